@@ -1,0 +1,23 @@
+//! Speed and memory as ratios against the bare loop.
+//!
+//! A figure of one machine says little about another; a ratio of two programs that ran in turn on the same
+//! machine travels. So every figure here stands beside that of `bare`: the same job as a
+//! loop by hand, one thread, no engine.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`measure`] | the measurements, one file each; add yours to its list |
+//! | [`setting`] | the programs, the input and the directories of one bench run |
+//! | [`process`] | CPU, wall time and peak memory of a child, from the kernel's accounts |
+//! | [`table`], [`machine`] | what is printed: Markdown, with the machine it was measured on |
+//!
+//! A figure never fails a bench run; a program that fails, or writes something else than the bare loop, does.
+
+pub mod machine;
+pub mod measure;
+pub mod process;
+pub mod setting;
+pub mod table;
+
+/// What everything here returns: an error is a sentence for people.
+pub type Result<T> = std::result::Result<T, String>;

@@ -1,0 +1,118 @@
+//! The embedded log: a directory of files of JSON lines.
+//!
+//! A partition is a file `part-*.jsonl`, a position is the byte offset of a line's start, and a record is a line. That
+//! is enough of a log to run and test a job without a broker, and any program that appends lines can feed it.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tidegate::connector::{Polled, Source};
+//! use tidegate_connectors::FileLog;
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize)]
+//! struct Reading {
+//!     device: String,
+//!     celsius: f64,
+//! }
+//!
+//! # fn main() -> tidegate::Result<()> {
+//! let directory = tempfile::tempdir()?;
+//! std::fs::write(directory.path().join("part-0.jsonl"), "{\"device\":\"a\",\"celsius\":21.5}\n")?;
+//!
+//! // In a job: job.source("readings", FileLog::partitions(directory).json::<Reading>())
+//! let source = FileLog::partitions(&directory).json::<Reading>();
+//! let mut polled = Polled::new();
+//! for partition in source.partitions()? {
+//!     source.open(&partition, None)?.poll(&mut polled, 1_000)?;
+//! }
+//! assert_eq!(polled.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Reading: what happens when
+//!
+//! *Bounded* is a source as it comes, *followed* is one with [`FileLogSource::follow`]. An error ends the job with a
+//! message that names the file, the offset and what to do.
+//!
+//! | case | bounded | followed |
+//! |---|---|---|
+//! | end of the file | the partition has ended, when the end is first met | caught up; what is appended later is read |
+//! | last line without its newline | is a line | waits for its newline |
+//! | new partition file | not looked for | read from its beginning |
+//! | line that is no JSON, or not of the record's type | malformed, at its offset | the same |
+//! | line that is not UTF-8 | malformed, with the byte where it stops being so; its neighbours are read | the same |
+//! | line longer than [`FileLogSource::max_line_bytes`] | malformed, its first 4 KiB kept; skipped in bounded memory | the same, once its newline is there |
+//! | CRLF | the `\r` in front of the newline is no part of the line | the same |
+//! | line of nothing but spaces, tabs and `\r` | skipped, counted nowhere | the same |
+//! | directory missing, no directory, or without permission | error | error |
+//! | directory without a `part-*.jsonl` | error | waits for the first one |
+//! | `part-*.jsonl` that is no file (a directory, a pipe), or whose name is not UTF-8 | error | error |
+//! | other files, hidden files | ignored | ignored |
+//! | file is gone when it is to be opened | error | error |
+//! | file is removed, renamed or replaced while it is read | read to its end: it stays open | read to its end, then an error within 0.1 s of being polled |
+//! | file is cut below what was read of it | error, when the end is met | error, when the end is met |
+//! | restart at an offset beyond the file's end, or in the middle of a line | error | error |
+//! | restart behind a last line that had no newline | goes on if the file is as it was, or a newline follows; else an error | goes on if a newline follows; else an error |
+//! | partition of a finished run has grown | [`has_more`](tidegate::connector::Source::has_more) says so | |
+//! | file of a finished run was removed | has no more | |
+//!
+//! What cannot be noticed: a file that is cut and has grown beyond the old offset again before it is next looked at.
+//! Feed a log by appending, and rotate it by beginning a new `part-*.jsonl`.
+//!
+//! # Writing
+//!
+//! A worker writes the records of an epoch to a hidden file, [`Writer::stage`](tidegate::connector::Writer::stage)
+//! makes that file part of the snapshot, and publishing renames it to `part-<slot>-<epoch>.jsonl`. So whoever reads the
+//! files that have no leading dot sees whole files only, at any instant. An epoch without records makes no file.
+//!
+//! | case | outcome |
+//! |---|---|
+//! | output directory missing | made |
+//! | a piece is published again | nothing happens, if the visible file has its length and, as far as checked, its checksum |
+//! | a visible file of the same name has another content | error; nothing is overwritten |
+//! | a staged file has another length, or another checksum | error; nothing is published |
+//! | a piece is neither staged nor visible | error that says what is lost: the number of records, the epoch, the path |
+//! | staged files of an older attempt | removed at the start |
+//! | published files of epochs after the restored one | removed at the start, and named in the log |
+//! | a job without a snapshot meets published files | error: they belong to another run; nothing is removed |
+//! | disk full, or any other failure to write | error; the epoch is not staged |
+//!
+//! A checksum is checked before the start's `recover` (so of everything that an earlier process staged) and wherever two
+//! files claim one name. What this process staged itself is published by its length alone: reading every byte of the
+//! output again would cost as much as writing it. Leave the published files of the newest epoch where they are until a
+//! later one is there; a restart asks for them.
+//!
+//! Not here: who calls this when, and what becomes of malformed lines (the engine); another format than JSON lines.
+
+mod json;
+mod lines;
+mod names;
+mod partition;
+mod publisher;
+mod sink;
+mod source;
+mod storage;
+mod writer;
+
+use std::path::Path;
+
+pub use sink::{FileLogSink, JsonSink};
+pub use source::{FileLogSource, JsonLines};
+
+/// A directory of files of JSON lines: where a job reads from or writes to.
+#[derive(Clone, Copy, Debug)]
+pub struct FileLog;
+
+impl FileLog {
+    /// Reads the files `part-*.jsonl` of a directory, each from its beginning to its end.
+    pub fn partitions(directory: impl AsRef<Path>) -> FileLogSource {
+        FileLogSource::new(directory.as_ref())
+    }
+
+    /// Writes files `part-<slot>-<epoch>.jsonl` into a directory, which is made if it is missing.
+    ///
+    /// As it is, the sink takes dead letters; [`FileLogSink::json`] makes it one of any record.
+    pub fn sink(directory: impl AsRef<Path>) -> FileLogSink {
+        FileLogSink::new(directory.as_ref())
+    }
+}

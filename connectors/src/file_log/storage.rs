@@ -1,0 +1,90 @@
+//! The few things that are done to directories and files in more than one place.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use tidegate::{Error, Result};
+
+/// An error of the world, about a path.
+pub(super) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+    Error::world(format!("cannot {doing} {}", path.display())).caused_by(error)
+}
+
+/// The absolute path without links, as text that fits into a manifest.
+pub(super) fn canonical(path: &Path) -> Result<String> {
+    let canonical = fs::canonicalize(path).map_err(|e| failed("find", path, e))?;
+    let text = canonical.into_os_string().into_string();
+    text.map_err(|_| Error::job(format!("the path {} is not UTF-8; use another directory", path.display())))
+}
+
+/// Makes a directory with those above it, so that they are still there after a loss of power.
+pub(super) fn make_directory(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::create_dir_all(path).map_err(|e| failed("make the directory", path, e))?;
+    for made in missing {
+        match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent)?,
+            Some(_) => sync_directory(Path::new("."))?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes what happened to the names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| failed("sync the directory", path, e))
+}
+
+/// The length of a file, or None if there is none.
+pub(super) fn length(path: &Path) -> Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("look at", path, error)),
+    }
+}
+
+/// The CRC-32 of a file's content.
+pub(super) fn crc32(path: &Path) -> Result<u32> {
+    let failed = |error| failed("read", path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize()),
+            Ok(bytes) => hasher.update(&buffer[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a directory that are UTF-8, in order. Ours all are.
+pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
+    let failed = |error| failed("list the directory", directory, error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The canonical form of a directory that is made if it is missing.
+pub(super) fn canonical_made(directory: &Path) -> Result<PathBuf> {
+    make_directory(directory)?;
+    canonical(directory).map(PathBuf::from)
+}

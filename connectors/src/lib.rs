@@ -1,0 +1,10 @@
+//! Sources and sinks for Tidegate jobs.
+//!
+//! There is one connector so far: [`file_log`], a directory of files of JSON lines, read with [`FileLog::partitions`]
+//! and written with [`FileLog::sink`]. It is also the example to follow for a connector of your own: everything here is
+//! built on the public traits of [`tidegate::connector`].
+
+pub mod file_log;
+mod kill_point;
+
+pub use file_log::FileLog;

@@ -1,0 +1,131 @@
+//! What goes out.
+
+use std::fmt;
+
+use tidegate_protocol::{Attempt, Epoch};
+
+use crate::checkpoint::Phase;
+use crate::input::Record;
+
+/// Something for the driver to do, in the order of the list. None of them may be skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Tell every worker to end this epoch, to write its part of the snapshot and to acknowledge or decline it.
+    Trigger {
+        /// The attempt whose workers are meant.
+        attempt: Attempt,
+        /// The epoch to end.
+        epoch: Epoch,
+        /// Set if no epoch follows: the sources read no further.
+        last: Option<Last>,
+    },
+    /// Make the record durable, then report it by [`Input::Committed`](crate::Input::Committed).
+    Propose(Record),
+    /// Make visible what the epoch staged, then report it by [`Input::Published`](crate::Input::Published). It may be done
+    /// twice, after a crash.
+    Publish {
+        /// The attempt that may publish.
+        attempt: Attempt,
+        /// The epoch, which is complete.
+        epoch: Epoch,
+    },
+    /// Snapshots older than this one, and files that only they name, may be deleted.
+    Collect {
+        /// The oldest epoch whose snapshot stays.
+        oldest: Epoch,
+    },
+    /// The snapshot of this epoch will never be complete: delete it, and publish nothing by its number. The output that
+    /// the epoch staged is not deleted while the job goes on: it becomes part of the next snapshot, and is published with
+    /// that one. After a last epoch there is no next one; the next attempt restores an older snapshot and stages anew.
+    GiveUp {
+        /// The attempt that was writing it.
+        attempt: Attempt,
+        /// The epoch, whose number is not used again.
+        epoch: Epoch,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A checkpoint takes long: a line for the log.
+    Slow {
+        /// The epoch in flight.
+        epoch: Epoch,
+        /// What it waits in.
+        phase: Phase,
+        /// Milliseconds since it was triggered.
+        waited_ms: u64,
+    },
+    /// The attempt is over: end its workers. Nothing follows.
+    Exit(Exit),
+}
+
+/// Why an epoch is the last of its attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// The bounded input is over: fire what is left.
+    Finish,
+    /// The job is stopped and may go on later: open windows stay open in the snapshot.
+    Stop,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The bounded input was read to its end and all output is published.
+    Finished,
+    /// Stopped as asked, with a snapshot and everything up to it published.
+    Stopped,
+    /// The last snapshot could not be written; nothing of its epoch is published, and the next start goes on from the
+    /// snapshot before it.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Last {
+    /// The exit that follows once the last epoch is published.
+    pub(crate) fn exit(self) -> Exit {
+        match self {
+            Self::Finish => Exit::Finished,
+            Self::Stop => Exit::Stopped,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trigger { attempt, epoch, last } => {
+                write!(f, "trigger attempt {attempt} epoch {epoch}")?;
+                match last {
+                    None => Ok(()),
+                    Some(Last::Finish) => f.write_str(" last finish"),
+                    Some(Last::Stop) => f.write_str(" last stop"),
+                }
+            }
+            Self::Propose(Record::Completed { attempt, epoch, finished }) => {
+                let finished = if *finished { " finished" } else { "" };
+                write!(f, "propose completed attempt {attempt} epoch {epoch}{finished}")
+            }
+            Self::Publish { attempt, epoch } => write!(f, "publish attempt {attempt} epoch {epoch}"),
+            Self::Collect { oldest } => write!(f, "collect before epoch {oldest}"),
+            Self::GiveUp { attempt, epoch, reason } => {
+                write!(f, "give up attempt {attempt} epoch {epoch}: {reason}")
+            }
+            Self::Slow { epoch, phase, waited_ms } => {
+                write!(f, "slow epoch {epoch}: {phase} after {waited_ms} ms")
+            }
+            Self::Exit(exit) => exit.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("exit finished"),
+            Self::Stopped => f.write_str("exit stopped"),
+            Self::Failed { reason } => write!(f, "exit failed: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The checkpoint in flight.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use tidegate_protocol::{Attempt, Epoch, Slot};
+
+use crate::action::Last;
+use crate::input::Record;
+use crate::time::Time;
+
+/// How far the checkpoint in flight is. A job without one in flight is idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Triggered; not every worker has acknowledged its part.
+    Pending,
+    /// Every part is durable; the record that says so is not yet.
+    Completing,
+    /// Complete; not everything is visible yet.
+    Publishing,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Completing => "completing",
+            Self::Publishing => "publishing",
+        })
+    }
+}
+
+/// A checkpoint from its trigger until its output is visible.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) epoch: Epoch,
+    pub(crate) last: Option<Last>,
+    pub(crate) phase: Phase,
+    /// The workers whose part is durable.
+    pub(crate) acked: BTreeSet<Slot>,
+    triggered_at: Time,
+    /// When it is reported as slow (again).
+    pub(crate) slow_at: Time,
+}
+
+impl Checkpoint {
+    pub(crate) fn new(epoch: Epoch, last: Option<Last>, now: Time, timeout_ms: u64) -> Self {
+        let slow_at = now.plus_ms(timeout_ms);
+        Self { epoch, last, phase: Phase::Pending, acked: BTreeSet::new(), triggered_at: now, slow_at }
+    }
+
+    /// The record that completes it.
+    pub(crate) fn record(&self, attempt: Attempt) -> Record {
+        Record::Completed { attempt, epoch: self.epoch, finished: self.last == Some(Last::Finish) }
+    }
+
+    /// The milliseconds it has taken so far, if that is worth a report; the next one is due a timeout later.
+    pub(crate) fn slow(&mut self, now: Time, timeout_ms: u64) -> Option<u64> {
+        if now < self.slow_at {
+            return None;
+        }
+        self.slow_at = now.plus_ms(timeout_ms);
+        Some(now.since_ms(self.triggered_at))
+    }
+}

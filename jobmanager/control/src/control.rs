@@ -1,0 +1,291 @@
+//! The machine: one running attempt of one job.
+//!
+//! At most one checkpoint is in flight. The next is due an interval after the trigger of the one before it, but not before
+//! that one is published, so that a slow store or a slow outside makes checkpoints rare rather than many.
+//!
+//! The last checkpoint follows the one in flight, due or not. When the input is over *and* the job is asked to stop before
+//! the last one is triggered, it is a finish: nothing is left to go on with, and a stop would only leave the end to the
+//! next start. A last checkpoint that is given up ends the attempt, because sources that have read their last record put
+//! out no further barrier.
+
+use std::collections::BTreeSet;
+
+use tidegate_protocol::{Attempt, Epoch, Slot};
+
+use crate::action::{Action, Exit, Last};
+use crate::checkpoint::{Checkpoint, Phase};
+use crate::input::{Input, Record};
+use crate::invariants;
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::time::Time;
+use crate::violation::Violation;
+
+/// The checkpoints of one running attempt.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub(crate) settings: Settings,
+    pub(crate) attempt: Attempt,
+    pub(crate) now: Time,
+    pub(crate) life: Life,
+    pub(crate) in_flight: Option<Checkpoint>,
+    pub(crate) progress: Progress,
+    /// When the next checkpoint is due if it is not the last; None without an interval.
+    due: Option<Time>,
+    /// The workers whose sources have ended.
+    ended: BTreeSet<Slot>,
+    stop_requested: bool,
+    dropped: u64,
+}
+
+/// What an attempt goes through, once and in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Starting,
+    Running,
+    Exited,
+}
+
+/// The message does not fit what is in flight: too late, twice, or from another attempt.
+struct Stale;
+
+impl Control {
+    /// The machine of an attempt whose workers are being built.
+    pub fn new(settings: Settings, attempt: Attempt) -> Self {
+        Self {
+            settings: settings.at_least_one(),
+            attempt,
+            now: Time::default(),
+            life: Life::Starting,
+            in_flight: None,
+            progress: Progress::default(),
+            due: None,
+            ended: BTreeSet::new(),
+            stop_requested: false,
+            dropped: 0,
+        }
+    }
+
+    /// Takes one input and appends what follows from it, and from the time that has passed.
+    ///
+    /// Never fails: what does not fit is dropped and counted.
+    pub fn step(&mut self, now: Time, input: Input, out: &mut Vec<Action>) {
+        let before = cfg!(debug_assertions).then(|| (self.clone(), input.clone(), out.len()));
+        self.now = self.now.max(now);
+        if self.take(input, out).is_err() {
+            self.dropped += 1;
+        }
+        self.advance(out);
+        if let Some((before, input, old)) = before {
+            let held = invariants::check_step(&before, &input, &out[old..], self);
+            debug_assert_eq!(held, Ok(()), "after {input:?}");
+        }
+    }
+
+    /// The time by which [`Control::step`] wants to be called, with a [`Input::Tick`] if nothing else came; always later
+    /// than the last step. None: not before the next input.
+    pub fn deadline(&self) -> Option<Time> {
+        match (&self.in_flight, self.life) {
+            (_, Life::Starting | Life::Exited) => None,
+            (Some(checkpoint), Life::Running) => Some(checkpoint.slow_at),
+            (None, Life::Running) => self.due,
+        }
+    }
+
+    /// The phase of the checkpoint in flight; None when idle.
+    pub fn phase(&self) -> Option<Phase> {
+        self.in_flight.as_ref().map(|checkpoint| checkpoint.phase)
+    }
+
+    /// The number of messages dropped so far: too late, of another attempt or epoch, or of a slot that is not there.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether the state is one that may be; see [`invariants`].
+    ///
+    /// # Errors
+    /// The invariant that does not hold: a bug of this crate, whatever came in.
+    pub fn check(&self) -> Result<(), Violation> {
+        invariants::check(self)
+    }
+
+    fn take(&mut self, input: Input, out: &mut Vec<Action>) -> Result<(), Stale> {
+        match input {
+            Input::Started { restored, older, last_epoch } => self.started(restored, older, last_epoch),
+            Input::Acked { attempt, epoch, slot } => self.acked(attempt, epoch, slot, out),
+            Input::Declined { attempt, epoch, slot, reason } => {
+                self.declined(attempt, epoch, slot, reason, out)
+            }
+            Input::Committed(record) => self.committed(record, out),
+            Input::Refused { record, reason } => self.refused(record, reason, out),
+            Input::Published { attempt, epoch } => self.published(attempt, epoch, out),
+            Input::SourcesEnded { attempt, slot } => self.sources_ended(attempt, slot),
+            Input::StopRequested => {
+                self.stop_requested = true;
+                Ok(())
+            }
+            Input::Tick => Ok(()),
+        }
+    }
+
+    fn started(
+        &mut self,
+        restored: Option<Epoch>,
+        older: Vec<Epoch>,
+        last_epoch: Epoch,
+    ) -> Result<(), Stale> {
+        if self.life != Life::Starting {
+            return Err(Stale);
+        }
+        self.life = Life::Running;
+        self.progress = Progress::new(restored, older, last_epoch, self.settings.retain);
+        self.due = self.an_interval_later();
+        Ok(())
+    }
+
+    fn acked(
+        &mut self,
+        attempt: Attempt,
+        epoch: Epoch,
+        slot: Slot,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Stale> {
+        self.known(slot)?;
+        let writers = self.settings.writers as usize;
+        let checkpoint = self.in_flight(attempt, epoch)?;
+        checkpoint.acked.insert(slot);
+        if checkpoint.phase == Phase::Pending && checkpoint.acked.len() == writers {
+            checkpoint.phase = Phase::Completing;
+            out.push(Action::Propose(checkpoint.record(attempt)));
+        }
+        Ok(())
+    }
+
+    fn declined(
+        &mut self,
+        attempt: Attempt,
+        epoch: Epoch,
+        slot: Slot,
+        reason: String,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Stale> {
+        self.known(slot)?;
+        self.in_phase(Phase::Pending, attempt, epoch)?;
+        self.give_up(epoch, reason, out);
+        Ok(())
+    }
+
+    fn committed(&mut self, record: Record, out: &mut Vec<Action>) -> Result<(), Stale> {
+        let checkpoint = self.proposed(record)?;
+        checkpoint.phase = Phase::Publishing;
+        let epoch = checkpoint.epoch;
+        self.progress.snapshots.push(epoch);
+        out.push(Action::Publish { attempt: self.attempt, epoch });
+        Ok(())
+    }
+
+    fn refused(&mut self, record: Record, reason: String, out: &mut Vec<Action>) -> Result<(), Stale> {
+        let epoch = self.proposed(record)?.epoch;
+        self.give_up(epoch, reason, out);
+        Ok(())
+    }
+
+    fn published(&mut self, attempt: Attempt, epoch: Epoch, out: &mut Vec<Action>) -> Result<(), Stale> {
+        let last = self.in_phase(Phase::Publishing, attempt, epoch)?.last;
+        self.in_flight = None;
+        self.progress.published = Some(epoch);
+        let oldest = self.progress.collect(self.settings.retain);
+        out.extend(oldest.map(|oldest| Action::Collect { oldest }));
+        if let Some(last) = last {
+            self.exit(last.exit(), out);
+        }
+        Ok(())
+    }
+
+    /// Workers may be done before the last of them is known to run, so this counts while starting, too.
+    fn sources_ended(&mut self, attempt: Attempt, slot: Slot) -> Result<(), Stale> {
+        self.known(slot)?;
+        if attempt != self.attempt || self.life == Life::Exited {
+            return Err(Stale);
+        }
+        self.ended.insert(slot);
+        Ok(())
+    }
+
+    /// Does what is due: a trigger when idle, a line for the log when not.
+    fn advance(&mut self, out: &mut Vec<Action>) {
+        if self.life != Life::Running {
+            return;
+        }
+        if let Some(checkpoint) = &mut self.in_flight {
+            let slow = checkpoint.slow(self.now, self.settings.timeout_ms);
+            let (epoch, phase) = (checkpoint.epoch, checkpoint.phase);
+            out.extend(slow.map(|waited_ms| Action::Slow { epoch, phase, waited_ms }));
+            return;
+        }
+        let last = self.last();
+        if last.is_some() || self.due.is_some_and(|due| due <= self.now) {
+            self.trigger(last, out);
+        }
+    }
+
+    /// Why the next checkpoint is the last one, if it is.
+    pub(crate) fn last(&self) -> Option<Last> {
+        if self.ended.len() == self.settings.writers as usize {
+            Some(Last::Finish)
+        } else {
+            self.stop_requested.then_some(Last::Stop)
+        }
+    }
+
+    fn trigger(&mut self, last: Option<Last>, out: &mut Vec<Action>) {
+        let epoch = self.progress.trigger();
+        self.in_flight = Some(Checkpoint::new(epoch, last, self.now, self.settings.timeout_ms));
+        self.due = self.an_interval_later();
+        out.push(Action::Trigger { attempt: self.attempt, epoch, last });
+    }
+
+    fn give_up(&mut self, epoch: Epoch, reason: String, out: &mut Vec<Action>) {
+        let last = self.in_flight.take().and_then(|checkpoint| checkpoint.last);
+        out.push(Action::GiveUp { attempt: self.attempt, epoch, reason: reason.clone() });
+        if last.is_some() {
+            self.exit(Exit::Failed { reason }, out);
+        } else if self.due.is_some_and(|due| due <= self.now) {
+            // It was overdue, and what made it fail is hardly gone: not at once again.
+            self.due = self.an_interval_later();
+        }
+    }
+
+    fn exit(&mut self, exit: Exit, out: &mut Vec<Action>) {
+        self.life = Life::Exited;
+        out.push(Action::Exit(exit));
+    }
+
+    fn an_interval_later(&self) -> Option<Time> {
+        self.settings.interval_ms.map(|ms| self.now.plus_ms(ms))
+    }
+
+    fn known(&self, slot: Slot) -> Result<(), Stale> {
+        if slot.0 < self.settings.writers { Ok(()) } else { Err(Stale) }
+    }
+
+    /// The checkpoint in flight, if that is the one meant.
+    fn in_flight(&mut self, attempt: Attempt, epoch: Epoch) -> Result<&mut Checkpoint, Stale> {
+        let current = attempt == self.attempt;
+        self.in_flight.as_mut().filter(|checkpoint| current && checkpoint.epoch == epoch).ok_or(Stale)
+    }
+
+    /// The same, if it is in the phase that the message belongs to.
+    fn in_phase(&mut self, phase: Phase, attempt: Attempt, epoch: Epoch) -> Result<&mut Checkpoint, Stale> {
+        let checkpoint = self.in_flight(attempt, epoch)?;
+        if checkpoint.phase == phase { Ok(checkpoint) } else { Err(Stale) }
+    }
+
+    /// The checkpoint in flight, if this very record was proposed for it.
+    fn proposed(&mut self, record: Record) -> Result<&mut Checkpoint, Stale> {
+        let Record::Completed { attempt, epoch, .. } = record;
+        let checkpoint = self.in_phase(Phase::Completing, attempt, epoch)?;
+        if checkpoint.record(attempt) == record { Ok(checkpoint) } else { Err(Stale) }
+    }
+}

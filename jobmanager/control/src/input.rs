@@ -1,0 +1,85 @@
+//! What comes in.
+
+use serde::{Deserialize, Serialize};
+use tidegate_protocol::{Attempt, Epoch, Slot};
+
+/// A fact that is durable, or is proposed to become so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// The snapshot of an epoch is complete: the job restarts from it from now on, and its output may be published.
+    Completed {
+        /// The attempt that wrote it.
+        attempt: Attempt,
+        /// The epoch that the snapshot ends.
+        epoch: Epoch,
+        /// True if the job's bounded input was read to its end: there is nothing left to do.
+        finished: bool,
+    },
+}
+
+/// Something that happened outside.
+///
+/// Messages may come late, twice or from an attempt before this one. What does not fit the checkpoint in flight is
+/// dropped and counted ([`Control::dropped`](crate::Control::dropped)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The workers are built and run. Whatever the restored snapshot had staged has been published by now: recovery
+    /// settles that under the old slots before it starts the new ones.
+    Started {
+        /// The epoch whose snapshot the workers were restored from.
+        restored: Option<Epoch>,
+        /// The complete snapshots older than that one that are still there, in any order. One that is not named is
+        /// collected later than it could be, never earlier.
+        older: Vec<Epoch>,
+        /// The highest epoch that any attempt ever used, completed or not; 0 if none. New ones are higher.
+        last_epoch: Epoch,
+    },
+    /// A worker's part of a snapshot is durable.
+    Acked {
+        /// The attempt that the worker belongs to.
+        attempt: Attempt,
+        /// The epoch that the snapshot ends.
+        epoch: Epoch,
+        /// The worker.
+        slot: Slot,
+    },
+    /// A worker could not write its part of a snapshot, because of a full disk for example.
+    Declined {
+        /// The attempt that the worker belongs to.
+        attempt: Attempt,
+        /// The epoch that the snapshot would have ended.
+        epoch: Epoch,
+        /// The worker.
+        slot: Slot,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A proposed record is durable.
+    Committed(Record),
+    /// A proposed record is not durable and certainly never will be. Where that is not certain, say nothing: propose it
+    /// again until it is durable, or end the attempt and read what was written.
+    Refused {
+        /// The record as it was proposed.
+        record: Record,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Everything that an epoch staged is visible outside.
+    Published {
+        /// The attempt that published it.
+        attempt: Attempt,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// All sources of a worker have read their bounded input to its end.
+    SourcesEnded {
+        /// The attempt that the worker belongs to.
+        attempt: Attempt,
+        /// The worker.
+        slot: Slot,
+    },
+    /// The user wants the job to stop: a last snapshot, everything published, then exit.
+    StopRequested,
+    /// Nothing happened but time.
+    Tick,
+}

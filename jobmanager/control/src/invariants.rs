@@ -1,0 +1,212 @@
+//! What must hold whatever comes in, in one place: asserted after every step of a debug build, and used by every test.
+//!
+//! [`check`] looks at a state. [`check_step`] looks at what crossed the border in one step, and so catches effects that
+//! come without, or before, what justifies them.
+//!
+//! - published <= completed <= triggered, and none of them ever goes back;
+//! - at most one checkpoint in flight, and its epoch's number is new;
+//! - a record is proposed on the last ack, an epoch published on its committed record, and on nothing else;
+//! - a completed epoch is never given up;
+//! - the newest `retain` snapshots are never collected, nor any before a newer one is complete and published;
+//! - only the current attempt triggers, proposes and publishes;
+//! - no epoch follows a last one, published or given up;
+//! - nothing follows an exit, and a good exit leaves nothing unpublished;
+//! - nothing is put off: the deadline lies ahead, and a machine that is idle has no last checkpoint to take.
+
+use tidegate_protocol::{Attempt, Epoch};
+
+use crate::action::{Action, Exit, Last};
+use crate::checkpoint::{Checkpoint, Phase};
+use crate::control::{Control, Life};
+use crate::input::{Input, Record};
+use crate::violation::Violation;
+
+/// Whether a state is one that may be.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn check(state: &Control) -> Result<(), Violation> {
+    order(state)?;
+    snapshots(state)?;
+    match &state.in_flight {
+        Some(checkpoint) => in_flight(state, checkpoint)?,
+        None => idle(state)?,
+    }
+    hold(state.deadline().is_none_or(|deadline| deadline > state.now), || Violation::Late)
+}
+
+/// Whether a step was allowed: the state before it, what came in, what went out, the state after it.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn check_step(
+    before: &Control,
+    input: &Input,
+    actions: &[Action],
+    after: &Control,
+) -> Result<(), Violation> {
+    check(after)?;
+    let (old, new) = (&before.progress, &after.progress);
+    let forward = old.triggered <= new.triggered
+        && old.completed() <= new.completed()
+        && old.published <= new.published
+        && before.now <= after.now;
+    hold(forward, || Violation::WentBack)?;
+    let mut step = Step::new(before, input, after);
+    actions.iter().try_for_each(|action| step.action(action))
+}
+
+fn hold(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(violation()) }
+}
+
+fn order(state: &Control) -> Result<(), Violation> {
+    let progress = &state.progress;
+    let (published, completed, triggered) = (progress.published, progress.completed(), progress.triggered);
+    let holds = published <= completed && completed.is_none_or(|completed| completed <= triggered);
+    hold(holds, || Violation::Order { published, completed, triggered })
+}
+
+/// One more than the retained ones may be there: the newest, while it is being published.
+fn snapshots(state: &Control) -> Result<(), Violation> {
+    let epochs = &state.progress.snapshots;
+    let room = state.settings.retain + usize::from(state.phase() == Some(Phase::Publishing));
+    let holds = epochs.is_sorted_by(|a, b| a < b) && epochs.len() <= room;
+    hold(holds, || Violation::Snapshots(epochs.clone()))
+}
+
+fn in_flight(state: &Control, checkpoint: &Checkpoint) -> Result<(), Violation> {
+    let progress = &state.progress;
+    hold(state.life == Life::Running, || Violation::ExitInFlight)?;
+    let &Checkpoint { epoch, phase, .. } = checkpoint;
+    let all_acked = checkpoint.acked.len() == state.settings.writers as usize;
+    let holds = epoch == progress.triggered
+        && all_acked == (phase != Phase::Pending)
+        && checkpoint.acked.iter().all(|slot| slot.0 < state.settings.writers)
+        && (progress.completed() == Some(epoch)) == (phase == Phase::Publishing)
+        && progress.published < Some(epoch);
+    hold(holds, || Violation::Phase { epoch, phase })
+}
+
+fn idle(state: &Control) -> Result<(), Violation> {
+    let (completed, published) = (state.progress.completed(), state.progress.published);
+    hold(completed == published, || Violation::Unpublished { completed, published })?;
+    hold(state.life != Life::Running || state.last().is_none(), || Violation::Late)
+}
+
+/// One step, seen action by action.
+struct Step<'a> {
+    before: &'a Control,
+    input: &'a Input,
+    after: &'a Control,
+    exited: bool,
+    /// The epoch in flight at this point of the step.
+    open: Option<Epoch>,
+}
+
+impl<'a> Step<'a> {
+    fn new(before: &'a Control, input: &'a Input, after: &'a Control) -> Self {
+        let mut step = Self { before, input, after, exited: before.life == Life::Exited, open: None };
+        step.open = step.flying().map(|checkpoint| checkpoint.epoch).filter(|_| step.publishes().is_none());
+        step
+    }
+
+    fn action(&mut self, action: &Action) -> Result<(), Violation> {
+        hold(!self.exited, || Violation::AfterExit(action.clone()))?;
+        let ours = attempt_of(action).is_none_or(|attempt| attempt == self.after.attempt);
+        hold(ours, || Violation::OtherAttempt(action.clone()))?;
+        hold(self.justified(action), || Violation::Unjustified(action.clone()))?;
+        self.follow(action);
+        Ok(())
+    }
+
+    /// The one table of causes.
+    fn justified(&self, action: &Action) -> bool {
+        let newest = self.after.progress.completed();
+        match action {
+            Action::Trigger { epoch, .. } => {
+                let after_last = self.flying().is_some_and(|checkpoint| checkpoint.last.is_some());
+                self.open.is_none() && !after_last && *epoch > self.before.progress.triggered
+            }
+            Action::Propose(record) => self.is_last_ack_of(*record),
+            Action::Publish { attempt, epoch } => self.commits(*attempt, *epoch),
+            Action::Collect { oldest } => self.publishes().is_some() && *oldest <= self.oldest_retained(),
+            Action::GiveUp { epoch, .. } => {
+                self.open == Some(*epoch) && self.fails() && Some(*epoch) > newest
+            }
+            Action::Slow { epoch, .. } => self.open == Some(*epoch),
+            Action::Exit(Exit::Finished) => self.publishes() == Some(Some(Last::Finish)),
+            Action::Exit(Exit::Stopped) => self.publishes() == Some(Some(Last::Stop)),
+            Action::Exit(Exit::Failed { .. }) => {
+                self.fails() && self.flying().is_some_and(|c| c.last.is_some())
+            }
+        }
+    }
+
+    fn follow(&mut self, action: &Action) {
+        match action {
+            Action::Trigger { epoch, .. } => self.open = Some(*epoch),
+            Action::GiveUp { .. } => self.open = None,
+            Action::Exit(_) => self.exited = true,
+            Action::Propose(_) | Action::Publish { .. } | Action::Collect { .. } | Action::Slow { .. } => {}
+        }
+    }
+
+    /// What was in flight before the step.
+    fn flying(&self) -> Option<&Checkpoint> {
+        self.before.in_flight.as_ref()
+    }
+
+    /// The checkpoint that was in flight, if this attempt's input is about it and it was in that phase.
+    fn about(&self, phase: Phase, attempt: Attempt, epoch: Epoch) -> Option<&Checkpoint> {
+        self.flying().filter(|c| attempt == self.before.attempt && c.epoch == epoch && c.phase == phase)
+    }
+
+    fn is_last_ack_of(&self, record: Record) -> bool {
+        let Input::Acked { attempt, epoch, slot } = *self.input else { return false };
+        let Some(checkpoint) = self.about(Phase::Pending, attempt, epoch) else { return false };
+        let acked = &checkpoint.acked;
+        let missing = self.before.settings.writers as usize - acked.len();
+        let finished = checkpoint.last == Some(Last::Finish);
+        missing == 1 && !acked.contains(&slot) && record == Record::Completed { attempt, epoch, finished }
+    }
+
+    fn commits(&self, attempt: Attempt, epoch: Epoch) -> bool {
+        let Input::Committed(record) = *self.input else { return false };
+        let checkpoint = self.about(Phase::Completing, attempt, epoch);
+        checkpoint.is_some_and(|checkpoint| record == checkpoint.record(attempt))
+    }
+
+    fn fails(&self) -> bool {
+        match *self.input {
+            Input::Declined { attempt, epoch, .. } => self.about(Phase::Pending, attempt, epoch).is_some(),
+            Input::Refused { record: Record::Completed { attempt, epoch, .. }, .. } => {
+                self.about(Phase::Completing, attempt, epoch).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// If the input says that the epoch in flight is visible: whether and why that was the last one.
+    fn publishes(&self) -> Option<Option<Last>> {
+        let Input::Published { attempt, epoch } = *self.input else { return None };
+        self.about(Phase::Publishing, attempt, epoch).map(|checkpoint| checkpoint.last)
+    }
+
+    /// The oldest of the newest `retain` snapshots, or the oldest at all if there are fewer.
+    fn oldest_retained(&self) -> Epoch {
+        let snapshots = &self.before.progress.snapshots;
+        let retained = snapshots.len().saturating_sub(self.before.settings.retain);
+        snapshots.get(retained).copied().unwrap_or_default()
+    }
+}
+
+fn attempt_of(action: &Action) -> Option<Attempt> {
+    match action {
+        Action::Trigger { attempt, .. }
+        | Action::Propose(Record::Completed { attempt, .. })
+        | Action::Publish { attempt, .. }
+        | Action::GiveUp { attempt, .. } => Some(*attempt),
+        Action::Collect { .. } | Action::Slow { .. } | Action::Exit(_) => None,
+    }
+}

@@ -1,0 +1,58 @@
+//! The control brain: when an epoch is triggered, completed, published or given up, and when the job may exit.
+//!
+//! A pure state machine: [`Control::step`] takes the time and one [`Input`] and appends the [`Action`]s that follow;
+//! [`Control::deadline`] says when it wants to be called at the latest. Whoever drives it runs one function an action and
+//! holds no rule about jobs. A job that runs alone in one process and a job on a cluster are driven by the same machine.
+//!
+//! One checkpoint, from left to right:
+//!
+//! ```text
+//!         due           the last ack             the record is durable        everything is visible
+//!  Idle ────────> Pending ────────────> Completing ────────────────> Publishing ────────────────> Idle
+//!        Trigger     │      Propose         │           Publish                      Collect
+//!                    └── declined           └── refused ──> GiveUp ──> Idle
+//! ```
+//!
+//! The committed record `Completed` is the one publication point: the last ack proposes it, nothing more.
+//!
+//! Reading order: [`Input`] and [`Action`] are the border; `checkpoint` is the one in flight and `progress` what came of
+//! those before it; `control` decides; [`invariants`] says what must hold whatever comes in.
+//!
+//! Not here: barriers, snapshots and staged output (the runtime's), writing records (the driver's), any clock, randomness
+//! or I/O, and launching attempts: a [`Control`] minds one running attempt and ends with it.
+//!
+//! ```
+//! use tidegate_control::{Action, Control, Input, Record, Settings, Time};
+//! use tidegate_protocol::{Attempt, Epoch, Slot};
+//!
+//! let (attempt, epoch) = (Attempt(1), Epoch(1));
+//! let mut control = Control::new(Settings { interval_ms: Some(1_000), ..Settings::default() }, attempt);
+//! let mut step = |ms, input| {
+//!     let mut actions = Vec::new();
+//!     control.step(Time(ms), input, &mut actions);
+//!     actions
+//! };
+//! let completed = Record::Completed { attempt, epoch, finished: false };
+//! assert_eq!(step(0, Input::Started { restored: None, older: vec![], last_epoch: Epoch(0) }), []);
+//! assert_eq!(step(1_000, Input::Tick), [Action::Trigger { attempt, epoch, last: None }]);
+//! assert_eq!(step(1_003, Input::Acked { attempt, epoch, slot: Slot(0) }), [Action::Propose(completed)]);
+//! assert_eq!(step(1_004, Input::Committed(completed)), [Action::Publish { attempt, epoch }]);
+//! ```
+
+mod action;
+mod checkpoint;
+mod control;
+mod input;
+pub mod invariants;
+mod progress;
+mod settings;
+mod time;
+mod violation;
+
+pub use action::{Action, Exit, Last};
+pub use checkpoint::Phase;
+pub use control::Control;
+pub use input::{Input, Record};
+pub use settings::Settings;
+pub use time::Time;
+pub use violation::Violation;

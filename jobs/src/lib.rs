@@ -1,0 +1,18 @@
+//! The example jobs, one short file each, and what they share: the reading of a sensor.
+
+use serde::{Deserialize, Serialize};
+
+/// What a sensor tells, one row of JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The machine that the sensor sits on.
+    pub device_id: String,
+    /// When it was measured, in milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// Degrees Celsius; sensors that are broken tell values outside 0 to 100.
+    pub temperature: f64,
+    /// Millimetres a second.
+    pub vibration: f64,
+    /// Kilopascals.
+    pub pressure: f64,
+}

@@ -1,0 +1,115 @@
+//! The numbers of Tidegate, a newtype each.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// The number after this one.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// One run of a job between two (re)starts, counted from 1. Only grows.
+    Attempt(u32)
+}
+number! {
+    /// The number of a checkpoint of one job, counted from 1; also the stretch of stream that ends at its barrier.
+    /// Only grows, over all attempts.
+    Epoch(u64)
+}
+number! {
+    /// The room of one worker in a job, counted from 0 up to the parallelism.
+    Slot(u32)
+}
+number! {
+    /// The unit of keyed state and of rescaling: a hash of the key reduced to `0..max_parallelism`.
+    KeyGroup(u16)
+}
+
+/// How the key groups of a job are dealt to its workers.
+///
+/// Worker `i` of `p` owns the groups `ceil(i * m / p) .. ceil((i + 1) * m / p)`, where `m` is the number of groups:
+/// contiguous, without gaps, and no two workers' shares differ by more than one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyGroups {
+    /// The number of key groups, also the greatest parallelism the job can ever have (1 to 32,768).
+    pub count: u16,
+}
+
+impl Default for KeyGroups {
+    fn default() -> Self {
+        Self { count: 128 }
+    }
+}
+
+impl KeyGroups {
+    /// The group of a key's hash. It is taken from bits 32 to 63, which a table's bucket index does not use first.
+    #[inline]
+    pub fn of_hash(self, hash: u64) -> KeyGroup {
+        KeyGroup((((hash >> 32) * u64::from(self.count)) >> 32) as u16)
+    }
+
+    /// The worker that owns a group.
+    #[inline]
+    pub fn owner(self, group: KeyGroup, parallelism: usize) -> usize {
+        usize::from(group.0) * parallelism / usize::from(self.count)
+    }
+
+    /// The groups that a worker owns.
+    pub fn range(self, worker: usize, parallelism: usize) -> Range<u16> {
+        let start = |w: usize| (w * usize::from(self.count)).div_ceil(parallelism) as u16;
+        start(worker)..start(worker + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_group_has_the_owner_whose_range_holds_it(count in 1u16..=32_768, share in 0.0f64..=1.0) {
+            let groups = KeyGroups { count };
+            let parallelism = 1 + (share * f64::from(count - 1)) as usize;
+            let mut next = 0;
+            for worker in 0..parallelism {
+                let range = groups.range(worker, parallelism);
+                prop_assert_eq!(range.start, next);
+                prop_assert!(!range.is_empty());
+                next = range.end;
+                for group in range {
+                    prop_assert_eq!(groups.owner(KeyGroup(group), parallelism), worker);
+                }
+            }
+            prop_assert_eq!(next, count);
+        }
+
+        #[test]
+        fn a_hash_has_a_group_below_the_count(hash: u64, count in 1u16..=32_768) {
+            prop_assert!(KeyGroups { count }.of_hash(hash).0 < count);
+        }
+    }
+}

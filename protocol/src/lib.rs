@@ -1,0 +1,11 @@
+//! What crosses a process border: the numbers that everybody counts by, and the manifest of a snapshot.
+//!
+//! Reading order: [`ids`] defines one newtype for every number, each with the sentence that says what it is;
+//! [`manifest`] is the file that makes a directory of loose files a snapshot. Nothing here does I/O beyond turning
+//! values into bytes and back, and nothing depends on the dataflow.
+
+pub mod ids;
+pub mod manifest;
+
+pub use ids::{Attempt, Epoch, KeyGroup, KeyGroups, Slot};
+pub use manifest::{FileRef, Manifest, ManifestError};

@@ -1,0 +1,288 @@
+//! The driver of a job that runs alone: feeds the control brain with what happens and does what it says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tidegate_control::{Action, Control, Exit, Input, Record, Settings, Time};
+use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
+use tidegate_protocol::{Epoch, Manifest, Slot};
+
+use super::plan::Plan;
+use super::publishers::Publishers;
+use super::summary::Summary;
+use super::{Run, Watcher};
+use crate::dataflow::worker::{BuildJob, Workers, start};
+use crate::error::{Error, Result};
+use crate::process::{Event, Process};
+
+/// A checkpoint that takes longer than this is talked about.
+const SLOW_CHECKPOINT_MS: u64 = 30_000;
+/// How often followed sources are asked for new partitions.
+const DISCOVERY: Duration = Duration::from_secs(1);
+/// How long workers may take to leave their loops after a failure.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Runs one attempt of a job.
+pub(crate) struct Driver<'a> {
+    run: &'a Run,
+    plan: &'a Plan,
+    process: Arc<Process>,
+    publishers: &'a mut Publishers,
+    watcher: &'a mut dyn Watcher,
+    control: Control,
+    /// Complete snapshots before the restored one.
+    older: Vec<Epoch>,
+    /// What the workers have written for the pending epoch.
+    parts: BTreeMap<Slot, SlotSnapshot>,
+    /// The last complete snapshot of this run.
+    newest: Option<Arc<Manifest>>,
+    began: Instant,
+    triggered: Instant,
+    ready: usize,
+    done: usize,
+    checkpoints: u64,
+    exit: Option<Exit>,
+}
+
+impl<'a> Driver<'a> {
+    pub(crate) fn new(
+        run: &'a Run,
+        plan: &'a Plan,
+        process: Arc<Process>,
+        publishers: &'a mut Publishers,
+        older: Vec<Epoch>,
+        watcher: &'a mut dyn Watcher,
+    ) -> Self {
+        let settings = Settings {
+            interval_ms: run.interval.map(|i| i.as_millis() as u64),
+            timeout_ms: SLOW_CHECKPOINT_MS,
+            retain: run.retain,
+            writers: run.parallelism as u32,
+        };
+        let control = Control::new(settings, process.attempt);
+        let now = Instant::now();
+        Self {
+            run,
+            plan,
+            process,
+            publishers,
+            watcher,
+            control,
+            older,
+            parts: BTreeMap::new(),
+            newest: None,
+            began: now,
+            triggered: now,
+            ready: 0,
+            done: 0,
+            checkpoints: 0,
+            exit: None,
+        }
+    }
+
+    /// Runs the job until its input ends, it is stopped, or it fails.
+    pub(crate) fn run(mut self, build: BuildJob, events: &Receiver<Event>) -> Result<Summary> {
+        let workers = start(&self.process, build)?;
+        let ended = self.serve(events);
+        self.process.abort();
+        self.wait_for_workers(workers, events);
+        ended?;
+        match self.exit.take() {
+            Some(Exit::Failed { reason }) => {
+                return Err(Error::world(format!(
+                    "the last snapshot could not be written: {reason}; nothing of it was published, and the next \
+                     start goes on from the snapshot before"
+                )));
+            }
+            Some(Exit::Finished | Exit::Stopped) | None => {}
+        }
+        let newest = self.newest.ok_or_else(|| Error::us("the job ended without a snapshot"))?;
+        Ok(Summary::of(self.plan, &newest, self.checkpoints, self.began.elapsed()))
+    }
+
+    fn serve(&mut self, events: &Receiver<Event>) -> Result<()> {
+        let mut next_progress = Instant::now() + self.watcher.every();
+        let mut next_discovery = Instant::now() + DISCOVERY;
+        while self.exit.is_none() {
+            let now = Instant::now();
+            let until = next_progress.min(next_discovery).min(self.deadline(now));
+            match events.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(event) => self.on_event(event)?,
+                Err(RecvTimeoutError::Timeout) => self.step(Input::Tick)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::us("all event senders are gone")),
+            }
+            let now = Instant::now();
+            if now >= next_progress {
+                next_progress = now + self.watcher.every();
+                let epoch = self.newest.as_ref().map_or(Epoch(0), |m| m.epoch);
+                self.watcher.progress(&self.run.metrics, epoch);
+            }
+            if now >= next_discovery {
+                next_discovery = now + DISCOVERY;
+                self.discover()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When the brain wants to be asked again.
+    fn deadline(&self, now: Instant) -> Instant {
+        match self.control.deadline() {
+            Some(Time(at)) => self.began + Duration::from_millis(at),
+            None => now + Duration::from_secs(3600),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<()> {
+        let attempt = self.process.attempt;
+        match event {
+            Event::Ready(_) => {
+                self.ready += 1;
+                if self.ready == self.run.parallelism {
+                    self.all_ready()?;
+                }
+                Ok(())
+            }
+            Event::SourcesEnded(slot) => self.step(Input::SourcesEnded { attempt, slot }),
+            Event::Acked { slot, epoch, part } => {
+                self.parts.insert(slot, *part);
+                self.step(Input::Acked { attempt, epoch, slot })
+            }
+            Event::Declined { slot, epoch, reason } => {
+                self.step(Input::Declined { attempt, epoch, slot, reason })
+            }
+            Event::Published(epoch) => self.step(Input::Published { attempt, epoch }),
+            Event::StopRequested => {
+                self.watcher.note("stopping: a last snapshot, then everything is published");
+                self.step(Input::StopRequested)
+            }
+            Event::Failed(error) => Err(error),
+            Event::Done(_) => {
+                self.done += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn all_ready(&mut self) -> Result<()> {
+        let restored = self.process.restored.as_ref().map(|m| m.epoch);
+        let text = match restored {
+            Some(epoch) => format!("attempt {} goes on from epoch {epoch}", self.process.attempt),
+            None => format!("attempt {} starts from the beginning", self.process.attempt),
+        };
+        let workers = self.run.parallelism;
+        let plural = if workers == 1 { "" } else { "s" };
+        self.watcher.note(&format!("{text}, with {workers} worker{plural}"));
+        let last_epoch = Epoch(self.process.first_epoch.0 - 1);
+        self.step(Input::Started { restored, older: self.older.clone(), last_epoch })
+    }
+
+    /// Gives an input to the brain and does what it says, until it says nothing more.
+    fn step(&mut self, input: Input) -> Result<()> {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut actions = Vec::new();
+            let now = Time(self.began.elapsed().as_millis() as u64);
+            self.control.step(now, input, &mut actions);
+            for action in actions {
+                inputs.extend(self.act(action)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Result<Option<Input>> {
+        match action {
+            Action::Trigger { epoch, last, .. } => {
+                self.parts.clear();
+                self.triggered = Instant::now();
+                self.process.trigger(epoch, last.is_some());
+            }
+            Action::Propose(record) => return self.commit(record).map(Some),
+            Action::Publish { attempt, epoch } => {
+                self.publish()?;
+                return Ok(Some(Input::Published { attempt, epoch }));
+            }
+            Action::Collect { oldest } => self.process.state.collect(oldest)?,
+            Action::GiveUp { epoch, reason, .. } => {
+                self.watcher.note(&format!(
+                    "the snapshot of epoch {epoch} is given up, the next one takes its place: {reason}"
+                ));
+            }
+            Action::Slow { epoch, waited_ms, .. } => self.watcher.note(&format!(
+                "the snapshot of epoch {epoch} is under way since {:.0} s",
+                waited_ms as f64 / 1000.0
+            )),
+            Action::Exit(exit) => self.exit = Some(exit),
+        }
+        Ok(None)
+    }
+
+    /// Makes a record durable: for a job that runs alone, the manifest is the record.
+    fn commit(&mut self, record: Record) -> Result<Input> {
+        let Record::Completed { attempt, epoch, finished } = record;
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            job: self.run.job.clone(),
+            attempt,
+            epoch,
+            finished,
+            completed_at_ms: self.run.clock.now_ms().max(0) as u64,
+            parallelism: self.run.parallelism as u32,
+            key_groups: self.process.settings.key_groups,
+            arguments: self.run.arguments.clone(),
+            operators: self.plan.manifest_operators(&self.process.store_ids),
+            slots: std::mem::take(&mut self.parts),
+        };
+        if let Err(error) = self.process.state.complete(&manifest) {
+            if self.process.state.is_complete(epoch) {
+                return Err(error);
+            }
+            return Ok(Input::Refused { record, reason: error.to_string() });
+        }
+        self.newest = Some(Arc::new(manifest));
+        Ok(Input::Committed(record))
+    }
+
+    fn publish(&mut self) -> Result<()> {
+        let Some(manifest) = self.newest.clone() else { return Err(Error::us("nothing to publish")) };
+        self.publishers.publish(&manifest)?;
+        self.process.set_completed(manifest.epoch);
+        self.checkpoints += 1;
+        let metrics = &self.run.metrics;
+        let bytes: u64 = manifest.store_files().map(|f| f.bytes).sum();
+        metrics.set("epoch", "The last complete epoch.", manifest.epoch.0 as f64);
+        metrics.set(
+            "checkpoint_seconds",
+            "From the trigger of the last complete epoch until its output was published.",
+            self.triggered.elapsed().as_secs_f64(),
+        );
+        metrics.set("checkpoint_bytes", "The size of the last complete snapshot's state.", bytes as f64);
+        Ok(())
+    }
+
+    /// Deals partitions that have turned up since the last look.
+    fn discover(&mut self) -> Result<()> {
+        for (uid, source) in self.plan.sources.iter().filter(|(_, source)| !source.bounded()) {
+            if self.process.deal_new(uid, source.partitions()?) {
+                self.process.wakers.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the workers have left their loops; a worker that does not is left to the end of the process.
+    fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>) {
+        let until = Instant::now() + LEAVE;
+        while self.done < self.run.parallelism {
+            match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Done(_)) => self.done += 1,
+                Ok(_) => {}
+                Err(_) => return std::mem::forget(workers),
+            }
+        }
+        drop(workers);
+    }
+}

@@ -1,0 +1,129 @@
+//! A job that runs alone, in one process: everything a cluster would do for it, on the same rules.
+//!
+//! - [`plan`]: what the job wants, found out by describing it once without running it.
+//! - [`restore`]: which snapshot to go on from, and whether it fits the job.
+//! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
+//! - [`publishers`]: the sinks' publishers of this process.
+//! - [`summary`]: the totals that a user reads.
+//!
+//! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s.
+
+pub(crate) mod driver;
+pub(crate) mod plan;
+pub(crate) mod publishers;
+pub(crate) mod restore;
+pub(crate) mod summary;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use tidegate_protocol::{Attempt, Epoch, KeyGroups};
+
+use crate::clock::Clock;
+use crate::dataflow::worker::BuildJob;
+use crate::error::Result;
+use crate::fault::point;
+use crate::metrics::Metrics;
+use crate::process::{Event, Parts, Process, Settings};
+use crate::state::directory::StateDirectory;
+use plan::Plan;
+use publishers::Publishers;
+use summary::Summary;
+
+/// How a job is run alone.
+pub(crate) struct Run {
+    pub(crate) job: String,
+    pub(crate) checkpoint_dir: PathBuf,
+    pub(crate) parallelism: usize,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) retain: usize,
+    pub(crate) memory: usize,
+    pub(crate) max_parallelism: u16,
+    pub(crate) arguments: BTreeMap<String, Vec<String>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Hears how a run goes on.
+pub(crate) trait Watcher {
+    /// How often [`Watcher::progress`] wants to be called.
+    fn every(&self) -> Duration;
+    /// Something that a user should know.
+    fn note(&mut self, text: &str);
+    /// How things stand.
+    fn progress(&mut self, metrics: &Metrics, epoch: Epoch);
+}
+
+/// The channel by which threads talk to the driver of a run.
+pub(crate) struct Mailbox {
+    pub(crate) sender: Sender<Event>,
+    pub(crate) receiver: Receiver<Event>,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = channel();
+        Self { sender, receiver }
+    }
+}
+
+/// Runs a job from its newest snapshot to its end, or until it is asked to stop.
+pub(crate) fn run(
+    run: &Run,
+    build: BuildJob,
+    mailbox: Mailbox,
+    watcher: &mut dyn Watcher,
+) -> Result<Summary> {
+    let directory = StateDirectory::open(&run.checkpoint_dir)?;
+    let _lock = directory.lock()?;
+    point("start.locked");
+    let groups = KeyGroups { count: run.max_parallelism };
+    let plan = Plan::of(&build, process(run, &directory, groups, &mailbox))?;
+    let found = restore::choose(&directory, watcher)?;
+    let restored = found.manifest.map(Arc::new);
+    if let Some(manifest) = &restored {
+        plan.check_fits(manifest, &run.job)?;
+        for note in restore::changed_arguments(manifest, &run.arguments) {
+            watcher.note(&note);
+        }
+    }
+    let mut publishers = Publishers::open(&plan, restored.as_deref(), watcher)?;
+    point("restore.recovered");
+    if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
+        watcher.note(&plan.describe_finished(manifest)?);
+        return Ok(Summary::of(&plan, manifest, 0, Duration::ZERO));
+    }
+    let attempt = Attempt(directory.last_attempt()?.max(found.last_attempt).0 + 1);
+    directory.set_attempt(attempt)?;
+    point("start.attempt_written");
+    directory.clean_local()?;
+    let mut parts = process(run, &directory, groups, &mailbox);
+    parts.settings.key_groups = restored.as_ref().map_or(groups, |m| m.key_groups);
+    parts.attempt = attempt;
+    parts.first_epoch = found.last_epoch.next();
+    parts.store_ids = plan.store_ids(restored.as_deref())?;
+    parts.deals = plan.deal(restored.as_deref(), run.parallelism)?;
+    parts.restored = restored.clone();
+    let process = Arc::new(Process::new(parts));
+    let driver = driver::Driver::new(run, &plan, process, &mut publishers, found.older, watcher);
+    driver.run(build, &mailbox.receiver)
+}
+
+/// What a process needs, before anything was restored.
+fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, mailbox: &Mailbox) -> Parts {
+    Parts {
+        settings: Settings { workers: run.parallelism, key_groups: groups, memory: run.memory },
+        attempt: Attempt(1),
+        first_epoch: Epoch(1),
+        restored: None,
+        state: directory.clone(),
+        store_ids: BTreeMap::new(),
+        deals: BTreeMap::new(),
+        clock: run.clock.clone(),
+        metrics: run.metrics.clone(),
+        events: mailbox.sender.clone(),
+    }
+}

@@ -1,0 +1,203 @@
+//! What a job wants, found out by describing it once without running it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_protocol::manifest::Operator;
+use tidegate_protocol::{Manifest, Slot};
+
+use crate::dataflow::worker::BuildJob;
+use crate::error::{Context, Error, Result};
+use crate::metrics::{Metrics, Step};
+use crate::process::{Parts, Process};
+use crate::stream::Job;
+use crate::stream::job::{End, Listed, Published};
+use crate::worker::WorkerCx;
+
+/// The operators, sources and sinks of a job.
+pub(crate) struct Plan {
+    /// What has a place in the snapshot, by uid, without store ids.
+    pub(crate) operators: BTreeMap<String, Operator>,
+    pub(crate) sources: Vec<(String, Box<dyn Listed>)>,
+    pub(crate) sinks: Vec<(String, Box<dyn Published>)>,
+    pub(crate) steps: Vec<Arc<Step>>,
+}
+
+impl Plan {
+    /// Describes the job on the calling thread, for its plan alone.
+    pub(crate) fn of(build: &BuildJob, mut parts: Parts) -> Result<Self> {
+        // What is described for the plan counts nothing.
+        parts.metrics = Arc::new(Metrics::default());
+        let worker = Rc::new(WorkerCx::new(Slot(0), Arc::new(Process::new(parts))));
+        let mut job = Job::new(worker);
+        build(&mut job)?;
+        job.check()?;
+        let mut plan =
+            Self { operators: BTreeMap::new(), sources: Vec::new(), sinks: Vec::new(), steps: job.steps() };
+        for declared in job.take_declared() {
+            plan.add(declared)?;
+        }
+        plan.check_sinks()?;
+        Ok(plan)
+    }
+
+    fn add(&mut self, declared: crate::stream::job::Declared) -> Result<()> {
+        let uid = format!("{}{}", declared.step.uid(), declared.suffix);
+        let kind = declared.step.kind().to_owned();
+        let outside = match declared.end {
+            End::Inner => None,
+            End::Source(source) => {
+                let outside = source.outside().context(|| format!("source '{uid}'"))?;
+                self.sources.push((uid.clone(), source));
+                Some(outside)
+            }
+            End::Sink(sink) => {
+                let outside = sink.outside().context(|| format!("sink '{uid}'"))?;
+                self.sinks.push((uid.clone(), sink));
+                Some(outside)
+            }
+        };
+        self.operators.insert(uid, Operator { kind, store_id: 0, state: declared.state, outside });
+        Ok(())
+    }
+
+    /// Two sinks into one place would overwrite each other's output.
+    fn check_sinks(&self) -> Result<()> {
+        let mut places = BTreeMap::new();
+        for (uid, _) in &self.sinks {
+            let place = &self.operators[uid].outside;
+            if let Some(other) = places.insert(place, uid) {
+                return Err(Error::job(format!(
+                    "the sinks '{other}' and '{uid}' both write to {}; give each a place of its own",
+                    place.as_deref().unwrap_or("the same place")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a snapshot that is not this job's.
+    pub(crate) fn check_fits(&self, manifest: &Manifest, job: &str) -> Result<()> {
+        if manifest.job != job {
+            return Err(Error::job(format!(
+                "the checkpoint directory holds snapshots of the job '{}', and this is '{job}'; give this job a \
+                 directory of its own with --checkpoint-dir",
+                manifest.job
+            )));
+        }
+        manifest.operators.iter().try_for_each(|(uid, old)| self.check_operator(uid, old))
+    }
+
+    fn check_operator(&self, uid: &str, old: &Operator) -> Result<()> {
+        let refuse = |what: String| {
+            Err(Error::job(format!(
+                "the snapshot does not fit the job: {what}; to start anew, give the job an empty --checkpoint-dir"
+            )))
+        };
+        let Some(new) = self.operators.get(uid) else {
+            return refuse(format!(
+                "it holds a {} with the uid '{uid}', which the job does not have (if it was renamed, give it \
+                 .uid(\"{uid}\"))",
+                old.kind
+            ));
+        };
+        if old.kind != new.kind {
+            return refuse(format!("'{uid}' was a {} and is a {} now", old.kind, new.kind));
+        }
+        if let (Some(before), Some(now)) = (&old.state, &new.state)
+            && before.shape != now.shape
+        {
+            return refuse(format!(
+                "the state of '{uid}' was of type {} ({}) and is of type {} ({}) now",
+                before.name, before.shape, now.name, now.shape
+            ));
+        }
+        if old.outside != new.outside {
+            let place = |o: &Operator| o.outside.clone().unwrap_or_default();
+            let verb = if new.kind == "source" { "read from" } else { "wrote to" };
+            return refuse(format!("'{uid}' {verb} {} and is given {} now", place(old), place(new)));
+        }
+        Ok(())
+    }
+
+    /// The prefix of every operator's keys in the store: those of the snapshot stay, new ones follow.
+    pub(crate) fn store_ids(&self, restored: Option<&Manifest>) -> Result<BTreeMap<String, u16>> {
+        let old = |uid: &String| restored.and_then(|m| m.operators.get(uid)).map(|o| o.store_id);
+        let mut next = restored.iter().flat_map(|m| m.operators.values()).map(|o| o.store_id + 1).max();
+        let mut ids = BTreeMap::new();
+        for (uid, _) in self.operators.iter().filter(|(_, o)| o.state.is_some()) {
+            let id = old(uid).unwrap_or_else(|| {
+                let id = next.unwrap_or(1);
+                next = Some(id + 1);
+                id
+            });
+            ids.insert(uid.clone(), id);
+        }
+        Ok(ids)
+    }
+
+    /// The operators as a manifest lists them.
+    pub(crate) fn manifest_operators(&self, store_ids: &BTreeMap<String, u16>) -> BTreeMap<String, Operator> {
+        let mut operators = self.operators.clone();
+        for (uid, operator) in &mut operators {
+            operator.store_id = store_ids.get(uid).copied().unwrap_or(0);
+        }
+        operators
+    }
+
+    /// Deals every source's partitions to the workers, those that are there and those that the snapshot knows.
+    pub(crate) fn deal(
+        &self,
+        restored: Option<&Manifest>,
+        workers: usize,
+    ) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
+        let mut deals = BTreeMap::new();
+        for (uid, source) in &self.sources {
+            let mut names: BTreeSet<String> = source.partitions()?.into_iter().collect();
+            names.extend(restored_partitions(restored, uid).map(|(name, _)| name.clone()));
+            let mut hands = vec![Vec::new(); workers];
+            for (i, name) in names.into_iter().enumerate() {
+                hands[i % workers].push(name);
+            }
+            deals.insert(uid.clone(), hands);
+        }
+        Ok(deals)
+    }
+
+    /// What to say when a finished job is started again.
+    pub(crate) fn describe_finished(&self, manifest: &Manifest) -> Result<String> {
+        let mut grown = Vec::new();
+        for (uid, source) in &self.sources {
+            let known: BTreeMap<_, _> = restored_partitions(Some(manifest), uid).collect();
+            for name in source.partitions()? {
+                match known.get(&name) {
+                    None => grown.push(format!("{name} (new)")),
+                    Some(p) if source.has_more(&name, &p.position)? => grown.push(format!("{name} (longer)")),
+                    Some(_) => {}
+                }
+            }
+        }
+        let done = format!(
+            "the job has finished already, at epoch {} of attempt {}: nothing to do",
+            manifest.epoch, manifest.attempt
+        );
+        if grown.is_empty() {
+            return Ok(done);
+        }
+        Ok(format!(
+            "{done}. But its input has grown since: {}; to read that too, start the job with an empty \
+             --checkpoint-dir and --output, or with --follow from the beginning",
+            grown.join(", ")
+        ))
+    }
+}
+
+/// The partitions of a source in a snapshot.
+fn restored_partitions<'a>(
+    restored: Option<&'a Manifest>,
+    uid: &'a str,
+) -> impl Iterator<Item = (&'a String, &'a tidegate_protocol::manifest::Partition)> {
+    let slots = restored.into_iter().flat_map(|m| m.slots.values());
+    slots.filter_map(move |slot| slot.operators.get(uid)).flat_map(|part| part.partitions.iter())
+}

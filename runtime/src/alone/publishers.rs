@@ -1,0 +1,50 @@
+//! The publishers of a process: one a sink.
+
+use std::collections::BTreeMap;
+
+use tidegate_protocol::Manifest;
+
+use super::Watcher;
+use super::plan::Plan;
+use crate::connector::Publisher;
+use crate::error::{Context, Error, Result};
+use crate::fault::point;
+
+/// The publishers of all sinks, by uid.
+pub(crate) struct Publishers(BTreeMap<String, Box<dyn Publisher>>);
+
+impl Publishers {
+    /// Opens them, publishes what the restored snapshot holds, and clears away what older attempts have left.
+    pub(crate) fn open(plan: &Plan, restored: Option<&Manifest>, watcher: &mut dyn Watcher) -> Result<Self> {
+        let mut all = BTreeMap::new();
+        for (uid, sink) in &plan.sinks {
+            all.insert(uid.clone(), sink.publisher().context(|| format!("sink '{uid}'"))?);
+        }
+        let mut publishers = Self(all);
+        if let Some(manifest) = restored {
+            publishers.publish(manifest)?;
+        }
+        for (uid, publisher) in &mut publishers.0 {
+            let taken_back =
+                publisher.recover(restored.map(|m| m.epoch)).context(|| format!("sink '{uid}'"))?;
+            if !taken_back.is_empty() {
+                watcher.note(&format!("sink '{uid}' has taken back {}", taken_back.join(", ")));
+            }
+        }
+        Ok(publishers)
+    }
+
+    /// Makes all of a complete snapshot's output visible.
+    pub(crate) fn publish(&mut self, manifest: &Manifest) -> Result<()> {
+        point("publish.before");
+        for (uid, staged) in manifest.staged() {
+            let publisher = self
+                .0
+                .get_mut(uid)
+                .ok_or_else(|| Error::us(format!("the snapshot has output of the unknown sink '{uid}'")))?;
+            publisher.publish(staged).context(|| format!("publish epoch {} of '{uid}'", staged.epoch))?;
+        }
+        point("publish.after");
+        Ok(())
+    }
+}

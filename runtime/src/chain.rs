@@ -1,0 +1,102 @@
+//! How the functions of a chain are tied together: each stage pushes whole batches into the next.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::record::{Mark, Rec};
+
+/// Something that takes records and watermarks in order.
+pub(crate) trait Receiver<T> {
+    /// Takes the records of `batch`. It may swap the buffer for an empty one or leave records behind that it has only
+    /// looked at; whoever called drops those.
+    fn records(&mut self, batch: &mut Vec<Rec<T>>);
+
+    /// Learns how far event time has come after the records before.
+    fn watermark(&mut self, mark: Mark);
+}
+
+/// A receiver that others hold too.
+impl<T, R: Receiver<T>> Receiver<T> for Rc<RefCell<R>> {
+    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+        self.borrow_mut().records(batch);
+    }
+
+    fn watermark(&mut self, mark: Mark) {
+        self.borrow_mut().watermark(mark);
+    }
+}
+
+/// The end of a chain as it is being built: a place where receivers are attached later.
+///
+/// Records that reach an outlet without a receiver are dropped: nobody asked for them. More than one receiver is possible
+/// once somebody has said how records are copied.
+pub(crate) struct Outlet<T>(Rc<RefCell<Ends<T>>>);
+
+struct Ends<T> {
+    receivers: Vec<Box<dyn Receiver<T>>>,
+    copy: Option<fn(&Vec<Rec<T>>) -> Vec<Rec<T>>>,
+}
+
+impl<T> Clone for Outlet<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: 'static> Outlet<T> {
+    pub(crate) fn new() -> Self {
+        Self(Rc::new(RefCell::new(Ends { receivers: Vec::new(), copy: None })))
+    }
+
+    /// From now on there may be more than one receiver.
+    pub(crate) fn share(&self)
+    where
+        T: Clone,
+    {
+        self.0.borrow_mut().copy = Some(Vec::clone);
+    }
+
+    pub(crate) fn attach(&self, receiver: impl Receiver<T> + 'static) {
+        let mut ends = self.0.borrow_mut();
+        debug_assert!(ends.receivers.is_empty() || ends.copy.is_some(), "a second receiver needs copies");
+        ends.receivers.push(Box::new(receiver));
+    }
+
+    /// Pushes a batch on and leaves it empty.
+    #[inline]
+    pub(crate) fn records(&self, batch: &mut Vec<Rec<T>>) {
+        if !batch.is_empty() {
+            self.look_at(batch);
+        }
+        batch.clear();
+    }
+
+    /// Shows a batch to the receivers; what they do not need to own stays in the buffer.
+    pub(crate) fn look_at(&self, batch: &mut Vec<Rec<T>>) {
+        let Ends { receivers, copy } = &mut *self.0.borrow_mut();
+        let Some((last, others)) = receivers.split_last_mut() else { return };
+        if let Some(copy) = copy {
+            for receiver in others {
+                receiver.records(&mut copy(batch));
+            }
+        }
+        last.records(batch);
+    }
+
+    pub(crate) fn watermark(&self, mark: Mark) {
+        for receiver in &mut self.0.borrow_mut().receivers {
+            receiver.watermark(mark);
+        }
+    }
+}
+
+/// An outlet can stand where a receiver is asked for, if nothing is to happen on the way.
+impl<T: 'static> Receiver<T> for Outlet<T> {
+    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+        self.look_at(batch);
+    }
+
+    fn watermark(&mut self, mark: Mark) {
+        Self::watermark(self, mark);
+    }
+}

@@ -1,0 +1,230 @@
+//! What `tidegate::main` makes of the command line.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+
+use crate::alone::{self, Mailbox, Run};
+use crate::clock::SystemClock;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::process::Event;
+use crate::stream::Job;
+
+/// The flags that every job has.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Runtime")]
+struct RuntimeArgs {
+    /// Worker threads.
+    #[arg(long, value_name = "N", default_value_t = default_parallelism())]
+    parallelism: usize,
+    /// Where snapshots are kept. The same command started again goes on from the newest one.
+    #[arg(long, value_name = "DIR")]
+    checkpoint_dir: Option<PathBuf>,
+    /// How often a snapshot is taken and its output published: 500ms, 1s, 2m.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    checkpoint_interval: Duration,
+    /// Complete snapshots that are kept.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    retain: u64,
+    /// Memory for keyed state, all workers together; what does not fit goes to disk: 64MB, 2GB.
+    #[arg(long, value_name = "SIZE", default_value = "256MB", value_parser = parse_size)]
+    memory: usize,
+    /// The greatest parallelism the job can ever have; fixed by its first snapshot.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=32_768))]
+    max_parallelism: u16,
+    /// Serves metrics in Prometheus' text format at http://ADDR/metrics.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// Writes the totals as JSON at the end.
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// Lists the points at which FAILPOINTS can have the process die, and exits.
+    #[arg(long)]
+    list_failpoints: bool,
+}
+
+fn default_parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A job's own flags, with those of the runtime.
+#[derive(Parser)]
+struct Cli<A: Args> {
+    #[command(flatten)]
+    job: A,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+}
+
+/// Runs a job from the command line: the whole `main` function of a job's program.
+///
+/// `A` are the job's own flags, described with [`clap::Args`]; the runtime adds its own. `build` describes the dataflow;
+/// it is called on every worker, and once before to check the job.
+///
+/// # Errors
+/// Whatever ends the job before its end; returned from `main`, it is printed and makes the exit code 1.
+pub fn main<A>(
+    name: &'static str,
+    build: impl Fn(&mut Job, &A) -> Result<()> + Send + Sync + 'static,
+) -> Result<()>
+where
+    A: Args + Send + Sync + 'static,
+{
+    let command = Cli::<A>::command().name(name);
+    if std::env::args().any(|arg| arg == "--list-failpoints") {
+        for point in crate::fault::POINTS {
+            println!("{point}");
+        }
+        return Ok(());
+    }
+    let matches = command.get_matches();
+    let cli = Cli::<A>::from_arg_matches(&matches).map_err(|e| Error::job(e.to_string()))?;
+    let runtime = cli.runtime;
+    if runtime.parallelism == 0 || runtime.parallelism > usize::from(runtime.max_parallelism) {
+        return Err(Error::job(format!(
+            "--parallelism {} cannot be: it must be from 1 to --max-parallelism, which is {}",
+            runtime.parallelism, runtime.max_parallelism
+        )));
+    }
+    let _faults = crate::fault::from_environment();
+    silence_panics();
+    let mailbox = Mailbox::new();
+    stop_on_signals(mailbox.sender.clone())?;
+    let metrics = Arc::new(Metrics::default());
+    if let Some(address) = runtime.metrics {
+        crate::metrics_server::serve(address, name, metrics.clone())?;
+    }
+    let run = Run {
+        job: name.to_owned(),
+        checkpoint_dir: runtime.checkpoint_dir.unwrap_or_else(|| PathBuf::from("checkpoints").join(name)),
+        parallelism: runtime.parallelism,
+        interval: Some(runtime.checkpoint_interval),
+        retain: runtime.retain as usize,
+        memory: runtime.memory,
+        max_parallelism: runtime.max_parallelism,
+        arguments: job_arguments::<A>(&matches),
+        clock: Arc::new(SystemClock),
+        metrics,
+    };
+    let args = cli.job;
+    let mut terminal = crate::terminal::Terminal::new();
+    let result = alone::run(&run, Arc::new(move |job: &mut Job| build(job, &args)), mailbox, &mut terminal);
+    terminal.close();
+    let summary = match result {
+        Ok(summary) => summary,
+        // A worker may be stuck in user code: the process ends without it.
+        Err(error) => {
+            eprintln!("Error: {error}");
+            std::process::exit(1);
+        }
+    };
+    eprint!("{summary}");
+    if let Some(path) = runtime.summary {
+        let text = serde_json::to_vec_pretty(&summary)?;
+        std::fs::write(&path, text)
+            .map_err(|e| Error::from(e).context(format!("write {}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// A panic of user code is told once, by the job's own message.
+fn silence_panics() {
+    let verbose = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if verbose {
+            usual(info);
+        }
+    }));
+}
+
+/// The first signal asks for a stop with a last snapshot, the second ends the process.
+fn stop_on_signals(events: std::sync::mpsc::Sender<Event>) -> Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut asked = false;
+        for signal in signals.forever() {
+            if std::mem::replace(&mut asked, true) || events.send(Event::StopRequested).is_err() {
+                std::process::exit(128 + signal);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// The job's own flags as they were given, to notice what changes at a restart.
+fn job_arguments<A: Args>(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
+    let own = A::augment_args(clap::Command::new("job"));
+    let ids = own.get_arguments().map(|arg| arg.get_id().as_str().to_owned());
+    let given = ids.filter(|id| matches.value_source(id).is_some_and(|s| s != ValueSource::DefaultValue));
+    given
+        .filter_map(|id| {
+            let values = matches.try_get_raw(&id).ok()??;
+            let values = values.map(|v| v.to_string_lossy().into_owned()).collect();
+            Some((id, values))
+        })
+        .collect()
+}
+
+/// A time such as `250ms`, `1s`, `1.5m`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("'{other}' is no unit of time; use ms, s, m or h")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is no number"))?;
+    let duration = Duration::try_from_secs_f64(number * unit).map_err(|e| e.to_string())?;
+    if duration < Duration::from_millis(1) {
+        return Err("it must be at least 1ms".to_owned());
+    }
+    Ok(duration)
+}
+
+/// A size such as `64MB`, `2GB`, `512MiB`.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        other => return Err(format!("'{other}' is no unit of size; use KB, MB, GB, KiB, MiB or GiB")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is no number"))?;
+    let bytes = number * unit;
+    if !(1e6..1e15).contains(&bytes) {
+        return Err("it must be at least 1MB".to_owned());
+    }
+    Ok(bytes as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("3 weeks").is_err());
+        assert!(parse_duration("-1s").is_err());
+        assert!(parse_duration("0s").is_err());
+        assert_eq!(parse_size("64MB"), Ok(64_000_000));
+        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        assert!(parse_size("12").is_err());
+        assert!(parse_size("1 MB").is_err());
+    }
+}

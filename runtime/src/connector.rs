@@ -1,0 +1,228 @@
+//! What a connector implements: a source of partitions, a transactional sink.
+//!
+//! A connector never hears of workers, barriers or timely. Tidegate deals a source's partitions to the workers, polls
+//! each one for small batches, and keeps the position that a partition tells at every barrier; a restart opens the
+//! partition at that position again. A sink stages what it is given until a barrier, and publishes a staged piece once
+//! the snapshot that holds it is durable. Both kinds of calls are made from one thread at a time.
+//!
+//! # Exactly once, and what a connector owes for it
+//! - A partition opened at a position delivers the same records, in the same order, as it would have after that position.
+//! - A staged piece survives the end of the process, and publishing it twice is the same as publishing it once.
+
+use tidegate_protocol::manifest::Staged;
+use tidegate_protocol::{Attempt, Epoch, Slot};
+
+use crate::error::Result;
+
+/// Where reading goes on in a partition, in the connector's own form (a byte offset, a log offset, a token).
+pub type Position = serde_json::Value;
+
+/// A source: something with named partitions, each a sequence of records.
+///
+/// The engine makes one instance on every worker and one that lists partitions.
+pub trait Source: 'static {
+    /// The type of a record.
+    type Item: 'static;
+
+    /// What the source reads, in a form that is the same at every start (an absolute directory, a topic's name).
+    /// A job that is restarted with another one is refused.
+    fn outside(&self) -> Result<String>;
+
+    /// The names of the partitions there are now, in any order.
+    ///
+    /// Called at the start, and about once a second for a source that is not bounded; a name that turns up later is
+    /// read from its beginning.
+    ///
+    /// # Errors
+    /// If the source is not there or cannot be read; the job ends.
+    fn partitions(&self) -> Result<Vec<String>>;
+
+    /// Opens a partition at its beginning (`None`) or where [`Partition::position`] said.
+    ///
+    /// # Errors
+    /// If the partition is gone or the position cannot be reached; the job ends.
+    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn Partition<Self::Item>>>;
+
+    /// True if a partition ends where it ends now; false if it is followed as it grows.
+    fn bounded(&self) -> bool;
+
+    /// Whether a partition now holds more than a finished run read, which ended at `position`.
+    ///
+    /// # Errors
+    /// If the partition cannot be looked at.
+    fn has_more(&self, partition: &str, position: &Position) -> Result<bool>;
+}
+
+/// One open partition.
+pub trait Partition<T> {
+    /// Appends up to about `budget` records to `out`, without waiting for any.
+    ///
+    /// # Errors
+    /// If reading fails; the job ends, and a restart reads on from the last snapshot.
+    fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus>;
+
+    /// Where reading goes on after the records polled so far.
+    fn position(&self) -> Position;
+}
+
+/// What a poll found out about a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionStatus {
+    /// There may be more at once.
+    More,
+    /// Read up to the end that there is now; more may come.
+    CaughtUp,
+    /// Read to the end, and nothing comes after it.
+    Ended,
+}
+
+/// What a poll has read.
+pub struct Polled<T> {
+    /// The records read, with the offset of each for messages (a byte offset, a log offset).
+    pub(crate) records: Vec<crate::record::Rec<T>>,
+    /// The records that could not be read as a `T`.
+    pub(crate) malformed: Vec<Malformed>,
+}
+
+impl<T> Default for Polled<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Polled<T> {
+    pub(crate) fn with_capacity(records: usize) -> Self {
+        Self { records: Vec::with_capacity(records), malformed: Vec::new() }
+    }
+
+    /// Nothing read yet; for tests of a connector.
+    pub fn new() -> Self {
+        Self::with_capacity(0)
+    }
+
+    /// Takes out what was read so far, for tests of a connector: records with their offsets, and malformed ones with
+    /// offset, error and raw bytes.
+    pub fn take(&mut self) -> (Vec<(u64, T)>, Vec<(u64, String, Vec<u8>)>) {
+        let records = self.records.drain(..).map(|r| (r.hash, r.val)).collect();
+        let malformed = self.malformed.drain(..).map(|m| (m.offset, m.error, m.raw)).collect();
+        (records, malformed)
+    }
+
+    /// Adds a record that stands at `offset` of its partition.
+    #[inline]
+    pub fn record(&mut self, offset: u64, value: T) {
+        self.records.push(crate::record::Rec { ts: i64::MIN, hash: offset, val: value });
+    }
+
+    /// Adds something that stands at `offset` and is no `T`; the job's policy for this source decides what happens.
+    #[cold]
+    pub fn malformed(&mut self, offset: u64, error: impl Into<String>, raw: &[u8]) {
+        self.malformed.push(Malformed { offset, error: error.into(), raw: raw.to_vec() });
+    }
+
+    /// The number of records and malformed records so far.
+    pub fn len(&self) -> usize {
+        self.records.len() + self.malformed.len()
+    }
+
+    /// True if nothing was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Something that a source read and could not make a record of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    pub(crate) offset: u64,
+    pub(crate) error: String,
+    pub(crate) raw: Vec<u8>,
+}
+
+/// A sink that shows an epoch's output as a whole, once, after its snapshot is durable.
+pub trait TransactionalSink<T>: 'static {
+    /// What the sink writes to, in a form that is the same at every start (an absolute directory, a topic's name).
+    /// A job that is restarted with another one is refused.
+    ///
+    /// # Errors
+    /// If the target cannot be named, for example because its directory cannot be made.
+    fn outside(&self) -> Result<String>;
+
+    /// Makes the writer of one worker.
+    ///
+    /// # Errors
+    /// If the target cannot be written to.
+    fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>>;
+
+    /// Makes the publisher, of which a process has one for a sink. It runs on a thread of its own.
+    ///
+    /// # Errors
+    /// If the target cannot be reached.
+    fn publisher(&self) -> Result<Box<dyn Publisher>>;
+}
+
+/// Who a writer writes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkPlace {
+    /// The worker's slot.
+    pub slot: Slot,
+    /// The attempt, for the names of what is staged: what an older attempt left must not be mistaken for this one's.
+    pub attempt: Attempt,
+}
+
+/// Writes one worker's records of the current epoch to where nobody sees them yet.
+pub trait Writer<T> {
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// If it cannot be written; the job ends before the epoch is published.
+    fn write(&mut self, record: &T) -> Result<()>;
+
+    /// Ends the epoch: what was written since the last call becomes a staged piece. Returns the rest of the work, which
+    /// runs on another thread while the dataflow goes on (syncing to disk, say), or None for an empty epoch.
+    ///
+    /// # Errors
+    /// If the epoch's output cannot be closed.
+    fn stage(&mut self, epoch: Epoch) -> Result<Option<Staging>>;
+}
+
+/// What is left to do until a piece of output is durably staged.
+pub type Staging = Box<dyn FnOnce() -> Result<Staged> + Send>;
+
+/// Makes staged pieces visible.
+pub trait Publisher: Send {
+    /// Makes one staged piece visible. Called once or more for every piece of a completed snapshot; after the first
+    /// success it changes nothing.
+    ///
+    /// # Errors
+    /// If the piece is neither staged nor visible any more, or the target cannot be reached.
+    fn publish(&mut self, staged: &Staged) -> Result<()>;
+
+    /// Called once before a job's workers start, with what the restored snapshot holds already published: takes away
+    /// what older attempts staged without completing it, and what they published for epochs after `restored` (which
+    /// happens only if a damaged snapshot had to be given up for an older one). Returns what it took back of published
+    /// output, for the log.
+    ///
+    /// # Errors
+    /// If the target cannot be cleaned.
+    fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
+}
+
+/// A record of a dead-letter sink: what a source could not read, where it stood and why.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeadLetter {
+    /// The name of the source in the job.
+    pub source: String,
+    /// The partition's name.
+    pub partition: String,
+    /// The offset in the partition (for a file the byte offset of the line's start).
+    pub offset: u64,
+    /// What is wrong with it.
+    pub error: String,
+    /// The record as it was read, if it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+    /// The record as it was read, in base64, if it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_base64: Option<String>,
+}

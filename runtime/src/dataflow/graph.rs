@@ -1,0 +1,180 @@
+//! Hosts and edges of one worker, and how they become timely operators.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{ProbeHandle, Scope};
+
+use super::batch::{Pool, by_target};
+use super::host::{Host, Input, InputPort, Output, OutputPort, Running, Silent};
+use super::outbox::{Outbox, Route, SharedOutbox};
+use super::source::{Pacing, SourceLoop};
+use super::time::Time;
+use crate::chain::Outlet;
+use crate::record::{Data, MinWatermark, Rec};
+use crate::worker::WorkerCx;
+
+/// The hosts and edges that a job's build function has asked for.
+#[derive(Default)]
+pub(crate) struct Graph {
+    hosts: Vec<HostDef>,
+    edges: Vec<Box<dyn Edge>>,
+}
+
+struct HostDef {
+    host: Rc<Host>,
+    name: String,
+    source: Option<Box<dyn SourceLoop>>,
+}
+
+impl Graph {
+    /// Adds a host without inputs yet.
+    pub(crate) fn host(&mut self, name: &str, worker: &Rc<WorkerCx>, reads_source: bool) -> Rc<Host> {
+        let host = Rc::new(Host::new(self.hosts.len(), worker.clone(), reads_source));
+        self.hosts.push(HostDef { host: host.clone(), name: name.to_owned(), source: None });
+        host
+    }
+
+    /// Makes a host read a source.
+    pub(crate) fn set_source(&mut self, host: &Host, source: Box<dyn SourceLoop>) {
+        self.hosts[host.id].source = Some(source);
+    }
+
+    /// Adds an edge between workers; what arrives goes to `outlet` in the host `to`.
+    pub(crate) fn exchange<T: Data>(
+        &mut self,
+        from: (&Host, &Outlet<T>),
+        to: (&Host, Outlet<T>),
+        route: Route<T>,
+    ) {
+        let worker = &from.0.worker;
+        let (me, workers) = (worker.index(), worker.workers());
+        let pool = Pool::shared(&worker.process.ways, self.edges.len(), me, workers);
+        let outbox = Rc::new(RefCell::new(Outbox::new(route, me, workers, pool.clone())));
+        from.1.attach(SharedOutbox(outbox.clone()));
+        self.edges.push(Box::new(Exchange(Ends {
+            from: from.0.id,
+            to: to.0.id,
+            outbox,
+            outlet: to.1,
+            pool,
+        })));
+    }
+
+    /// Adds an edge that stays on the worker.
+    pub(crate) fn local<T: Send + 'static>(&mut self, from: (&Host, &Outlet<T>), to: (&Host, Outlet<T>)) {
+        let me = from.0.worker.index();
+        let pool = Pool::local();
+        let outbox = Rc::new(RefCell::new(Outbox::new(Route::Local, me, 1, pool.clone())));
+        from.1.attach(SharedOutbox(outbox.clone()));
+        self.edges.push(Box::new(Local(Ends { from: from.0.id, to: to.0.id, outbox, outlet: to.1, pool })));
+    }
+
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Rc<Host>> {
+        self.hosts.iter().map(|def| &def.host)
+    }
+
+    pub(crate) fn sources(&self) -> usize {
+        self.hosts.iter().filter(|def| def.source.is_some()).count()
+    }
+
+    /// Makes the timely operators. `probe` sees how far all of them have come.
+    pub(crate) fn wire(self, scope: Scope<'_, Time>, probe: &ProbeHandle<Time>) {
+        let new = |def: &HostDef| Wiring {
+            builder: OperatorBuilder::new(def.name.clone(), scope),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        };
+        let mut wirings: Vec<Wiring<'_>> = self.hosts.iter().map(new).collect();
+        for edge in self.edges {
+            edge.wire(&mut wirings);
+        }
+        for (def, wiring) in self.hosts.into_iter().zip(wirings) {
+            wiring.build(def, scope, probe);
+        }
+    }
+}
+
+/// A host on its way to becoming an operator.
+pub(crate) struct Wiring<'scope> {
+    builder: OperatorBuilder<'scope, Time>,
+    inputs: Vec<Box<dyn InputPort>>,
+    outputs: Vec<Box<dyn OutputPort>>,
+}
+
+impl<'scope> Wiring<'scope> {
+    fn build(mut self, def: HostDef, scope: Scope<'scope, Time>, probe: &ProbeHandle<Time>) {
+        if self.outputs.is_empty() {
+            let (_, stream) = self.builder.new_output::<Vec<()>>();
+            let _ = stream.probe_with(probe);
+            self.outputs.push(Box::new(Silent));
+        }
+        let address = self.builder.operator_info().address;
+        let activator = scope.activator_for(address.clone());
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let host = def.host;
+        let worker = host.worker.clone();
+        let running =
+            move |capabilities| Running { host, inputs, outputs, capabilities, activator, epoch: 0 };
+        match def.source {
+            Some(source) => {
+                worker.process.wakers.add(scope.worker().sync_activator_for(address.to_vec()));
+                let probe = probe.clone();
+                self.builder.build(move |capabilities| {
+                    let mut pacing = Pacing::new(running(capabilities), source, probe);
+                    move |_| pacing.schedule()
+                });
+            }
+            None => self.builder.build(move |capabilities| {
+                let mut running = running(capabilities);
+                move |frontiers| running.schedule(frontiers)
+            }),
+        }
+    }
+}
+
+/// An edge between two hosts, which knows its record type.
+trait Edge {
+    fn wire(self: Box<Self>, wirings: &mut [Wiring<'_>]);
+}
+
+struct Ends<T> {
+    from: usize,
+    to: usize,
+    outbox: Rc<RefCell<Outbox<T>>>,
+    outlet: Outlet<T>,
+    pool: Pool<Rec<T>>,
+}
+
+struct Exchange<T>(Ends<T>);
+struct Local<T>(Ends<T>);
+
+macro_rules! wire {
+    ($ends:expr, $wirings:expr, $pact:expr, $senders:expr) => {{
+        let Ends { from, to, outbox, outlet, pool } = $ends;
+        let (handle, stream) = $wirings[from].builder.new_output();
+        $wirings[from].outputs.push(Box::new(Output { handle: OutputBuilder::from(handle), outbox }));
+        let handle = $wirings[to].builder.new_input(stream, $pact);
+        let senders = MinWatermark::new($senders, i64::MIN);
+        let input = Input { handle, outlet, pool, senders, stash: VecDeque::new() };
+        $wirings[to].inputs.push(Box::new(input));
+    }};
+}
+
+impl<T: Data> Edge for Exchange<T> {
+    fn wire(self: Box<Self>, wirings: &mut [Wiring<'_>]) {
+        let senders = self.0.outbox.borrow().receivers();
+        wire!(self.0, wirings, by_target(), senders);
+    }
+}
+
+impl<T: Send + 'static> Edge for Local<T> {
+    fn wire(self: Box<Self>, wirings: &mut [Wiring<'_>]) {
+        wire!(self.0, wirings, Pipeline, 1);
+    }
+}

@@ -1,0 +1,430 @@
+//! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
+//!
+//! A host has typed inputs and outputs behind [`InputPort`] and [`OutputPort`], and one capability an output, which
+//! follows the input frontier. Batches of the running epoch go through the chain at once; those of later epochs wait in a
+//! stash. When the frontier passes the end of the epoch, that is the barrier: every element hands out its part of the
+//! snapshot, the capabilities move to the next epoch and the stash is replayed. An empty frontier is a barrier too.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_protocol::Epoch;
+use timely::communication::Pull;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::Message;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
+use timely::progress::frontier::MutableAntichain;
+use timely::scheduling::Activator;
+
+use super::batch::{Batch, Pool};
+use super::outbox::Outbox;
+use super::time::{Time, epoch_of, start_of};
+use crate::chain::Outlet;
+use crate::element::{Element, Generator, Opening};
+use crate::error::{Error, Result};
+use crate::metrics::{Counter, Gauge, Step};
+use crate::record::{MinWatermark, Rec};
+use crate::worker::WorkerCx;
+
+/// What everything inside one host shares.
+pub(crate) struct Host {
+    pub(crate) id: usize,
+    pub(crate) worker: Rc<WorkerCx>,
+    pub(crate) at: Whereabouts,
+    elements: RefCell<Vec<Rc<RefCell<dyn Element>>>>,
+    counters: RefCell<Vec<Counter>>,
+    /// What makes watermarks out of the records of this host's source; None for a host without one.
+    generators: Option<RefCell<Vec<Rc<RefCell<dyn Generator>>>>>,
+}
+
+/// What the host is doing, for the message if it fails.
+#[derive(Default)]
+pub(crate) struct Whereabouts {
+    steps: RefCell<Vec<Arc<Step>>>,
+    partitions: RefCell<Vec<String>>,
+    step: Cell<usize>,
+    partition: Cell<Option<usize>>,
+    /// The offset in the partition, or the hash of the key.
+    record: Cell<u64>,
+    event_time: Cell<i64>,
+}
+
+impl Whereabouts {
+    /// Registers a step, for [`Whereabouts::enter`].
+    pub(crate) fn step(&self, step: &Arc<Step>) -> usize {
+        let mut steps = self.steps.borrow_mut();
+        steps.push(step.clone());
+        steps.len() - 1
+    }
+
+    #[inline]
+    pub(crate) fn enter(&self, step: usize) {
+        self.step.set(step);
+    }
+
+    #[inline]
+    pub(crate) fn record<T>(&self, record: &Rec<T>) {
+        self.record.set(record.hash);
+        self.event_time.set(record.ts);
+    }
+
+    /// The partition that the records at hand come from.
+    #[inline]
+    pub(crate) fn current_partition(&self) -> usize {
+        self.partition.get().unwrap_or(0)
+    }
+
+    /// The name of the partition that the records at hand come from.
+    pub(crate) fn partition_name(&self) -> String {
+        self.partitions.borrow().get(self.current_partition()).cloned().unwrap_or_default()
+    }
+
+    /// From here on records come from this partition.
+    pub(crate) fn partition(&self, partition: usize, name: &str) {
+        let mut names = self.partitions.borrow_mut();
+        if names.len() <= partition {
+            names.resize(partition + 1, String::new());
+        }
+        if names[partition] != name {
+            name.clone_into(&mut names[partition]);
+        }
+        self.partition.set(Some(partition));
+    }
+
+    /// Where the host is, as the beginning of a sentence.
+    pub(crate) fn describe(&self) -> String {
+        let steps = self.steps.borrow();
+        let step = steps.get(self.step.get()).map_or_else(|| "?".to_owned(), |s| s.name());
+        let record = self.record.get();
+        match self.partition.get().and_then(|p| self.partitions.borrow().get(p).cloned()) {
+            Some(partition) => format!("step '{step}', partition '{partition}', offset {record}"),
+            None if self.event_time.get() != i64::MIN => {
+                format!("step '{step}', record with event time {}", self.event_time.get())
+            }
+            None => format!("step '{step}'"),
+        }
+    }
+
+    /// An error of user code, with the place where it happened.
+    pub(crate) fn error(&self, cause: impl std::fmt::Display) -> Error {
+        Error::job(format!("{}: {cause}", self.describe()))
+    }
+}
+
+impl Host {
+    pub(crate) fn new(id: usize, worker: Rc<WorkerCx>, reads_source: bool) -> Self {
+        Self {
+            generators: reads_source.then(RefCell::default),
+            id,
+            worker,
+            at: Whereabouts::default(),
+            elements: RefCell::default(),
+            counters: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn add(&self, element: Rc<RefCell<dyn Element>>) {
+        self.elements.borrow_mut().push(element);
+    }
+
+    /// Adds a watermark generator; false if this host does not read a source.
+    pub(crate) fn add_generator(&self, generator: Rc<RefCell<dyn Generator>>) -> bool {
+        let Some(generators) = &self.generators else { return false };
+        generators.borrow_mut().push(generator);
+        true
+    }
+
+    /// Calls `each` with every watermark generator.
+    pub(crate) fn generators(&self, mut each: impl FnMut(&mut dyn Generator)) {
+        for generator in self.generators.iter().flat_map(|g| g.borrow().clone()) {
+            each(&mut *generator.borrow_mut());
+        }
+    }
+
+    /// A counter of a step that rides in the snapshot.
+    pub(crate) fn counter(&self, step: &Arc<Step>, name: &'static str) -> Counter {
+        let counter = self.worker.process.metrics.counter(step, name, self.worker.slot);
+        self.counters.borrow_mut().push(counter.clone());
+        counter
+    }
+
+    /// A gauge of a step.
+    pub(crate) fn gauge(&self, step: &Arc<Step>, name: &'static str) -> Gauge {
+        self.worker.process.metrics.gauge(step, name, self.worker.slot)
+    }
+
+    /// Ends the job with an error that user code returned.
+    #[cold]
+    pub(crate) fn fail(&self, error: Error) {
+        self.worker.process.fail(error);
+    }
+
+    /// Opens all elements; before the first record.
+    pub(crate) fn open(&self) -> Result<()> {
+        let process = &*self.worker.process;
+        let opening = Opening { worker: &self.worker, process };
+        for counter in self.counters.borrow().iter() {
+            if self.worker.slot.0 == 0 {
+                let uid = counter.step().uid();
+                let parts = opening.restored(&uid);
+                counter.set(parts.filter_map(|part| part.counters.get(counter.name())).sum());
+            }
+        }
+        let elements = self.elements.borrow().clone();
+        elements.iter().try_for_each(|element| element.borrow_mut().open(&opening))
+    }
+
+    /// Hands out the host's part of the snapshot that ends `epoch`.
+    pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
+        let elements = self.elements.borrow().clone();
+        self.worker.host_barrier(epoch, |parts| {
+            for counter in self.counters.borrow().iter() {
+                let step = parts.operator(&counter.step().uid());
+                step.counters.insert(counter.name().to_owned(), counter.get());
+            }
+            elements.iter().try_for_each(|element| element.borrow_mut().barrier(epoch, parts))
+        })
+    }
+
+    fn maintain(&self) -> Result<()> {
+        let elements = self.elements.borrow();
+        elements.iter().try_for_each(|element| element.borrow_mut().maintain())
+    }
+
+    /// Runs timers of processing time that are due; returns how long until the next one.
+    fn run_timers(&self) -> Option<Duration> {
+        let next = || self.elements.borrow().iter().filter_map(|e| e.borrow().next_timer()).min();
+        let first = next()?;
+        let clock = &self.worker.process.clock;
+        let now = clock.now_ms();
+        if first <= now {
+            for element in self.elements.borrow().iter() {
+                element.borrow_mut().on_processing_time(now);
+            }
+        }
+        // A clock that a test moves does not wake anybody: look again soon.
+        let wait = if clock.ticks() { (next()? - now).clamp(1, 60_000) } else { 1 };
+        Some(Duration::from_millis(wait as u64))
+    }
+}
+
+/// A typed input of a host.
+pub(crate) trait InputPort {
+    /// Takes what has arrived: what belongs to `epoch` goes through the chain, later epochs wait.
+    fn pull(&mut self, epoch: u64);
+    /// Puts what waited for `epoch` through the chain.
+    fn replay(&mut self, epoch: u64);
+    /// True while something waits.
+    fn has_stash(&self) -> bool;
+}
+
+/// The timely side of an input, and what waits for later epochs.
+pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
+    pub(crate) handle: InputHandleCore<Time, Batch<T>, P>,
+    pub(crate) outlet: Outlet<T>,
+    pub(crate) pool: Pool<Rec<T>>,
+    pub(crate) senders: MinWatermark,
+    pub(crate) stash: VecDeque<(u64, Batch<T>)>,
+}
+
+fn apply<T: Send + 'static>(
+    batch: &mut Batch<T>,
+    outlet: &Outlet<T>,
+    pool: &Pool<Rec<T>>,
+    senders: &mut MinWatermark,
+    only_sender: bool,
+) {
+    let from = batch.from as usize;
+    if !batch.records.is_empty() {
+        let mut records = std::mem::take(&mut batch.records);
+        outlet.look_at(&mut records);
+        pool.give(records, from);
+    }
+    if let Some(mark) = batch.mark.take()
+        && let Some(least) = senders.update(if only_sender { 0 } else { from }, mark)
+    {
+        outlet.watermark(least);
+    }
+}
+
+impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T, P> {
+    fn pull(&mut self, epoch: u64) {
+        let Self { handle, outlet, pool, senders, stash } = self;
+        let only = senders.len() == 1;
+        // `for_each` keeps the order of each sender; grouping by time would not.
+        handle.for_each(|stamp, batch| {
+            let of = stamp.least().map_or(epoch, |time| epoch_of(*time));
+            if of > epoch {
+                stash.push_back((of, std::mem::take(batch)));
+            } else {
+                apply(batch, outlet, pool, senders, only);
+            }
+        });
+    }
+
+    fn replay(&mut self, epoch: u64) {
+        let only = self.senders.len() == 1;
+        for (of, mut batch) in std::mem::take(&mut self.stash) {
+            if of > epoch {
+                self.stash.push_back((of, batch));
+            } else {
+                apply(&mut batch, &self.outlet, &self.pool, &mut self.senders, only);
+            }
+        }
+    }
+
+    fn has_stash(&self) -> bool {
+        !self.stash.is_empty()
+    }
+}
+
+/// A typed output of a host.
+pub(crate) trait OutputPort {
+    /// Sends batches that are full or ended; with `close`, open ones too.
+    fn flush(&mut self, capability: &Capability<Time>, close: bool);
+}
+
+type Builder<T> = CapacityContainerBuilder<Batch<T>>;
+
+/// The timely side of an output.
+pub(crate) struct Output<T: Send + 'static> {
+    pub(crate) handle: OutputBuilder<Time, Builder<T>>,
+    pub(crate) outbox: Rc<RefCell<Outbox<T>>>,
+}
+
+impl<T: Send + 'static> OutputPort for Output<T> {
+    fn flush(&mut self, capability: &Capability<Time>, close: bool) {
+        let mut outbox = self.outbox.borrow_mut();
+        if close {
+            outbox.close();
+        }
+        let Some(mut batch) = outbox.pop() else { return };
+        let mut activated = self.handle.activate();
+        let mut session = activated.session_with_builder(capability);
+        loop {
+            session.give_container(&mut batch);
+            match outbox.pop() {
+                Some(next) => batch = next,
+                None => return,
+            }
+        }
+    }
+}
+
+/// The output of a host without one: nothing goes out, but the probe sees how far the host has come.
+pub(crate) struct Silent;
+
+impl OutputPort for Silent {
+    fn flush(&mut self, _: &Capability<Time>, _: bool) {}
+}
+
+/// The moving parts of a host at run time.
+pub(crate) struct Running {
+    pub(crate) host: Rc<Host>,
+    pub(crate) inputs: Vec<Box<dyn InputPort>>,
+    pub(crate) outputs: Vec<Box<dyn OutputPort>>,
+    /// One an output; empty after the last epoch.
+    pub(crate) capabilities: Vec<Capability<Time>>,
+    pub(crate) activator: Activator,
+    /// The running epoch, counted from the start of the attempt.
+    pub(crate) epoch: u64,
+}
+
+impl Running {
+    /// Sends what the chain has put out.
+    pub(crate) fn flush(&mut self, close: bool) {
+        for (output, capability) in self.outputs.iter_mut().zip(&self.capabilities) {
+            output.flush(capability, close);
+        }
+    }
+
+    pub(crate) fn downgrade(&mut self, to: Time) {
+        for capability in &mut self.capabilities {
+            if *capability.time() < to {
+                capability.downgrade(&to);
+            }
+        }
+    }
+
+    /// The running epoch as the job counts it.
+    pub(crate) fn job_epoch(&self) -> Epoch {
+        Epoch(self.host.worker.process.first_epoch.0 + self.epoch)
+    }
+
+    /// Ends the running epoch: everything out, the snapshot's part handed over, capabilities into the next epoch.
+    pub(crate) fn end_epoch(&mut self) -> Result<()> {
+        self.flush(true);
+        let epoch = self.job_epoch();
+        self.host.barrier(epoch)?;
+        if self.host.worker.process.last_epoch() == Some(epoch) {
+            self.capabilities.clear();
+        }
+        self.epoch += 1;
+        self.downgrade(start_of(self.epoch));
+        Ok(())
+    }
+
+    /// One round of an operator's work.
+    fn round(&mut self, frontier: Option<Time>) -> Result<()> {
+        for input in &mut self.inputs {
+            input.pull(self.epoch);
+        }
+        self.host.maintain()?;
+        self.flush(true);
+        while self.has_passed(frontier) {
+            self.end_epoch()?;
+            for input in &mut self.inputs {
+                input.replay(self.epoch);
+            }
+            self.flush(true);
+        }
+        if let Some(time) = frontier {
+            self.downgrade(time);
+        }
+        if let Some(wait) = self.host.run_timers() {
+            self.flush(true);
+            self.activator.activate_after(wait);
+        }
+        Ok(())
+    }
+
+    /// True if nothing of the running epoch can come any more, and the epoch is one that has a barrier.
+    fn has_passed(&self, frontier: Option<Time>) -> bool {
+        match frontier {
+            Some(time) => time >= start_of(self.epoch + 1),
+            // Sources let go of their capabilities only in the last epoch that the driver triggered.
+            None => {
+                let last = self.host.worker.process.last_epoch();
+                !self.capabilities.is_empty() && last.is_some_and(|last| self.job_epoch() <= last)
+            }
+        }
+    }
+
+    /// What timely calls; a panic or an error ends the job.
+    pub(crate) fn schedule(&mut self, frontiers: &[MutableAntichain<Time>]) {
+        if self.host.worker.process.is_aborted() || self.capabilities.is_empty() {
+            return;
+        }
+        let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min();
+        let host = self.host.clone();
+        guarded(&host, || self.round(frontier));
+    }
+}
+
+/// Runs user code; an error or a panic becomes the end of the job.
+pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => host.fail(error),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            host.fail(host.at.error(format!("panicked: {text}")));
+        }
+    }
+}

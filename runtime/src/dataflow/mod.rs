@@ -1,0 +1,24 @@
+//! The engine room: the only module that knows timely.
+//!
+//! A job's streams are chains of functions over batches. Everything between two exchanges lives in one timely operator,
+//! called a *host* here: a source with the stages behind it, or a keyed operator with its stages and sinks. So a record
+//! meets a timely operator only where it changes the worker.
+//!
+//! - [`time`]: the timestamp, an epoch and a tick in one number.
+//! - [`batch`]: what travels on an edge, and the pool that its buffers come from and go home to.
+//! - [`outbox`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
+//! - [`host`]: one operator host: its inputs, its barrier, its elements.
+//! - [`source`]: the loop of a host that reads a source: pacing, ticks, triggers.
+//! - [`graph`]: hosts and edges of one worker, and how they become timely operators.
+//! - [`worker`]: the threads.
+//!
+//! Invariant: a host forwards everything of an epoch, watermarks included, before its capability leaves the epoch. So at
+//! a barrier every receiver has heard the same watermarks, whatever the parallelism.
+
+pub(crate) mod batch;
+pub(crate) mod graph;
+pub(crate) mod host;
+pub(crate) mod outbox;
+pub(crate) mod source;
+pub(crate) mod time;
+pub(crate) mod worker;

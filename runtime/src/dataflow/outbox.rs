@@ -1,0 +1,165 @@
+//! The sending half of an edge: routes records to their receivers, ends batches, puts watermarks behind them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::batch::{BATCH_RECORDS, Batch, Pool};
+use crate::chain::Receiver;
+use crate::key::KeyFn;
+use crate::record::{Mark, Rec};
+use tidegate_protocol::KeyGroups;
+
+/// Who gets a record.
+pub(crate) enum Route<T> {
+    /// The operator behind this edge on the same worker.
+    Local,
+    /// The worker that owns the key group; the hash is computed here, once.
+    Keyed(Box<dyn HashKeys<T>>, KeyGroups),
+    /// One worker after the other, batch by batch.
+    RoundRobin,
+    /// Every worker, with this way to copy a record.
+    Broadcast(fn(&Rec<T>) -> Rec<T>),
+}
+
+/// Fills in the key hashes of a batch.
+pub(crate) trait HashKeys<T> {
+    fn hash_all(&self, batch: &mut [Rec<T>]);
+}
+
+impl<T, K: crate::key::Key> HashKeys<T> for KeyFn<T, K> {
+    fn hash_all(&self, batch: &mut [Rec<T>]) {
+        for record in batch {
+            record.hash = self.with(&record.val, crate::key::hash);
+        }
+    }
+}
+
+/// Records on their way out of one host over one edge.
+pub(crate) struct Outbox<T> {
+    route: Route<T>,
+    /// One open buffer a receiver.
+    open: Vec<Vec<Rec<T>>>,
+    ready: VecDeque<Batch<T>>,
+    me: u32,
+    next: usize,
+    last_mark: Option<Mark>,
+    pool: Pool<Rec<T>>,
+}
+
+impl<T: Send + 'static> Outbox<T> {
+    pub(crate) fn new(route: Route<T>, me: usize, workers: usize, pool: Pool<Rec<T>>) -> Self {
+        let receivers = if matches!(route, Route::Local) { 1 } else { workers };
+        let open = (0..receivers).map(|_| pool.take()).collect();
+        Self { route, open, ready: VecDeque::new(), me: me as u32, next: 0, last_mark: None, pool }
+    }
+
+    /// The number of workers that this edge leads to, which is also the number it comes from.
+    pub(crate) fn receivers(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Ends the open buffer of a receiver, with a watermark behind it if there is one.
+    fn end(&mut self, receiver: usize, mark: Option<Mark>) {
+        if self.open[receiver].is_empty() && mark.is_none() {
+            return;
+        }
+        let records = if self.open[receiver].is_empty() {
+            Vec::new()
+        } else {
+            std::mem::replace(&mut self.open[receiver], self.pool.take())
+        };
+        self.send(receiver, records, mark);
+    }
+
+    fn send(&mut self, receiver: usize, records: Vec<Rec<T>>, mark: Option<Mark>) {
+        let target = if matches!(self.route, Route::Local) { self.me } else { receiver as u32 };
+        self.ready.push_back(Batch { target, from: self.me, mark, records });
+    }
+
+    /// Ends all open buffers, so that nothing waits here.
+    pub(crate) fn close(&mut self) {
+        for receiver in 0..self.open.len() {
+            self.end(receiver, None);
+        }
+    }
+
+    /// The next batch to send.
+    pub(crate) fn pop(&mut self) -> Option<Batch<T>> {
+        self.ready.pop_front()
+    }
+
+    fn push(&mut self, receiver: usize, record: Rec<T>) {
+        self.open[receiver].push(record);
+        if self.open[receiver].len() >= BATCH_RECORDS {
+            self.end(receiver, None);
+        }
+    }
+
+    /// Sends the whole buffer to one receiver, without moving a record if it is worth it.
+    fn whole(&mut self, receiver: usize, batch: &mut Vec<Rec<T>>) {
+        if batch.len() + self.open[receiver].len() < BATCH_RECORDS / 2 {
+            self.open[receiver].append(batch);
+            return;
+        }
+        self.end(receiver, None);
+        let records = std::mem::replace(batch, self.pool.take());
+        self.send(receiver, records, None);
+    }
+}
+
+impl<T: Send + 'static> Receiver<T> for Outbox<T> {
+    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+        let receivers = self.open.len();
+        match &self.route {
+            Route::Local => self.whole(0, batch),
+            Route::Keyed(keys, _) if receivers == 1 => {
+                keys.hash_all(batch);
+                self.whole(0, batch);
+            }
+            Route::Keyed(keys, groups) => {
+                keys.hash_all(batch);
+                let groups = *groups;
+                for record in batch.drain(..) {
+                    self.push(groups.owner(groups.of_hash(record.hash), receivers), record);
+                }
+            }
+            Route::RoundRobin => {
+                self.next = (self.next + 1) % receivers;
+                self.whole(self.next, batch);
+            }
+            Route::Broadcast(copy) => {
+                let copy = *copy;
+                for receiver in 1..receivers {
+                    for record in batch.iter() {
+                        self.push(receiver, copy(record));
+                    }
+                }
+                self.whole(0, batch);
+            }
+        }
+    }
+
+    fn watermark(&mut self, mark: Mark) {
+        if self.last_mark == Some(mark) {
+            return;
+        }
+        self.last_mark = Some(mark);
+        for receiver in 0..self.open.len() {
+            self.end(receiver, Some(mark));
+        }
+    }
+}
+
+/// An outbox that the chain writes to and the host empties.
+pub(crate) struct SharedOutbox<T>(pub(crate) Rc<RefCell<Outbox<T>>>);
+
+impl<T: Send + 'static> Receiver<T> for SharedOutbox<T> {
+    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+        self.0.borrow_mut().records(batch);
+    }
+
+    fn watermark(&mut self, mark: Mark) {
+        self.0.borrow_mut().watermark(mark);
+    }
+}

@@ -1,0 +1,182 @@
+//! The loop of a host that reads a source: polling, ticks, triggers.
+//!
+//! A tick ends after so many records, or after a millisecond if there were fewer, and the source never has more than
+//! [`WINDOW`] ticks out that the last operator has not finished. That bounds what is in flight, and so the time a barrier
+//! takes, without a word between sender and receiver.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use timely::dataflow::ProbeHandle;
+
+use super::host::{Running, guarded};
+use super::time::{Time, next_tick, start_of};
+use crate::error::Result;
+
+/// Records that end a tick.
+const TICK_RECORDS: usize = 10_000;
+/// Time after which a tick ends that has any records.
+const TICK_TIME: Duration = Duration::from_millis(1);
+/// Ticks that may be out unfinished.
+const WINDOW: usize = 4;
+/// Records asked of a partition at a time.
+const POLL_RECORDS: usize = super::batch::BATCH_RECORDS;
+/// Polls in one call by timely.
+const POLLS_A_ROUND: usize = 4;
+/// How long to wait for ticks to be finished.
+const WAIT_FOR_WINDOW: Duration = Duration::from_micros(100);
+/// How long to wait before a source that had nothing new is asked again: at first, and at most.
+const WAIT_FOR_INPUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// What a poll of a source brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Poll {
+    /// So many records, malformed ones included; there may be more.
+    Records(usize),
+    /// No partition has anything now.
+    CaughtUp,
+    /// Every partition was read to its end, and there will be no others.
+    Ended,
+}
+
+/// A source without timely: polls its partitions and pushes what it reads through the chain.
+pub(crate) trait SourceLoop {
+    /// Reads about `budget` records of one partition and pushes them through the chain.
+    fn poll(&mut self, budget: usize) -> Result<Poll>;
+
+    /// Pushes the watermark through the chain as it stands.
+    fn advance_watermark(&mut self);
+
+    /// Called once when the source has ended.
+    fn ended(&mut self);
+}
+
+/// A source host at run time.
+pub(crate) struct Pacing {
+    running: Running,
+    source: Box<dyn SourceLoop>,
+    probe: ProbeHandle<Time>,
+    /// The running tick.
+    time: Time,
+    /// Ticks that were sent and are not known to be finished.
+    open: VecDeque<Time>,
+    /// Records in the running tick, and when it began.
+    records: usize,
+    began: Instant,
+    wait: Duration,
+    ended: bool,
+}
+
+impl Pacing {
+    pub(crate) fn new(running: Running, source: Box<dyn SourceLoop>, probe: ProbeHandle<Time>) -> Self {
+        Self {
+            running,
+            source,
+            probe,
+            time: start_of(0),
+            open: VecDeque::with_capacity(WINDOW),
+            records: 0,
+            began: Instant::now(),
+            wait: WAIT_FOR_INPUT.0,
+            ended: false,
+        }
+    }
+
+    /// What timely calls.
+    pub(crate) fn schedule(&mut self) {
+        let process = &self.running.host.worker.process;
+        if process.is_aborted() || self.running.capabilities.is_empty() {
+            return;
+        }
+        let host = self.running.host.clone();
+        guarded(&host, || self.round());
+    }
+
+    fn round(&mut self) -> Result<()> {
+        if self.running.host.worker.process.triggered() >= self.running.job_epoch() {
+            self.end_epoch()?;
+        }
+        if self.running.capabilities.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..POLLS_A_ROUND {
+            if self.records >= TICK_RECORDS && !self.tick() {
+                self.running.activator.activate_after(WAIT_FOR_WINDOW);
+                return Ok(());
+            }
+            match if self.ended { Poll::Ended } else { self.source.poll(POLL_RECORDS)? } {
+                Poll::Records(read) => self.have_read(read),
+                Poll::CaughtUp => return self.rest(),
+                Poll::Ended => return self.end(),
+            }
+        }
+        self.running.flush(false);
+        self.running.activator.activate();
+        Ok(())
+    }
+
+    fn have_read(&mut self, records: usize) {
+        if self.records == 0 {
+            self.began = Instant::now();
+        }
+        self.records += records;
+        self.wait = WAIT_FOR_INPUT.0;
+        if self.records < TICK_RECORDS && self.began.elapsed() >= TICK_TIME {
+            self.tick();
+        }
+    }
+
+    /// Ends the running tick if the window allows it: watermarks behind the records, everything out.
+    fn tick(&mut self) -> bool {
+        let probe = &self.probe;
+        while self.open.front().is_some_and(|time| !probe.less_equal(time)) {
+            self.open.pop_front();
+        }
+        if self.open.len() >= WINDOW {
+            return false;
+        }
+        self.source.advance_watermark();
+        self.running.flush(true);
+        self.open.push_back(self.time);
+        self.time = next_tick(self.time);
+        self.running.downgrade(self.time);
+        self.records = 0;
+        true
+    }
+
+    /// There is nothing to read now: what was read goes out, and the source is asked again a little later.
+    fn rest(&mut self) -> Result<()> {
+        if self.records > 0 && !self.tick() {
+            self.running.activator.activate_after(WAIT_FOR_WINDOW);
+            return Ok(());
+        }
+        // Idleness of a partition may have changed the watermark without a record.
+        self.source.advance_watermark();
+        self.running.flush(true);
+        self.running.activator.activate_after(self.wait);
+        self.wait = (self.wait * 2).min(WAIT_FOR_INPUT.1);
+        Ok(())
+    }
+
+    /// The source has ended; what is left of it is to end epochs until the last one.
+    fn end(&mut self) -> Result<()> {
+        if !self.ended {
+            self.ended = true;
+            self.source.ended();
+            self.running.flush(true);
+            self.running.host.worker.source_ended();
+        }
+        Ok(())
+    }
+
+    fn end_epoch(&mut self) -> Result<()> {
+        self.source.advance_watermark();
+        self.running.end_epoch()?;
+        if self.records > 0 {
+            self.open.push_back(self.time);
+            self.records = 0;
+        }
+        self.time = start_of(self.running.epoch);
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! The threads of a job process: each builds the job for itself, wires it and runs it to its end.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_protocol::Slot;
+use timely::dataflow::ProbeHandle;
+use timely::scheduling::SyncActivator;
+use timely::worker::Worker;
+use timely::{CommunicationConfig, Config, WorkerConfig};
+
+use super::time::Time;
+use crate::error::{Error, Result};
+use crate::process::{Event, Process};
+use crate::stream::Job;
+use crate::worker::WorkerCx;
+
+/// Wakes workers that have parked themselves.
+#[derive(Default)]
+pub(crate) struct Wakers(Mutex<Vec<SyncActivator>>);
+
+impl Wakers {
+    pub(crate) fn add(&self, activator: SyncActivator) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(activator);
+    }
+
+    /// Has every source of this process scheduled once.
+    pub(crate) fn wake(&self) {
+        for activator in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // A worker that is gone needs no waking.
+            let _ = activator.activate();
+        }
+    }
+}
+
+/// Describes a job on one worker.
+pub(crate) type BuildJob = Arc<dyn Fn(&mut Job) -> Result<()> + Send + Sync>;
+
+/// The running worker threads; dropping it waits for them.
+pub(crate) struct Workers(
+    #[expect(dead_code, reason = "its drop joins the threads")] timely::communication::WorkerGuards<()>,
+);
+
+/// Starts the workers of a process.
+pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> {
+    let threads = process.settings.workers;
+    let communication =
+        if threads == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(threads) };
+    let config = Config { communication, worker: WorkerConfig::default() };
+    let process = process.clone();
+    let guards = timely::execute(config, move |worker| {
+        let slot = Slot(worker.index() as u32);
+        if let Err(error) = run(worker, slot, &process, &build) {
+            process.fail(error);
+        }
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+        process.tell(Event::Done(slot));
+    });
+    guards.map(Workers).map_err(|e| Error::us(format!("the worker threads did not start: {e}")))
+}
+
+/// One worker from its building to its end.
+fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) -> Result<()> {
+    let cx = Rc::new(WorkerCx::new(slot, process.clone()));
+    let mut job = Job::new(cx.clone());
+    build(&mut job)?;
+    let graph = job.into_graph()?;
+    cx.open(graph.hosts().count(), graph.sources())?;
+    graph.hosts().try_for_each(|host| host.open())?;
+    let probe = ProbeHandle::new();
+    worker.dataflow::<Time, _, _>(|scope| graph.wire(scope, &probe));
+    process.tell(Event::Ready(slot));
+    while !probe.done() && !process.is_aborted() {
+        worker.step_or_park(None);
+    }
+    Ok(())
+}

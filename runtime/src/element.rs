@@ -1,0 +1,114 @@
+//! What lives in a host besides plain functions: anything with state, timers, counters or staged output.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tidegate_protocol::Epoch;
+use tidegate_protocol::manifest::OperatorSnapshot;
+
+use crate::connector::Staging;
+use crate::error::Result;
+use crate::process::Process;
+use crate::state::store::{Rows, Store};
+use crate::worker::WorkerCx;
+
+/// A member of a host that takes part in barriers.
+pub(crate) trait Element {
+    /// Called once, before the first record: opens files and takes up what the restored snapshot holds.
+    fn open(&mut self, opening: &Opening<'_>) -> Result<()>;
+
+    /// Called when the host has seen all of `epoch` and nothing of the next: hands out what belongs to the snapshot.
+    fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()>;
+
+    /// The next moment of processing time (ms since the Unix epoch) at which something is to be done.
+    fn next_timer(&self) -> Option<i64> {
+        None
+    }
+
+    /// Processing time has come to `now`.
+    fn on_processing_time(&mut self, _now: i64) {}
+
+    /// Called after every round of work, to keep to the memory budget.
+    fn maintain(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Something that makes watermarks out of the event times of a source's records, partition by partition.
+pub(crate) trait Generator {
+    /// What it is called in a snapshot.
+    fn uid(&self) -> String;
+
+    /// A partition is opened, with what an earlier attempt kept of it.
+    fn open(&mut self, partition: usize, kept: Option<&Value>) -> Result<()>;
+
+    /// A partition expects nothing for now (`true`), or has records again.
+    fn set_idle(&mut self, partition: usize, idle: bool);
+
+    /// A bounded partition has ended.
+    fn end(&mut self, partition: usize);
+
+    /// What is to be kept of a partition.
+    fn keep(&self, partition: usize) -> Value;
+
+    /// After how many milliseconds without a record a partition that is read to its end counts as idle.
+    fn idle_after_ms(&self) -> Option<u64>;
+
+    /// Sends the watermark on if it has changed.
+    fn advance(&mut self);
+}
+
+/// What an element finds when it is opened.
+pub(crate) struct Opening<'a> {
+    pub(crate) worker: &'a WorkerCx,
+    pub(crate) process: &'a Process,
+}
+
+impl Opening<'_> {
+    /// What every slot of the restored snapshot holds of an operator.
+    pub(crate) fn restored<'b>(&'b self, uid: &'b str) -> impl Iterator<Item = &'b OperatorSnapshot> {
+        let slots = self.process.restored.iter().flat_map(|manifest| manifest.slots.values());
+        slots.filter_map(move |slot| slot.operators.get(uid))
+    }
+
+    /// True if the restored snapshot holds state of this operator.
+    pub(crate) fn has_state(&self, uid: &str) -> bool {
+        self.process.restored.as_ref().is_some_and(|manifest| manifest.operators.contains_key(uid))
+    }
+
+    /// The watermark that an operator had reached; the same on every worker.
+    pub(crate) fn restored_watermark(&self, uid: &str) -> i64 {
+        self.restored(uid).filter_map(|part| part.watermark).max().unwrap_or(i64::MIN)
+    }
+
+    /// The store of this worker, and the prefix of an operator's keys in it.
+    pub(crate) fn store(&self, uid: &str) -> Result<(std::rc::Rc<Store>, u16)> {
+        Ok((self.worker.store()?, self.process.store_id(uid)?))
+    }
+}
+
+/// What the elements of a worker hand out at a barrier.
+pub(crate) struct Parts<'a> {
+    /// Changes of the state store.
+    pub(crate) rows: &'a mut Rows,
+    /// Everything else, by operator uid.
+    pub(crate) operators: &'a mut BTreeMap<String, OperatorSnapshot>,
+    /// Output whose staging goes on in the background, with the uid of its sink.
+    pub(crate) stagings: &'a mut Vec<(String, Staging)>,
+}
+
+impl Parts<'_> {
+    /// The part of one operator, made if there is none yet.
+    pub(crate) fn operator(&mut self, uid: &str) -> &mut OperatorSnapshot {
+        self.operators.entry(uid.to_owned()).or_default()
+    }
+
+    /// Keeps a value under a name in the operator's own part.
+    pub(crate) fn keep(&mut self, uid: &str, name: &str, value: Value) {
+        let extra = &mut self.operator(uid).extra;
+        if !extra.is_object() {
+            *extra = Value::Object(serde_json::Map::new());
+        }
+        extra[name] = value;
+    }
+}

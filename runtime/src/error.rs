@@ -1,0 +1,123 @@
+//! One error type, which says whose fault it was.
+
+use std::fmt;
+
+/// The result of everything that a job author calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who can do something about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The job: its code, its arguments or its input. Starting it again without a change fails again.
+    Job,
+    /// The world: a disk, a file, a network. Starting it again may work.
+    World,
+    /// Tidegate itself: an invariant does not hold. Please report it.
+    Us,
+}
+
+/// What went wrong, where, and what to do about it.
+pub struct Error {
+    fault: Fault,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of the job or its input.
+    pub fn job(message: impl Into<String>) -> Self {
+        Self { fault: Fault::Job, message: message.into(), source: None }
+    }
+
+    /// An error of the world around the job.
+    pub fn world(message: impl Into<String>) -> Self {
+        Self { fault: Fault::World, message: message.into(), source: None }
+    }
+
+    /// A broken invariant of Tidegate.
+    pub fn us(message: impl Into<String>) -> Self {
+        Self { fault: Fault::Us, message: message.into(), source: None }
+    }
+
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Puts what was being done in front of the message.
+    #[must_use]
+    pub fn context(mut self, doing: impl fmt::Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
+    /// Who can do something about it.
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.source.as_deref().map(|s| s as &dyn std::error::Error);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        if self.fault == Fault::Us {
+            f.write_str(" (this is a defect of Tidegate, please report it)")?;
+        }
+        Ok(())
+    }
+}
+
+/// The same as the display, so that `fn main() -> tidegate::Result<()>` prints a sentence.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Any error of user code is the job's until somebody says otherwise; an I/O error is the world's.
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
+    fn from(source: E) -> Self {
+        let any: &dyn std::any::Any = &source;
+        let fault = if any.is::<std::io::Error>() { Fault::World } else { Fault::Job };
+        let message = source.to_string();
+        let cause = source.source().map(|s| s.to_string());
+        Self { fault, message, source: cause.map(Into::into) }
+    }
+}
+
+/// Adds what was being done to an error on its way up.
+pub trait Context<T> {
+    /// Puts `doing()` in front of the message.
+    ///
+    /// # Errors
+    /// The error it was called on, with the context.
+    fn context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|e| e.into().context(doing()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_reads_as_a_sentence_with_its_cause() {
+        let io = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
+        let error = Error::from(io).context("open /data");
+        assert_eq!(error.to_string(), "open /data: no such file");
+        assert_eq!(error.fault(), Fault::World);
+        let error = Error::us("epoch 3 after 4").caused_by(Error::job("x").to_string());
+        assert_eq!(error.to_string(), "epoch 3 after 4: x (this is a defect of Tidegate, please report it)");
+    }
+}

@@ -1,0 +1,43 @@
+//! Serves the metrics over HTTP: one path, one thread, one request at a time.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Context, Result};
+use crate::metrics::Metrics;
+
+/// Starts serving; the thread lives as long as the process.
+pub(crate) fn serve(address: SocketAddr, job: &str, metrics: Arc<Metrics>) -> Result<()> {
+    let listener = TcpListener::bind(address).context(|| format!("serve metrics at {address}"))?;
+    let job = job.to_owned();
+    std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // A client that goes away or says nonsense is its own problem.
+            drop(answer(stream, &job, &metrics));
+        }
+    })?;
+    Ok(())
+}
+
+fn answer(mut stream: TcpStream, job: &str, metrics: &Metrics) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    let (mut request, mut buffer) = (Vec::new(), [0; 1024]);
+    while !request.windows(4).any(|w| w == b"\r\n\r\n") && request.len() < 16_384 {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            n => request.extend_from_slice(&buffer[..n]),
+        }
+    }
+    let found = request.starts_with(b"GET /metrics ") || request.starts_with(b"GET / ");
+    let (status, body) =
+        if found { ("200 OK", metrics.render(job)) } else { ("404 Not Found", "try /metrics\n".to_owned()) };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: \
+         close\r\n\r\n{body}",
+        body.len()
+    )
+}

@@ -1,0 +1,9 @@
+//! The steps themselves, one file a kind. None of them knows timely: records come in by batches, go out by batches.
+
+pub(crate) mod aggregate;
+pub(crate) mod merge;
+pub(crate) mod process;
+pub(crate) mod sink;
+pub(crate) mod source;
+pub(crate) mod stateless;
+pub(crate) mod window;

@@ -1,0 +1,240 @@
+//! A source on one worker: the partitions that were dealt to it, read in turns.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tidegate_protocol::Epoch;
+use tidegate_protocol::manifest;
+
+use crate::chain::Outlet;
+use crate::connector::{DeadLetter, Malformed, Partition, PartitionStatus, Polled, Source};
+use crate::dataflow::batch::BATCH_RECORDS;
+use crate::dataflow::host::Host;
+use crate::dataflow::source::{Poll, SourceLoop};
+use crate::element::{Element, Opening, Parts};
+use crate::error::Result;
+use crate::metrics::{Counter, Step};
+use crate::operators::stateless::Here;
+use crate::record::Mark;
+use crate::stream::job::ErrorRoute;
+
+/// See [`crate::Job::source`].
+pub(crate) struct SourceStep<S: Source> {
+    here: Here,
+    step: Arc<Step>,
+    source: Rc<S>,
+    open: Vec<Open<S::Item>>,
+    /// What the restored snapshot holds of partitions, dealt to this worker or not.
+    restored: BTreeMap<String, manifest::Partition>,
+    next: usize,
+    polled: Polled<S::Item>,
+    outlet: Outlet<S::Item>,
+    route: Rc<ErrorRoute>,
+    rows: Counter,
+    deals_seen: usize,
+}
+
+struct Open<T> {
+    name: String,
+    reader: Box<dyn Partition<T>>,
+    ended: bool,
+    /// Since when there was nothing to read, and whether that has made the partition idle.
+    quiet_since: Option<Instant>,
+    idle: bool,
+}
+
+impl<S: Source> SourceStep<S> {
+    pub(crate) fn new(
+        source: Rc<S>,
+        step: &Arc<Step>,
+        host: Rc<Host>,
+        outlet: Outlet<S::Item>,
+        route: Rc<ErrorRoute>,
+    ) -> Self {
+        Self {
+            rows: host.counter(step, "records_in"),
+            here: Here::new(&host, step),
+            step: step.clone(),
+            source,
+            open: Vec::new(),
+            restored: BTreeMap::new(),
+            next: 0,
+            polled: Polled::with_capacity(BATCH_RECORDS),
+            outlet,
+            route,
+            deals_seen: 0,
+        }
+    }
+
+    /// Opens partitions that were dealt to this worker since the last look.
+    fn take_deals(&mut self) -> Result<()> {
+        let worker = self.here.host.worker.clone();
+        let dealt = worker.process.dealt(&self.step.uid(), worker.index(), self.deals_seen);
+        self.deals_seen += dealt.len();
+        dealt.into_iter().try_for_each(|name| self.open_partition(name))
+    }
+
+    fn open_partition(&mut self, name: String) -> Result<()> {
+        let kept = self.restored.remove(&name);
+        let number = self.open.len();
+        let reader = self.source.open(&name, kept.as_ref().map(|p| &p.position))?;
+        let ended = kept.as_ref().is_some_and(|p| p.ended) && self.source.bounded();
+        let mut opened = Ok(());
+        self.here.host.generators(|generator| {
+            let kept = kept.as_ref().and_then(|p| p.watermark.as_ref()).and_then(|w| w.get(generator.uid()));
+            if let Err(error) = generator.open(number, kept) {
+                opened = Err(error);
+            } else if ended {
+                generator.end(number);
+            }
+        });
+        self.open.push(Open { name, reader, ended, quiet_since: None, idle: false });
+        opened
+    }
+
+    fn poll_partition(&mut self, i: usize, budget: usize) -> Result<PartitionStatus> {
+        self.here.enter();
+        let open = &mut self.open[i];
+        self.here.host.at.partition(i, &open.name);
+        let status = open.reader.poll(&mut self.polled, budget)?;
+        let records = self.polled.records.len();
+        let total = self.polled.len();
+        if total > 0 {
+            self.rows.add(total as u64);
+            self.awake(i);
+        }
+        if !self.polled.malformed.is_empty() {
+            let malformed = std::mem::take(&mut self.polled.malformed);
+            let name = self.open[i].name.clone();
+            malformed.into_iter().try_for_each(|m| self.handle_malformed(&name, m))?;
+        }
+        if records > 0 {
+            self.outlet.records(&mut self.polled.records);
+            if self.polled.records.capacity() == 0 {
+                self.polled.records.reserve(BATCH_RECORDS);
+            }
+        }
+        match status {
+            PartitionStatus::More => {}
+            PartitionStatus::CaughtUp => self.quiet(i),
+            PartitionStatus::Ended => {
+                self.open[i].ended = true;
+                self.here.host.generators(|generator| generator.end(i));
+            }
+        }
+        Ok(status)
+    }
+
+    #[cold]
+    fn handle_malformed(&self, partition: &str, malformed: Malformed) -> Result<()> {
+        let host = &self.here.host;
+        self.here.enter();
+        self.here.record(&crate::record::Rec { ts: i64::MIN, hash: malformed.offset, val: () });
+        self.route.handle(host, || letter(&self.step.name(), partition, malformed))
+    }
+
+    /// A partition has a record.
+    fn awake(&mut self, i: usize) {
+        self.open[i].quiet_since = None;
+        if std::mem::take(&mut self.open[i].idle) {
+            self.here.host.generators(|generator| generator.set_idle(i, false));
+        }
+    }
+
+    /// A partition is read to its end and may grow.
+    fn quiet(&mut self, i: usize) {
+        let open = &mut self.open[i];
+        let since = open.quiet_since.get_or_insert_with(Instant::now).elapsed();
+        if open.idle {
+            return;
+        }
+        let mut idle = false;
+        self.here.host.generators(|generator| {
+            if generator.idle_after_ms().is_some_and(|ms| since >= Duration::from_millis(ms)) {
+                generator.set_idle(i, true);
+                idle = true;
+            }
+        });
+        self.open[i].idle = idle;
+    }
+}
+
+fn letter(source: &str, partition: &str, malformed: Malformed) -> DeadLetter {
+    use base64::Engine;
+    let (raw, raw_base64) = match String::from_utf8(malformed.raw) {
+        Ok(text) => (Some(text), None),
+        Err(bytes) => (None, Some(base64::engine::general_purpose::STANDARD.encode(bytes.as_bytes()))),
+    };
+    DeadLetter {
+        source: source.to_owned(),
+        partition: partition.to_owned(),
+        offset: malformed.offset,
+        error: malformed.error,
+        raw,
+        raw_base64,
+    }
+}
+
+impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
+    fn poll(&mut self, budget: usize) -> Result<Poll> {
+        let this = &mut *self.borrow_mut();
+        this.take_deals()?;
+        let count = this.open.len();
+        for _ in 0..count {
+            let i = this.next % count;
+            this.next = i + 1;
+            if this.open[i].ended {
+                continue;
+            }
+            let before = this.rows.get();
+            let status = this.poll_partition(i, budget)?;
+            let read = (this.rows.get() - before) as usize;
+            if read > 0 || status == PartitionStatus::More {
+                return Ok(Poll::Records(read));
+            }
+        }
+        let all_ended = this.source.bounded() && this.open.iter().all(|open| open.ended);
+        Ok(if all_ended { Poll::Ended } else { Poll::CaughtUp })
+    }
+
+    fn advance_watermark(&mut self) {
+        let host = self.borrow().here.host.clone();
+        host.generators(|generator| generator.advance());
+    }
+
+    fn ended(&mut self) {
+        let outlet = self.borrow().outlet.clone();
+        outlet.watermark(Mark::END);
+    }
+}
+
+impl<S: Source> Element for SourceStep<S> {
+    fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
+        let uid = self.step.uid();
+        for part in opening.restored(&uid) {
+            self.restored.extend(part.partitions.clone());
+        }
+        self.take_deals()
+    }
+
+    fn barrier(&mut self, _: Epoch, parts: &mut Parts<'_>) -> Result<()> {
+        let part = parts.operator(&self.step.uid());
+        for (i, open) in self.open.iter().enumerate() {
+            let mut watermarks = serde_json::Map::new();
+            self.here.host.generators(|generator| {
+                watermarks.insert(generator.uid(), generator.keep(i));
+            });
+            let kept = manifest::Partition {
+                position: open.reader.position(),
+                watermark: Some(Value::Object(watermarks)),
+                ended: open.ended,
+            };
+            part.partitions.insert(open.name.clone(), kept);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! Functions with state and timers by key: what a job author writes when no ready-made step fits.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::key::Key;
+use crate::state::timers::Timers;
+
+/// A function over a keyed stream, with state of its own and timers for every key.
+///
+/// The state is one value a key, of any type that derives serde's traits: a number, a struct with lists and maps in it.
+/// It is read with [`ProcessContext::state`], changed through [`ProcessContext::state_mut`] and removed by
+/// [`ProcessContext::clear`]; a key without state costs nothing.
+pub trait KeyedProcess<K, T>: 'static {
+    /// What is kept for a key.
+    type State: Serialize + DeserializeOwned + Default + 'static;
+    /// What comes out.
+    type Out: 'static;
+    /// What goes to the side output; `()` if there is none.
+    type Side: 'static;
+
+    /// A record of the key has come.
+    ///
+    /// # Errors
+    /// An error ends the job with a message that names this step.
+    fn on_record(&mut self, record: T, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()>
+    where
+        Self: Sized;
+
+    /// A timer of the key is due.
+    ///
+    /// # Errors
+    /// An error ends the job with a message that names this step.
+    fn on_timer(&mut self, timer: Timer, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()>
+    where
+        Self: Sized,
+    {
+        let _ = (timer, context);
+        Ok(())
+    }
+}
+
+/// A timer that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// The time it was set for, in milliseconds since the Unix epoch.
+    pub at: i64,
+    /// What kind of time.
+    pub time: Time,
+}
+
+/// The kinds of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// Of the records, told by watermarks.
+    Event,
+    /// Of the clock on the wall.
+    Processing,
+}
+
+/// What a function with state can do for the key at hand.
+pub struct ProcessContext<'a, K, T, F: KeyedProcess<K, T>> {
+    pub(crate) key: &'a K,
+    pub(crate) hash: u64,
+    pub(crate) event_time: i64,
+    pub(crate) watermark: i64,
+    pub(crate) now: i64,
+    pub(crate) state: Option<F::State>,
+    pub(crate) changed: bool,
+    pub(crate) out: &'a mut Vec<F::Out>,
+    pub(crate) side: &'a mut Vec<F::Side>,
+    pub(crate) event_timers: &'a mut Timers<K>,
+    pub(crate) processing_timers: &'a mut Timers<K>,
+    pub(crate) failed: Option<crate::Error>,
+}
+
+impl<K: Key, T, F: KeyedProcess<K, T>> ProcessContext<'_, K, T, F> {
+    /// The key at hand.
+    pub fn key(&self) -> &K {
+        self.key
+    }
+
+    /// The event time of the record at hand, or the time of the timer (milliseconds since the Unix epoch).
+    pub fn event_time(&self) -> i64 {
+        self.event_time
+    }
+
+    /// How far event time has come; None before the first watermark.
+    pub fn watermark(&self) -> Option<i64> {
+        (self.watermark > i64::MIN).then_some(self.watermark)
+    }
+
+    /// Processing time, in milliseconds since the Unix epoch.
+    pub fn processing_time(&self) -> i64 {
+        self.now
+    }
+
+    /// The key's state, if it has any.
+    pub fn state(&self) -> Option<&F::State> {
+        self.state.as_ref()
+    }
+
+    /// The key's state, to be changed; made by default if there is none.
+    pub fn state_mut(&mut self) -> &mut F::State {
+        self.changed = true;
+        self.state.get_or_insert_default()
+    }
+
+    /// Removes the key's state.
+    pub fn clear(&mut self) {
+        self.changed |= self.state.take().is_some();
+    }
+
+    /// Puts a record out.
+    pub fn emit(&mut self, record: F::Out) {
+        self.out.push(record);
+    }
+
+    /// Puts a record to the side output.
+    pub fn emit_side(&mut self, record: F::Side) {
+        self.side.push(record);
+    }
+
+    /// Has [`KeyedProcess::on_timer`] called for this key once the time has come. A timer that is set twice fires once;
+    /// one for a time that has passed already fires at the next watermark, or at once in processing time.
+    pub fn set_timer(&mut self, timer: Timer) {
+        let (key, hash) = (self.key, self.hash);
+        let result = self.timers(timer.time).set(timer.at, hash, key);
+        self.note(result);
+    }
+
+    /// Takes a timer back.
+    pub fn clear_timer(&mut self, timer: Timer) {
+        let (key, hash) = (self.key, self.hash);
+        let result = self.timers(timer.time).clear(timer.at, hash, key);
+        self.note(result);
+    }
+
+    fn timers(&mut self, time: Time) -> &mut Timers<K> {
+        match time {
+            Time::Event => self.event_timers,
+            Time::Processing => self.processing_timers,
+        }
+    }
+
+    fn note(&mut self, result: Result<()>) {
+        if let Err(error) = result {
+            self.failed.get_or_insert(error);
+        }
+    }
+}

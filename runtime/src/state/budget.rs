@@ -1,0 +1,34 @@
+//! How much memory the tables of a worker may take.
+
+use std::cell::Cell;
+
+/// A limit in bytes and what is used of it, shared by the tables of one worker.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: usize,
+    used: Cell<usize>,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, used: Cell::new(0) }
+    }
+
+    /// A table has grown or shrunk from `before` to `after` bytes.
+    pub(crate) fn change(&self, before: usize, after: usize) {
+        self.used.set((self.used.get() + after).saturating_sub(before));
+    }
+
+    /// Bytes used beyond the limit.
+    pub(crate) fn excess(&self) -> usize {
+        self.used.get().saturating_sub(self.limit)
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.get()
+    }
+}

@@ -1,0 +1,277 @@
+//! The layout of a checkpoint directory.
+//!
+//! ```text
+//! LOCK                      held by the process that uses the directory
+//! attempt                   the number of the last attempt
+//! manifest-00000000007.json one for every retained snapshot, written last
+//! damaged-00000000006.json  a manifest that was given up for an older one, for people to look at
+//! files/                    the state store's files, shared between snapshots
+//! local/<attempt>/<slot>    the running state stores; of no use after the attempt
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use tidegate_protocol::manifest::FileRef;
+use tidegate_protocol::{Attempt, Epoch, Manifest, ManifestError, Slot};
+
+use crate::error::{Context, Error, Result};
+use crate::fault::point;
+
+/// A checkpoint directory.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDirectory {
+    root: PathBuf,
+}
+
+/// What a look at the manifests has found.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// The snapshots that may be restored from, the newest first; their files have not been checked.
+    pub(crate) manifests: Vec<Manifest>,
+    /// The manifests that cannot be read, with the reason.
+    pub(crate) damaged: Vec<(Epoch, String)>,
+    /// The highest epoch that any manifest, readable or not, is named for.
+    pub(crate) last_epoch: Epoch,
+}
+
+impl StateDirectory {
+    /// Opens a directory, making it if it is not there.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let doing = || format!("make the checkpoint directory {}", root.display());
+        fs::create_dir_all(root.join("files")).context(doing)?;
+        fs::create_dir_all(root.join("local")).context(doing)?;
+        Ok(Self { root: root.canonicalize().context(doing)? })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Takes the lock of the directory, which the process holds until the file is closed, however it ends.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.root.join("LOCK");
+        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+        if let Err(error) = file.try_lock() {
+            let mut holder = String::new();
+            drop(file.read_to_string(&mut holder));
+            return Err(match error {
+                fs::TryLockError::WouldBlock => Error::world(format!(
+                    "the checkpoint directory {} is in use by process {}; stop that process first, or give this \
+                     job a directory of its own with --checkpoint-dir",
+                    self.root.display(),
+                    holder.trim()
+                )),
+                fs::TryLockError::Error(e) => Error::from(e).context(format!("lock {}", path.display())),
+            });
+        }
+        file.set_len(0)?;
+        write!(file, "{}", std::process::id())?;
+        Ok(file)
+    }
+
+    /// The number of the last attempt, 0 if there was none.
+    pub(crate) fn last_attempt(&self) -> Result<Attempt> {
+        let path = self.root.join("attempt");
+        match fs::read_to_string(&path) {
+            // A file that was torn by a full disk says nothing; manifests and local directories know the rest.
+            Ok(text) => Ok(Attempt(text.trim().parse().unwrap_or(0))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Attempt(0)),
+            Err(e) => Err(Error::from(e).context(format!("read {}", path.display()))),
+        }
+    }
+
+    pub(crate) fn set_attempt(&self, attempt: Attempt) -> Result<()> {
+        self.write_whole("attempt", format!("{attempt}\n").as_bytes(), || ())
+    }
+
+    /// Removes the running stores of earlier attempts.
+    pub(crate) fn clean_local(&self) -> Result<()> {
+        let local = self.root.join("local");
+        fs::remove_dir_all(&local).context(|| format!("remove {}", local.display()))?;
+        fs::create_dir_all(&local).context(|| format!("make {}", local.display()))
+    }
+
+    /// Where a worker's running store is.
+    pub(crate) fn worker(&self, attempt: Attempt, slot: Slot) -> PathBuf {
+        self.root.join("local").join(attempt.to_string()).join(slot.to_string())
+    }
+
+    /// Puts a file of a RocksDB checkpoint among the shared files. Files that RocksDB never changes are linked, the
+    /// others are copied.
+    pub(crate) fn add_file(&self, from: &Path, name: &str) -> Result<FileRef> {
+        let relative = format!("files/{name}");
+        let to = self.root.join(&relative);
+        let doing = || format!("link {} to {}", from.display(), to.display());
+        if from.extension().is_some_and(|e| e == "sst") && fs::hard_link(from, &to).is_ok() {
+            File::open(&to).and_then(|f| f.sync_all()).context(doing)?;
+        } else {
+            fs::copy(from, &to).context(doing)?;
+            File::open(&to).and_then(|f| f.sync_all()).context(doing)?;
+        }
+        let (bytes, crc32) = checksum(&to)?;
+        Ok(FileRef { path: relative, bytes, crc32 })
+    }
+
+    /// Makes the names of new shared files durable.
+    pub(crate) fn sync_files(&self) -> Result<()> {
+        sync_dir(&self.root.join("files"))
+    }
+
+    /// Lays a snapshot's store files out as a RocksDB directory.
+    pub(crate) fn link_store(&self, files: &BTreeMap<String, FileRef>, to: &Path) -> Result<()> {
+        fs::create_dir_all(to).context(|| format!("make {}", to.display()))?;
+        for (name, file) in files {
+            let (from, to) = (self.root.join(&file.path), to.join(name));
+            let linked = name.ends_with(".sst") && fs::hard_link(&from, &to).is_ok();
+            if !linked {
+                fs::copy(&from, &to).context(|| format!("copy {} to {}", from.display(), to.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a manifest: from its rename on, the snapshot is complete.
+    pub(crate) fn complete(&self, manifest: &Manifest) -> Result<()> {
+        point("completion.before_write");
+        self.write_whole(&manifest_name(manifest.epoch), &manifest.to_bytes(), || {
+            point("completion.before_rename");
+        })?;
+        point("completion.after_rename");
+        Ok(())
+    }
+
+    /// Writes a file so that it is there as a whole or not at all.
+    fn write_whole(&self, name: &str, bytes: &[u8], before_rename: impl FnOnce()) -> Result<()> {
+        let (part, whole) = (self.root.join(format!(".{name}.part")), self.root.join(name));
+        let write = || -> Result<()> {
+            let mut file = File::create(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            before_rename();
+            fs::rename(&part, &whole)?;
+            sync_dir(&self.root)
+        };
+        write().context(|| format!("write {}", whole.display()))
+    }
+
+    /// Looks at all manifests.
+    pub(crate) fn find(&self) -> Result<Found> {
+        let mut found = Found { last_epoch: self.last_aside()?, ..Found::default() };
+        for (epoch, path) in self.files_called("manifest-")? {
+            found.last_epoch = found.last_epoch.max(epoch);
+            let bytes = fs::read(&path).context(|| format!("read {}", path.display()))?;
+            match Manifest::from_bytes(&bytes) {
+                Ok(manifest) => found.manifests.push(manifest),
+                Err(ManifestError::Damaged(why)) => found.damaged.push((epoch, why)),
+                Err(version) => return Err(Error::job(format!("{}: {version}", path.display()))),
+            }
+        }
+        found.manifests.sort_by_key(|m| std::cmp::Reverse(m.epoch));
+        Ok(found)
+    }
+
+    fn last_aside(&self) -> Result<Epoch> {
+        Ok(self.files_called("damaged-")?.into_iter().map(|(epoch, _)| epoch).max().unwrap_or_default())
+    }
+
+    /// The files called `<kind><epoch>.json`.
+    fn files_called(&self, kind: &str) -> Result<Vec<(Epoch, PathBuf)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.root).context(|| format!("list {}", self.root.display()))? {
+            let path = entry?.path();
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let epoch = name.strip_prefix(kind).and_then(|n| n.strip_suffix(".json"));
+            if let Some(epoch) = epoch.and_then(|n| n.parse().ok()) {
+                files.push((Epoch(epoch), path));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Compares every store file of a snapshot with its length and checksum.
+    pub(crate) fn check_files(&self, manifest: &Manifest) -> Result<(), String> {
+        for file in manifest.store_files() {
+            let path = self.root.join(&file.path);
+            let (bytes, crc32) = checksum(&path).map_err(|e| e.to_string())?;
+            if (bytes, crc32) != (file.bytes, file.crc32) {
+                return Err(format!(
+                    "{} is damaged: {bytes} bytes with CRC-32 {crc32:08x}, where the manifest says {} bytes with \
+                     {:08x}",
+                    path.display(),
+                    file.bytes,
+                    file.crc32
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a damaged snapshot aside, so that nobody goes on from it later, when another life has begun before it.
+    pub(crate) fn set_aside(&self, epoch: Epoch) -> Result<()> {
+        let (path, aside) = (self.root.join(manifest_name(epoch)), self.root.join(aside_name(epoch)));
+        fs::rename(&path, aside).context(|| format!("set {} aside", path.display()))?;
+        sync_dir(&self.root)
+    }
+
+    /// True if the manifest of an epoch is in place.
+    pub(crate) fn is_complete(&self, epoch: Epoch) -> bool {
+        self.root.join(manifest_name(epoch)).exists()
+    }
+
+    /// Removes the snapshots before `oldest`, and every shared file that no remaining one names.
+    pub(crate) fn collect(&self, oldest: Epoch) -> Result<()> {
+        point("collect.before");
+        let old = self.files_called("manifest-")?.into_iter().chain(self.files_called("damaged-")?);
+        for (epoch, path) in old {
+            if epoch < oldest {
+                fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
+            }
+        }
+        sync_dir(&self.root)?;
+        point("collect.half_way");
+        let found = self.find()?;
+        let names = |m: &Manifest| m.store_files().map(|f| f.path.clone()).collect::<Vec<_>>();
+        let needed: std::collections::HashSet<String> = found.manifests.iter().flat_map(names).collect();
+        for entry in fs::read_dir(self.root.join("files"))? {
+            let entry = entry?;
+            let relative = format!("files/{}", entry.file_name().to_string_lossy());
+            if !needed.contains(&relative) {
+                fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
+            }
+        }
+        point("collect.after");
+        Ok(())
+    }
+}
+
+fn manifest_name(epoch: Epoch) -> String {
+    format!("manifest-{:011}.json", epoch.0)
+}
+
+fn aside_name(epoch: Epoch) -> String {
+    format!("damaged-{:011}.json", epoch.0)
+}
+
+/// Length and CRC-32 of a file.
+fn checksum(path: &Path) -> Result<(u64, u32)> {
+    let doing = || format!("read {}", path.display());
+    let mut file = File::open(path).context(doing)?;
+    let (mut crc, mut bytes) = (crc32fast::Hasher::new(), 0);
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let read = file.read(&mut buffer).context(doing)?;
+        if read == 0 {
+            return Ok((bytes, crc.finalize()));
+        }
+        crc.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path).and_then(|d| d.sync_all()).context(|| format!("sync {}", path.display()))
+}

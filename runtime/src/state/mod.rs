@@ -1,0 +1,17 @@
+//! Keyed state: tables in memory over RocksDB, and how they become part of a snapshot.
+//!
+//! - [`table`]: keys and values in memory, with a list of what changed since the last barrier.
+//! - [`store`]: one RocksDB a worker, which holds what was changed at earlier barriers and what does not fit in memory.
+//! - [`timers`]: what is due when, by key.
+//! - [`snapshotter`]: the thread that writes a barrier's changes and links the store's files into the checkpoint.
+//! - [`directory`]: the layout of a checkpoint directory.
+//! - [`budget`]: how much memory the tables of a worker may take.
+//! - [`shape`]: what a state's type looks like to serde.
+
+pub(crate) mod budget;
+pub(crate) mod directory;
+pub(crate) mod shape;
+pub(crate) mod snapshotter;
+pub(crate) mod store;
+pub(crate) mod table;
+pub(crate) mod timers;

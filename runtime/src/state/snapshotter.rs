@@ -1,0 +1,178 @@
+//! The thread of a worker that makes a barrier durable while the dataflow goes on.
+//!
+//! A barrier comes in as the changed rows, what else the operators keep, and output that is still to be synced. The
+//! thread finishes the output, writes the rows, makes a RocksDB checkpoint (hard links), links its new files into the
+//! checkpoint directory with their checksums, and tells the driver.
+//!
+//! An epoch may be given up, because this worker or another could not write its part. Its staged output is not lost by
+//! that: it goes along with the next epoch, until an epoch that holds it is complete.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use rocksdb::checkpoint::Checkpoint;
+use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Staged};
+use tidegate_protocol::{Epoch, Slot};
+
+use super::store::{Rows, SharedStore};
+use crate::connector::Staging;
+use crate::error::{Error, Result};
+use crate::fault::point;
+use crate::process::{Event, Process};
+
+/// What a worker hands over at a barrier.
+pub(crate) struct Barrier {
+    pub(crate) epoch: Epoch,
+    pub(crate) rows: Rows,
+    pub(crate) operators: BTreeMap<String, OperatorSnapshot>,
+    pub(crate) stagings: Vec<(String, Staging)>,
+}
+
+/// The worker's end of its snapshot thread. The thread ends when this is dropped.
+pub(crate) struct Snapshotter {
+    barriers: Sender<Barrier>,
+    store: Option<Arc<SharedStore>>,
+}
+
+impl Snapshotter {
+    pub(crate) fn start(slot: Slot, store: Option<Arc<SharedStore>>, process: Arc<Process>) -> Result<Self> {
+        let (barriers, inbox) = channel();
+        let files = store.as_ref().map(|s| s.restored_files.clone()).unwrap_or_default();
+        let files = Files { newest: (Epoch(0), files.clone()), completed: files };
+        let thread = Thread { slot, store: store.clone(), process, files, unpublished: Vec::new() };
+        std::thread::Builder::new()
+            .name(format!("snapshot-{slot}"))
+            .spawn(move || thread.run(&inbox))
+            .map_err(|e| Error::world("start the snapshot thread").caused_by(e))?;
+        Ok(Self { barriers, store })
+    }
+
+    /// The first host of the worker has come to a barrier.
+    pub(crate) fn begin_alignment(&self) {
+        if let Some(store) = &self.store {
+            store.begin_alignment();
+        }
+    }
+
+    /// All hosts have; the rest is the thread's work.
+    pub(crate) fn write(&self, barrier: Barrier) {
+        if let Some(store) = &self.store {
+            store.begin_writing();
+        }
+        // The thread lives as long as this sender.
+        drop(self.barriers.send(barrier));
+    }
+}
+
+/// Which files of the store are in the checkpoint directory already.
+struct Files {
+    /// Those of the last snapshot that was written, complete or not.
+    newest: (Epoch, BTreeMap<String, FileRef>),
+    /// Those of the last snapshot known to be complete: nobody deletes them while they are in use.
+    completed: BTreeMap<String, FileRef>,
+}
+
+struct Thread {
+    slot: Slot,
+    store: Option<Arc<SharedStore>>,
+    process: Arc<Process>,
+    files: Files,
+    /// Staged output of epochs not known to be complete.
+    unpublished: Vec<(String, Staged)>,
+}
+
+impl Thread {
+    fn run(mut self, inbox: &Receiver<Barrier>) {
+        while let Ok(barrier) = inbox.recv() {
+            let (slot, epoch) = (self.slot, barrier.epoch);
+            match self.write(barrier) {
+                Ok(Ok(part)) => {
+                    point("snapshot.acked");
+                    self.process.tell(Event::Acked { slot, epoch, part: Box::new(part) });
+                }
+                Ok(Err(error)) => {
+                    self.process.tell(Event::Declined { slot, epoch, reason: error.to_string() });
+                }
+                Err(error) => {
+                    self.process.fail(error.context(format!("snapshot of epoch {epoch}, slot {slot}")));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The outer error ends the job: what the barrier handed over is lost. The inner one gives up the epoch: everything
+    /// is still in the store and goes into the next snapshot.
+    fn write(&mut self, barrier: Barrier) -> Result<Result<SlotSnapshot>> {
+        let Barrier { epoch, rows, mut operators, stagings } = barrier;
+        self.settle();
+        for (uid, staging) in stagings {
+            let staged = staging().map_err(|e| e.context(format!("stage the output of '{uid}'")))?;
+            self.unpublished.push((uid, staged));
+        }
+        point("snapshot.staged");
+        for (uid, staged) in &self.unpublished {
+            operators.entry(uid.clone()).or_default().staged.push(staged.clone());
+        }
+        let store = match self.store.clone() {
+            Some(store) => match self.write_store(&store, epoch, rows)? {
+                Ok(files) => files,
+                Err(error) => return Ok(Err(error)),
+            },
+            None => BTreeMap::new(),
+        };
+        Ok(Ok(SlotSnapshot { store, operators }))
+    }
+
+    /// Learns which epochs have been completed since the last barrier.
+    fn settle(&mut self) {
+        let completed = self.process.completed();
+        if self.files.newest.0 <= completed {
+            self.files.completed = self.files.newest.1.clone();
+        }
+        self.unpublished.retain(|(_, staged)| staged.epoch > completed);
+    }
+
+    fn write_store(
+        &mut self,
+        store: &SharedStore,
+        epoch: Epoch,
+        rows: Rows,
+    ) -> Result<Result<BTreeMap<String, FileRef>>> {
+        store.write(rows)?;
+        store.set_written(epoch);
+        point("snapshot.rows_written");
+        let made = store.path.with_extension(format!("epoch-{epoch}"));
+        let checkpoint = Checkpoint::new(&store.db).and_then(|c| c.create_checkpoint(&made));
+        store.end_snapshot();
+        checkpoint.map_err(|e| Error::world(format!("checkpoint into {}", made.display())).caused_by(e))?;
+        point("snapshot.checkpointed");
+        let linked = self.link(&made, epoch);
+        // What is left of it is cleaned up at the next start at the latest.
+        drop(std::fs::remove_dir_all(&made));
+        point("snapshot.linked");
+        Ok(linked.inspect(|files| self.files.newest = (epoch, files.clone())))
+    }
+
+    /// Links the checkpoint's files that are not yet in the checkpoint directory into it.
+    fn link(&self, made: &Path, epoch: Epoch) -> Result<BTreeMap<String, FileRef>> {
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(made)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let known = self.files.completed.get(&name).filter(|_| name.ends_with(".sst"));
+            let file = match known {
+                Some(file) => file.clone(),
+                None => {
+                    let stored = format!("{}-{}-{epoch}-{name}", self.process.attempt, self.slot);
+                    self.process.state.add_file(&entry.path(), &stored)?
+                }
+            };
+            files.insert(name, file);
+        }
+        self.process.state.sync_files()?;
+        Ok(files)
+    }
+}

@@ -1,0 +1,361 @@
+//! One RocksDB a worker: what earlier barriers wrote, and what does not fit in memory.
+//!
+//! A row's key is `operator (2 bytes) | key group (2) | namespace (8) | hash (8) | key (postcard)`, all numbers
+//! big-endian, so that the rows of an operator, of a key group and of a namespace (a window's start, or 0) lie together.
+//! The log of RocksDB is off: the store is only ever restored from a checkpoint.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidegate_protocol::manifest::FileRef;
+use tidegate_protocol::{Epoch, KeyGroups, Manifest, Slot};
+
+use super::directory::StateDirectory;
+use crate::error::{Context, Error, Result};
+use crate::process::Process;
+
+/// Changes to the store, in the order in which they are made.
+#[derive(Default)]
+pub(crate) struct Rows {
+    batch: rocksdb::WriteBatch,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Rows {
+    pub(crate) fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    pub(crate) fn put<K: Serialize, V: Serialize>(&mut self, row: RowKey<'_, K>, value: &V) -> Result<usize> {
+        row.encode(&mut self.key)?;
+        self.value.clear();
+        encode(value, &mut self.value)?;
+        self.batch.put(&self.key, &self.value);
+        Ok(self.key.len() + self.value.len())
+    }
+
+    pub(crate) fn delete<K: Serialize>(&mut self, row: RowKey<'_, K>) -> Result<()> {
+        row.encode(&mut self.key)?;
+        self.batch.delete(&self.key);
+        Ok(())
+    }
+
+    /// Deletes a whole namespace of an operator in the given key groups.
+    pub(crate) fn delete_namespace(&mut self, operator: u16, groups: Range<u16>, namespace: i64) {
+        for group in groups {
+            let from = prefix(operator, group, Some(namespace));
+            let to = successor(from.clone());
+            self.batch.delete_range(from, to);
+        }
+    }
+}
+
+/// Where a row lies.
+#[derive(Clone, Copy)]
+pub(crate) struct RowKey<'a, K> {
+    pub(crate) operator: u16,
+    pub(crate) group: u16,
+    pub(crate) namespace: i64,
+    pub(crate) hash: u64,
+    pub(crate) key: &'a K,
+}
+
+impl<K: Serialize> RowKey<'_, K> {
+    fn encode(&self, into: &mut Vec<u8>) -> Result<()> {
+        into.clear();
+        push_prefix(into, self.operator, self.group, Some(self.namespace));
+        into.extend_from_slice(&self.hash.to_be_bytes());
+        encode(self.key, into)
+    }
+}
+
+fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<()> {
+    let bytes = std::mem::take(into);
+    *into = postcard::to_extend(value, bytes)
+        .map_err(|e| Error::job("a key or a state cannot be serialized").caused_by(e))?;
+    Ok(())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes)
+        .map_err(|e| Error::us("a row of the state store cannot be read back").caused_by(e))
+}
+
+fn push_prefix(into: &mut Vec<u8>, operator: u16, group: u16, namespace: Option<i64>) {
+    into.extend_from_slice(&operator.to_be_bytes());
+    into.extend_from_slice(&group.to_be_bytes());
+    if let Some(namespace) = namespace {
+        // With the sign bit flipped, bytes compare as the numbers do.
+        into.extend_from_slice(&(namespace ^ i64::MIN).to_be_bytes());
+    }
+}
+
+fn prefix(operator: u16, group: u16, namespace: Option<i64>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(12);
+    push_prefix(&mut bytes, operator, group, namespace);
+    bytes
+}
+
+/// The first key after all keys that begin with `prefix`.
+fn successor(mut prefix: Vec<u8>) -> Vec<u8> {
+    while let Some(last) = prefix.pop() {
+        if last < u8::MAX {
+            prefix.push(last + 1);
+            return prefix;
+        }
+    }
+    // Only a prefix of nothing but 0xff has no successor; operators are numbered from 0, so this is beyond all of them.
+    vec![u8::MAX; 32]
+}
+
+/// The parts of a row's key: namespace, hash, encoded key.
+fn split(row: &[u8]) -> Result<(i64, u64, &[u8])> {
+    let short = || Error::us("a key of the state store is too short");
+    let namespace = row.get(4..12).and_then(|b| b.try_into().ok()).ok_or_else(short)?;
+    let hash = row.get(12..20).and_then(|b| b.try_into().ok()).ok_or_else(short)?;
+    Ok((i64::from_be_bytes(namespace) ^ i64::MIN, u64::from_be_bytes(hash), &row[20..]))
+}
+
+/// A row read back.
+pub(crate) struct Row<K, V> {
+    pub(crate) namespace: i64,
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) value: V,
+}
+
+/// What the worker and its snapshot thread share of a store.
+pub(crate) struct SharedStore {
+    pub(crate) db: DB,
+    pub(crate) path: PathBuf,
+    /// The files of the restored snapshot that the store started with, by RocksDB's name.
+    pub(crate) restored_files: std::collections::BTreeMap<String, FileRef>,
+    /// The last epoch whose changes are in the store.
+    written: AtomicU64,
+    phase: Mutex<Phase>,
+    snapshot_made: Condvar,
+}
+
+/// How far the store is with a snapshot, which decides whether anything else may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No snapshot is under way.
+    Free,
+    /// Some hosts of the worker have come to the barrier, some have not.
+    Aligning,
+    /// The snapshot thread writes; it ends without any help of the worker.
+    Writing,
+}
+
+impl SharedStore {
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first host has come to the barrier: what others write now would belong to two epochs.
+    pub(crate) fn begin_alignment(&self) {
+        *self.lock() = Phase::Aligning;
+    }
+
+    /// All hosts have come to the barrier.
+    pub(crate) fn begin_writing(&self) {
+        *self.lock() = Phase::Writing;
+    }
+
+    /// The checkpoint is made.
+    pub(crate) fn end_snapshot(&self) {
+        *self.lock() = Phase::Free;
+        self.snapshot_made.notify_all();
+    }
+
+    pub(crate) fn write(&self, rows: Rows) -> Result<()> {
+        let mut options = rocksdb::WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(rows.batch, &options).map_err(|e| {
+            Error::world(format!("write to the state store {}", self.path.display())).caused_by(e)
+        })
+    }
+
+    pub(crate) fn set_written(&self, epoch: Epoch) {
+        self.written.store(epoch.0, Ordering::Release);
+    }
+}
+
+/// A worker's state store.
+pub(crate) struct Store {
+    shared: Option<Arc<SharedStore>>,
+    pub(crate) groups: KeyGroups,
+    /// The key groups that this worker owns.
+    pub(crate) owned: Range<u16>,
+}
+
+impl Store {
+    /// Opens the store of a worker, with what the restored snapshot holds for its key groups.
+    pub(crate) fn open(slot: Slot, process: &Process) -> Result<Self> {
+        let groups = process.settings.key_groups;
+        let owned = groups.range(slot.0 as usize, process.settings.workers);
+        if process.store_ids.is_empty() {
+            return Ok(Self { shared: None, groups, owned });
+        }
+        let path = process.state.worker(process.attempt, slot);
+        std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
+        let options = options(process);
+        let restored = process.restored.as_deref();
+        let same = restored.is_some_and(|m| m.parallelism as usize == process.settings.workers);
+        let mut restored_files = Default::default();
+        if let Some(part) = restored.filter(|_| same).and_then(|m| m.slots.get(&slot)) {
+            process.state.link_store(&part.store, &path)?;
+            restored_files = part.store.clone();
+        }
+        crate::fault::point("restore.files_linked");
+        let db = open_db(&options, &path)?;
+        let shared = SharedStore {
+            db,
+            path,
+            restored_files,
+            written: AtomicU64::new(process.first_epoch.0 - 1),
+            phase: Mutex::new(Phase::Free),
+            snapshot_made: Condvar::new(),
+        };
+        let store = Self { shared: Some(Arc::new(shared)), groups, owned };
+        if let Some(manifest) = restored.filter(|_| !same) {
+            store.take_over(manifest, &process.state, &options)?;
+        }
+        Ok(store)
+    }
+
+    /// Copies the owned key groups out of a snapshot that was written with another parallelism.
+    fn take_over(&self, manifest: &Manifest, directory: &StateDirectory, options: &Options) -> Result<()> {
+        let shared = self.shared()?;
+        for (slot, part) in &manifest.slots {
+            let theirs = manifest.key_groups.range(slot.0 as usize, manifest.parallelism as usize);
+            let common = theirs.start.max(self.owned.start)..theirs.end.min(self.owned.end);
+            if common.is_empty() || part.store.is_empty() {
+                continue;
+            }
+            let path = shared.path.with_extension(format!("from-{slot}"));
+            directory.link_store(&part.store, &path)?;
+            let old = open_db(options, &path)?;
+            for operator in manifest.operators.values().filter(|o| o.state.is_some()) {
+                self.copy(&old, operator.store_id, common.clone())?;
+            }
+            drop(old);
+            std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn copy(&self, old: &DB, operator: u16, groups: Range<u16>) -> Result<()> {
+        const ROWS_A_WRITE: usize = 10_000;
+        let shared = self.shared()?;
+        let from = prefix(operator, groups.start, None);
+        let to = prefix(operator, groups.end, None);
+        let mut rows = Rows::default();
+        for row in old.iterator(IteratorMode::From(&from, Direction::Forward)) {
+            let (key, value) = row.map_err(|e| Error::world("read a snapshot's state").caused_by(e))?;
+            if key.as_ref() >= to.as_slice() {
+                break;
+            }
+            rows.batch.put(key, value);
+            if rows.len() >= ROWS_A_WRITE {
+                shared.write(std::mem::take(&mut rows))?;
+            }
+        }
+        shared.write(rows)
+    }
+
+    /// What the snapshot thread needs; None for a job without keyed state.
+    pub(crate) fn share_with_snapshotter(&self) -> Option<Arc<SharedStore>> {
+        self.shared.clone()
+    }
+
+    fn shared(&self) -> Result<&SharedStore> {
+        self.shared.as_deref().ok_or_else(|| Error::us("a job without keyed state uses its store"))
+    }
+
+    /// The last epoch whose changes are in the store and need not stay in memory.
+    pub(crate) fn written(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.written.load(Ordering::Acquire))
+    }
+
+    /// Waits until changes may be written between barriers. Returns false while hosts of this worker are on their way
+    /// to a barrier: they need the thread that asks.
+    pub(crate) fn may_spill(&self) -> Result<bool> {
+        let shared = self.shared()?;
+        let mut phase = shared.lock();
+        while *phase == Phase::Writing {
+            phase = shared.snapshot_made.wait(phase).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(*phase == Phase::Free)
+    }
+
+    /// Writes changes between barriers; only after [`Store::may_spill`] said so.
+    pub(crate) fn spill(&self, rows: Rows) -> Result<()> {
+        self.shared()?.write(rows)
+    }
+
+    pub(crate) fn get<K: Serialize, V: DeserializeOwned>(&self, row: RowKey<'_, K>) -> Result<Option<V>> {
+        let mut key = Vec::with_capacity(64);
+        row.encode(&mut key)?;
+        let found = self.shared()?.db.get_pinned(key);
+        match found.map_err(|e| Error::world("read the state store").caused_by(e))? {
+            Some(bytes) => decode(&bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Calls `each` with the rows of an operator that this worker owns, those of one namespace if it is given, in the
+    /// order of their keys.
+    pub(crate) fn scan<K: DeserializeOwned, V: DeserializeOwned>(
+        &self,
+        operator: u16,
+        namespace: Option<i64>,
+        mut each: impl FnMut(Row<K, V>) -> Result<()>,
+    ) -> Result<()> {
+        let db = &self.shared()?.db;
+        for group in self.owned.clone() {
+            let from = prefix(operator, group, namespace);
+            for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
+                let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+                if !row.starts_with(&from) {
+                    break;
+                }
+                let (namespace, hash, key) = split(&row)?;
+                each(Row { namespace, hash, key: decode(key)?, value: decode(&value)? })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_db(options: &Options, path: &Path) -> Result<DB> {
+    DB::open(options, path)
+        .map_err(|e| Error::world(format!("open the state store {}", path.display())).caused_by(e))
+}
+
+/// RocksDB for a worker: small buffers, because memory belongs to the tables, and bloom filters, because most reads that
+/// come here are for keys that are not there.
+fn options(process: &Process) -> Options {
+    let share = process.settings.memory / process.settings.workers;
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&Cache::new_lru_cache((share / 8).clamp(1 << 20, 64 << 20)));
+    blocks.set_bloom_filter(10.0, false);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&blocks);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_max_background_jobs(2);
+    options.set_write_buffer_size((share / 8).clamp(1 << 20, 32 << 20));
+    options.set_max_open_files(256);
+    options.set_keep_log_file_num(1);
+    options.set_log_level(rocksdb::LogLevel::Warn);
+    options
+}

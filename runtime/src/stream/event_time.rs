@@ -1,0 +1,184 @@
+//! How records get their event time, and how watermarks follow from it.
+//!
+//! A watermark is made for every partition of a source on its own, because order means something only within a partition.
+//! The worker tells the least of those of its partitions; a receiver takes the least over all senders.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::chain::{Outlet, Receiver};
+use crate::dataflow::host::Host;
+use crate::element::Generator;
+use crate::error::Result;
+use crate::metrics::Step;
+use crate::operators::stateless::Here;
+use crate::record::{Mark, Rec};
+
+/// How watermarks follow from the event times of a partition.
+#[derive(Clone)]
+pub struct Watermarks {
+    rule: Rule,
+    idle_after: Option<Duration>,
+}
+
+#[derive(Clone)]
+enum Rule {
+    /// So many milliseconds behind the highest event time, and one more.
+    Bounded(i64),
+    /// From the highest event time so far and the event time of the record at hand.
+    Own(Rc<dyn Fn(i64, i64) -> i64>),
+}
+
+impl Watermarks {
+    /// Records are at most this much out of order: a watermark is the highest event time so far, less the bound, less one
+    /// millisecond (a record right at the bound is not late).
+    pub fn bounded(out_of_order: Duration) -> Self {
+        Self { rule: Rule::Bounded(out_of_order.as_millis() as i64), idle_after: None }
+    }
+
+    /// Event times never go back within a partition.
+    pub fn monotonous() -> Self {
+        Self::bounded(Duration::ZERO)
+    }
+
+    /// A rule of one's own: from the partition's highest event time so far and that of the record at hand to the
+    /// watermark (all in milliseconds). A watermark never goes back, whatever the rule says.
+    pub fn own(rule: impl Fn(i64, i64) -> i64 + 'static) -> Self {
+        Self { rule: Rule::Own(Rc::new(rule)), idle_after: None }
+    }
+
+    /// A partition that is read to its end and brings nothing for this long no longer holds the watermark back, until it
+    /// brings something again. Without this it holds it back for ever.
+    #[must_use]
+    pub fn idle_after(mut self, quiet: Duration) -> Self {
+        self.idle_after = Some(quiet);
+        self
+    }
+}
+
+/// The state of one partition.
+struct Progress {
+    highest: i64,
+    watermark: i64,
+    idle: bool,
+    ended: bool,
+}
+
+/// See [`crate::Stream::event_time`].
+pub(crate) struct EventTime<T, F> {
+    here: Here,
+    step: Arc<Step>,
+    at: F,
+    watermarks: Watermarks,
+    partitions: Vec<Progress>,
+    told: Option<Mark>,
+    next: Outlet<T>,
+}
+
+impl<T, F> EventTime<T, F> {
+    pub(crate) fn new(
+        host: &Rc<Host>,
+        step: &Arc<Step>,
+        at: F,
+        watermarks: Watermarks,
+        next: Outlet<T>,
+    ) -> Self {
+        let here = Here::new(host, step);
+        Self { here, step: step.clone(), at, watermarks, partitions: Vec::new(), told: None, next }
+    }
+
+    fn tell(&mut self, mark: Mark)
+    where
+        T: 'static,
+    {
+        if self.told != Some(mark) {
+            self.told = Some(mark);
+            self.next.watermark(mark);
+        }
+    }
+}
+
+impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
+    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+        self.here.enter();
+        let partition = &mut self.partitions[self.here.host.at.current_partition()];
+        let mut highest = partition.highest;
+        match &self.watermarks.rule {
+            Rule::Bounded(bound) => {
+                for record in batch.iter_mut() {
+                    self.here.record(record);
+                    record.ts = (self.at)(&record.val);
+                    highest = highest.max(record.ts);
+                }
+                let watermark = highest.saturating_sub(*bound).saturating_sub(1);
+                partition.watermark = partition.watermark.max(watermark);
+            }
+            Rule::Own(rule) => {
+                for record in batch.iter_mut() {
+                    self.here.record(record);
+                    record.ts = (self.at)(&record.val);
+                    highest = highest.max(record.ts);
+                    partition.watermark = partition.watermark.max(rule(highest, record.ts));
+                }
+            }
+        }
+        partition.highest = highest;
+        self.next.records(batch);
+    }
+
+    /// Watermarks are made here; all that comes from before is the end of everything.
+    fn watermark(&mut self, mark: Mark) {
+        if mark == Mark::END {
+            self.tell(mark);
+        }
+    }
+}
+
+impl<T: 'static, F: FnMut(&T) -> i64> Generator for EventTime<T, F> {
+    fn uid(&self) -> String {
+        self.step.uid()
+    }
+
+    fn open(&mut self, partition: usize, kept: Option<&Value>) -> Result<()> {
+        let (highest, watermark) = match kept {
+            Some(kept) => serde_json::from_value(kept.clone())?,
+            None => (i64::MIN, i64::MIN),
+        };
+        debug_assert_eq!(partition, self.partitions.len());
+        self.partitions.push(Progress { highest, watermark, idle: false, ended: false });
+        Ok(())
+    }
+
+    fn set_idle(&mut self, partition: usize, idle: bool) {
+        self.partitions[partition].idle = idle;
+    }
+
+    fn end(&mut self, partition: usize) {
+        self.partitions[partition].ended = true;
+    }
+
+    fn keep(&self, partition: usize) -> Value {
+        let Progress { highest, watermark, .. } = self.partitions[partition];
+        serde_json::json!([highest, watermark])
+    }
+
+    fn idle_after_ms(&self) -> Option<u64> {
+        self.watermarks.idle_after.map(|quiet| quiet.as_millis() as u64)
+    }
+
+    fn advance(&mut self) {
+        let open = || self.partitions.iter().filter(|p| !p.ended);
+        let told = self.told.map_or(i64::MIN, |mark| mark.at);
+        let mark = match open().filter(|p| !p.idle).map(|p| p.watermark).min() {
+            Some(least) => Mark::at(least.max(told)),
+            // All idle, or none left: a worker without partitions must not hold back the others.
+            None => Mark { at: told, idle: true },
+        };
+        if mark.at > i64::MIN || mark.idle {
+            self.tell(mark);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The job that is being described.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_protocol::manifest::StateType;
+
+use crate::chain::Outlet;
+use crate::connector::{DeadLetter, Position, Publisher, Source, TransactionalSink};
+use crate::dataflow::graph::Graph;
+use crate::dataflow::host::Host;
+use crate::error::{Error, Result};
+use crate::metrics::{Counter, Step};
+use crate::operators::sink::SinkStep;
+use crate::operators::source::SourceStep;
+use crate::stream::plain::{Last, Stream};
+use crate::worker::WorkerCx;
+
+/// A dataflow that is being described; the build function of a job gets one.
+///
+/// The build function runs once on every worker, and once more when the job is checked before it starts: it must
+/// describe the same dataflow every time.
+pub struct Job {
+    pub(crate) inner: Rc<JobInner>,
+}
+
+pub(crate) struct JobInner {
+    pub(crate) worker: Rc<WorkerCx>,
+    pub(crate) graph: RefCell<Graph>,
+    steps: RefCell<Vec<Arc<Step>>>,
+    declared: RefCell<Vec<Declared>>,
+    errors: RefCell<Vec<Error>>,
+}
+
+/// What a step wants from a snapshot, or of the outside.
+pub(crate) struct Declared {
+    pub(crate) step: Arc<Step>,
+    /// Appended to the step's uid, for a step with more than one kind of state.
+    pub(crate) suffix: &'static str,
+    pub(crate) state: Option<StateType>,
+    pub(crate) end: End,
+}
+
+/// What an operator has to do with the outside.
+pub(crate) enum End {
+    Inner,
+    Source(Box<dyn Listed>),
+    Sink(Box<dyn Published>),
+}
+
+/// A source as the driver sees it.
+pub(crate) trait Listed {
+    fn outside(&self) -> Result<String>;
+    fn partitions(&self) -> Result<Vec<String>>;
+    fn bounded(&self) -> bool;
+    fn has_more(&self, partition: &str, position: &Position) -> Result<bool>;
+}
+
+impl<S: Source> Listed for Rc<S> {
+    fn outside(&self) -> Result<String> {
+        S::outside(self)
+    }
+    fn partitions(&self) -> Result<Vec<String>> {
+        S::partitions(self)
+    }
+    fn bounded(&self) -> bool {
+        S::bounded(self)
+    }
+    fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {
+        S::has_more(self, partition, position)
+    }
+}
+
+/// A sink as the driver sees it.
+pub(crate) trait Published {
+    fn outside(&self) -> Result<String>;
+    fn publisher(&self) -> Result<Box<dyn Publisher>>;
+}
+
+struct PublishedSink<T, S>(Rc<S>, std::marker::PhantomData<fn(T)>);
+
+impl<T, S: TransactionalSink<T>> Published for PublishedSink<T, S> {
+    fn outside(&self) -> Result<String> {
+        self.0.outside()
+    }
+    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+        self.0.publisher()
+    }
+}
+
+/// What happens to a record that a parsing step cannot read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// The job ends with a message that names the record.
+    Fail,
+    /// The record is counted and dropped.
+    Skip,
+    /// The record is counted and goes to the step's dead letters.
+    DeadLetter,
+}
+
+/// Where the errors of a parsing step go.
+pub(crate) struct ErrorRoute {
+    pub(crate) policy: Cell<Option<OnError>>,
+    pub(crate) letters: Outlet<DeadLetter>,
+    pub(crate) has_letters: Cell<bool>,
+    pub(crate) malformed: Counter,
+}
+
+impl ErrorRoute {
+    /// Does with a record what the policy says.
+    pub(crate) fn handle(&self, host: &Host, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
+        self.malformed.add(1);
+        match self.policy.get().unwrap_or(OnError::Fail) {
+            OnError::Skip => {}
+            OnError::DeadLetter => {
+                let letter = crate::record::Rec { ts: i64::MIN, hash: 0, val: letter() };
+                self.letters.records(&mut vec![letter]);
+            }
+            OnError::Fail => {
+                let letter = letter();
+                return Err(host.at.error(format_args!(
+                    "{}; give the step .dead_letters(..) or .on_error(OnError::Skip) to go on after records like this",
+                    letter.error
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    pub(crate) fn new(worker: Rc<WorkerCx>) -> Self {
+        let inner = JobInner {
+            worker,
+            graph: RefCell::default(),
+            steps: RefCell::default(),
+            declared: RefCell::default(),
+            errors: RefCell::default(),
+        };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// Adds a source. Its name is its identity in snapshots, and stands in dead letters and metrics.
+    ///
+    /// Records that the source cannot read end the job, unless [`Stream::dead_letters`] or [`Stream::on_error`] follows.
+    pub fn source<S: Source>(&mut self, name: &str, source: S) -> Stream<S::Item> {
+        let inner = &self.inner;
+        let step = inner.step("source", name);
+        let source = Rc::new(source);
+        let host = inner.graph.borrow_mut().host(name, &inner.worker, true);
+        let route = inner.error_route(&host, &step);
+        let outlet = Outlet::new();
+        inner.declare(&step, "", None, End::Source(Box::new(source.clone())));
+        let source = SourceStep::new(source, &step, host.clone(), outlet.clone(), route.clone());
+        let source = Rc::new(RefCell::new(source));
+        host.add(source.clone());
+        inner.graph.borrow_mut().set_source(&host, Box::new(source));
+        Stream::new(inner.clone(), host, outlet, Last { step, route: Some(route) })
+    }
+
+    /// The graph, once the description is complete and sound.
+    pub(crate) fn into_graph(self) -> Result<Graph> {
+        self.check()?;
+        let inner = Rc::try_unwrap(self.inner)
+            .map_err(|_| Error::job("a stream was kept beyond the build function"))?;
+        Ok(inner.graph.into_inner())
+    }
+
+    /// Looks for what cannot be right in the description.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(error) = self.inner.errors.borrow_mut().pop() {
+            return Err(error);
+        }
+        let mut uids = std::collections::HashMap::new();
+        for step in self.inner.steps.borrow().iter() {
+            if let Some(other) = uids.insert(step.uid(), step.kind()) {
+                return Err(Error::job(format!(
+                    "two steps are called '{}' (a {other} and a {}); their state would get mixed up in a snapshot: \
+                     give one of them another name, or a .uid(\"..\") of its own",
+                    step.uid(),
+                    step.kind()
+                )));
+            }
+        }
+        if self.inner.graph.borrow().sources() == 0 {
+            return Err(Error::job("the job has no source"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_declared(&self) -> Vec<Declared> {
+        self.inner.declared.take()
+    }
+
+    pub(crate) fn steps(&self) -> Vec<Arc<Step>> {
+        self.inner.steps.borrow().clone()
+    }
+}
+
+impl JobInner {
+    /// A step with a name that the author gave.
+    pub(crate) fn step(&self, kind: &'static str, name: &str) -> Arc<Step> {
+        let step = Step::new(kind, name);
+        self.steps.borrow_mut().push(step.clone());
+        step
+    }
+
+    /// A step that is called by its kind and number until the author names it.
+    pub(crate) fn numbered_step(&self, kind: &'static str) -> Arc<Step> {
+        let number = self.steps.borrow().iter().filter(|s| s.kind() == kind).count() + 1;
+        self.step(kind, &format!("{kind}-{number}"))
+    }
+
+    pub(crate) fn declare(&self, step: &Arc<Step>, suffix: &'static str, state: Option<StateType>, end: End) {
+        self.declared.borrow_mut().push(Declared { step: step.clone(), suffix, state, end });
+    }
+
+    /// Notes what is wrong with the description; it is told when the description is complete.
+    pub(crate) fn refuse(&self, error: Error) {
+        self.errors.borrow_mut().push(error);
+    }
+
+    pub(crate) fn error_route(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {
+        Rc::new(ErrorRoute {
+            policy: Cell::new(None),
+            letters: Outlet::new(),
+            has_letters: Cell::new(false),
+            malformed: host.counter(step, "malformed"),
+        })
+    }
+
+    /// Adds a sink behind an outlet.
+    pub(crate) fn sink<T: 'static>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        (host, outlet): (&Rc<Host>, &Outlet<T>),
+        sink: impl TransactionalSink<T>,
+    ) {
+        let step = self.step(kind, name);
+        let sink = Rc::new(sink);
+        let published = PublishedSink(sink.clone(), std::marker::PhantomData);
+        self.declare(&step, "", None, End::Sink(Box::new(published)));
+        let sink = Rc::new(RefCell::new(SinkStep::new(sink, &step, host.clone())));
+        host.add(sink.clone());
+        outlet.attach(sink);
+    }
+}

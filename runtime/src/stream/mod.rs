@@ -1,0 +1,16 @@
+//! What a job author writes: streams, from sources through steps to sinks.
+//!
+//! - [`job`]: the job that is being described, and its sources.
+//! - [`plain`]: streams of records without a key.
+//! - [`keyed`]: streams with a key: windows, reductions, functions with state.
+//! - [`event_time`]: how event time and watermarks are made.
+
+pub(crate) mod event_time;
+pub(crate) mod job;
+pub(crate) mod keyed;
+pub(crate) mod plain;
+
+pub use event_time::Watermarks;
+pub use job::{Job, OnError};
+pub use keyed::{Connected, KeyedStream, WindowedStream};
+pub use plain::Stream;

@@ -1,0 +1,249 @@
+//! Streams of records, and the steps that need no key.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::chain::{Outlet, Receiver};
+use crate::connector::{DeadLetter, TransactionalSink};
+use crate::dataflow::host::Host;
+use crate::dataflow::outbox::Route;
+use crate::error::{Error, Result};
+use crate::key::{Key, KeyFn};
+use crate::metrics::Step;
+use crate::operators::merge::Merge;
+use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
+use crate::record::{Data, Rec};
+use crate::stream::event_time::{EventTime, Watermarks};
+use crate::stream::job::{ErrorRoute, JobInner, OnError};
+use crate::stream::keyed::KeyedStream;
+
+/// A stream of records of one type.
+///
+/// Every step takes the stream and returns the next one; [`Clone`] splits it where two steps are to see the same records.
+/// Steps between two exchanges run in one go over batches of about a thousand records.
+#[must_use = "a stream without a sink does nothing"]
+pub struct Stream<T> {
+    pub(crate) job: Rc<JobInner>,
+    pub(crate) host: Rc<Host>,
+    pub(crate) outlet: Outlet<T>,
+    last: Last,
+}
+
+/// The step that a stream comes out of, for what modifies it.
+#[derive(Clone)]
+pub(crate) struct Last {
+    pub(crate) step: Arc<Step>,
+    pub(crate) route: Option<Rc<ErrorRoute>>,
+}
+
+impl<T: Clone + 'static> Clone for Stream<T> {
+    /// Splits the stream: both see every record.
+    fn clone(&self) -> Self {
+        self.outlet.share();
+        let Self { job, host, outlet, last } = self;
+        Self { job: job.clone(), host: host.clone(), outlet: outlet.clone(), last: last.clone() }
+    }
+}
+
+impl<T: 'static> Stream<T> {
+    pub(crate) fn new(job: Rc<JobInner>, host: Rc<Host>, outlet: Outlet<T>, last: Last) -> Self {
+        Self { job, host, outlet, last }
+    }
+
+    /// Another stream out of the same step.
+    pub(crate) fn beside<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
+        Stream::new(self.job.clone(), self.host.clone(), outlet, self.last.clone())
+    }
+
+    /// Puts a step of this host behind the stream.
+    fn then<U: 'static, R: Receiver<T> + 'static>(
+        self,
+        kind: &'static str,
+        receiver: impl FnOnce(&Rc<Host>, &Arc<Step>, Outlet<U>) -> R,
+    ) -> Stream<U> {
+        let step = self.job.numbered_step(kind);
+        let outlet = Outlet::new();
+        self.outlet.attach(receiver(&self.host, &step, outlet.clone()));
+        Stream::new(self.job, self.host, outlet, Last { step, route: None })
+    }
+
+    /// Names the step that this stream comes out of, for metrics, the summary and messages; a step with state or
+    /// counters is found in a snapshot by its name.
+    pub fn named(self, name: &str) -> Self {
+        self.last.step.rename(name);
+        self
+    }
+
+    /// Fixes what the step that this stream comes out of is called in snapshots, so that its name can change.
+    pub fn uid(self, uid: &str) -> Self {
+        self.last.step.set_uid(uid);
+        self
+    }
+
+    /// Says what happens to records that the parsing step before cannot read.
+    pub fn on_error(self, policy: OnError) -> Self {
+        match &self.last.route {
+            Some(route) => route.policy.set(Some(policy)),
+            None => self.job.refuse(Error::job(format!(
+                "'{}' is followed by .on_error(..), but it is no parsing step: only a source or try_map has records \
+                 that it cannot read",
+                self.last.step.name()
+            ))),
+        }
+        self
+    }
+
+    /// Sends records that the parsing step before cannot read to a sink.
+    pub fn dead_letters(self, sink: impl TransactionalSink<DeadLetter>) -> Self {
+        match &self.last.route {
+            Some(route) if !route.has_letters.replace(true) => {
+                route.policy.set(Some(OnError::DeadLetter));
+                let name = format!("{}.dead_letters", self.last.step.name());
+                self.job.sink("dead_letters", &name, (&self.host, &route.letters), sink);
+            }
+            Some(_) => self.job.refuse(Error::job(format!(
+                "'{}' has two sinks for its dead letters",
+                self.last.step.name()
+            ))),
+            None => self.job.refuse(Error::job(format!(
+                "'{}' is followed by .dead_letters(..), but it is no parsing step: only a source or try_map has \
+                 records that it cannot read",
+                self.last.step.name()
+            ))),
+        }
+        self
+    }
+
+    /// Replaces every record by what `f` makes of it.
+    pub fn map<U: 'static>(self, f: impl FnMut(T) -> U + 'static) -> Stream<U> {
+        self.then("map", |host, step, next| Map::new(host, step, f, next))
+    }
+
+    /// Replaces every record by what `f` makes of it; an error of `f` ends the job, unless [`Stream::on_error`] or
+    /// [`Stream::dead_letters`] follows.
+    pub fn try_map<U: 'static, E: std::fmt::Display>(
+        self,
+        name: &str,
+        f: impl FnMut(&T) -> Result<U, E> + 'static,
+    ) -> Stream<U>
+    where
+        T: serde::Serialize,
+    {
+        let step = self.job.step("try_map", name);
+        let route = self.job.error_route(&self.host, &step);
+        let outlet = Outlet::new();
+        self.outlet.attach(TryMap::new(&self.host, &step, f, route.clone(), outlet.clone()));
+        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route) })
+    }
+
+    /// Keeps the records for which `f` is true; the others are counted as dropped.
+    pub fn filter(self, f: impl FnMut(&T) -> bool + 'static) -> Self {
+        self.then("filter", |host, step, next| Retain::new(host, step, f, next))
+    }
+
+    /// Replaces every record by any number of others.
+    pub fn flat_map<U: 'static, I: IntoIterator<Item = U>>(
+        self,
+        f: impl FnMut(T) -> I + 'static,
+    ) -> Stream<U> {
+        self.then("flat_map", |host, step, next| FlatMap::new(host, step, f, next))
+    }
+
+    /// Replaces a record by another, or drops it.
+    pub fn filter_map<U: 'static>(self, f: impl FnMut(T) -> Option<U> + 'static) -> Stream<U> {
+        self.then("filter_map", |host, step, next| FlatMap::new(host, step, f, next))
+    }
+
+    /// Looks at every record.
+    pub fn inspect(self, f: impl FnMut(&T) + 'static) -> Self {
+        self.then("inspect", |host, step, next| Inspect::new(host, step, f, next))
+    }
+
+    /// Divides the stream: what `f` makes `Ok` goes into the first, what it makes `Err` into the second.
+    pub fn split<A: 'static, B: 'static>(
+        self,
+        f: impl FnMut(T) -> std::result::Result<A, B> + 'static,
+    ) -> (Stream<A>, Stream<B>) {
+        let side = Outlet::new();
+        let second = side.clone();
+        let first = self.then("split", |host, step, next| Split::new(host, step, f, next, second));
+        let second = first.beside(side);
+        (first, second)
+    }
+
+    /// Gives every record its event time (milliseconds since the Unix epoch) and says how watermarks follow from it.
+    ///
+    /// Watermarks are made for every partition of the source, and the least of them counts; so this step must come
+    /// before the first one that has its records change the worker.
+    pub fn event_time(self, at: impl FnMut(&T) -> i64 + 'static, watermarks: Watermarks) -> Self {
+        let step = self.job.numbered_step("event_time");
+        let outlet = Outlet::new();
+        let stage = EventTime::new(&self.host, &step, at, watermarks, outlet.clone());
+        let stage = Rc::new(RefCell::new(stage));
+        self.outlet.attach(stage.clone());
+        if !self.host.add_generator(stage) {
+            self.job.refuse(Error::job(
+                "event_time comes after a step that has records change the worker (key_by, rebalance, broadcast, \
+                 union); watermarks are made for every partition of a source: move it before that step",
+            ));
+        }
+        Stream::new(self.job, self.host, outlet, Last { step, route: None })
+    }
+
+    /// Writes the stream to a sink, which shows an epoch's records once its snapshot is complete.
+    pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) {
+        self.job.sink("sink", name, (&self.host, &self.outlet), sink);
+    }
+
+    /// Puts both streams into one. A watermark of the result is the lesser of both.
+    pub fn union(self, other: Self) -> Self
+    where
+        T: Send,
+    {
+        let step = self.job.numbered_step("union");
+        let host = self.job.graph.borrow_mut().host("union", &self.job.worker, false);
+        let outlet = Outlet::new();
+        let merge = Merge::new(2, outlet.clone());
+        for (input, stream) in [&self, &other].into_iter().enumerate() {
+            let inlet = merge.input(input);
+            self.job.graph.borrow_mut().local((&stream.host, &stream.outlet), (&host, inlet));
+        }
+        Stream::new(self.job, host, outlet, Last { step, route: None })
+    }
+}
+
+impl<T: Data> Stream<T> {
+    /// A stream of the same records behind an exchange between the workers.
+    fn exchanged(self, kind: &'static str, route: Route<T>) -> Self {
+        let step = self.job.numbered_step(kind);
+        let host = self.job.graph.borrow_mut().host(kind, &self.job.worker, false);
+        let (outlet, inlet) = (Outlet::new(), Outlet::new());
+        inlet.attach(outlet.clone());
+        self.job.graph.borrow_mut().exchange((&self.host, &self.outlet), (&host, inlet), route);
+        Stream::new(self.job, host, outlet, Last { step, route: None })
+    }
+
+    /// Deals the records out evenly to all workers, batch by batch.
+    pub fn rebalance(self) -> Self {
+        self.exchanged("rebalance", Route::RoundRobin)
+    }
+
+    /// Sends every record to every worker.
+    pub fn broadcast(self) -> Self
+    where
+        T: Clone,
+    {
+        self.exchanged("broadcast", Route::Broadcast(Rec::clone))
+    }
+
+    /// Partitions the stream by a key that is part of the record.
+    pub fn key_by<K: Key>(self, key: impl Fn(&T) -> &K + 'static) -> KeyedStream<K, T> {
+        KeyedStream::new(self, KeyFn::Part(Rc::new(key)))
+    }
+
+    /// Partitions the stream by a key that is computed from the record.
+    pub fn key_by_value<K: Key>(self, key: impl Fn(&T) -> K + 'static) -> KeyedStream<K, T> {
+        KeyedStream::new(self, KeyFn::Computed(Rc::new(key)))
+    }
+}

@@ -1,0 +1,115 @@
+//! How a run shows itself: a progress line on a terminal, plain lines elsewhere. Everything goes to standard error.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tidegate_protocol::Epoch;
+
+use crate::alone::Watcher;
+use crate::metrics::Metrics;
+
+/// Standard error of the process.
+pub(crate) struct Terminal {
+    bar: Option<ProgressBar>,
+    last: Option<(Instant, u64)>,
+}
+
+impl Terminal {
+    pub(crate) fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar, last: None }
+    }
+
+    /// Leaves the terminal as it was.
+    pub(crate) fn close(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&mut self, metrics: &Metrics, epoch: Epoch) -> String {
+        let rows = metrics.total("source", "records_in");
+        let now = Instant::now();
+        let rate = match self.last {
+            Some((at, before)) => (rows.saturating_sub(before)) as f64 / (now - at).as_secs_f64().max(1e-3),
+            None => 0.0,
+        };
+        self.last = Some((now, rows));
+        let watermark = metrics.least("watermark_ms").map_or("-".to_owned(), utc);
+        let state = human(metrics.sum("state_entries").max(0) as f64);
+        format!(
+            "{} rows  {} rows/s  watermark {watermark}  epoch {epoch}  state {state} entries",
+            human(rows as f64),
+            human(rate)
+        )
+    }
+}
+
+impl Watcher for Terminal {
+    fn every(&self) -> Duration {
+        Duration::from_millis(if self.bar.is_some() { 200 } else { 10_000 })
+    }
+
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn progress(&mut self, metrics: &Metrics, epoch: Epoch) {
+        let line = self.line(metrics, epoch);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(line);
+                bar.tick();
+            }
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+/// A number as people read it: 1.25 M.
+fn human(n: f64) -> String {
+    match n {
+        n if n >= 1e9 => format!("{:.2} G", n / 1e9),
+        n if n >= 1e6 => format!("{:.2} M", n / 1e6),
+        n if n >= 1e4 => format!("{:.1} k", n / 1e3),
+        n => format!("{n:.0}"),
+    }
+}
+
+/// Milliseconds since the Unix epoch as a date and time of day, by Howard Hinnant's `civil_from_days`.
+fn utc(ms: i64) -> String {
+    let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000) / 1000);
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    let (h, m, s) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+        assert_eq!(utc(1_700_000_000_000), "2023-11-14 22:13:20");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
+        assert_eq!(utc(-1000), "1969-12-31 23:59:59");
+    }
+}

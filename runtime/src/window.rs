@@ -1,0 +1,174 @@
+//! What a window is, and what is computed over one.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A stretch of time, from `start` up to but not including `end` (milliseconds since the Unix epoch).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Window {
+    /// The first millisecond of the window.
+    pub start: i64,
+    /// The first millisecond after it.
+    pub end: i64,
+}
+
+/// What came out of one window of one key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Windowed<K, V> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+    /// What the aggregate made of the window's records.
+    pub value: V,
+}
+
+/// Windows of one size that do not overlap, aligned to the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Tumbling;
+
+impl Tumbling {
+    /// Windows of event time.
+    pub fn of(size: Duration) -> Windows {
+        Sliding::of(size, size)
+    }
+
+    /// Windows of processing time: a record belongs to the window in which it is processed.
+    pub fn of_processing_time(size: Duration) -> Windows {
+        Sliding::of_processing_time(size, size)
+    }
+}
+
+/// Windows of one size that begin every `slide`, aligned to the Unix epoch; a record belongs to all that cover it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sliding;
+
+impl Sliding {
+    /// Windows of event time.
+    pub fn of(size: Duration, slide: Duration) -> Windows {
+        Windows::new(size, slide, false)
+    }
+
+    /// Windows of processing time: a record belongs to the windows in which it is processed.
+    pub fn of_processing_time(size: Duration, slide: Duration) -> Windows {
+        Windows::new(size, slide, true)
+    }
+}
+
+/// How records are assigned to windows; made by [`Tumbling`] and [`Sliding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    pub(crate) size_ms: i64,
+    pub(crate) slide_ms: i64,
+    pub(crate) processing_time: bool,
+}
+
+impl Windows {
+    fn new(size: Duration, slide: Duration, processing_time: bool) -> Self {
+        Self { size_ms: size.as_millis() as i64, slide_ms: slide.as_millis() as i64, processing_time }
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let (size, slide) = (self.size_ms, self.slide_ms);
+        (size < 1 || slide < 1 || slide > size).then(|| {
+            format!(
+                "windows of {size} ms every {slide} ms cannot be: both must be at least 1 ms, and the slide at most \
+                 the size"
+            )
+        })
+    }
+
+    /// The start of the last window that covers `time`.
+    #[inline]
+    pub(crate) fn last_start(&self, time: i64) -> i64 {
+        time.saturating_sub(time.rem_euclid(self.slide_ms))
+    }
+
+    /// The starts of all windows that cover `time`, the last first.
+    #[inline]
+    pub(crate) fn starts(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
+        let (last, size, slide) = (self.last_start(time), self.size_ms, self.slide_ms);
+        (0..).map(move |i: i64| last.saturating_sub(i * slide)).take_while(move |&start| start + size > time)
+    }
+
+    /// The window that begins at `start`.
+    pub(crate) fn window(&self, start: i64) -> Window {
+        Window { start, end: start.saturating_add(self.size_ms) }
+    }
+}
+
+/// Computes one value from the records of a key (in a window, or of all time), one record after the other.
+///
+/// ```
+/// use tidegate::Aggregate;
+///
+/// /// The mean of what `f` picks from a record.
+/// struct Mean<F>(F);
+///
+/// impl<T, F: Fn(&T) -> f64 + 'static> Aggregate<T> for Mean<F> {
+///     type Acc = (u64, f64);
+///     type Out = f64;
+///
+///     fn create(&self) -> Self::Acc {
+///         (0, 0.0)
+///     }
+///
+///     fn add(&self, (count, sum): &mut Self::Acc, record: &T) {
+///         *count += 1;
+///         *sum += (self.0)(record);
+///     }
+///
+///     fn finish(&self, (count, sum): &Self::Acc) -> f64 {
+///         sum / *count as f64
+///     }
+/// }
+/// ```
+pub trait Aggregate<T>: 'static {
+    /// What is kept between records; part of snapshots.
+    type Acc: Serialize + serde::de::DeserializeOwned + 'static;
+    /// What comes out.
+    type Out: 'static;
+
+    /// The value before the first record.
+    fn create(&self) -> Self::Acc;
+
+    /// Takes a record into account.
+    fn add(&self, acc: &mut Self::Acc, record: &T);
+
+    /// What comes out for the records so far.
+    fn finish(&self, acc: &Self::Acc) -> Self::Out;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_time_is_in_all_of_its_windows_and_in_no_other(
+            time in -1_000_000i64..1_000_000, slide in 1i64..500, times in 1i64..6
+        ) {
+            let windows = Windows { size_ms: slide * times, slide_ms: slide, processing_time: false };
+            let starts: Vec<i64> = windows.starts(time).collect();
+            prop_assert_eq!(starts.len() as i64, times);
+            for start in starts {
+                prop_assert_eq!(start.rem_euclid(slide), 0);
+                let window = windows.window(start);
+                prop_assert!(window.start <= time && time < window.end);
+            }
+        }
+
+        #[test]
+        fn tumbling_windows_cover_time_without_overlap(time in any::<i32>(), size in 1i64..1_000_000) {
+            let windows = Windows { size_ms: size, slide_ms: size, processing_time: false };
+            let time = i64::from(time);
+            prop_assert_eq!(windows.starts(time).count(), 1);
+            let window = windows.window(windows.last_start(time));
+            prop_assert_eq!(windows.last_start(window.end), window.end);
+            prop_assert_eq!(windows.last_start(window.end - 1), window.start);
+        }
+    }
+}

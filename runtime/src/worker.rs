@@ -1,0 +1,116 @@
+//! What everything on one worker shares.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_protocol::manifest::OperatorSnapshot;
+use tidegate_protocol::{Epoch, Slot};
+
+use crate::connector::Staging;
+use crate::element::Parts;
+use crate::error::{Error, Result};
+use crate::process::{Event, Process};
+use crate::state::budget::Budget;
+use crate::state::snapshotter::{Barrier, Snapshotter};
+use crate::state::store::{Rows, Store};
+
+/// One worker of a job process.
+pub(crate) struct WorkerCx {
+    pub(crate) slot: Slot,
+    pub(crate) process: Arc<Process>,
+    store: OnceCell<Rc<Store>>,
+    snapshotter: OnceCell<Snapshotter>,
+    collected: RefCell<Collected>,
+    pub(crate) budget: Rc<Budget>,
+    /// Sources of this worker that have not ended yet.
+    sources: Cell<usize>,
+}
+
+/// What the hosts of this worker have handed out for the epoch that is ending.
+#[derive(Default)]
+struct Collected {
+    hosts: usize,
+    hosts_done: usize,
+    epoch: Epoch,
+    rows: Rows,
+    operators: BTreeMap<String, OperatorSnapshot>,
+    stagings: Vec<(String, Staging)>,
+}
+
+impl WorkerCx {
+    pub(crate) fn new(slot: Slot, process: Arc<Process>) -> Self {
+        let budget = Rc::new(Budget::new(process.settings.memory / process.settings.workers));
+        Self {
+            slot,
+            process,
+            budget,
+            store: OnceCell::new(),
+            snapshotter: OnceCell::new(),
+            collected: RefCell::default(),
+            sources: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.slot.0 as usize
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.process.settings.workers
+    }
+
+    /// Restores the store and starts the snapshot thread; called before any element is opened.
+    pub(crate) fn open(&self, hosts: usize, sources: usize) -> Result<()> {
+        self.collected.borrow_mut().hosts = hosts;
+        self.sources.set(sources);
+        let store = Store::open(self.slot, &self.process)?;
+        let snapshotter =
+            Snapshotter::start(self.slot, store.share_with_snapshotter(), self.process.clone())?;
+        let twice = || Error::us("a worker was opened twice");
+        self.store.set(Rc::new(store)).map_err(|_| twice())?;
+        self.snapshotter.set(snapshotter).map_err(|_| twice())
+    }
+
+    /// One of the worker's sources has read its bounded input to the end.
+    pub(crate) fn source_ended(&self) {
+        self.sources.set(self.sources.get() - 1);
+        if self.sources.get() == 0 {
+            self.process.tell(Event::SourcesEnded(self.slot));
+        }
+    }
+
+    /// The worker's state store.
+    pub(crate) fn store(&self) -> Result<Rc<Store>> {
+        self.store.get().cloned().ok_or_else(|| Error::us("the store is used before it is open"))
+    }
+
+    /// One host has come to its barrier; the last one of the worker sends the whole to the snapshot thread.
+    pub(crate) fn host_barrier(
+        &self,
+        epoch: Epoch,
+        fill: impl FnOnce(&mut Parts<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut guard = self.collected.borrow_mut();
+        let all = &mut *guard;
+        if all.hosts_done > 0 && all.epoch != epoch {
+            return Err(Error::us(format!("the barrier of epoch {epoch} overtook that of {}", all.epoch)));
+        }
+        all.epoch = epoch;
+        let snapshotter = self.snapshotter.get().ok_or_else(|| Error::us("a barrier before the start"))?;
+        if all.hosts_done == 0 {
+            snapshotter.begin_alignment();
+        }
+        let (rows, operators, stagings) = (&mut all.rows, &mut all.operators, &mut all.stagings);
+        fill(&mut Parts { rows, operators, stagings })?;
+        all.hosts_done += 1;
+        if all.hosts_done == all.hosts {
+            let done = std::mem::replace(all, Collected { hosts: all.hosts, ..Collected::default() });
+            let Collected { rows, operators, stagings, .. } = done;
+            crate::fault::point("barrier.collected");
+            snapshotter.write(Barrier { epoch, rows, operators, stagings });
+        }
+        Ok(())
+    }
+}

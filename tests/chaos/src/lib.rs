@@ -1,0 +1,39 @@
+//! Kills, failpoints and damaged files, checked by an independent oracle.
+//!
+//! A job is started, killed at a random instant or step, and started again, with another parallelism where
+//! chance says so, until it reaches the end of its input. After every kill all that is visible must be right;
+//! at the end it must be complete. Nothing here knows the engine: it knows a command line and files.
+//!
+//! | module | what it answers |
+//! |---|---|
+//! | [`oracle`] | what must come out, computed naively from the input alone |
+//! | [`judge`] | does what is visible agree: missing, duplicate, wrong, extra |
+//! | [`watch`] | did a visible file ever change, vanish or show half a line |
+//! | [`summary`] | are the totals that the job tells exact |
+//! | [`job`], [`workbench`] | the process under test, and the directories it works in |
+//! | [`plan`] | what happens to the next run, drawn from the seed |
+//! | [`driver`], [`report`] | the loop: run, kill, look, damage, run again; what was done |
+//! | [`damage`], [`full_disk`] | torn and flipped snapshot files; a disk without room |
+//!
+//! The seed is the bug report: every failure prints the command that repeats its schedule.
+
+pub mod damage;
+pub mod driver;
+pub mod failure;
+pub mod full_disk;
+pub mod job;
+pub mod judge;
+pub mod options;
+pub mod oracle;
+pub mod plan;
+pub mod report;
+pub mod rng;
+pub mod summary;
+pub mod visible;
+pub mod watch;
+pub mod workbench;
+
+pub use driver::Driver;
+pub use failure::{Context, Failure, Result};
+pub use options::Options;
+pub use oracle::Oracle;

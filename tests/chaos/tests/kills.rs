@@ -1,0 +1,37 @@
+//! Twenty kills of the real job, by a few seeds, each held against the oracle.
+//!
+//! The job and the generator are looked for beside the tests (`make test` builds them first).
+
+use std::sync::{Mutex, PoisonError};
+use tidegate_chaos::report::Report;
+use tidegate_chaos::{Driver, Options};
+
+/// One job at a time: instants mean little on a machine that is busy with something else.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn run(options: Options) -> Report {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kills = options.kills;
+    let report = Driver::run(options).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(report.kills >= kills);
+    report.lines().iter().for_each(|line| println!("{line}"));
+    report
+}
+
+#[test]
+fn six_kills_at_random_instants() {
+    run(Options { kills: 6, seed: 11, failpoints: vec!["none".into()], ..Options::default() });
+}
+
+#[test]
+fn ten_kills_at_instants_and_failpoints() {
+    let report = run(Options { kills: 10, seed: 12, partitions: 5, ..Options::default() });
+    assert!(report.at_failpoint.values().sum::<u32>() > 0);
+}
+
+#[test]
+fn four_kills_with_damaged_snapshots_slow_steps_and_full_disks() {
+    let options =
+        Options { kills: 4, seed: 13, devices: 500, damage: true, slow_disk: true, ..Options::default() };
+    run(Options { full_disk: true, ..options });
+}
