@@ -5,6 +5,5 @@
 //! built on the public traits of [`tidegate::connector`].
 
 pub mod file_log;
-mod kill_point;
 
 pub use file_log::FileLog;

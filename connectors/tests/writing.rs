@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tidegate::connector::{DeadLetter, Publisher, SinkPlace, TransactionalSink, Writer};
+use tidegate::protocol::manifest::Staged;
+use tidegate::protocol::{Attempt, Epoch, Slot};
 use tidegate_connectors::FileLog;
-use tidegate_protocol::manifest::Staged;
-use tidegate_protocol::{Attempt, Epoch, Slot};
 
 fn writer(directory: impl AsRef<Path>, slot: u32, attempt: u32) -> Box<dyn Writer<Value>> {
     let place = SinkPlace { slot: Slot(slot), attempt: Attempt(attempt) };

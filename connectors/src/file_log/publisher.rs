@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidegate::connector::Publisher;
+use tidegate::protocol::Epoch;
+use tidegate::protocol::manifest::Staged;
 use tidegate::{Error, Result};
-use tidegate_protocol::Epoch;
-use tidegate_protocol::manifest::Staged;
 
 use super::names::{PublishedName, StagedName};
 use super::storage;
-use crate::kill_point::kill_point;
+use tidegate::fault;
 
 /// The publisher of one process.
 pub(super) struct FilePublisher {
@@ -71,9 +71,9 @@ impl Publisher for FilePublisher {
         match (waits, storage::length(&piece.to)?) {
             (Some(bytes), None) => {
                 piece.check(&piece.from, bytes, !self.recovered)?;
-                kill_point("sink.before_rename");
+                fault::point("sink.before_rename");
                 fs::rename(&piece.from, &piece.to).map_err(|e| storage::failed("publish", &piece.to, e))?;
-                kill_point("sink.after_rename");
+                fault::point("sink.after_rename");
             }
             (waits, Some(bytes)) => {
                 // Both names at once is what no rename leaves behind, so the content decides whose file it is.

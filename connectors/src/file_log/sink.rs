@@ -46,7 +46,7 @@ impl FileLogSink {
 /// ```
 /// use tidegate::connector::{SinkPlace, TransactionalSink, Writer};
 /// use tidegate_connectors::FileLog;
-/// use tidegate_protocol::{Attempt, Epoch, Slot};
+/// use tidegate::protocol::{Attempt, Epoch, Slot};
 ///
 /// # fn main() -> tidegate::Result<()> {
 /// let directory = tempfile::tempdir()?;

@@ -35,8 +35,8 @@ impl FileLogSource {
         self
     }
 
-    /// The most bytes that a line may have, without its newline. A longer one is malformed and is skipped in memory of
-    /// this size at most.
+    /// The most bytes that a line may have, without its newline. A longer one is malformed, however long it is: a
+    /// partition holds this much of a line at most, and for a moment, while its buffer grows, twice as much.
     #[must_use]
     pub fn max_line_bytes(mut self, max_line_bytes: usize) -> Self {
         self.max_line_bytes = max_line_bytes;
