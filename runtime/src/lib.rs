@@ -28,9 +28,11 @@ pub use alone::summary::Summary;
 pub use cli::main;
 pub use error::{Context, Error, Fault, Result};
 pub use key::Key;
-pub use process_fn::{KeyedProcess, ProcessContext, Time, Timer};
+pub use process_fn::{
+    BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, Time, Timer,
+};
 pub use record::Data;
 pub use stream::keyed::Either;
-pub use stream::{Connected, Job, KeyedStream, OnError, Stream, Watermarks, WindowedStream};
+pub use stream::{BroadcastConnected, Connected, Job, KeyedStream, OnError, Stream, Watermarks, WindowedStream};
 pub use tidegate_protocol as protocol;
 pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};

@@ -85,6 +85,12 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
+    /// Adds to a gauge that counts up.
+    #[inline]
+    pub(crate) fn add(&self, n: i64) {
+        self.value.store(self.value.load(Ordering::Relaxed).max(0) + n, Ordering::Relaxed);
+    }
+
     pub(crate) fn set(&self, value: i64) {
         self.value.store(value, Ordering::Relaxed);
     }

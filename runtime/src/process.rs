@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
@@ -27,7 +28,7 @@ pub(crate) struct Settings {
 /// What a worker or its snapshot thread tells the driver.
 pub(crate) enum Event {
     /// A worker's dataflow is built, its state restored.
-    Ready(Slot),
+    Ready,
     /// All sources of a worker have read their bounded input to its end.
     SourcesEnded(Slot),
     /// A worker's part of a snapshot is durable.
@@ -37,9 +38,7 @@ pub(crate) enum Event {
     /// The job cannot go on.
     Failed(Error),
     /// A worker's thread has come to its end.
-    Done(Slot),
-    /// Everything of an epoch is visible.
-    Published(Epoch),
+    Done,
     /// Somebody asked for a stop with a final snapshot.
     StopRequested,
 }
@@ -67,9 +66,10 @@ pub(crate) struct Process {
     last: AtomicU64,
     /// The last epoch whose snapshot is known to be complete.
     completed: AtomicU64,
+    /// When the last epoch was triggered, for measuring.
+    triggered_at: Mutex<Instant>,
     aborted: AtomicBool,
     events: Mutex<Sender<Event>>,
-    failed: AtomicBool,
 }
 
 /// What a process is made of; see [`Process`] for the fields.
@@ -103,9 +103,9 @@ impl Process {
             trigger: AtomicU64::new(parts.first_epoch.0 - 1),
             last: AtomicU64::new(u64::MAX),
             completed: AtomicU64::new(0),
+            triggered_at: Mutex::new(Instant::now()),
             aborted: AtomicBool::new(false),
             events: Mutex::new(parts.events),
-            failed: AtomicBool::new(false),
         }
     }
 
@@ -114,8 +114,14 @@ impl Process {
         if last {
             self.last.store(epoch.0, Ordering::Release);
         }
+        *self.triggered_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.trigger.store(epoch.0, Ordering::Release);
         self.wakers.wake();
+    }
+
+    /// How long ago the last epoch was triggered.
+    pub(crate) fn since_trigger(&self) -> Duration {
+        self.triggered_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// The epoch that sources are asked to end.
@@ -147,14 +153,8 @@ impl Process {
 
     /// Ends the job with an error: nothing of the running epoch is published.
     pub(crate) fn fail(&self, error: Error) {
-        self.failed.store(true, Ordering::Release);
         self.tell(Event::Failed(error));
         self.abort();
-    }
-
-    /// True after [`Process::fail`].
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
     }
 
     /// Makes the workers leave their loops without a barrier.

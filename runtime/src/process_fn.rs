@@ -10,8 +10,8 @@ use crate::state::timers::Timers;
 /// A function over a keyed stream, with state of its own and timers for every key.
 ///
 /// The state is one value a key, of any type that derives serde's traits: a number, a struct with lists and maps in it.
-/// It is read with [`ProcessContext::state`], changed through [`ProcessContext::state_mut`] and removed by
-/// [`ProcessContext::clear`]; a key without state costs nothing.
+/// It is read with [`KeyContext::state`], changed through [`KeyContext::state_mut`] and removed by
+/// [`KeyContext::clear`]; a key without state costs nothing.
 pub trait KeyedProcess<K, T>: 'static {
     /// What is kept for a key.
     type State: Serialize + DeserializeOwned + Default + 'static;
@@ -59,23 +59,94 @@ pub enum Time {
     Processing,
 }
 
-/// What a function with state can do for the key at hand.
-pub struct ProcessContext<'a, K, T, F: KeyedProcess<K, T>> {
+/// What a [`KeyedProcess`] can do for the key at hand.
+pub type ProcessContext<'a, K, T, F> = KeyContext<
+    'a,
+    K,
+    <F as KeyedProcess<K, T>>::State,
+    <F as KeyedProcess<K, T>>::Out,
+    <F as KeyedProcess<K, T>>::Side,
+>;
+
+/// What a [`BroadcastProcess`] can do for the key at hand.
+pub type BroadcastContext<'a, K, T, B, F> = KeyContext<
+    'a,
+    K,
+    <F as BroadcastProcess<K, T, B>>::State,
+    <F as BroadcastProcess<K, T, B>>::Out,
+    <F as BroadcastProcess<K, T, B>>::Side,
+>;
+
+/// A function over a keyed stream that also hears a broadcast stream: rules, thresholds, models that change while the
+/// job runs.
+///
+/// Every worker hears every broadcast record and keeps its own copy of what follows from them, which is part of
+/// snapshots. Workers may hear the records of different senders in different orders: what follows from them should not
+/// depend on that.
+pub trait BroadcastProcess<K, T, B>: 'static {
+    /// What is kept for a key.
+    type State: Serialize + DeserializeOwned + Default + 'static;
+    /// What is kept of the broadcast stream, the same on every worker.
+    type Shared: Serialize + DeserializeOwned + Default + 'static;
+    /// What comes out.
+    type Out: 'static;
+    /// What goes to the side output; `()` if there is none.
+    type Side: 'static;
+
+    /// A broadcast record has come.
+    ///
+    /// # Errors
+    /// An error ends the job with a message that names this step.
+    fn on_broadcast(&mut self, record: B, shared: &mut Self::Shared) -> Result<()>;
+
+    /// A record of the key has come.
+    ///
+    /// # Errors
+    /// An error ends the job with a message that names this step.
+    fn on_record(
+        &mut self,
+        record: T,
+        shared: &Self::Shared,
+        context: &mut BroadcastContext<'_, K, T, B, Self>,
+    ) -> Result<()>
+    where
+        Self: Sized;
+
+    /// A timer of the key is due.
+    ///
+    /// # Errors
+    /// An error ends the job with a message that names this step.
+    fn on_timer(
+        &mut self,
+        timer: Timer,
+        shared: &Self::Shared,
+        context: &mut BroadcastContext<'_, K, T, B, Self>,
+    ) -> Result<()>
+    where
+        Self: Sized,
+    {
+        let _ = (timer, shared, context);
+        Ok(())
+    }
+}
+
+/// What a function with state can do for the key at hand: `S` is the state, `O` what comes out, `X` the side output.
+pub struct KeyContext<'a, K, S, O, X> {
     pub(crate) key: &'a K,
     pub(crate) hash: u64,
     pub(crate) event_time: i64,
     pub(crate) watermark: i64,
     pub(crate) now: i64,
-    pub(crate) state: Option<F::State>,
+    pub(crate) state: Option<S>,
     pub(crate) changed: bool,
-    pub(crate) out: &'a mut Vec<F::Out>,
-    pub(crate) side: &'a mut Vec<F::Side>,
+    pub(crate) out: &'a mut Vec<O>,
+    pub(crate) side: &'a mut Vec<X>,
     pub(crate) event_timers: &'a mut Timers<K>,
     pub(crate) processing_timers: &'a mut Timers<K>,
     pub(crate) failed: Option<crate::Error>,
 }
 
-impl<K: Key, T, F: KeyedProcess<K, T>> ProcessContext<'_, K, T, F> {
+impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
     /// The key at hand.
     pub fn key(&self) -> &K {
         self.key
@@ -97,12 +168,12 @@ impl<K: Key, T, F: KeyedProcess<K, T>> ProcessContext<'_, K, T, F> {
     }
 
     /// The key's state, if it has any.
-    pub fn state(&self) -> Option<&F::State> {
+    pub fn state(&self) -> Option<&S> {
         self.state.as_ref()
     }
 
     /// The key's state, to be changed; made by default if there is none.
-    pub fn state_mut(&mut self) -> &mut F::State {
+    pub fn state_mut(&mut self) -> &mut S {
         self.changed = true;
         self.state.get_or_insert_default()
     }
@@ -113,12 +184,12 @@ impl<K: Key, T, F: KeyedProcess<K, T>> ProcessContext<'_, K, T, F> {
     }
 
     /// Puts a record out.
-    pub fn emit(&mut self, record: F::Out) {
+    pub fn emit(&mut self, record: O) {
         self.out.push(record);
     }
 
     /// Puts a record to the side output.
-    pub fn emit_side(&mut self, record: F::Side) {
+    pub fn emit_side(&mut self, record: X) {
         self.side.push(record);
     }
 

@@ -5,27 +5,13 @@
 /// Before a stream has event time, `ts` is `i64::MIN`; before it has a key, `hash` holds the record's offset in its
 /// partition, so that a message about a record can say which one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rec<T> {
+pub(crate) struct Rec<T> {
     /// Event time in milliseconds since the Unix epoch.
-    pub ts: i64,
+    pub(crate) ts: i64,
     /// The stable hash of the key, or the offset before there is a key.
-    pub hash: u64,
+    pub(crate) hash: u64,
     /// The record itself.
-    pub val: T,
-}
-
-/// How far event time has come: no record with an event time at or before it is expected any more.
-///
-/// Milliseconds since the Unix epoch; ordered, with two special values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Watermark(pub i64);
-
-impl Watermark {
-    /// Nothing is known yet.
-    pub const NONE: Self = Self(i64::MIN);
-    /// Event time is over: every window fires.
-    pub const END: Self = Self(i64::MAX);
+    pub(crate) val: T,
 }
 
 /// What a sender tells about event time, behind its records.
@@ -64,11 +50,6 @@ impl MinWatermark {
     /// The number of senders.
     pub(crate) fn len(&self) -> usize {
         self.senders.len()
-    }
-
-    /// The watermark as it stands.
-    pub(crate) fn now(&self) -> Mark {
-        self.now
     }
 
     /// Takes note of what a sender tells; returns the new least watermark if it changed.
@@ -116,16 +97,16 @@ mod tests {
         ) {
             let mut min = MinWatermark::new(3, -100);
             let mut told = [Mark::at(i64::MIN); 3];
-            let mut before = min.now();
+            let mut before = min.now;
             for (sender, at, idle) in marks {
                 min.update(sender, Mark { at, idle });
                 told[sender] = Mark { at: told[sender].at.max(at), idle };
-                prop_assert!(min.now().at >= before.at);
-                prop_assert_eq!(min.now().idle, told.iter().all(|m| m.idle));
+                prop_assert!(min.now.at >= before.at);
+                prop_assert_eq!(min.now.idle, told.iter().all(|m| m.idle));
                 if let Some(least) = told.iter().filter(|m| !m.idle).map(|m| m.at).min() {
-                    prop_assert_eq!(min.now().at, least.max(before.at));
+                    prop_assert_eq!(min.now.at, least.max(before.at));
                 }
-                before = min.now();
+                before = min.now;
             }
         }
     }

@@ -145,7 +145,7 @@ impl Lines {
     pub(super) fn fill(&mut self) -> Result<usize> {
         debug_assert_eq!(self.start, self.whole, "lines that wait would be lost");
         self.make_room();
-        let before = self.start;
+        let before = self.end;
         let read = self.read()?;
         self.end += read;
         if let Some(newline) = memchr::memrchr(b'\n', &self.buffer[before..self.end]) {

@@ -17,6 +17,8 @@ pub(super) struct FilePublisher {
     directory: PathBuf,
     /// True once everything that an earlier process staged is published; what comes then was written by this one.
     recovered: bool,
+    /// Held as long as this publisher lives: another run would clear away what this one has staged.
+    _lock: fs::File,
 }
 
 /// Where a piece is and where it goes.
@@ -27,8 +29,19 @@ struct Piece<'a> {
 }
 
 impl FilePublisher {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, recovered: false }
+    pub(super) fn new(directory: PathBuf) -> Result<Self> {
+        let path = directory.join(".lock");
+        let file = fs::File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = file.map_err(|e| storage::failed("open", &path, e))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { directory, recovered: false, _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::world(format!(
+                "the output directory {} is being written by another run; stop that one first, or give this one a \
+                 directory of its own",
+                directory.display()
+            ))),
+            Err(fs::TryLockError::Error(e)) => Err(storage::failed("lock", &path, e)),
+        }
     }
 
     fn piece<'a>(&self, staged: &'a Staged) -> Result<Piece<'a>> {

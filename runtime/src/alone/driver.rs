@@ -138,7 +138,7 @@ impl<'a> Driver<'a> {
     fn on_event(&mut self, event: Event) -> Result<()> {
         let attempt = self.process.attempt;
         match event {
-            Event::Ready(_) => {
+            Event::Ready => {
                 self.ready += 1;
                 if self.ready == self.run.parallelism {
                     self.all_ready()?;
@@ -153,13 +153,12 @@ impl<'a> Driver<'a> {
             Event::Declined { slot, epoch, reason } => {
                 self.step(Input::Declined { attempt, epoch, slot, reason })
             }
-            Event::Published(epoch) => self.step(Input::Published { attempt, epoch }),
             Event::StopRequested => {
                 self.watcher.note("stopping: a last snapshot, then everything is published");
                 self.step(Input::StopRequested)
             }
             Event::Failed(error) => Err(error),
-            Event::Done(_) => {
+            Event::Done => {
                 self.done += 1;
                 Ok(())
             }
@@ -250,6 +249,7 @@ impl<'a> Driver<'a> {
         let Some(manifest) = self.newest.clone() else { return Err(Error::us("nothing to publish")) };
         self.publishers.publish(&manifest)?;
         self.process.set_completed(manifest.epoch);
+        self.process.state.set_published(manifest.epoch)?;
         self.checkpoints += 1;
         let metrics = &self.run.metrics;
         let bytes: u64 = manifest.store_files().map(|f| f.bytes).sum();
@@ -278,7 +278,7 @@ impl<'a> Driver<'a> {
         let until = Instant::now() + LEAVE;
         while self.done < self.run.parallelism {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::Done(_)) => self.done += 1,
+                Ok(Event::Done) => self.done += 1,
                 Ok(_) => {}
                 Err(_) => return std::mem::forget(workers),
             }

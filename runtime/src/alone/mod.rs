@@ -90,7 +90,7 @@ pub(crate) fn run(
             watcher.note(&note);
         }
     }
-    let mut publishers = Publishers::open(&plan, restored.as_deref(), watcher)?;
+    let mut publishers = Publishers::open(&plan, restored.as_deref(), directory.published(), watcher)?;
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
         watcher.note(&plan.describe_finished(manifest)?);

@@ -74,6 +74,15 @@ impl Plan {
                 )));
             }
         }
+        for (uid, _) in &self.sources {
+            let place = &self.operators[uid].outside;
+            if let Some(sink) = places.get(place) {
+                return Err(Error::job(format!(
+                    "the sink '{sink}' writes to where the source '{uid}' reads, {}; give it a place of its own",
+                    place.as_deref().unwrap_or("the same place")
+                )));
+            }
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_protocol::Manifest;
+use tidegate_protocol::{Epoch, Manifest};
 
 use super::Watcher;
 use super::plan::Plan;
@@ -15,13 +15,19 @@ pub(crate) struct Publishers(BTreeMap<String, Box<dyn Publisher>>);
 
 impl Publishers {
     /// Opens them, publishes what the restored snapshot holds, and clears away what older attempts have left.
-    pub(crate) fn open(plan: &Plan, restored: Option<&Manifest>, watcher: &mut dyn Watcher) -> Result<Self> {
+    /// What is `published` already may have been taken away by whoever reads it.
+    pub(crate) fn open(
+        plan: &Plan,
+        restored: Option<&Manifest>,
+        published: Epoch,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Self> {
         let mut all = BTreeMap::new();
         for (uid, sink) in &plan.sinks {
             all.insert(uid.clone(), sink.publisher().context(|| format!("sink '{uid}'"))?);
         }
         let mut publishers = Self(all);
-        if let Some(manifest) = restored {
+        if let Some(manifest) = restored.filter(|m| m.epoch > published) {
             publishers.publish(manifest)?;
         }
         for (uid, publisher) in &mut publishers.0 {

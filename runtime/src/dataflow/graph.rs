@@ -10,6 +10,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{ProbeHandle, Scope};
 
+use super::alarm::Alarm;
 use super::batch::{Pool, by_target};
 use super::host::{Host, Input, InputPort, Output, OutputPort, Running, Silent};
 use super::outbox::{Outbox, Route, SharedOutbox};
@@ -35,7 +36,7 @@ struct HostDef {
 impl Graph {
     /// Adds a host without inputs yet.
     pub(crate) fn host(&mut self, name: &str, worker: &Rc<WorkerCx>, reads_source: bool) -> Rc<Host> {
-        let host = Rc::new(Host::new(self.hosts.len(), worker.clone(), reads_source));
+        let host = Rc::new(Host::new(self.hosts.len(), name, worker.clone(), reads_source));
         self.hosts.push(HostDef { host: host.clone(), name: name.to_owned(), source: None });
         host
     }
@@ -120,7 +121,14 @@ impl<'scope> Wiring<'scope> {
         let host = def.host;
         let worker = host.worker.clone();
         let running =
-            move |capabilities| Running { host, inputs, outputs, capabilities, activator, epoch: 0 };
+            move |capabilities| Running {
+                host,
+                inputs,
+                outputs,
+                capabilities,
+                alarm: Alarm::new(activator),
+                epoch: 0,
+            };
         match def.source {
             Some(source) => {
                 worker.process.wakers.add(scope.worker().sync_activator_for(address.to_vec()));

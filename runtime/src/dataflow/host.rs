@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_protocol::Epoch;
 use timely::communication::Pull;
@@ -19,8 +19,8 @@ use timely::dataflow::channels::Message;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::progress::frontier::MutableAntichain;
-use timely::scheduling::Activator;
 
+use super::alarm::Alarm;
 use super::batch::{Batch, Pool};
 use super::outbox::Outbox;
 use super::time::{Time, epoch_of, start_of};
@@ -38,6 +38,11 @@ pub(crate) struct Host {
     pub(crate) at: Whereabouts,
     elements: RefCell<Vec<Rc<RefCell<dyn Element>>>>,
     counters: RefCell<Vec<Counter>>,
+    /// Microseconds in which the host worked; in which it waited for its records to be finished downstream; from the
+    /// last trigger to the host's barrier.
+    busy: Gauge,
+    blocked: Gauge,
+    alignment: Gauge,
     /// What makes watermarks out of the records of this host's source; None for a host without one.
     generators: Option<RefCell<Vec<Rc<RefCell<dyn Generator>>>>>,
 }
@@ -117,8 +122,13 @@ impl Whereabouts {
 }
 
 impl Host {
-    pub(crate) fn new(id: usize, worker: Rc<WorkerCx>, reads_source: bool) -> Self {
+    pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerCx>, reads_source: bool) -> Self {
+        let step = Step::new("host", name);
+        let gauge = |name| worker.process.metrics.gauge(&step, name, worker.slot);
         Self {
+            busy: gauge("busy_microseconds"),
+            blocked: gauge("blocked_microseconds"),
+            alignment: gauge("alignment_microseconds"),
             generators: reads_source.then(RefCell::default),
             id,
             worker,
@@ -181,6 +191,7 @@ impl Host {
 
     /// Hands out the host's part of the snapshot that ends `epoch`.
     pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
+        self.alignment.set(self.worker.process.since_trigger().as_micros() as i64);
         let elements = self.elements.borrow().clone();
         self.worker.host_barrier(epoch, |parts| {
             for counter in self.counters.borrow().iter() {
@@ -189,6 +200,11 @@ impl Host {
             }
             elements.iter().try_for_each(|element| element.borrow_mut().barrier(epoch, parts))
         })
+    }
+
+    /// The host has waited for its records to be finished downstream.
+    pub(crate) fn add_blocked(&self, time: Duration) {
+        self.blocked.add(time.as_micros() as i64);
     }
 
     fn maintain(&self) -> Result<()> {
@@ -219,8 +235,6 @@ pub(crate) trait InputPort {
     fn pull(&mut self, epoch: u64);
     /// Puts what waited for `epoch` through the chain.
     fn replay(&mut self, epoch: u64);
-    /// True while something waits.
-    fn has_stash(&self) -> bool;
 }
 
 /// The timely side of an input, and what waits for later epochs.
@@ -277,10 +291,6 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
             }
         }
     }
-
-    fn has_stash(&self) -> bool {
-        !self.stash.is_empty()
-    }
 }
 
 /// A typed output of a host.
@@ -330,7 +340,7 @@ pub(crate) struct Running {
     pub(crate) outputs: Vec<Box<dyn OutputPort>>,
     /// One an output; empty after the last epoch.
     pub(crate) capabilities: Vec<Capability<Time>>,
-    pub(crate) activator: Activator,
+    pub(crate) alarm: Alarm,
     /// The running epoch, counted from the start of the attempt.
     pub(crate) epoch: u64,
 }
@@ -388,7 +398,7 @@ impl Running {
         }
         if let Some(wait) = self.host.run_timers() {
             self.flush(true);
-            self.activator.activate_after(wait);
+            self.alarm.after(wait);
         }
         Ok(())
     }
@@ -418,7 +428,10 @@ impl Running {
 
 /// Runs user code; an error or a panic becomes the end of the job.
 pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    let began = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(work));
+    host.busy.add(began.elapsed().as_micros() as i64);
+    match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => host.fail(error),
         Err(panic) => {

@@ -9,12 +9,14 @@
 //! - [`outbox`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
 //! - [`host`]: one operator host: its inputs, its barrier, its elements.
 //! - [`source`]: the loop of a host that reads a source: pacing, ticks, triggers.
+//! - [`alarm`]: how an operator has itself scheduled later.
 //! - [`graph`]: hosts and edges of one worker, and how they become timely operators.
 //! - [`worker`]: the threads.
 //!
 //! Invariant: a host forwards everything of an epoch, watermarks included, before its capability leaves the epoch. So at
 //! a barrier every receiver has heard the same watermarks, whatever the parallelism.
 
+pub(crate) mod alarm;
 pub(crate) mod batch;
 pub(crate) mod graph;
 pub(crate) mod host;

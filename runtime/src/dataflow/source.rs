@@ -65,6 +65,8 @@ pub(crate) struct Pacing {
     began: Instant,
     wait: Duration,
     ended: bool,
+    /// Since when the window is full.
+    blocked: Option<Instant>,
 }
 
 impl Pacing {
@@ -79,6 +81,7 @@ impl Pacing {
             began: Instant::now(),
             wait: WAIT_FOR_INPUT.0,
             ended: false,
+            blocked: None,
         }
     }
 
@@ -101,7 +104,7 @@ impl Pacing {
         }
         for _ in 0..POLLS_A_ROUND {
             if self.records >= TICK_RECORDS && !self.tick() {
-                self.running.activator.activate_after(WAIT_FOR_WINDOW);
+                self.running.alarm.after(WAIT_FOR_WINDOW);
                 return Ok(());
             }
             match if self.ended { Poll::Ended } else { self.source.poll(POLL_RECORDS)? } {
@@ -111,7 +114,7 @@ impl Pacing {
             }
         }
         self.running.flush(false);
-        self.running.activator.activate();
+        self.running.alarm.now();
         Ok(())
     }
 
@@ -133,7 +136,11 @@ impl Pacing {
             self.open.pop_front();
         }
         if self.open.len() >= WINDOW {
+            self.blocked.get_or_insert_with(Instant::now);
             return false;
+        }
+        if let Some(since) = self.blocked.take() {
+            self.running.host.add_blocked(since.elapsed());
         }
         self.source.advance_watermark();
         self.running.flush(true);
@@ -147,13 +154,13 @@ impl Pacing {
     /// There is nothing to read now: what was read goes out, and the source is asked again a little later.
     fn rest(&mut self) -> Result<()> {
         if self.records > 0 && !self.tick() {
-            self.running.activator.activate_after(WAIT_FOR_WINDOW);
+            self.running.alarm.after(WAIT_FOR_WINDOW);
             return Ok(());
         }
         // Idleness of a partition may have changed the watermark without a record.
         self.source.advance_watermark();
         self.running.flush(true);
-        self.running.activator.activate_after(self.wait);
+        self.running.alarm.after(self.wait);
         self.wait = (self.wait * 2).min(WAIT_FOR_INPUT.1);
         Ok(())
     }

@@ -56,7 +56,7 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
-        process.tell(Event::Done(slot));
+        process.tell(Event::Done);
     });
     guards.map(Workers).map_err(|e| Error::us(format!("the worker threads did not start: {e}")))
 }
@@ -71,7 +71,7 @@ fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob
     graph.hosts().try_for_each(|host| host.open())?;
     let probe = ProbeHandle::new();
     worker.dataflow::<Time, _, _>(|scope| graph.wire(scope, &probe));
-    process.tell(Event::Ready(slot));
+    process.tell(Event::Ready);
     while !probe.done() && !process.is_aborted() {
         worker.step_or_park(None);
     }

@@ -27,6 +27,7 @@ pub(crate) struct AggregateStep<K, T, A: Aggregate<T>> {
     out: Vec<Rec<(K, A::Out)>>,
     next: Outlet<(K, A::Out)>,
     records: Counter,
+    emitted: Counter,
     entries: Gauge,
 }
 
@@ -47,6 +48,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
             out: Vec::new(),
             next,
             records: host.counter(step, "records_in"),
+            emitted: host.counter(step, "records_out"),
             entries: host.gauge(step, "state_entries"),
         }
     }
@@ -65,6 +67,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
             })?;
         }
         self.records.add(batch.len() as u64);
+        self.emitted.add(out.len() as u64);
         self.next.records(out);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The steps themselves, one file a kind. None of them knows timely: records come in by batches, go out by batches.
 
 pub(crate) mod aggregate;
+pub(crate) mod broadcast;
 pub(crate) mod merge;
 pub(crate) mod process;
 pub(crate) mod sink;

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
-use crate::process_fn::{KeyedProcess, ProcessContext, Time, Timer};
+use crate::process_fn::{KeyContext, KeyedProcess, Time, Timer};
 use crate::record::{Mark, Rec};
 use crate::state::store::Store;
 use crate::state::table::{Place, Table};
@@ -36,6 +36,7 @@ pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
     next: Outlet<F::Out>,
     next_side: Outlet<F::Side>,
     records: Counter,
+    emitted: Counter,
     entries: Gauge,
     watermark_gauge: Gauge,
 }
@@ -74,6 +75,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             next,
             next_side,
             records: host.counter(step, "records_in"),
+            emitted: host.counter(step, "records_out"),
             entries: host.gauge(step, "state_entries"),
             watermark_gauge: host.gauge(step, "watermark_ms"),
         }
@@ -84,7 +86,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             return Ok(());
         };
         let (slot, state) = table.take(store, hash, key)?;
-        let mut context = ProcessContext {
+        let mut context = KeyContext {
             key,
             hash,
             event_time,
@@ -102,7 +104,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             Call::Record(record) => self.f.on_record(record, &mut context)?,
             Call::Timer(timer) => self.f.on_timer(timer, &mut context)?,
         }
-        let ProcessContext { state, changed, failed, .. } = context;
+        let KeyContext { state, changed, failed, .. } = context;
         table.put_back(slot, state, changed);
         let rec = |val| Rec { ts: event_time, hash, val };
         self.out.1.extend(self.out.0.drain(..).map(rec));
@@ -111,6 +113,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     }
 
     fn send(&mut self) {
+        self.emitted.add(self.out.1.len() as u64);
         self.next.records(&mut self.out.1);
         self.next_side.records(&mut self.side.1);
     }

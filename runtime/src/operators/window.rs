@@ -41,6 +41,7 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     late_to: Option<Outlet<T>>,
     late: Counter,
     records: Counter,
+    emitted: Counter,
     watermark_gauge: Gauge,
     entries: Gauge,
 }
@@ -85,6 +86,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             late_to: def.late_to,
             late: host.counter(step, "late"),
             records: host.counter(step, "records_in"),
+            emitted: host.counter(step, "records_out"),
             watermark_gauge: host.gauge(step, "watermark_ms"),
             entries: host.gauge(step, "state_entries"),
         }
@@ -172,6 +174,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             self.drop_late(batch, &late);
         }
         if !self.out.is_empty() {
+            self.emitted.add(self.out.len() as u64);
             self.next.records(&mut self.out);
         }
         Ok(())
@@ -219,17 +222,18 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         let pane = &self.panes[i];
         let window = self.windows.window(pane.start);
         let (aggregate, out, next, at) = (&self.aggregate, &mut self.out, &self.next, &self.here);
+        let emitted = &self.emitted;
         pane.table.for_all(store, |hash, key, acc| {
             at.enter();
             let val = Windowed { key: key.clone(), window, value: aggregate.finish(acc) };
             out.push(Rec { ts: window.end - 1, hash, val });
             if out.len() >= BATCH_RECORDS {
+                emitted.add(out.len() as u64);
                 next.records(out);
             }
         })?;
-        if !out.is_empty() {
-            next.records(out);
-        }
+        emitted.add(out.len() as u64);
+        next.records(out);
         Ok(())
     }
 

@@ -27,8 +27,4 @@ impl Budget {
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
-
-    pub(crate) fn used(&self) -> usize {
-        self.used.get()
-    }
 }

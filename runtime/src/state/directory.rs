@@ -3,6 +3,7 @@
 //! ```text
 //! LOCK                      held by the process that uses the directory
 //! attempt                   the number of the last attempt
+//! published                 the last epoch whose output is known to be published
 //! manifest-00000000007.json one for every retained snapshot, written last
 //! damaged-00000000006.json  a manifest that was given up for an older one, for people to look at
 //! files/                    the state store's files, shared between snapshots
@@ -85,6 +86,20 @@ impl StateDirectory {
 
     pub(crate) fn set_attempt(&self, attempt: Attempt) -> Result<()> {
         self.write_whole("attempt", format!("{attempt}\n").as_bytes(), || ())
+    }
+
+    /// The last epoch whose output is known to have been published; 0 if nothing is known.
+    pub(crate) fn published(&self) -> Epoch {
+        let text = fs::read_to_string(self.root.join("published")).unwrap_or_default();
+        Epoch(text.trim().parse().unwrap_or(0))
+    }
+
+    /// Notes that an epoch was published. A note that is lost costs a second, harmless publishing.
+    pub(crate) fn set_published(&self, epoch: Epoch) -> Result<()> {
+        let (part, whole) = (self.root.join(".published.part"), self.root.join("published"));
+        fs::write(&part, format!("{epoch}\n"))
+            .and_then(|()| fs::rename(&part, &whole))
+            .context(|| format!("write {}", whole.display()))
     }
 
     /// Removes the running stores of earlier attempts.

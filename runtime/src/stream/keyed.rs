@@ -13,10 +13,11 @@ use crate::error::Error;
 use crate::key::{Key, KeyFn};
 use crate::metrics::Step;
 use crate::operators::aggregate::AggregateStep;
+use crate::operators::broadcast;
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{WindowDef, WindowStep};
-use crate::process_fn::KeyedProcess;
+use crate::process_fn::{BroadcastProcess, KeyedProcess};
 use crate::record::Data;
 use crate::state::shape::state_type;
 use crate::stream::job::End;
@@ -115,6 +116,47 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// shares one state a key.
     pub fn connect<R: Data>(self, other: KeyedStream<K, R>) -> Connected<K, T, R> {
         Connected { left: self, right: other }
+    }
+}
+
+impl<K: Key, T: Data> KeyedStream<K, T> {
+    /// Lets a function behind this stream hear every record of another stream, on every worker.
+    pub fn connect_broadcast<B: Data + Clone>(self, other: Stream<B>) -> BroadcastConnected<K, T, B> {
+        BroadcastConnected { keyed: self, broadcast: other }
+    }
+}
+
+/// A keyed stream, and a stream that all of its workers hear.
+#[must_use = "connected streams do nothing until they are processed"]
+pub struct BroadcastConnected<K, T, B> {
+    keyed: KeyedStream<K, T>,
+    broadcast: Stream<B>,
+}
+
+impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
+    /// Runs a function with state and timers over the keyed stream, which also hears the broadcast stream.
+    pub fn process<F: BroadcastProcess<K, T, B>>(self, name: &str, f: F) -> Stream<F::Out> {
+        self.process_with_side(name, f).0
+    }
+
+    /// The same; the second stream is the function's side output.
+    pub fn process_with_side<F: BroadcastProcess<K, T, B>>(
+        self,
+        name: &str,
+        f: F,
+    ) -> (Stream<F::Out>, Stream<F::Side>) {
+        let both = broadcast::pair::<K, T, B, F>(f);
+        let adapter = broadcast::Adapter(both.clone(), std::marker::PhantomData);
+        let (main, side) = self.keyed.process_with_side(name, adapter);
+        let Stream { job, host, .. } = &main;
+        let listener = Rc::new(RefCell::new(broadcast::Listener::new(host, main.step(), both)));
+        host.add(listener.clone());
+        job.declare(main.step(), broadcast::SHARED, Some(state_type::<F::Shared>()), End::Inner);
+        let inlet = Outlet::new();
+        inlet.attach(listener);
+        let from = (&*self.broadcast.host, &self.broadcast.outlet);
+        job.graph.borrow_mut().exchange(from, (host, inlet), Route::Broadcast(crate::record::Rec::clone));
+        (main, side)
     }
 }
 

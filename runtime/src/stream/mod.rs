@@ -12,5 +12,5 @@ pub(crate) mod plain;
 
 pub use event_time::Watermarks;
 pub use job::{Job, OnError};
-pub use keyed::{Connected, KeyedStream, WindowedStream};
+pub use keyed::{BroadcastConnected, Connected, KeyedStream, WindowedStream};
 pub use plain::Stream;

@@ -51,6 +51,11 @@ impl<T: 'static> Stream<T> {
         Self { job, host, outlet, last }
     }
 
+    /// The step that the stream comes out of.
+    pub(crate) fn step(&self) -> &Arc<Step> {
+        &self.last.step
+    }
+
     /// Another stream out of the same step.
     pub(crate) fn beside<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
         Stream::new(self.job.clone(), self.host.clone(), outlet, self.last.clone())

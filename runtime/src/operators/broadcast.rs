@@ -1,0 +1,119 @@
+//! A function with state that also hears a broadcast stream.
+//!
+//! It is an ordinary function with state ([`Adapter`]) that looks at what a second input of the same host ([`Listener`])
+//! has made of the broadcast records; both belong to the same barrier. The broadcast stream has no say in the watermark:
+//! rules that change once a week must not hold event time back.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tidegate_protocol::Epoch;
+
+use crate::chain::Receiver;
+use crate::dataflow::host::Host;
+use crate::element::{Element, Opening, Parts};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::metrics::Step;
+use crate::operators::stateless::Here;
+use crate::process_fn::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
+use crate::record::{Mark, Rec};
+
+/// Suffix of the uid for what is kept of the broadcast stream.
+pub(crate) const SHARED: &str = "#broadcast";
+
+/// The function, and what it keeps of the broadcast stream.
+pub(crate) struct Both<F, S> {
+    f: F,
+    shared: S,
+}
+
+/// See [`crate::stream::BroadcastConnected::process`].
+pub(crate) fn pair<K: Key, T: 'static, B: 'static, F: BroadcastProcess<K, T, B>>(
+    f: F,
+) -> Rc<RefCell<Both<F, F::Shared>>> {
+    Rc::new(RefCell::new(Both { f, shared: F::Shared::default() }))
+}
+
+/// The side of the keyed stream.
+pub(crate) struct Adapter<F, S, B>(
+    pub(crate) Rc<RefCell<Both<F, S>>>,
+    pub(crate) std::marker::PhantomData<fn(B)>,
+);
+
+impl<K: Key, T: 'static, B: 'static, F: BroadcastProcess<K, T, B>> KeyedProcess<K, T>
+    for Adapter<F, F::Shared, B>
+{
+    type State = F::State;
+    type Out = F::Out;
+    type Side = F::Side;
+
+    fn on_record(&mut self, record: T, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()> {
+        let Both { f, shared } = &mut *self.0.borrow_mut();
+        f.on_record(record, shared, context)
+    }
+
+    fn on_timer(&mut self, timer: Timer, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()> {
+        let Both { f, shared } = &mut *self.0.borrow_mut();
+        f.on_timer(timer, shared, context)
+    }
+}
+
+/// The side of the broadcast stream.
+pub(crate) struct Listener<K, T, B, F: BroadcastProcess<K, T, B>> {
+    here: Here,
+    step: Arc<Step>,
+    both: Rc<RefCell<Both<F, F::Shared>>>,
+    types: std::marker::PhantomData<fn(K, T, B)>,
+}
+
+impl<K, T, B, F: BroadcastProcess<K, T, B>> Listener<K, T, B, F> {
+    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, both: Rc<RefCell<Both<F, F::Shared>>>) -> Self {
+        Self { here: Here::new(host, step), step: step.clone(), both, types: std::marker::PhantomData }
+    }
+
+    fn uid(&self) -> String {
+        format!("{}{SHARED}", self.step.uid())
+    }
+}
+
+impl<K, T, B, F: BroadcastProcess<K, T, B>> Receiver<B> for Listener<K, T, B, F> {
+    fn records(&mut self, batch: &mut Vec<Rec<B>>) {
+        self.here.enter();
+        let Both { f, shared } = &mut *self.both.borrow_mut();
+        for record in batch.drain(..) {
+            self.here.record(&record);
+            if let Err(error) = f.on_broadcast(record.val, shared) {
+                return self.here.host.fail(error.context(self.here.host.at.describe()));
+            }
+        }
+    }
+
+    fn watermark(&mut self, _: Mark) {}
+}
+
+impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
+    fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
+        let uid = self.uid();
+        let kept = opening.restored(&uid).find_map(|part| part.extra.get("shared")?.as_str().map(str::to_owned));
+        if let Some(text) = kept {
+            let unreadable = || Error::us(format!("what '{uid}' kept of its broadcast stream cannot be read back"));
+            let bytes = BASE64.decode(text).map_err(|e| unreadable().caused_by(e))?;
+            self.both.borrow_mut().shared =
+                postcard::from_bytes(&bytes).map_err(|e| unreadable().caused_by(e))?;
+        }
+        Ok(())
+    }
+
+    /// Every worker keeps the same; one copy is enough.
+    fn barrier(&mut self, _: Epoch, parts: &mut Parts<'_>) -> Result<()> {
+        if self.here.host.worker.slot.0 == 0 {
+            let bytes = postcard::to_stdvec(&self.both.borrow().shared)?;
+            parts.keep(&self.uid(), "shared", BASE64.encode(bytes).into());
+        }
+        Ok(())
+    }
+}
