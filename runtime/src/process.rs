@@ -66,6 +66,8 @@ pub(crate) struct Process {
     last: AtomicU64,
     /// The last epoch whose snapshot is known to be complete.
     completed: AtomicU64,
+    /// The highest timestamp that any source of the process has come to; see [`crate::dataflow::source`].
+    pub(crate) clock_hand: AtomicU64,
     /// When the last epoch was triggered, for measuring.
     triggered_at: Mutex<Instant>,
     aborted: AtomicBool,
@@ -103,6 +105,7 @@ impl Process {
             trigger: AtomicU64::new(parts.first_epoch.0 - 1),
             last: AtomicU64::new(u64::MAX),
             completed: AtomicU64::new(0),
+            clock_hand: AtomicU64::new(0),
             triggered_at: Mutex::new(Instant::now()),
             aborted: AtomicBool::new(false),
             events: Mutex::new(parts.events),

@@ -37,7 +37,7 @@ impl FileLogSink {
     }
 
     fn publisher(&self) -> Result<Box<dyn Publisher>> {
-        Ok(Box::new(FilePublisher::new(storage::canonical_made(&self.directory)?))?)
+        Ok(Box::new(FilePublisher::new(storage::canonical_made(&self.directory)?)?))
     }
 }
 

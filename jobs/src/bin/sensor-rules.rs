@@ -133,7 +133,12 @@ impl BroadcastProcess<String, Reading, Rule> for Breaches {
             let breach = context.state().and_then(|breaches| breaches.get(id)).copied();
             match (rule.is_broken_by(&reading), breach) {
                 (true, None) => enter(id, rule, reading.timestamp, context),
-                (false, Some(breach)) => leave(id, breach, reading.timestamp, context),
+                (false, Some(breach)) => {
+                    // The reading may come before the timer: what counts is event time, not who is first.
+                    let lasted = reading.timestamp - breach.since >= rule.for_ms;
+                    let breach = if lasted { enter_late(id, rule, breach, context) } else { breach };
+                    leave(id, breach, reading.timestamp, context);
+                }
                 _ => {}
             }
         }
@@ -174,6 +179,14 @@ impl Breaches {
 fn enter(id: &str, rule: &Rule, at: i64, context: &mut Context<'_>) {
     context.state_mut().insert(id.to_owned(), Breach { since: at, alerted: false });
     context.set_timer(Timer { at: at + rule.for_ms, time: Time::Event });
+}
+
+/// Tells of a breach that has lasted too long before its timer was due.
+fn enter_late(id: &str, rule: &Rule, breach: Breach, context: &mut Context<'_>) -> Breach {
+    if !breach.alerted {
+        alert("entered", id, breach.since, breach.since + rule.for_ms, context);
+    }
+    Breach { alerted: true, ..breach }
 }
 
 fn leave(id: &str, breach: Breach, at: i64, context: &mut Context<'_>) {

@@ -3,14 +3,19 @@
 //! A tick ends after so many records, or after a millisecond if there were fewer, and the source never has more than
 //! [`WINDOW`] ticks out that the last operator has not finished. That bounds what is in flight, and so the time a barrier
 //! takes, without a word between sender and receiver.
+//!
+//! A tick is finished when every source is beyond it. So the sources of a process keep one clock, as Lamport's: a tick
+//! goes beyond the highest that any source has come to, and a source without records follows it. Otherwise one that has
+//! little to read would stop all others.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use timely::dataflow::ProbeHandle;
 
 use super::host::{Running, guarded};
-use super::time::{Time, next_tick, start_of};
+use super::time::{Time, epoch_of, next_tick, start_of};
 use crate::error::Result;
 
 /// Records that end a tick.
@@ -102,6 +107,7 @@ impl Pacing {
         if self.running.capabilities.is_empty() {
             return Ok(());
         }
+        self.follow();
         for _ in 0..POLLS_A_ROUND {
             if self.records >= TICK_RECORDS && !self.tick() {
                 self.running.alarm.after(WAIT_FOR_WINDOW);
@@ -136,7 +142,11 @@ impl Pacing {
             self.open.pop_front();
         }
         if self.open.len() >= WINDOW {
-            self.blocked.get_or_insert_with(Instant::now);
+            if self.blocked.is_none() {
+                self.blocked = Some(Instant::now());
+                // A source that rests may be what the others wait for.
+                self.running.host.worker.process.wakers.wake_others();
+            }
             return false;
         }
         if let Some(since) = self.blocked.take() {
@@ -145,10 +155,20 @@ impl Pacing {
         self.source.advance_watermark();
         self.running.flush(true);
         self.open.push_back(self.time);
-        self.time = next_tick(self.time);
-        self.running.downgrade(self.time);
         self.records = 0;
+        let hand = &self.running.host.worker.process.clock_hand;
+        hand.fetch_max(next_tick(self.time), Ordering::AcqRel);
+        self.follow();
         true
+    }
+
+    /// Goes to where the clock of the process stands, unless there are records to be sent before.
+    fn follow(&mut self) {
+        let hand = self.running.host.worker.process.clock_hand.load(Ordering::Acquire);
+        if self.records == 0 && hand > self.time && epoch_of(hand) == epoch_of(self.time) {
+            self.time = hand;
+            self.running.downgrade(hand);
+        }
     }
 
     /// There is nothing to read now: what was read goes out, and the source is asked again a little later.
@@ -157,6 +177,7 @@ impl Pacing {
             self.running.alarm.after(WAIT_FOR_WINDOW);
             return Ok(());
         }
+        self.follow();
         // Idleness of a partition may have changed the watermark without a record.
         self.source.advance_watermark();
         self.running.flush(true);

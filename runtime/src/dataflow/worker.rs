@@ -33,6 +33,16 @@ impl Wakers {
     }
 }
 
+impl Wakers {
+    /// The same, if there is more than the one that asks.
+    pub(crate) fn wake_others(&self) {
+        let several = self.0.lock().unwrap_or_else(PoisonError::into_inner).len() > 1;
+        if several {
+            self.wake();
+        }
+    }
+}
+
 /// Describes a job on one worker.
 pub(crate) type BuildJob = Arc<dyn Fn(&mut Job) -> Result<()> + Send + Sync>;
 
