@@ -1,7 +1,7 @@
 //! The machine: one running attempt of one job.
 //!
 //! At most one checkpoint is in flight. The next is due an interval after the trigger of the one before it, but not before
-//! that one is published, so that a slow store or a slow outside makes checkpoints rare rather than many.
+//! that one is published (the first after a restart is due after a quarter of it), so that a slow store or a slow outside makes checkpoints rare rather than many.
 //!
 //! The last checkpoint follows the one in flight, due or not. When the input is over *and* the job is asked to stop before
 //! the last one is triggered, it is a finish: nothing is left to go on with, and a stop would only leave the end to the
@@ -139,8 +139,8 @@ impl Control {
             return Err(Stale);
         }
         self.life = Life::Running;
+        self.due = self.first_due(restored.is_some());
         self.progress = Progress::new(restored, older, last_epoch, self.settings.retain);
-        self.due = self.an_interval_later();
         Ok(())
     }
 
@@ -260,6 +260,13 @@ impl Control {
     fn exit(&mut self, exit: Exit, out: &mut Vec<Action>) {
         self.life = Life::Exited;
         out.push(Action::Exit(exit));
+    }
+
+    /// Whoever waits for the output of a job that has come back has waited long enough: its first checkpoint comes after
+    /// a quarter of the interval.
+    fn first_due(&self, come_back: bool) -> Option<Time> {
+        let part = if come_back { 4 } else { 1 };
+        self.settings.interval_ms.map(|ms| self.now.plus_ms(ms.div_ceil(part)))
     }
 
     fn an_interval_later(&self) -> Option<Time> {
