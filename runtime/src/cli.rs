@@ -92,7 +92,7 @@ where
         )));
     }
     let _faults = crate::fault::from_environment();
-    silence_panics();
+    crate::error::remember_panics();
     let mailbox = Mailbox::new();
     stop_on_signals(mailbox.sender.clone())?;
     let metrics = Arc::new(Metrics::default());
@@ -120,7 +120,8 @@ where
         // A worker may be stuck in user code: the process ends without it.
         Err(error) => {
             eprintln!("Error: {error}");
-            std::process::exit(1);
+            // SAFETY: a system call without pointers. What `exit` would run at the end must not meet that worker.
+            unsafe { libc::_exit(1) };
         }
     };
     eprint!("{summary}");
@@ -130,17 +131,6 @@ where
             .map_err(|e| Error::from(e).context(format!("write {}", path.display())))?;
     }
     Ok(())
-}
-
-/// A panic of user code is told once, by the job's own message.
-fn silence_panics() {
-    let verbose = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if verbose {
-            usual(info);
-        }
-    }));
 }
 
 /// The first signal asks for a stop with a last snapshot, the second ends the process.

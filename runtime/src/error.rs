@@ -107,6 +107,34 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
+thread_local! {
+    /// Where the last panic of this thread was; the payload does not know.
+    static PANICKED_AT: std::cell::RefCell<Option<String>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Has panics of this process remembered with their place; with `RUST_BACKTRACE` they are printed as usual, too.
+pub(crate) fn remember_panics() {
+    let verbose = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let place = info.location().map(ToString::to_string);
+        PANICKED_AT.with_borrow_mut(|at| *at = place);
+        if verbose {
+            usual(info);
+        }
+    }));
+}
+
+/// What a caught panic said, and where.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    match PANICKED_AT.with_borrow_mut(Option::take) {
+        Some(place) => format!("panicked at {place}: {text}"),
+        None => format!("panicked: {text}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

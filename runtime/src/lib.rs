@@ -21,6 +21,7 @@ mod record;
 mod state;
 mod stream;
 mod terminal;
+pub mod testing;
 mod window;
 mod worker;
 

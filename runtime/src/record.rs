@@ -56,10 +56,12 @@ impl MinWatermark {
     pub(crate) fn update(&mut self, sender: usize, mark: Mark) -> Option<Mark> {
         let old = &mut self.senders[sender];
         *old = Mark { at: old.at.max(mark.at), idle: mark.idle };
-        let active = self.senders.iter().filter(|m| !m.idle).map(|m| m.at).min();
-        let next = match active {
+        let open = || self.senders.iter().filter(|m| m.at < i64::MAX);
+        let next = match open().filter(|m| !m.idle).map(|m| m.at).min() {
             Some(at) => Mark { at: at.max(self.now.at), idle: false },
-            None => Mark { at: self.now.at, idle: true },
+            // Whoever is idle may come back: event time is over only when it is for all.
+            None if open().next().is_some() => Mark { at: self.now.at, idle: true },
+            None => Mark::END,
         };
         (next != self.now).then(|| {
             self.now = next;
@@ -86,7 +88,9 @@ mod tests {
         assert_eq!(min.update(1, Mark { at: 5, idle: true }), Some(Mark::at(10)));
         assert_eq!(min.update(0, Mark { at: 10, idle: true }), Some(Mark { at: 10, idle: true }));
         assert_eq!(min.update(1, Mark::at(7)), Some(Mark::at(10)));
-        assert_eq!(min.update(1, Mark::END), None);
+        // The other one is idle, not over: it may come back with a record that is not late.
+        assert_eq!(min.update(1, Mark::END), Some(Mark { at: 10, idle: true }));
+        assert_eq!(min.update(0, Mark::at(20)), Some(Mark::at(20)));
         assert_eq!(min.update(0, Mark::END), Some(Mark::END));
     }
 

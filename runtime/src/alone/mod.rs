@@ -24,7 +24,7 @@ use tidegate_protocol::{Attempt, Epoch, KeyGroups};
 
 use crate::clock::Clock;
 use crate::dataflow::worker::BuildJob;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fault::point;
 use crate::metrics::Metrics;
 use crate::process::{Event, Parts, Process, Settings};
@@ -86,6 +86,18 @@ pub(crate) fn run(
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
         plan.check_fits(manifest, &run.job)?;
+        if run.parallelism > usize::from(manifest.key_groups.count) {
+            return Err(Error::job(format!(
+                "--parallelism {} cannot be: the job was first started with --max-parallelism {}, which stays",
+                run.parallelism, manifest.key_groups.count
+            )));
+        }
+        if run.max_parallelism != manifest.key_groups.count {
+            watcher.note(&format!(
+                "--max-parallelism stays {}, as it was when the job was first started",
+                manifest.key_groups.count
+            ));
+        }
         for note in restore::changed_arguments(manifest, &run.arguments) {
             watcher.note(&note);
         }

@@ -38,6 +38,7 @@ impl Plan {
         for declared in job.take_declared() {
             plan.add(declared)?;
         }
+        job.close();
         plan.check_sinks()?;
         Ok(plan)
     }

@@ -26,7 +26,7 @@ use super::outbox::Outbox;
 use super::time::{Time, epoch_of, start_of};
 use crate::chain::Outlet;
 use crate::element::{Element, Generator, Opening};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::record::{MinWatermark, Rec};
 use crate::worker::WorkerCx;
@@ -187,6 +187,15 @@ impl Host {
         }
         let elements = self.elements.borrow().clone();
         elements.iter().try_for_each(|element| element.borrow_mut().open(&opening))
+    }
+
+    /// Lets go of everything in it. Elements know their host: without this neither would ever be freed, nor the worker's
+    /// store be closed.
+    pub(crate) fn close(&self) {
+        self.elements.take();
+        if let Some(generators) = &self.generators {
+            generators.take();
+        }
     }
 
     /// Hands out the host's part of the snapshot that ends `epoch`.
@@ -435,9 +444,7 @@ pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => host.fail(error),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            host.fail(host.at.error(format!("panicked: {text}")));
+            host.fail(host.at.error(panic_text(&*panic)));
         }
     }
 }

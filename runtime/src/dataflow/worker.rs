@@ -1,5 +1,6 @@
 //! The threads of a job process: each builds the job for itself, wires it and runs it to its end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,8 +10,9 @@ use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
+use super::host::Host;
 use super::time::Time;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::process::{Event, Process};
 use crate::stream::Job;
 use crate::worker::WorkerCx;
@@ -60,8 +62,11 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
     let process = process.clone();
     let guards = timely::execute(config, move |worker| {
         let slot = Slot(worker.index() as u32);
-        if let Err(error) = run(worker, slot, &process, &build) {
-            process.fail(error);
+        let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, &process, &build)));
+        // What panics here was not user code at work on a record: that is caught in its host.
+        match ended.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic)))) {
+            Ok(()) => {}
+            Err(error) => process.fail(error),
         }
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
@@ -71,14 +76,24 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
     guards.map(Workers).map_err(|e| Error::us(format!("the worker threads did not start: {e}")))
 }
 
+/// The hosts of a worker, which are closed with it.
+struct Hosts(Vec<Rc<Host>>);
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|host| host.close());
+    }
+}
+
 /// One worker from its building to its end.
 fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) -> Result<()> {
     let cx = Rc::new(WorkerCx::new(slot, process.clone()));
     let mut job = Job::new(cx.clone());
     build(&mut job)?;
     let graph = job.into_graph()?;
-    cx.open(graph.hosts().count(), graph.sources())?;
-    graph.hosts().try_for_each(|host| host.open())?;
+    let hosts = Hosts(graph.hosts().cloned().collect());
+    cx.open(hosts.0.len(), graph.sources())?;
+    hosts.0.iter().try_for_each(|host| host.open())?;
     let probe = ProbeHandle::new();
     worker.dataflow::<Time, _, _>(|scope| graph.wire(scope, &probe));
     process.tell(Event::Ready);

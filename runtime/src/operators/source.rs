@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_protocol::Epoch;
@@ -42,8 +41,8 @@ struct Open<T> {
     name: String,
     reader: Box<dyn Partition<T>>,
     ended: bool,
-    /// Since when there was nothing to read, and whether that has made the partition idle.
-    quiet_since: Option<Instant>,
+    /// Since when (ms of processing time) there was nothing to read, and whether that has made the partition idle.
+    quiet_since: Option<i64>,
     idle: bool,
 }
 
@@ -148,13 +147,14 @@ impl<S: Source> SourceStep<S> {
     /// A partition is read to its end and may grow.
     fn quiet(&mut self, i: usize) {
         let open = &mut self.open[i];
-        let since = open.quiet_since.get_or_insert_with(Instant::now).elapsed();
+        let now = self.here.host.worker.process.clock.now_ms();
+        let quiet_ms = now - *open.quiet_since.get_or_insert(now);
         if open.idle {
             return;
         }
         let mut idle = false;
         self.here.host.generators(|generator| {
-            if generator.idle_after_ms().is_some_and(|ms| since >= Duration::from_millis(ms)) {
+            if generator.idle_after_ms().is_some_and(|ms| quiet_ms >= ms as i64) {
                 generator.set_idle(i, true);
                 idle = true;
             }

@@ -12,7 +12,7 @@ use crate::chain::{Outlet, Receiver};
 use crate::dataflow::batch::BATCH_RECORDS;
 use crate::dataflow::host::Host;
 use crate::element::{Element, Opening, Parts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
@@ -100,17 +100,22 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     /// Brings the window that begins at `start` to the front; false if it is over.
     #[cold]
     #[inline(never)]
-    fn bring(&mut self, start: i64) -> bool {
+    fn bring(&mut self, start: i64) -> Result<bool> {
         if let Some(i) = self.panes.iter().position(|pane| pane.start == start) {
             self.panes.swap(0, i);
-            return true;
+            return Ok(true);
+        }
+        if start < i64::MIN / 2 {
+            return Err(Error::job(
+                "a record has no event time; put .event_time(..) between the source and .key_by(..)",
+            ));
         }
         if self.is_late(self.windows.window(start).end) {
-            return false;
+            return Ok(false);
         }
         let pane = self.pane(start, false);
         self.panes.insert(0, pane);
-        true
+        Ok(true)
     }
 
     fn pane(&mut self, start: i64, cold: bool) -> Pane<K, A::Acc> {
@@ -129,7 +134,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     /// Adds a record to one window. False if the window is over.
     #[inline(always)]
     fn add_to(&mut self, store: &Store, start: i64, record: &Rec<T>) -> Result<bool> {
-        if self.panes.first().is_none_or(|pane| pane.start != start) && !self.bring(start) {
+        if self.panes.first().is_none_or(|pane| pane.start != start) && !self.bring(start)? {
             return Ok(false);
         }
         let (pane, aggregate) = (&mut self.panes[0], &self.aggregate);

@@ -8,9 +8,11 @@
 //! that: it goes along with the next epoch, until an epoch that holds it is complete.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use rocksdb::checkpoint::Checkpoint;
 use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Staged};
@@ -18,7 +20,7 @@ use tidegate_protocol::{Epoch, Slot};
 
 use super::store::{Rows, SharedStore};
 use crate::connector::Staging;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::fault::point;
 use crate::process::{Event, Process};
 
@@ -30,9 +32,11 @@ pub(crate) struct Barrier {
     pub(crate) stagings: Vec<(String, Staging)>,
 }
 
-/// The worker's end of its snapshot thread. The thread ends when this is dropped.
+/// The worker's end of its snapshot thread. Dropping it ends the thread, and waits for that: a store that is being closed
+/// while the process exits would be closed under its own feet.
 pub(crate) struct Snapshotter {
-    barriers: Sender<Barrier>,
+    barriers: Option<Sender<Barrier>>,
+    thread: Option<JoinHandle<()>>,
     store: Option<Arc<SharedStore>>,
 }
 
@@ -42,11 +46,11 @@ impl Snapshotter {
         let files = store.as_ref().map(|s| s.restored_files.clone()).unwrap_or_default();
         let files = Files { newest: (Epoch(0), files.clone()), completed: files };
         let thread = Thread { slot, store: store.clone(), process, files, unpublished: Vec::new() };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("snapshot-{slot}"))
             .spawn(move || thread.run(&inbox))
             .map_err(|e| Error::world("start the snapshot thread").caused_by(e))?;
-        Ok(Self { barriers, store })
+        Ok(Self { barriers: Some(barriers), thread: Some(thread), store })
     }
 
     /// The first host of the worker has come to a barrier.
@@ -62,7 +66,17 @@ impl Snapshotter {
             store.begin_writing();
         }
         // The thread lives as long as this sender.
-        drop(self.barriers.send(barrier));
+        drop(self.barriers.as_ref().map(|barriers| barriers.send(barrier)));
+    }
+}
+
+impl Drop for Snapshotter {
+    fn drop(&mut self) {
+        self.barriers = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in there was told as the job's failure.
+            drop(thread.join());
+        }
     }
 }
 
@@ -87,7 +101,9 @@ impl Thread {
     fn run(mut self, inbox: &Receiver<Barrier>) {
         while let Ok(barrier) = inbox.recv() {
             let (slot, epoch) = (self.slot, barrier.epoch);
-            match self.write(barrier) {
+            let written = catch_unwind(AssertUnwindSafe(|| self.write(barrier)));
+            let written = written.unwrap_or_else(|panic| Err(Error::us(panic_text(&*panic))));
+            match written {
                 Ok(Ok(part)) => {
                     point("snapshot.acked");
                     self.process.tell(Event::Acked { slot, epoch, part: Box::new(part) });

@@ -190,6 +190,11 @@ impl Job {
         Ok(())
     }
 
+    /// Lets go of all steps of a job that is not going to run.
+    pub(crate) fn close(&self) {
+        self.inner.graph.borrow().hosts().for_each(|host| host.close());
+    }
+
     pub(crate) fn take_declared(&self) -> Vec<Declared> {
         self.inner.declared.take()
     }

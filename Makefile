@@ -1,0 +1,62 @@
+# `make` lists what there is to do. Everything is built in one profile, release, so that RocksDB is compiled once.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# One target directory for all clones on a machine: RocksDB is in it, and takes minutes.
+ifeq ($(strip $(CARGO_TARGET_DIR)),)
+CARGO_TARGET_DIR := $(if $(HOME),$(HOME)/.cache/tidegate,$(CURDIR))/target
+endif
+export CARGO_TARGET_DIR
+
+CARGO_FLAGS := --release --workspace --locked
+BIN := $(CARGO_TARGET_DIR)/release
+
+KILLS ?= 500
+ifeq ($(strip $(CHAOS_SEED)),)
+CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
+
+.PHONY: help demo test check bench chaos fix setup build print-target-dir
+
+help: ## Lists what there is to do
+	@echo "usage: make TARGET"
+	@echo
+	@awk -F ' *:.*## *' '/^[a-z-]+:.*## /{ printf "  %-18s%s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Programs are built in $(BIN)."
+
+demo: build ## Kills a job half way, starts it again and checks every row of its output (under a minute)
+	@$(BIN)/demo
+
+test: build ## All tests, 20 kills of the real job among them; TEST="--test storm" for some
+	cargo test $(CARGO_FLAGS) $(TEST)
+
+check: ## Format, lints, documentation and its examples; writes nothing into the tree
+	@scripts/setup.sh lints
+	cargo fmt --all --check
+	@scripts/absences.sh
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps
+	cargo test $(CARGO_FLAGS) --doc
+
+fix: ## Formats, and repairs what the lints can repair
+	@scripts/setup.sh lints
+	cargo fmt --all
+	cargo clippy $(CARGO_FLAGS) --all-targets --fix --allow-dirty --allow-staged
+
+bench: build ## CPU, rows/s, memory and restart beside a loop by hand; BENCH="--help" for the choices
+	@$(BIN)/bench $(BENCH)
+
+chaos: build ## 500 kills, damaged files, a slow disk and a full one; KILLS=50, CHAOS_SEED=7
+	@echo "seed $(CHAOS_SEED); the same again: make chaos KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED)"
+	@$(BIN)/chaos --kills $(KILLS) --seed $(CHAOS_SEED) --damage --slow-disk --full-disk $(CHAOS)
+
+setup: ## Installs the C++ compiler and libclang that RocksDB needs, or says what to install
+	@scripts/setup.sh
+
+build: setup ## Builds every program
+	cargo build $(CARGO_FLAGS)
+
+print-target-dir: ## Where cargo builds: CARGO_TARGET_DIR, or ~/.cache/tidegate/target
+	@echo "$(CARGO_TARGET_DIR)"

@@ -1,0 +1,280 @@
+//! Runs a job inside a test.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use tidegate_protocol::Epoch;
+
+use super::directory::TemporaryDirectory;
+use super::observer::{Observed, Observer};
+use crate::alone::summary::Summary;
+use crate::alone::{self, Mailbox, Run};
+use crate::clock::{Clock, SystemClock};
+use crate::dataflow::worker::BuildJob;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::process::Event;
+use crate::stream::Job;
+
+/// How long a test waits for a job before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the threads of a run that is over may take to be gone.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// A job for a test to run, as often as it likes: a run goes on from the last snapshot of the run before.
+///
+/// One worker, a checkpoint every 20 ms and a temporary checkpoint directory, unless it is told otherwise.
+///
+/// ```
+/// use tidegate::testing::{TestJob, VecSink, VecSource};
+///
+/// let out = VecSink::new();
+/// let sink = out.clone();
+/// let job = TestJob::new(move |job| {
+///     job.source("words", VecSource::partitions([["a", "b"], ["c", "d"]])).sink("out", sink.clone());
+///     Ok(())
+/// });
+/// let summary = job.parallelism(2).run()?;
+/// assert_eq!(out.sorted(), ["a", "b", "c", "d"]);
+/// assert!(summary.finished);
+/// # Ok::<(), tidegate::Error>(())
+/// ```
+#[must_use = "a job does nothing until it is run"]
+pub struct TestJob {
+    name: String,
+    build: BuildJob,
+    parallelism: usize,
+    interval: Option<Duration>,
+    retain: usize,
+    memory: usize,
+    max_parallelism: u16,
+    arguments: BTreeMap<String, Vec<String>>,
+    clock: Arc<dyn Clock>,
+    directory: Directory,
+    observed: Arc<Observed>,
+}
+
+/// Where snapshots go.
+enum Directory {
+    Temporary(TemporaryDirectory),
+    Given(PathBuf),
+}
+
+impl TestJob {
+    /// A job with this build function.
+    pub fn new(build: impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self {
+            name: "test".to_owned(),
+            build: Arc::new(build),
+            parallelism: 1,
+            interval: Some(Duration::from_millis(20)),
+            retain: 3,
+            memory: 64 << 20,
+            max_parallelism: 128,
+            arguments: BTreeMap::new(),
+            clock: Arc::new(SystemClock),
+            directory: Directory::Temporary(TemporaryDirectory::new()),
+            observed: Arc::default(),
+        }
+    }
+
+    /// The job's name, which a snapshot remembers.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// The number of worker threads.
+    pub fn parallelism(self, workers: usize) -> Self {
+        Self { parallelism: workers, ..self }
+    }
+
+    /// How often a checkpoint is taken and its output published.
+    pub fn interval(self, interval: Duration) -> Self {
+        Self { interval: Some(interval), ..self }
+    }
+
+    /// No checkpoints but the last one.
+    pub fn no_interval(self) -> Self {
+        Self { interval: None, ..self }
+    }
+
+    /// The number of snapshots that are kept.
+    pub fn retain(self, snapshots: usize) -> Self {
+        Self { retain: snapshots, ..self }
+    }
+
+    /// Memory for keyed state, in bytes, all workers together.
+    pub fn memory(self, bytes: usize) -> Self {
+        Self { memory: bytes, ..self }
+    }
+
+    /// The number of key groups.
+    pub fn max_parallelism(self, key_groups: u16) -> Self {
+        Self { max_parallelism: key_groups, ..self }
+    }
+
+    /// An argument of the job, as the command line would give it; a snapshot remembers it.
+    pub fn argument(mut self, name: &str, value: &str) -> Self {
+        self.arguments.insert(name.to_owned(), vec![value.to_owned()]);
+        self
+    }
+
+    /// Where processing time comes from, such as a [`crate::clock::ManualClock`].
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Where snapshots are kept, instead of a temporary directory that goes with this job.
+    pub fn checkpoint_dir(self, directory: impl Into<PathBuf>) -> Self {
+        Self { directory: Directory::Given(directory.into()), ..self }
+    }
+
+    /// Where snapshots are kept.
+    pub fn directory(&self) -> &Path {
+        match &self.directory {
+            Directory::Temporary(directory) => directory.path(),
+            Directory::Given(path) => path,
+        }
+    }
+
+    /// What the runs so far have said to whoever watches.
+    pub fn notes(&self) -> Vec<String> {
+        self.observed.notes()
+    }
+
+    /// Runs the job to the end of its input.
+    ///
+    /// # Errors
+    /// Whatever ends the job before that, a panic of its functions too.
+    ///
+    /// # Panics
+    /// If the job is not over after a minute.
+    pub fn run(&self) -> Result<Summary> {
+        self.start().wait()
+    }
+
+    /// Starts the job.
+    pub fn start(&self) -> Running {
+        let (mailbox, run, build) = (Mailbox::new(), self.to_run(), self.build.clone());
+        let (events, observed) = (mailbox.sender.clone(), self.observed.clone());
+        let (tell, result) = channel();
+        observed.begin();
+        std::thread::spawn(move || {
+            let result = run_guarded(&run, build, mailbox, &observed);
+            wait_for_threads(&run.metrics);
+            drop(tell.send(result));
+            observed.end();
+        });
+        Running { events, result, observed: self.observed.clone(), has_interval: self.interval.is_some() }
+    }
+
+    fn to_run(&self) -> Run {
+        Run {
+            job: self.name.clone(),
+            checkpoint_dir: self.directory().to_owned(),
+            parallelism: self.parallelism,
+            interval: self.interval,
+            retain: self.retain,
+            memory: self.memory,
+            max_parallelism: self.max_parallelism,
+            arguments: self.arguments.clone(),
+            clock: self.clock.clone(),
+            metrics: Arc::new(Metrics::default()),
+        }
+    }
+}
+
+fn run_guarded(run: &Run, build: BuildJob, mailbox: Mailbox, observed: &Arc<Observed>) -> Result<Summary> {
+    let mut observer = Observer(observed.clone());
+    let result = catch_unwind(AssertUnwindSafe(|| alone::run(run, build, mailbox, &mut observer)));
+    result.unwrap_or_else(|_| Err(Error::us("the driver panicked")))
+}
+
+/// Waits until nothing of a run is left that could still write to its directory. All its threads hold its metrics.
+fn wait_for_threads(metrics: &Arc<Metrics>) {
+    let until = Instant::now() + LEAVE;
+    while Arc::strong_count(metrics) > 1 && Instant::now() < until {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// A job under way. Dropping it kills the job.
+#[must_use = "a job is killed when its handle is dropped"]
+pub struct Running {
+    events: Sender<Event>,
+    result: Receiver<Result<Summary>>,
+    observed: Arc<Observed>,
+    has_interval: bool,
+}
+
+impl Running {
+    /// Waits until the job is over by itself.
+    ///
+    /// # Errors
+    /// Whatever ended the job before the end of its input.
+    ///
+    /// # Panics
+    /// If the job is not over after a minute.
+    pub fn wait(self) -> Result<Summary> {
+        match self.result.recv_timeout(PATIENCE) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => panic!("the job is not over after a minute"),
+            Err(RecvTimeoutError::Disconnected) => Err(Error::us("the job's thread is gone")),
+        }
+    }
+
+    /// Asks the job to stop with a last snapshot, and waits until it has.
+    ///
+    /// # Errors
+    /// Whatever ended the job before.
+    ///
+    /// # Panics
+    /// If the job is not over after a minute.
+    pub fn stop(self) -> Result<Summary> {
+        drop(self.events.send(Event::StopRequested));
+        self.wait()
+    }
+
+    /// Ends the job without a snapshot, as a crash would: what was not published yet is gone.
+    ///
+    /// # Panics
+    /// If the job is not over after a minute.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// The last epoch that this run has published, 0 if there is none yet.
+    pub fn published(&self) -> Epoch {
+        self.observed.published()
+    }
+
+    /// Waits until a checkpoint that began after this call is published: all that the job had read is in it.
+    ///
+    /// # Panics
+    /// If the job is over, has no checkpoint interval, or takes more than a minute.
+    pub fn checkpoint(&self) -> Epoch {
+        assert!(self.has_interval, "a job without a checkpoint interval has one checkpoint, at its end");
+        // The first one from here on may be under way already.
+        self.wait_for_more();
+        self.wait_for_more()
+    }
+
+    fn wait_for_more(&self) -> Epoch {
+        let next = self.published().next();
+        let published = self.observed.wait_for(next, PATIENCE);
+        assert!(published, "epoch {next} is not published: the job is over, or takes more than a minute");
+        self.published()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.events.send(Event::Failed(Error::job("the test has killed the job"))));
+        // The directory must be free before the next run.
+        drop(self.result.recv_timeout(PATIENCE));
+    }
+}

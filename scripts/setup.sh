@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Sees to what a build needs besides Cargo.lock: Rust, make, a C++ compiler, libclang. Installs the last three where it
+# may (Debian and Ubuntu, as root or with sudo that asks nothing), else says in one line what to install. Prints nothing
+# if nothing is missing. With the argument `lints`, clippy and rustfmt are asked for too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# CPU seconds that a first build takes, nearly all of them RocksDB's.
+first_build_seconds=1600
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+exists() {
+    command -v "$1" >/dev/null
+}
+
+# ------------------------------------------------------------ Rust
+
+check_rust() {
+    if ! exists cargo; then
+        # shellcheck disable=SC2016 # it is for the user's shell to expand
+        [ ! -x "${HOME:-}/.cargo/bin/cargo" ] || fail 'cargo is not on the PATH: run  . "$HOME/.cargo/env"'
+        fail "Rust is missing, get it by  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+    fi
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    # Where rustup is, rust-toolchain.toml chooses, and rustup may have to fetch it.
+    found=$(cargo --version | cut -d ' ' -f 2) || fail "cargo does not start; see above"
+    [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" = "$wanted" ] ||
+        fail "Rust $found is too old, $wanted is needed: run  rustup update"
+}
+
+check_lints() {
+    local tool
+    for tool in clippy fmt; do
+        cargo "$tool" --version >/dev/null 2>&1 ||
+            fail "cargo $tool is missing: run  rustup component add clippy rustfmt"
+    done
+}
+
+# ------------------------------------------------------------ C++ and libclang
+
+has_cxx() {
+    [ -n "${CXX:-}" ] || exists c++ || exists g++ || exists clang++
+}
+
+# Where bindgen looks for libclang; clang's own headers are a package of their own in some distributions.
+has_libclang() {
+    [ -z "${LIBCLANG_PATH:-}" ] || return 0
+    local dir lib
+    for dir in "$(llvm-config --libdir 2>/dev/null || true)" /usr/lib/llvm*/lib /usr/lib/*-linux-gnu* /usr/lib64 \
+        /usr/lib64/llvm*/lib* /usr/lib /usr/local/lib /usr/local/llvm*/lib* /opt/homebrew/opt/llvm/lib \
+        /usr/local/opt/llvm/lib /Library/Developer/CommandLineTools/usr/lib \
+        /Applications/Xcode.app/Contents/Developer/Toolchains/XcodeDefault.xctoolchain/usr/lib; do
+        for lib in "$dir"/libclang.so* "$dir"/libclang-[0-9]*.so* "$dir"/libclang.dylib; do
+            [ ! -e "$lib" ] || { has_clang_headers; return; }
+        done
+    done
+    return 1
+}
+
+has_clang_headers() {
+    [ "$(uname)" = Linux ] || return 0
+    local header
+    for header in /usr/lib*/clang/*/include/stddef.h /usr/lib*/llvm*/lib*/clang/*/include/stddef.h \
+        /usr/local/lib*/clang/*/include/stddef.h /usr/local/llvm*/lib*/clang/*/include/stddef.h; do
+        [ ! -e "$header" ] || return 0
+    done
+    return 1
+}
+
+missing() {
+    exists make || echo make
+    has_cxx || echo g++
+    has_libclang || echo libclang-dev
+}
+
+# ------------------------------------------------------------ installing
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+may_install() {
+    exists apt-get && { [ "$(id -u)" -eq 0 ] || { exists sudo && sudo -n true 2>/dev/null; }; }
+}
+
+apt_install() {
+    local log
+    log=$(mktemp)
+    echo "setup: installing $* by apt-get ..."
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@")
+    # The lists of packages may be missing or too old.
+    as_root "${install[@]}" >"$log" 2>&1 </dev/null ||
+        { as_root apt-get update >"$log" 2>&1 </dev/null && as_root "${install[@]}" >"$log" 2>&1 </dev/null; } ||
+        { tail -n 5 "$log" >&2 && fail "apt-get failed (all it said is in $log); install by hand: $*"; }
+    rm -f "$log"
+}
+
+how_to_install() {
+    if exists apt-get; then echo "sudo apt-get install $*"
+    elif exists dnf; then echo "sudo dnf install make gcc-c++ clang-devel"
+    elif exists pacman; then echo "sudo pacman -S make gcc clang"
+    elif exists zypper; then echo "sudo zypper install make gcc-c++ clang-devel"
+    elif exists apk; then echo "sudo apk add make g++ clang-dev"
+    elif exists xcode-select; then echo "xcode-select --install"
+    else echo "make, a C++ compiler and libclang, by whatever installs packages here"
+    fi
+}
+
+see_to_packages() {
+    local packages
+    read -ra packages <<<"$(missing | tr '\n' ' ')"
+    [ "${#packages[@]}" -gt 0 ] || return 0
+    if may_install; then
+        apt_install "${packages[@]}"
+        read -ra packages <<<"$(missing | tr '\n' ' ')"
+        [ "${#packages[@]}" -gt 0 ] || return 0
+    fi
+    local otherwise="or say in LIBCLANG_PATH where libclang is"
+    fail "${packages[*]} missing, which RocksDB needs: run  $(how_to_install "${packages[@]}")  ($otherwise)"
+}
+
+# ------------------------------------------------------------ what is going to happen
+
+tell_of_rocksdb() {
+    [ -n "${CARGO_TARGET_DIR:-}" ] || return 0
+    ! compgen -G "$CARGO_TARGET_DIR/release/build/librocksdb-sys-*/out/librocksdb.a" >/dev/null || return 0
+    local cores minutes
+    cores=$(getconf _NPROCESSORS_ONLN)
+    minutes=$(((first_build_seconds + 60 * cores - 1) / (60 * cores)))
+    echo "building RocksDB once, about $minutes minutes on $cores cores; it stays in $CARGO_TARGET_DIR"
+}
+
+check_rust
+[ "${1:-}" != lints ] || check_lints
+see_to_packages
+tell_of_rocksdb
