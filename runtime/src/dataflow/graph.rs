@@ -12,7 +12,8 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use super::alarm::Alarm;
 use super::batch::{Pool, by_target};
-use super::host::{Host, Input, InputPort, Output, OutputPort, Running, Silent};
+use super::host::{Host, Running};
+use super::port::{Input, InputPort, Output, OutputPort, Silent};
 use super::outbox::{Outbox, Route, SharedOutbox};
 use super::source::{Pacing, SourceLoop};
 use super::time::Time;

@@ -1,34 +1,27 @@
 //! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
-//! A host has typed inputs and outputs behind [`InputPort`] and [`OutputPort`], and one capability an output, which
+//! A host has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain at once; those of later epochs wait in a
 //! stash. When the frontier passes the end of the epoch, that is the barrier: every element hands out its part of the
 //! snapshot, the capabilities move to the next epoch and the stash is replayed. An empty frontier is a barrier too.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_protocol::Epoch;
-use timely::communication::Pull;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::Message;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::progress::frontier::MutableAntichain;
 
 use super::alarm::Alarm;
-use super::batch::{Batch, Pool};
-use super::outbox::Outbox;
-use super::time::{Time, epoch_of, start_of};
-use crate::chain::Outlet;
+use super::port::{InputPort, OutputPort};
+use super::time::{Time, start_of};
+use super::whereabouts::Whereabouts;
 use crate::element::{Element, Generator, Opening};
 use crate::error::{Error, Result, panic_text};
 use crate::metrics::{Counter, Gauge, Step};
-use crate::record::{MinWatermark, Rec};
 use crate::worker::WorkerCx;
 
 /// What everything inside one host shares.
@@ -45,80 +38,6 @@ pub(crate) struct Host {
     alignment: Gauge,
     /// What makes watermarks out of the records of this host's source; None for a host without one.
     generators: Option<RefCell<Vec<Rc<RefCell<dyn Generator>>>>>,
-}
-
-/// What the host is doing, for the message if it fails.
-#[derive(Default)]
-pub(crate) struct Whereabouts {
-    steps: RefCell<Vec<Arc<Step>>>,
-    partitions: RefCell<Vec<String>>,
-    step: Cell<usize>,
-    partition: Cell<Option<usize>>,
-    /// The offset in the partition, or the hash of the key.
-    record: Cell<u64>,
-    event_time: Cell<i64>,
-}
-
-impl Whereabouts {
-    /// Registers a step, for [`Whereabouts::enter`].
-    pub(crate) fn step(&self, step: &Arc<Step>) -> usize {
-        let mut steps = self.steps.borrow_mut();
-        steps.push(step.clone());
-        steps.len() - 1
-    }
-
-    #[inline]
-    pub(crate) fn enter(&self, step: usize) {
-        self.step.set(step);
-    }
-
-    #[inline]
-    pub(crate) fn record<T>(&self, record: &Rec<T>) {
-        self.record.set(record.hash);
-        self.event_time.set(record.ts);
-    }
-
-    /// The partition that the records at hand come from.
-    #[inline]
-    pub(crate) fn current_partition(&self) -> usize {
-        self.partition.get().unwrap_or(0)
-    }
-
-    /// The name of the partition that the records at hand come from.
-    pub(crate) fn partition_name(&self) -> String {
-        self.partitions.borrow().get(self.current_partition()).cloned().unwrap_or_default()
-    }
-
-    /// From here on records come from this partition.
-    pub(crate) fn partition(&self, partition: usize, name: &str) {
-        let mut names = self.partitions.borrow_mut();
-        if names.len() <= partition {
-            names.resize(partition + 1, String::new());
-        }
-        if names[partition] != name {
-            name.clone_into(&mut names[partition]);
-        }
-        self.partition.set(Some(partition));
-    }
-
-    /// Where the host is, as the beginning of a sentence.
-    pub(crate) fn describe(&self) -> String {
-        let steps = self.steps.borrow();
-        let step = steps.get(self.step.get()).map_or_else(|| "?".to_owned(), |s| s.name());
-        let record = self.record.get();
-        match self.partition.get().and_then(|p| self.partitions.borrow().get(p).cloned()) {
-            Some(partition) => format!("step '{step}', partition '{partition}', offset {record}"),
-            None if self.event_time.get() != i64::MIN => {
-                format!("step '{step}', record with event time {}", self.event_time.get())
-            }
-            None => format!("step '{step}'"),
-        }
-    }
-
-    /// An error of user code, with the place where it happened.
-    pub(crate) fn error(&self, cause: impl std::fmt::Display) -> Error {
-        Error::job(format!("{}: {cause}", self.describe()))
-    }
 }
 
 impl Host {
@@ -236,110 +155,6 @@ impl Host {
         let wait = if clock.ticks() { (next()? - now).clamp(1, 60_000) } else { 1 };
         Some(Duration::from_millis(wait as u64))
     }
-}
-
-/// A typed input of a host.
-pub(crate) trait InputPort {
-    /// Takes what has arrived: what belongs to `epoch` goes through the chain, later epochs wait.
-    fn pull(&mut self, epoch: u64);
-    /// Puts what waited for `epoch` through the chain.
-    fn replay(&mut self, epoch: u64);
-}
-
-/// The timely side of an input, and what waits for later epochs.
-pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
-    pub(crate) handle: InputHandleCore<Time, Batch<T>, P>,
-    pub(crate) outlet: Outlet<T>,
-    pub(crate) pool: Pool<Rec<T>>,
-    pub(crate) senders: MinWatermark,
-    pub(crate) stash: VecDeque<(u64, Batch<T>)>,
-}
-
-fn apply<T: Send + 'static>(
-    batch: &mut Batch<T>,
-    outlet: &Outlet<T>,
-    pool: &Pool<Rec<T>>,
-    senders: &mut MinWatermark,
-    only_sender: bool,
-) {
-    let from = batch.from as usize;
-    if !batch.records.is_empty() {
-        let mut records = std::mem::take(&mut batch.records);
-        outlet.look_at(&mut records);
-        pool.give(records, from);
-    }
-    if let Some(mark) = batch.mark.take()
-        && let Some(least) = senders.update(if only_sender { 0 } else { from }, mark)
-    {
-        outlet.watermark(least);
-    }
-}
-
-impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T, P> {
-    fn pull(&mut self, epoch: u64) {
-        let Self { handle, outlet, pool, senders, stash } = self;
-        let only = senders.len() == 1;
-        // `for_each` keeps the order of each sender; grouping by time would not.
-        handle.for_each(|stamp, batch| {
-            let of = stamp.least().map_or(epoch, |time| epoch_of(*time));
-            if of > epoch {
-                stash.push_back((of, std::mem::take(batch)));
-            } else {
-                apply(batch, outlet, pool, senders, only);
-            }
-        });
-    }
-
-    fn replay(&mut self, epoch: u64) {
-        let only = self.senders.len() == 1;
-        for (of, mut batch) in std::mem::take(&mut self.stash) {
-            if of > epoch {
-                self.stash.push_back((of, batch));
-            } else {
-                apply(&mut batch, &self.outlet, &self.pool, &mut self.senders, only);
-            }
-        }
-    }
-}
-
-/// A typed output of a host.
-pub(crate) trait OutputPort {
-    /// Sends batches that are full or ended; with `close`, open ones too.
-    fn flush(&mut self, capability: &Capability<Time>, close: bool);
-}
-
-type Builder<T> = CapacityContainerBuilder<Batch<T>>;
-
-/// The timely side of an output.
-pub(crate) struct Output<T: Send + 'static> {
-    pub(crate) handle: OutputBuilder<Time, Builder<T>>,
-    pub(crate) outbox: Rc<RefCell<Outbox<T>>>,
-}
-
-impl<T: Send + 'static> OutputPort for Output<T> {
-    fn flush(&mut self, capability: &Capability<Time>, close: bool) {
-        let mut outbox = self.outbox.borrow_mut();
-        if close {
-            outbox.close();
-        }
-        let Some(mut batch) = outbox.pop() else { return };
-        let mut activated = self.handle.activate();
-        let mut session = activated.session_with_builder(capability);
-        loop {
-            session.give_container(&mut batch);
-            match outbox.pop() {
-                Some(next) => batch = next,
-                None => return,
-            }
-        }
-    }
-}
-
-/// The output of a host without one: nothing goes out, but the probe sees how far the host has come.
-pub(crate) struct Silent;
-
-impl OutputPort for Silent {
-    fn flush(&mut self, _: &Capability<Time>, _: bool) {}
 }
 
 /// The moving parts of a host at run time.

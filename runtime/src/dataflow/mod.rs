@@ -7,7 +7,9 @@
 //! - [`time`]: the timestamp, an epoch and a tick in one number.
 //! - [`batch`]: what travels on an edge, and the pool that its buffers come from and go home to.
 //! - [`outbox`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
-//! - [`host`]: one operator host: its inputs, its barrier, its elements.
+//! - [`port`]: the typed ends of edges: what waits for a later epoch, what goes out.
+//! - [`host`]: one operator host: its elements, its barrier.
+//! - [`whereabouts`]: what a host is doing, for the message if it fails.
 //! - [`source`]: the loop of a host that reads a source: pacing, ticks, triggers.
 //! - [`alarm`]: how an operator has itself scheduled later.
 //! - [`graph`]: hosts and edges of one worker, and how they become timely operators.
@@ -21,6 +23,8 @@ pub(crate) mod batch;
 pub(crate) mod graph;
 pub(crate) mod host;
 pub(crate) mod outbox;
+pub(crate) mod port;
 pub(crate) mod source;
 pub(crate) mod time;
+pub(crate) mod whereabouts;
 pub(crate) mod worker;

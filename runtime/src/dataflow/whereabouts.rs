@@ -1,0 +1,82 @@
+//! What a host is doing at the moment, for the message if it fails.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::metrics::Step;
+use crate::record::Rec;
+
+/// What the host is doing, for the message if it fails.
+#[derive(Default)]
+pub(crate) struct Whereabouts {
+    steps: RefCell<Vec<Arc<Step>>>,
+    partitions: RefCell<Vec<String>>,
+    step: Cell<usize>,
+    partition: Cell<Option<usize>>,
+    /// The offset in the partition, or the hash of the key.
+    record: Cell<u64>,
+    event_time: Cell<i64>,
+}
+
+impl Whereabouts {
+    /// Registers a step, for [`Whereabouts::enter`].
+    pub(crate) fn step(&self, step: &Arc<Step>) -> usize {
+        let mut steps = self.steps.borrow_mut();
+        steps.push(step.clone());
+        steps.len() - 1
+    }
+
+    #[inline]
+    pub(crate) fn enter(&self, step: usize) {
+        self.step.set(step);
+    }
+
+    #[inline]
+    pub(crate) fn record<T>(&self, record: &Rec<T>) {
+        self.record.set(record.hash);
+        self.event_time.set(record.ts);
+    }
+
+    /// The partition that the records at hand come from.
+    #[inline]
+    pub(crate) fn current_partition(&self) -> usize {
+        self.partition.get().unwrap_or(0)
+    }
+
+    /// The name of the partition that the records at hand come from.
+    pub(crate) fn partition_name(&self) -> String {
+        self.partitions.borrow().get(self.current_partition()).cloned().unwrap_or_default()
+    }
+
+    /// From here on records come from this partition.
+    pub(crate) fn partition(&self, partition: usize, name: &str) {
+        let mut names = self.partitions.borrow_mut();
+        if names.len() <= partition {
+            names.resize(partition + 1, String::new());
+        }
+        if names[partition] != name {
+            name.clone_into(&mut names[partition]);
+        }
+        self.partition.set(Some(partition));
+    }
+
+    /// Where the host is, as the beginning of a sentence.
+    pub(crate) fn describe(&self) -> String {
+        let steps = self.steps.borrow();
+        let step = steps.get(self.step.get()).map_or_else(|| "?".to_owned(), |s| s.name());
+        let record = self.record.get();
+        match self.partition.get().and_then(|p| self.partitions.borrow().get(p).cloned()) {
+            Some(partition) => format!("step '{step}', partition '{partition}', offset {record}"),
+            None if self.event_time.get() != i64::MIN => {
+                format!("step '{step}', record with event time {}", self.event_time.get())
+            }
+            None => format!("step '{step}'"),
+        }
+    }
+
+    /// An error of user code, with the place where it happened.
+    pub(crate) fn error(&self, cause: impl std::fmt::Display) -> Error {
+        Error::job(format!("{}: {cause}", self.describe()))
+    }
+}
