@@ -21,4 +21,5 @@ absent "only runtime/src/state imports RocksDB" '\brocksdb::' . ./runtime/src/st
 absent "the control brain does no I/O and reads no clock" \
     '\bstd::(fs|io|env|net|thread|process|time::(Instant|SystemTime))\b' jobmanager/control/src
 absent "protocol does no I/O" '\bstd::(fs|io|env|net|thread|process|time)\b' protocol/src
+absent "the engine asks for the time of day in one place" '\bSystemTime::now\b' runtime/src runtime/src/clock.rs
 exit $broken

@@ -37,8 +37,12 @@
 //! ```
 
 mod directory;
+#[cfg(test)]
+mod golden;
 mod job;
 mod observer;
+#[cfg(test)]
+pub(crate) mod parts;
 mod sink;
 mod source;
 

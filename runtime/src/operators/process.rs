@@ -135,7 +135,8 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     fn run_timers(&mut self, time: Time, until: i64) -> Result<()> {
         let now = self.here.host.worker.process.clock.now_ms();
         self.here.enter();
-        // What a timer sets for a time that has passed fires in the same go; the end of time fires what is set once.
+        let until = if until == i64::MAX { self.last_timer(time) } else { until };
+        // What a timer sets for a time that has passed fires in the same go.
         loop {
             let Some(kept) = &mut self.kept else { return Ok(()) };
             let timers = match time {
@@ -149,6 +150,17 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         }
         self.send();
         Ok(())
+    }
+
+    /// The time to which the end of everything brings timers: a timer that sets itself again and again must not keep the
+    /// job from its end.
+    fn last_timer(&self, time: Time) -> i64 {
+        let kept = self.kept.as_ref();
+        let last = kept.and_then(|kept| match time {
+            Time::Event => kept.event_timers.last(),
+            Time::Processing => kept.processing_timers.last(),
+        });
+        last.unwrap_or(i64::MIN)
     }
 
     fn or_fail(&self, result: Result<()>) {

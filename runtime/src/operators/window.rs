@@ -73,7 +73,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             step: step.clone(),
             key: def.key,
             windows: def.windows,
-            lateness_ms: def.lateness_ms,
+            // Nothing is late in processing time.
+            lateness_ms: if def.windows.processing_time { 0 } else { def.lateness_ms },
             aggregate: def.aggregate,
             panes: Vec::new(),
             gone: Vec::new(),
@@ -113,9 +114,16 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         if self.is_late(self.windows.window(start).end) {
             return Ok(false);
         }
+        // A window of which this worker sees its first record only now has fired for the others.
+        let fired = self.has_fired(start);
         let pane = self.pane(start, false);
-        self.panes.insert(0, pane);
+        self.panes.insert(0, Pane { fired, ..pane });
         Ok(true)
+    }
+
+    /// True if a window of event time ends at or before the watermark.
+    fn has_fired(&self, start: i64) -> bool {
+        !self.windows.processing_time && self.windows.window(start).end - 1 <= self.watermark
     }
 
     fn pane(&mut self, start: i64, cold: bool) -> Pane<K, A::Acc> {

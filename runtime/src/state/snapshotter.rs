@@ -113,6 +113,10 @@ impl Thread {
                 }
                 Err(error) => {
                     self.process.fail(error.context(format!("snapshot of epoch {epoch}, slot {slot}")));
+                    // The worker may be waiting for it; nothing of this attempt counts any more.
+                    if let Some(store) = &self.store {
+                        store.end_snapshot();
+                    }
                     return;
                 }
             }

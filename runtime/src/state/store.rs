@@ -142,15 +142,14 @@ pub(crate) struct SharedStore {
     snapshot_made: Condvar,
 }
 
-/// How far the store is with a snapshot, which decides whether anything else may be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No snapshot is under way.
-    Free,
+/// How far the store is with snapshots, which decides whether anything else may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Phase {
     /// Some hosts of the worker have come to the barrier, some have not.
-    Aligning,
-    /// The snapshot thread writes; it ends without any help of the worker.
-    Writing,
+    aligning: bool,
+    /// Barriers that the snapshot thread has still to write; it ends without any help of the worker. More than one if an
+    /// epoch was given up, for another worker's sake, while this one was still writing it.
+    writing: u32,
 }
 
 impl SharedStore {
@@ -160,17 +159,19 @@ impl SharedStore {
 
     /// The first host has come to the barrier: what others write now would belong to two epochs.
     pub(crate) fn begin_alignment(&self) {
-        *self.lock() = Phase::Aligning;
+        self.lock().aligning = true;
     }
 
     /// All hosts have come to the barrier.
     pub(crate) fn begin_writing(&self) {
-        *self.lock() = Phase::Writing;
+        let mut phase = self.lock();
+        *phase = Phase { aligning: false, writing: phase.writing + 1 };
     }
 
-    /// The checkpoint is made.
+    /// A checkpoint is made.
     pub(crate) fn end_snapshot(&self) {
-        *self.lock() = Phase::Free;
+        let mut phase = self.lock();
+        phase.writing = phase.writing.saturating_sub(1);
         self.snapshot_made.notify_all();
     }
 
@@ -220,7 +221,7 @@ impl Store {
             path,
             restored_files,
             written: AtomicU64::new(process.first_epoch.0 - 1),
-            phase: Mutex::new(Phase::Free),
+            phase: Mutex::default(),
             snapshot_made: Condvar::new(),
         };
         let store = Self { shared: Some(Arc::new(shared)), groups, owned };
@@ -289,10 +290,10 @@ impl Store {
     pub(crate) fn may_spill(&self) -> Result<bool> {
         let shared = self.shared()?;
         let mut phase = shared.lock();
-        while *phase == Phase::Writing {
+        while phase.writing > 0 {
             phase = shared.snapshot_made.wait(phase).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(*phase == Phase::Free)
+        Ok(!phase.aligning)
     }
 
     /// Writes changes between barriers; only after [`Store::may_spill`] said so.

@@ -187,8 +187,8 @@ impl<K: Key, V: Value> Table<K, V> {
         let gone = value.is_none();
         let slot = &mut self.slots[i as usize];
         slot.value = value;
-        if gone && !slot.stored && slot.changed_in != self.epoch {
-            // Nobody but this table has ever heard of the key.
+        if gone && !slot.stored && slot.changed_in == 0 {
+            // Nobody but this table has ever heard of the key. A tombstone has been changed: its row may still be there.
             self.forget(i);
         } else if changed {
             self.touch(i);
@@ -231,13 +231,15 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Hands out what has changed in the epoch that ends, and begins the next.
     pub(crate) fn barrier(&mut self, store: &Store, rows: &mut Rows, next_epoch: u64) -> Result<()> {
-        self.bury();
+        if store.written() + 1 >= self.epoch {
+            self.bury();
+        }
         self.write_changed(store, rows)?;
         self.epoch = next_epoch;
         Ok(())
     }
 
-    /// Forgets tombstones of the barrier before, which has been written.
+    /// Forgets tombstones of the barriers before, which have been written.
     fn bury(&mut self) {
         for i in std::mem::take(&mut self.graves) {
             if self.slots[i as usize].value.is_none() && self.slots[i as usize].changed_in != self.epoch {
@@ -396,4 +398,305 @@ impl<K: Key, V: Value> Table<K, V> {
 fn row<'a, K>(place: Place, store: &Store, hash: u64, key: &'a K) -> RowKey<'a, K> {
     let group = store.groups.of_hash(hash).0;
     RowKey { operator: place.operator, group, namespace: place.namespace, hash, key }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::mpsc::Receiver;
+
+    use proptest::prelude::*;
+    use tidegate_protocol::{Epoch, Manifest, Slot as WorkerSlot};
+
+    use super::*;
+    use crate::process::{Event, Process};
+    use crate::state::snapshotter::{Barrier, Snapshotter};
+    use crate::testing::parts::{self, OPERATOR};
+
+    const PLACE: Place = Place { operator: OPERATOR, namespace: 0 };
+
+    /// A table over a real store; what its barriers hand out is written when the test says so.
+    struct Bench {
+        _directory: tempfile::TempDir,
+        store: Rc<Store>,
+        table: Table<u32, u64>,
+        budget: Budget,
+        epoch: u64,
+        pending: Option<(u64, Rows)>,
+    }
+
+    impl Bench {
+        fn new(budget: usize) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let (process, _) = parts::process(directory.path(), 1, None);
+            let store = Rc::new(Store::open(WorkerSlot(0), &process).unwrap());
+            let table = Table::new(PLACE, 1, false);
+            let budget = Budget::new(budget);
+            Self { _directory: directory, store, table, budget, epoch: 1, pending: None }
+        }
+
+        fn set(&mut self, key: u32, value: Option<u64>) {
+            let hash = crate::key::hash(&key);
+            let (i, old) = self.table.take(&self.store, hash, &key).unwrap();
+            self.table.put_back(i, value, old.is_some() || value.is_some());
+        }
+
+        fn get(&mut self, key: u32) -> Option<u64> {
+            let (i, value) = self.table.take(&self.store, crate::key::hash(&key), &key).unwrap();
+            self.table.put_back(i, value, false);
+            value
+        }
+
+        fn add(&mut self, key: u32, more: u64) {
+            *self.table.entry(&self.store, crate::key::hash(&key), &key, || 0).unwrap() += more;
+        }
+
+        /// A barrier whose rows are not written yet. The one before has been: there is one checkpoint at a time.
+        fn barrier(&mut self) {
+            self.write();
+            self.barrier_over_another();
+        }
+
+        /// A barrier while the rows of the one before may still wait.
+        fn barrier_over_another(&mut self) {
+            let mut rows = self.pending.take().map(|(_, rows)| rows).unwrap_or_default();
+            self.store.share_with_snapshotter().unwrap().begin_alignment();
+            self.table.barrier(&self.store, &mut rows, self.epoch + 1).unwrap();
+            self.pending = Some((self.epoch, rows));
+            self.epoch += 1;
+        }
+
+        /// What the snapshot thread does.
+        fn write(&mut self) {
+            if let Some((epoch, rows)) = self.pending.take() {
+                let shared = self.store.share_with_snapshotter().unwrap();
+                shared.begin_writing();
+                shared.write(rows).unwrap();
+                shared.set_written(Epoch(epoch));
+                shared.end_snapshot();
+            }
+        }
+
+        fn make_room(&mut self) {
+            self.table.keep_to(&self.budget, &self.store).unwrap();
+        }
+
+        fn all(&self) -> BTreeMap<u32, u64> {
+            let mut all = BTreeMap::new();
+            let each = |_, key: &u32, value: &u64| assert_eq!(all.insert(*key, *value), None, "{key} twice");
+            self.table.for_all(&self.store, each).unwrap();
+            all
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(u32, u64),
+        Remove(u32),
+        Add(u32, u64),
+        Get(u32),
+        Barrier,
+        Write,
+        MakeRoom,
+        All,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let key = || 0u32..40;
+        let step = prop_oneof![
+            6 => (key(), 1u64..1_000).prop_map(|(k, v)| Step::Set(k, v)),
+            4 => key().prop_map(Step::Remove),
+            3 => (key(), 1u64..1_000).prop_map(|(k, v)| Step::Add(k, v)),
+            8 => key().prop_map(Step::Get),
+            2 => Just(Step::Barrier),
+            2 => Just(Step::Write),
+            3 => Just(Step::MakeRoom),
+            1 => Just(Step::All),
+        ];
+        prop::collection::vec(step, 1..400)
+    }
+
+    fn run(bench: &mut Bench, model: &mut HashMap<u32, u64>, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Set(key, value) => {
+                bench.set(key, Some(value));
+                model.insert(key, value);
+            }
+            Step::Remove(key) => {
+                bench.set(key, None);
+                model.remove(&key);
+            }
+            Step::Add(key, more) => {
+                bench.add(key, more);
+                *model.entry(key).or_default() += more;
+            }
+            Step::Get(key) => prop_assert_eq!(bench.get(key), model.get(&key).copied()),
+            Step::Barrier => bench.barrier(),
+            Step::Write => bench.write(),
+            Step::MakeRoom => bench.make_room(),
+            Step::All => prop_assert_eq!(bench.all(), model.clone().into_iter().collect()),
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_table_is_a_map_whatever_memory_it_has(steps in steps(), budget in prop_oneof![Just(0), Just(1_500)]) {
+            let (mut bench, mut model) = (Bench::new(budget), HashMap::new());
+            for step in steps {
+                run(&mut bench, &mut model, step)?;
+            }
+            prop_assert_eq!(bench.all(), model.into_iter().collect());
+        }
+
+        #[test]
+        fn a_table_is_a_map_after_restarts_with_any_parallelism(
+            lives in prop::collection::vec((steps(), 1usize..=3), 2..4), budget in prop_oneof![Just(0), Just(1_500)]
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut model, mut restored) = (HashMap::new(), None);
+            for (steps, workers) in lives {
+                let mut life = Life::new(directory.path(), workers, restored, budget);
+                for step in steps {
+                    life.run(&mut model, step)?;
+                }
+                restored = Some(life.snapshot());
+                // Of the next epoch, and lost with the life.
+                life.workers.iter_mut().for_each(|w| w.bench.set(1, Some(77)));
+            }
+        }
+    }
+
+    /// All workers of an attempt, with real snapshot threads.
+    struct Life {
+        process: Arc<Process>,
+        events: Receiver<Event>,
+        workers: Vec<Worker>,
+    }
+
+    struct Worker {
+        snapshotter: Snapshotter,
+        bench: Bench,
+    }
+
+    impl Life {
+        fn new(root: &std::path::Path, workers: usize, restored: Option<Manifest>, budget: usize) -> Self {
+            let cold = restored.is_some();
+            let (process, events) = parts::process(root, workers, restored);
+            let worker = |slot| {
+                let slot = WorkerSlot(slot as u32);
+                let store = Rc::new(Store::open(slot, &process).unwrap());
+                let shared = store.share_with_snapshotter();
+                let epoch = process.first_epoch.0;
+                let bench = Bench {
+                    _directory: tempfile::tempdir().unwrap(),
+                    store,
+                    table: Table::new(PLACE, epoch, cold),
+                    budget: Budget::new(budget),
+                    epoch,
+                    pending: None,
+                };
+                Worker { snapshotter: Snapshotter::start(slot, shared, process.clone()).unwrap(), bench }
+            };
+            let workers = (0..workers).map(worker).collect();
+            Self { process, events, workers }
+        }
+
+        fn owner(&mut self, key: u32) -> &mut Bench {
+            let groups = self.process.settings.key_groups;
+            let owner = groups.owner(groups.of_hash(crate::key::hash(&key)), self.workers.len());
+            &mut self.workers[owner].bench
+        }
+
+        fn run(&mut self, model: &mut HashMap<u32, u64>, step: Step) -> Result<(), TestCaseError> {
+            match step {
+                Step::Set(key, _) | Step::Remove(key) | Step::Add(key, _) | Step::Get(key) => {
+                    run(self.owner(key), model, step)?;
+                }
+                Step::Barrier => drop(self.snapshot()),
+                Step::Write => {}
+                Step::MakeRoom => self.workers.iter_mut().for_each(|w| w.bench.make_room()),
+                Step::All => {
+                    let all: BTreeMap<u32, u64> = self.workers.iter().flat_map(|w| w.bench.all()).collect();
+                    prop_assert_eq!(all, model.clone().into_iter().collect());
+                }
+            }
+            Ok(())
+        }
+
+        /// A checkpoint of all workers, and its manifest.
+        fn snapshot(&mut self) -> Manifest {
+            let mut epoch = Epoch(0);
+            for Worker { snapshotter, bench } in &mut self.workers {
+                snapshotter.begin_alignment();
+                let mut rows = Rows::default();
+                bench.table.barrier(&bench.store, &mut rows, bench.epoch + 1).unwrap();
+                epoch = Epoch(bench.epoch);
+                bench.epoch += 1;
+                let (operators, stagings) = (BTreeMap::new(), Vec::new());
+                snapshotter.write(Barrier { epoch, rows, operators, stagings });
+            }
+            let mut slots = BTreeMap::new();
+            while slots.len() < self.workers.len() {
+                match self.events.recv().unwrap() {
+                    Event::Acked { slot, part, .. } => drop(slots.insert(slot, *part)),
+                    Event::Declined { reason, .. } => panic!("{reason}"),
+                    Event::Failed(error) => panic!("{error}"),
+                    _ => {}
+                }
+            }
+            self.process.set_completed(epoch);
+            let manifest = parts::manifest(&self.process, epoch, slots);
+            self.process.state.check_files(&manifest).unwrap();
+            manifest
+        }
+    }
+
+    /// A table of which the store has one row, as after a restart.
+    fn with_a_stored_row() -> Bench {
+        let mut bench = Bench::new(0);
+        bench.set(1, Some(10));
+        bench.barrier();
+        bench.write();
+        bench.make_room();
+        assert_eq!(bench.table.in_memory(), 0, "it was evicted");
+        bench
+    }
+
+    #[test]
+    fn a_look_at_a_removed_key_does_not_bring_it_back_before_its_row_is_deleted() {
+        let mut bench = with_a_stored_row();
+        bench.set(1, None);
+        bench.barrier();
+        assert_eq!(bench.get(1), None);
+        assert_eq!(bench.get(1), None);
+        bench.write();
+        assert_eq!(bench.get(1), None);
+    }
+
+    #[test]
+    fn a_removed_key_stays_removed_when_a_second_barrier_overtakes_the_writing_of_the_first() {
+        let mut bench = with_a_stored_row();
+        bench.set(1, None);
+        bench.barrier_over_another();
+        bench.barrier_over_another();
+        assert_eq!(bench.get(1), None);
+    }
+
+    #[test]
+    fn nothing_is_spilled_while_a_barrier_is_under_way() {
+        let mut bench = Bench::new(0);
+        (0..10).for_each(|key| bench.set(key, Some(1)));
+        bench.barrier();
+        let shared = bench.store.share_with_snapshotter().unwrap();
+        assert!(!bench.store.may_spill().unwrap());
+        // The barrier before, given up but still being written, is done meanwhile.
+        shared.end_snapshot();
+        assert!(!bench.store.may_spill().unwrap(), "another barrier is aligning");
+        bench.write();
+        assert!(bench.store.may_spill().unwrap());
+    }
 }

@@ -62,6 +62,11 @@ impl<K: Key> Timers<K> {
         self.due.first_key_value().map(|(&at, _)| at)
     }
 
+    /// The last time at which a timer is due.
+    pub(crate) fn last(&self) -> Option<i64> {
+        self.due.last_key_value().map(|(&at, _)| at)
+    }
+
     /// Takes the timers of the first due time at or before `now`, in the order of their keys' hashes.
     pub(crate) fn pop(&mut self, now: i64) -> Result<Option<(i64, Vec<(u64, K)>)>> {
         if self.next().is_none_or(|at| at > now) {

@@ -166,8 +166,9 @@ impl TestJob {
         std::thread::spawn(move || {
             let result = run_guarded(&run, build, mailbox, &observed);
             wait_for_threads(&run.metrics);
+            let how = result.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+            observed.end(how);
             drop(tell.send(result));
-            observed.end();
         });
         Running { events, result, observed: self.observed.clone(), has_interval: self.interval.is_some() }
     }
@@ -266,7 +267,7 @@ impl Running {
     fn wait_for_more(&self) -> Epoch {
         let next = self.published().next();
         let published = self.observed.wait_for(next, PATIENCE);
-        assert!(published, "epoch {next} is not published: the job is over, or takes more than a minute");
+        published.unwrap_or_else(|why| panic!("no further epoch was published: {why}"));
         self.published()
     }
 }

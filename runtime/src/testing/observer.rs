@@ -21,7 +21,8 @@ pub(crate) struct Observed {
 #[derive(Debug, Default)]
 struct State {
     published: Epoch,
-    ended: bool,
+    /// How the run has ended, if it has.
+    ended: Option<String>,
     notes: Vec<String>,
 }
 
@@ -37,12 +38,12 @@ impl Observed {
 
     /// A run begins.
     pub(crate) fn begin(&self) {
-        self.change(|state| (state.published, state.ended) = (Epoch(0), false));
+        self.change(|state| (state.published, state.ended) = (Epoch(0), None));
     }
 
     /// The run is over.
-    pub(crate) fn end(&self) {
-        self.change(|state| state.ended = true);
+    pub(crate) fn end(&self, how: String) {
+        self.change(|state| state.ended = Some(how));
     }
 
     pub(crate) fn notes(&self) -> Vec<String> {
@@ -53,18 +54,21 @@ impl Observed {
         self.lock().published
     }
 
-    /// Waits until an epoch was published or the run is over; false if it is over or the time is.
-    pub(crate) fn wait_for(&self, epoch: Epoch, limit: Duration) -> bool {
+    /// Waits until an epoch was published; the reason if it was not.
+    pub(crate) fn wait_for(&self, epoch: Epoch, limit: Duration) -> Result<(), String> {
         let until = Instant::now() + limit;
         let mut state = self.lock();
-        while state.published < epoch && !state.ended {
+        while state.published < epoch {
+            if let Some(how) = &state.ended {
+                return Err(format!("the job is over: {how}"));
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                return Err(format!("it took more than {} s", limit.as_secs()));
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.published >= epoch
+        Ok(())
     }
 }
 

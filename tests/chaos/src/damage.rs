@@ -108,7 +108,7 @@ pub fn newest_snapshot(dir: &Path) -> Option<(PathBuf, Vec<u8>)> {
     Some((path, bytes))
 }
 
-/// The files that a manifest names, by any string in it that is a path: absolute, from the manifest's directory,
+/// The files that a manifest names, by any value in it that is a path: absolute, from the manifest's directory,
 /// or from `root`. Nothing outside of `root` counts but what is hidden in a directory of `staging`.
 fn data_files(root: &Path, staging: &[&Path], manifest: &Path) -> Result<BTreeSet<PathBuf>> {
     let text = fs::read(manifest).context(format!("cannot read {}", manifest.display()))?;
@@ -133,10 +133,7 @@ fn strings(value: &Value, into: &mut BTreeSet<String>) {
     match value {
         Value::String(text) if !text.is_empty() => drop(into.insert(text.clone())),
         Value::Array(items) => items.iter().for_each(|item| strings(item, into)),
-        Value::Object(fields) => fields.iter().for_each(|(name, item)| {
-            into.insert(name.clone());
-            strings(item, into);
-        }),
+        Value::Object(fields) => fields.values().for_each(|item| strings(item, into)),
         _ => {}
     }
 }

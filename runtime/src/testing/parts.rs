@@ -1,0 +1,55 @@
+//! The parts of a job process without a job, for the unit tests of state.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use tidegate_protocol::manifest::{FORMAT_VERSION, Operator, SlotSnapshot, StateType};
+use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
+
+use crate::clock::ManualClock;
+use crate::process::{Event, Parts, Process, Settings};
+use crate::state::directory::StateDirectory;
+
+/// The only operator, and its place in the store.
+pub(crate) const OPERATOR: u16 = 1;
+
+/// A process with one stateful operator, and what its threads tell.
+pub(crate) fn process(root: &Path, workers: usize, restored: Option<Manifest>) -> (Arc<Process>, Receiver<Event>) {
+    let (events, inbox) = channel();
+    let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
+    let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
+    let parts = Parts {
+        settings: Settings { workers, key_groups: KeyGroups { count: 16 }, memory: 8 << 20 },
+        attempt,
+        first_epoch,
+        restored: restored.map(Arc::new),
+        state: StateDirectory::open(root).expect("a directory for the state"),
+        store_ids: BTreeMap::from([("state".to_owned(), OPERATOR)]),
+        deals: BTreeMap::new(),
+        clock: Arc::new(ManualClock::default()),
+        metrics: Arc::default(),
+        events,
+    };
+    (Arc::new(Process::new(parts)), inbox)
+}
+
+/// The manifest of what the workers wrote for an epoch.
+pub(crate) fn manifest(process: &Process, epoch: Epoch, slots: BTreeMap<Slot, SlotSnapshot>) -> Manifest {
+    let state = StateType { name: "u64".to_owned(), shape: "u64".to_owned() };
+    let operator = Operator { kind: "process".to_owned(), store_id: OPERATOR, state: Some(state), outside: None };
+    Manifest {
+        format_version: FORMAT_VERSION,
+        job: "test".to_owned(),
+        attempt: process.attempt,
+        epoch,
+        finished: false,
+        completed_at_ms: 0,
+        parallelism: process.settings.workers as u32,
+        key_groups: process.settings.key_groups,
+        arguments: BTreeMap::new(),
+        operators: BTreeMap::from([("state".to_owned(), operator)]),
+        slots,
+    }
+}
