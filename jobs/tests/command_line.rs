@@ -174,19 +174,18 @@ fn metrics_are_served_while_the_job_runs() {
         JOB,
         &with(&["--follow", "--checkpoint-interval", "50ms", "--metrics", &free]),
     );
-    job.until("the first windows", || place.rows("out").len() == 2);
-    let mut stream = std::net::TcpStream::connect(&free).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let names = ["records_in", "dropped", "late"].map(|name| format!("tidegate_{name}_total{{"));
+    let gauges = ["watermark_ms", "alignment_microseconds", "epoch"].map(|name| format!("tidegate_{name}{{"));
+    job.until("all metrics", || {
+        let text = metrics(&free).unwrap_or_default();
+        names.iter().chain(&gauges).all(|name| text.contains(name))
+    });
+}
+
+fn metrics(address: &str) -> std::io::Result<String> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    for name in [
-        "records_in_total",
-        "dropped_total",
-        "late_total",
-        "watermark_ms",
-        "alignment_microseconds",
-        "epoch{",
-    ] {
-        assert!(text.contains(&format!("tidegate_{name}")), "{name} is missing in {text}");
-    }
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -1,0 +1,64 @@
+//! What a state's type looks like to serde, so that a restore into another type is refused with both named.
+//!
+//! State is stored as postcard, which does not describe itself: bytes of one type read as another give garbage, often
+//! without an error. So a snapshot keeps the *shape* of each state's type, such as `struct{count:u64,last:option<f64>}`,
+//! and a restore compares it. Names of fields and variants and their order are part of the shape, since a renamed or
+//! moved field is most likely another quantity; names of types are not, and newtypes are transparent.
+//!
+//! A type tells its shape only by what it asks of a deserializer. [`state_type`] runs `T::deserialize` over a [`Probe`]
+//! that notes each request in a tree of [`Node`]s and answers with a dummy value. One pass does not see everything: an
+//! enum is given one variant at a time. Passes are repeated over the same tree until one of them finds nothing new.
+//!
+//! - A type that contains itself ends as `rec(n)`: the type `n` levels further out. To get a value for such a place the
+//!   walk goes on *lean* (no element, no Some, the first variant that ends) in a part of the tree that is not shown.
+//! - A type that refuses a dummy (a date, a NonZeroU32) is marked `opaque(its name)` behind what it asked for: its bytes
+//!   hold to rules that the shape does not know. It gets some other dummies; if it likes none, it is *dead*, and what
+//!   contains it does without: None, an empty sequence, a struct with the field missing, another variant. What is left
+//!   unseen behind a dead part of a tuple is covered by the name of what contains it.
+//! - A type that asks what the bytes are (`deserialize_any`) is `any`.
+//!
+//! Names of types come from the compiler. They do not change under one toolchain; another one may write the name of an
+//! opaque type differently, and the restore is then refused.
+//!
+//! Not here: whether postcard can store the type at all, and the comparison of the shapes at a restore.
+
+use std::any::type_name;
+
+use serde::de::value::U32Deserializer;
+/// The name and the shape of a type. Runs the type's own `Deserialize`, many times over: call it once a state.
+pub(crate) fn state_type<T: DeserializeOwned>() -> StateType {
+    StateType { name: readable(type_name::<T>()), shape: trace::<T>().text() }
+}
+
+fn trace<T: DeserializeOwned>() -> Node {
+    let (mut root, mut run) = (Node::default(), Run::default());
+    loop {
+        let before = run.news;
+        // The value is of no use, and a refusal is in the tree already.
+        drop(root.attempt(&mut run, type_name::<T>(), |probe| T::deserialize(probe)));
+        if run.news == before {
+            return root;
+        }
+    }
+}
+
+/// A type's name without the paths of modules.
+fn readable(name: &str) -> String {
+    // The type that serde's derive makes for `#[serde(with)]` has a name of no use to anyone.
+    if name.contains("__DeserializeWith") {
+        return "with".to_owned();
+    }
+    let mut out = String::new();
+    let mut word = 0;
+    for c in name.chars() {
+        match c {
+            ':' => out.truncate(word),
+            c if c.is_alphanumeric() || c == '_' => out.push(c),
+            c => {
+                out.push(c);
+                word = out.len();
+            }
+        }
+    }
+    out
+}
