@@ -75,7 +75,9 @@ pub fn main<A>(
 where
     A: Args + Send + Sync + 'static,
 {
-    let command = Cli::<A>::command().name(name);
+    let own = A::augment_args(clap::Command::new(name));
+    let about = own.get_about().cloned().unwrap_or_else(|| format!("The Tidegate job {name}").into());
+    let command = Cli::<A>::command().name(name).about(about).long_about(None);
     if std::env::args().any(|arg| arg == "--list-failpoints") {
         for point in crate::fault::POINTS {
             println!("{point}");

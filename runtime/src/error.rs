@@ -125,6 +125,12 @@ pub(crate) fn remember_panics() {
     }));
 }
 
+/// Runs code that may call a user's; a panic becomes an error.
+pub(crate) fn catch<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    result.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic))))
+}
+
 /// What a caught panic said, and where.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);

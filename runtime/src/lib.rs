@@ -34,6 +34,8 @@ pub use process_fn::{
 };
 pub use record::Data;
 pub use stream::keyed::Either;
-pub use stream::{BroadcastConnected, Connected, Job, KeyedStream, OnError, Stream, Watermarks, WindowedStream};
+pub use stream::{
+    BroadcastConnected, Connected, Job, KeyedStream, OnError, Stream, Watermarks, WindowedStream,
+};
 pub use tidegate_protocol as protocol;
 pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};

@@ -2,7 +2,7 @@
 //!
 //! - [`collect`] runs a few steps to their end and returns what comes out: enough for most functions.
 //! - [`VecSource`] and [`TestSource`] are sources: one is filled before the run, the other while it goes on.
-//! - [`VecSink`] keeps what was published, and by which epoch.
+//! - [`VecSink`] keeps what was published, and by which epoch; [`Discard`] keeps nothing.
 //! - [`TestJob`] runs a whole job, with real checkpoints in a temporary directory; [`Running`] is a job under way, which
 //!   can be stopped, or killed as by a crash, and started again from its last snapshot with any parallelism.
 //! - [`crate::clock::ManualClock`] is processing time in the test's hands.
@@ -47,7 +47,7 @@ mod sink;
 mod source;
 
 pub use job::{Running, TestJob};
-pub use sink::VecSink;
+pub use sink::{Discard, VecSink};
 pub use source::{Item, TestSource, VecSource};
 
 use crate::error::Result;

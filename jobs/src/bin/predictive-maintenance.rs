@@ -9,6 +9,7 @@ use tidegate_connectors::FileLog;
 use tidegate_jobs::Reading;
 use tidegate_models::XgboostModel;
 
+/// Scores five-minute windows of sensor readings by device with an XGBoost model
 #[derive(clap::Args)]
 struct Args {
     /// The directory of the readings: partitions part-*.jsonl.

@@ -14,6 +14,7 @@ use tidegate::{BroadcastContext, BroadcastProcess, Job, Result, Time, Timer, Wat
 use tidegate_connectors::FileLog;
 use tidegate_jobs::Reading;
 
+/// Tells which machines break a rule for too long; the rules may change while it runs
 #[derive(clap::Args)]
 struct Args {
     /// The directory of the readings: partitions part-*.jsonl.

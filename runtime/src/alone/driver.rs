@@ -14,7 +14,7 @@ use super::publishers::Publishers;
 use super::summary::Summary;
 use super::{Run, Watcher};
 use crate::dataflow::worker::{BuildJob, Workers, start};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, catch};
 use crate::process::{Event, Process};
 
 /// A checkpoint that takes longer than this is talked about.
@@ -85,7 +85,8 @@ impl<'a> Driver<'a> {
     /// Runs the job until its input ends, it is stopped, or it fails.
     pub(crate) fn run(mut self, build: BuildJob, events: &Receiver<Event>) -> Result<Summary> {
         let workers = start(&self.process, build)?;
-        let ended = self.serve(events);
+        // Connectors are called from here, too; whatever they do, the workers must learn of the end.
+        let ended = catch(|| self.serve(events));
         self.process.abort();
         self.wait_for_workers(workers, events);
         ended?;

@@ -24,7 +24,7 @@ use tidegate_protocol::{Attempt, Epoch, KeyGroups};
 
 use crate::clock::Clock;
 use crate::dataflow::worker::BuildJob;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, catch};
 use crate::fault::point;
 use crate::metrics::Metrics;
 use crate::process::{Event, Parts, Process, Settings};
@@ -77,6 +77,10 @@ pub(crate) fn run(
     mailbox: Mailbox,
     watcher: &mut dyn Watcher,
 ) -> Result<Summary> {
+    catch(|| go_on(run, build, mailbox, watcher))
+}
+
+fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher) -> Result<Summary> {
     let directory = StateDirectory::open(&run.checkpoint_dir)?;
     let _lock = directory.lock()?;
     point("start.locked");

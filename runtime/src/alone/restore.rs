@@ -24,7 +24,8 @@ pub(crate) struct Choice {
 pub(crate) fn choose(directory: &StateDirectory, watcher: &mut dyn Watcher) -> Result<Choice> {
     let found = directory.find()?;
     let last_attempt = found.manifests.iter().map(|m| m.attempt).max().unwrap_or_default();
-    let last_epoch = found.last_epoch;
+    // A number that was published once is never used again, even if somebody has removed its manifest.
+    let last_epoch = found.last_epoch.max(directory.published());
     let mut choice = Choice { manifest: None, older: Vec::new(), last_epoch, last_attempt };
     let mut damaged = found.damaged;
     for manifest in found.manifests {

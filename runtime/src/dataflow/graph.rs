@@ -13,8 +13,8 @@ use timely::dataflow::{ProbeHandle, Scope};
 use super::alarm::Alarm;
 use super::batch::{Pool, by_target};
 use super::host::{Host, Running};
-use super::port::{Input, InputPort, Output, OutputPort, Silent};
 use super::outbox::{Outbox, Route, SharedOutbox};
+use super::port::{Input, InputPort, Output, OutputPort, Silent};
 use super::source::{Pacing, SourceLoop};
 use super::time::Time;
 use crate::chain::Outlet;
@@ -121,15 +121,14 @@ impl<'scope> Wiring<'scope> {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let host = def.host;
         let worker = host.worker.clone();
-        let running =
-            move |capabilities| Running {
-                host,
-                inputs,
-                outputs,
-                capabilities,
-                alarm: Alarm::new(activator),
-                epoch: 0,
-            };
+        let running = move |capabilities| Running {
+            host,
+            inputs,
+            outputs,
+            capabilities,
+            alarm: Alarm::new(activator),
+            epoch: 0,
+        };
         match def.source {
             Some(source) => {
                 worker.process.wakers.add(scope.worker().sync_activator_for(address.to_vec()));

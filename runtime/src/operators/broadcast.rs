@@ -98,9 +98,11 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Receiver<B> for Listener<K, T, B, F>
 impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
     fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
         let uid = self.uid();
-        let kept = opening.restored(&uid).find_map(|part| part.extra.get("shared")?.as_str().map(str::to_owned));
+        let kept =
+            opening.restored(&uid).find_map(|part| part.extra.get("shared")?.as_str().map(str::to_owned));
         if let Some(text) = kept {
-            let unreadable = || Error::us(format!("what '{uid}' kept of its broadcast stream cannot be read back"));
+            let unreadable =
+                || Error::us(format!("what '{uid}' kept of its broadcast stream cannot be read back"));
             let bytes = BASE64.decode(text).map_err(|e| unreadable().caused_by(e))?;
             self.both.borrow_mut().shared =
                 postcard::from_bytes(&bytes).map_err(|e| unreadable().caused_by(e))?;

@@ -29,7 +29,7 @@ impl<T, S: TransactionalSink<T>> SinkStep<T, S> {
         Self { here: Here::new(&host, step), step: step.clone(), sink, writer: None, written }
     }
 
-    fn write(&mut self, batch: &mut Vec<Rec<T>>) -> Result<()> {
+    fn write(&mut self, batch: &[Rec<T>]) -> Result<()> {
         let writer = self.writer.as_mut().ok_or_else(|| Error::us("a sink is written before it is open"))?;
         self.here.enter();
         for record in batch.iter() {

@@ -245,6 +245,8 @@ where
                     if let Err(error) = self.route.handle(host, letter) {
                         return host.fail(error);
                     }
+                    // The letter's sink was at work in between.
+                    self.here.enter();
                 }
             }
         }

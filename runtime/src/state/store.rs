@@ -361,3 +361,43 @@ fn options(process: &Process) -> Options {
     // A running store is of no use after its attempt: closing it must not write what no snapshot has asked for.
     options.get_options_from_string("avoid_flush_during_shutdown=true").unwrap_or(options)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(namespace: i64, key: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let row = RowKey { operator: 0x0102, group: 0x0304, namespace, hash: 0x1112_1314_1516_1718, key: &key };
+        row.encode(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_layout_of_a_row_is_that_of_the_first_release() {
+        let prefix = [1, 2, 3, 4];
+        let hash = [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18];
+        let tail = [&hash[..], &[2, b'a', b'b']].concat();
+        assert_eq!(encoded(0, "ab"), [&prefix[..], &[0x80, 0, 0, 0, 0, 0, 0, 0], &tail].concat());
+        assert_eq!(encoded(-1, "ab"), [&prefix[..], &[0x7f, 255, 255, 255, 255, 255, 255, 255], &tail].concat());
+        let mut value = Vec::new();
+        encode(&(1u64, "x", Some(-2i32)), &mut value).unwrap();
+        assert_eq!(value, [1, 1, b'x', 1, 3]);
+    }
+
+    #[test]
+    fn rows_lie_in_the_order_of_their_namespaces() {
+        let namespaces = [i64::MIN, -5, -1, 0, 1, 300, i64::MAX];
+        assert!(namespaces.windows(2).all(|pair| encoded(pair[0], "z") < encoded(pair[1], "a")));
+        let row = encoded(-5, "key");
+        assert_eq!(split(&row).unwrap(), (-5, 0x1112_1314_1516_1718, &[3, b'k', b'e', b'y'][..]));
+        assert!(split(&row[..19]).is_err());
+    }
+
+    #[test]
+    fn a_prefix_ends_before_its_successor() {
+        assert_eq!(successor(vec![1, 2]), [1, 3]);
+        assert_eq!(successor(vec![1, 255, 255]), [2]);
+        assert!(successor(vec![255, 255]) > vec![255, 255, 255, 255]);
+    }
+}

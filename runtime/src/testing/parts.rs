@@ -16,7 +16,11 @@ use crate::state::directory::StateDirectory;
 pub(crate) const OPERATOR: u16 = 1;
 
 /// A process with one stateful operator, and what its threads tell.
-pub(crate) fn process(root: &Path, workers: usize, restored: Option<Manifest>) -> (Arc<Process>, Receiver<Event>) {
+pub(crate) fn process(
+    root: &Path,
+    workers: usize,
+    restored: Option<Manifest>,
+) -> (Arc<Process>, Receiver<Event>) {
     let (events, inbox) = channel();
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
@@ -38,7 +42,8 @@ pub(crate) fn process(root: &Path, workers: usize, restored: Option<Manifest>) -
 /// The manifest of what the workers wrote for an epoch.
 pub(crate) fn manifest(process: &Process, epoch: Epoch, slots: BTreeMap<Slot, SlotSnapshot>) -> Manifest {
     let state = StateType { name: "u64".to_owned(), shape: "u64".to_owned() };
-    let operator = Operator { kind: "process".to_owned(), store_id: OPERATOR, state: Some(state), outside: None };
+    let operator =
+        Operator { kind: "process".to_owned(), store_id: OPERATOR, state: Some(state), outside: None };
     Manifest {
         format_version: FORMAT_VERSION,
         job: "test".to_owned(),

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A transactional sink that keeps what was published. Clones are the same sink: give one to the job, read the other.
+/// Make it outside of the build function, which runs once a worker.
 ///
 /// ```
 /// use tidegate::testing::{TestJob, VecSink, VecSource};
@@ -183,7 +184,9 @@ impl<T: Send> Publisher for VecPublisher<T> {
         }
         let attempt = Attempt(staged.place.as_u64().unwrap_or(0) as u32);
         let records = contents.staged.remove(&(epoch, slot, attempt)).ok_or_else(|| {
-            Error::world(format!("the records of epoch {epoch}, slot {slot} are neither staged nor published"))
+            Error::world(format!(
+                "the records of epoch {epoch}, slot {slot} are neither staged nor published"
+            ))
         })?;
         contents.published.insert((epoch, slot), records);
         self.0.published.notify_all();
@@ -196,5 +199,50 @@ impl<T: Send> Publisher for VecPublisher<T> {
         let restored = restored.unwrap_or_default();
         let taken_back = contents.published.split_off(&(restored.next(), Slot(0)));
         Ok(taken_back.keys().map(|(epoch, slot)| format!("epoch {epoch} of slot {slot}")).collect())
+    }
+}
+
+/// A sink that throws everything away, for jobs of which only the totals or the errors matter.
+#[derive(Clone, Debug)]
+pub struct Discard(String);
+
+impl Discard {
+    /// A sink with a name, which is what a snapshot knows it by; two of one job need different ones.
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl<T: 'static> TransactionalSink<T> for Discard {
+    fn outside(&self) -> Result<String> {
+        Ok(format!("nowhere {}", self.0))
+    }
+
+    fn writer(&self, _: SinkPlace) -> Result<Box<dyn Writer<T>>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl<T> Writer<T> for Discard {
+    fn write(&mut self, _: &T) -> Result<()> {
+        Ok(())
+    }
+
+    fn stage(&mut self, _: Epoch) -> Result<Option<Staging>> {
+        Ok(None)
+    }
+}
+
+impl Publisher for Discard {
+    fn publish(&mut self, _: &Staged) -> Result<()> {
+        Ok(())
+    }
+
+    fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 }

@@ -229,7 +229,9 @@ impl<T: Clone + Send + 'static> Source for TestSource<T> {
             Some(log) if at <= log.items.len() => log.read = at,
             Some(log) => {
                 let have = log.items.len();
-                return Err(Error::job(format!("'{name}' has {have} entries, and the snapshot has read {at}")));
+                return Err(Error::job(format!(
+                    "'{name}' has {have} entries, and the snapshot has read {at}"
+                )));
             }
             None => return Err(Error::job(format!("the partition '{name}' is gone"))),
         }

@@ -1,6 +1,12 @@
 //! Whole jobs in one process, with real checkpoints, crashes, restarts and other parallelisms, against naive oracles.
 
+mod checkpoints;
 mod events;
+mod failures;
+mod identity;
+mod memory;
 mod processes;
+mod streams;
+mod totals;
 mod watermarks;
 mod windows;

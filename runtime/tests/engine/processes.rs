@@ -28,7 +28,11 @@ impl KeyedProcess<u32, Event> for Remember {
     type Out = (u32, i64, usize, u32);
     type Side = u32;
 
-    fn on_record(&mut self, (key, _, number): Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+    fn on_record(
+        &mut self,
+        (key, _, number): Event,
+        cx: &mut ProcessContext<'_, u32, Event, Self>,
+    ) -> Result<()> {
         match number {
             0 => {
                 cx.clear();
@@ -136,7 +140,11 @@ impl KeyedProcess<u32, Event> for Alarms {
     fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
         let timer = Timer { at: record.2.abs(), time: self.0 };
         *cx.state_mut() += 1;
-        if record.2 < 0 { cx.clear_timer(timer) } else { cx.set_timer(timer) }
+        if record.2 < 0 {
+            cx.clear_timer(timer)
+        } else {
+            cx.set_timer(timer)
+        }
         Ok(())
     }
 
@@ -357,10 +365,8 @@ fn every_worker_knows_what_was_broadcast_after_a_restart_too() {
         let rules = job.source("rules", other.clone());
         let events = job.source("events", from.clone());
         let events = events.event_time(|e: &Event| e.1, Watermarks::monotonous());
-        let (main, side) = events
-            .key_by(|e: &Event| &e.0)
-            .connect_broadcast(rules)
-            .process_with_side("ruled", Ruled);
+        let (main, side) =
+            events.key_by(|e: &Event| &e.0).connect_broadcast(rules).process_with_side("ruled", Ruled);
         main.sink("out", to.clone());
         side.sink("side", side_to.clone());
         Ok(())

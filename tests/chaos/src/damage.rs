@@ -1,4 +1,4 @@
-//! A torn or flipped file in the newest snapshot.
+//! A torn, flipped or lost file in the newest snapshot.
 //!
 //! Any file can be hit that the manifest names: state, staged output that is not published yet, or the manifest.
 //! The damage goes into a new file under the old name, so that an older snapshot which shares the bytes by a
@@ -13,8 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words of which a job that has noticed says one.
-pub const NOTICED: [&str; 9] =
-    ["damaged", "checksum", "corrupt", "torn", "truncated", "fall", "fell back", "unreadable", "cannot read"];
+pub const NOTICED: [&str; 7] =
+    ["damaged", "checksum", "crc-32", "corrupt", "torn", "is not used", "cannot read"];
 
 /// A damaged file, and what it held before.
 pub struct Damage {
@@ -28,6 +28,7 @@ pub struct Damage {
 enum How {
     Cut { to: usize },
     Flip { byte: usize, bit: u8 },
+    Lose,
 }
 
 impl fmt::Display for Damage {
@@ -36,6 +37,7 @@ impl fmt::Display for Damage {
         match self.how {
             How::Cut { to } => write!(f, "{name} cut from {length} to {to} bytes"),
             How::Flip { byte, bit } => write!(f, "{name} ({length} bytes): bit {bit} of byte {byte} flipped"),
+            How::Lose => write!(f, "{name} ({length} bytes) deleted"),
         }
     }
 }
@@ -47,35 +49,39 @@ impl Damage {
         let Some(manifest) = newest_manifest(checkpoints) else { return Ok(None) };
         let mut files: Vec<PathBuf> = data_files(checkpoints, staging, &manifest)?.into_iter().collect();
         files.retain(|path| path.metadata().is_ok_and(|meta| meta.len() > 0));
-        // The manifest itself is hit in one case of four.
-        let path = if rng.chance(25) || files.is_empty() {
-            manifest
-        } else {
-            files.swap_remove(rng.below(files.len() as u64) as usize)
-        };
-        Damage::of(path, rng).map(Some)
+        // The manifest itself is hit in one case of four. One that is gone is no damage: nobody knows of its snapshot.
+        if rng.chance(25) || files.is_empty() {
+            return Damage::of(manifest, false, rng).map(Some);
+        }
+        let path = files.swap_remove(rng.below(files.len() as u64) as usize);
+        Damage::of(path, true, rng).map(Some)
     }
 
-    fn of(path: PathBuf, rng: &mut Rng) -> Result<Damage> {
+    fn of(path: PathBuf, may_lose: bool, rng: &mut Rng) -> Result<Damage> {
         let before = fs::read(&path).context(format!("cannot read {}", path.display()))?;
         let length = before.len() as u64;
-        let how = if rng.chance(50) {
+        let how = if may_lose && rng.chance(20) {
+            How::Lose
+        } else if rng.chance(50) {
             How::Cut { to: rng.below(length) as usize }
         } else {
             How::Flip { byte: rng.below(length) as usize, bit: rng.below(8) as u8 }
         };
         let damage = Damage { path, before, how };
-        damage.put(&damage.after())?;
+        damage.inflict()?;
         Ok(damage)
     }
 
-    fn after(&self) -> Vec<u8> {
+    fn inflict(&self) -> Result<()> {
         let mut bytes = self.before.clone();
         match self.how {
             How::Cut { to } => bytes.truncate(to),
             How::Flip { byte, bit } => bytes[byte] ^= 1 << bit,
+            How::Lose => {
+                return fs::remove_file(&self.path).context(format!("cannot delete {}", self.path.display()));
+            }
         }
-        bytes
+        self.put(&bytes)
     }
 
     /// Puts the bytes back that were there before.
@@ -92,13 +98,22 @@ impl Damage {
 
 /// The manifest of the greatest epoch, wherever it lies under `dir`.
 fn newest_manifest(dir: &Path) -> Option<PathBuf> {
-    let epoch = |path: &PathBuf| {
-        let name = path.file_name()?.to_str()?;
-        name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse::<u64>().ok()
-    };
     let mut files = BTreeSet::new();
     collect(dir, &mut files);
-    files.into_iter().filter_map(|path| Some((epoch(&path)?, path))).max().map(|(_, path)| path)
+    files.into_iter().filter_map(|path| Some((epoch(&path, "manifest-")?, path))).max().map(|(_, path)| path)
+}
+
+/// The greatest epoch that any manifest under `dir` is named for, one that was set aside too; 0 where there is none.
+pub fn newest_epoch(dir: &Path) -> u64 {
+    let mut files = BTreeSet::new();
+    collect(dir, &mut files);
+    let epochs = files.iter().filter_map(|path| epoch(path, "manifest-").or_else(|| epoch(path, "damaged-")));
+    epochs.max().unwrap_or(0)
+}
+
+/// The epoch in the name of a file called `<kind><epoch>.json`.
+fn epoch(path: &Path, kind: &str) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(kind)?.strip_suffix(".json")?.parse().ok()
 }
 
 /// The newest manifest's path and bytes: they change when the job completes or drops a snapshot.
@@ -171,7 +186,7 @@ mod tests {
                 Damage::newest(dir.path(), &[], &mut Rng::new(seed)).expect("writable").expect("a snapshot");
             let name = damage.path.strip_prefix(dir.path()).expect("inside").to_string_lossy().into_owned();
             assert!(["manifest-10.json", "data/new"].contains(&name.as_str()), "{name}");
-            assert_ne!(fs::read(&damage.path).expect("readable"), damage.before);
+            assert_ne!(fs::read(&damage.path).unwrap_or_default(), damage.before);
             damage.repair().expect("writable");
             assert_eq!(fs::read(&damage.path).expect("readable"), damage.before);
         }

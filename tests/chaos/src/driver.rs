@@ -13,10 +13,14 @@ use crate::judge::{self, Verdict};
 use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::plan::{self, Fate, Plan, Planner};
+use crate::refused::{GIVEN_UP, Refused};
 use crate::report::Report;
 use crate::summary;
 use crate::watch::Watch;
 use crate::workbench::{Input, Workbench};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Instant;
 
 /// Words of which a job says one that is started after its end.
@@ -32,6 +36,9 @@ pub struct Driver {
     pub(crate) watch: Watch,
     tally: Report,
 }
+
+/// Flags of a job whose state is not to fit into memory.
+const TIGHT: [&str; 2] = ["--memory", "1MB"];
 
 /// How a disturbed run ended.
 enum Ended {
@@ -89,12 +96,12 @@ impl Driver {
     fn all(&mut self) -> Result<()> {
         self.rehearse()?;
         if self.options.full_disk {
-            full_disk::run(self)?;
+            self.tally.full_disks = full_disk::run(self)?;
         }
         while self.tally.kills < self.options.kills {
             self.round()?;
         }
-        Ok(())
+        self.tally.covered()
     }
 
     /// One undisturbed run: it must be right, and its time gives the scale of the instants.
@@ -136,28 +143,53 @@ impl Driver {
 
     /// One run that ends as planned, or at the end of the input if that comes first.
     fn disturb(&mut self, plan: &Plan) -> Result<Ended> {
-        let mut run = self.job.start(&self.bench, plan.parallelism, &plan.failpoints())?;
-        let limit = match &plan.fate {
-            Fate::At(age) => *age,
-            Fate::Failpoint(..) => self.options.patience(),
+        let flags: &[&str] = if plan.tight { &TIGHT } else { &[] };
+        let refused = Refused::next(&self.bench.checkpoints, plan.refused)?;
+        let mut run = self.job.start_with(&self.bench, plan.parallelism, &plan.failpoints(), flags)?;
+        let status = match (&plan.fate, self.await_fate(&mut run, &plan.fate)?) {
+            (_, Some(status)) => status,
+            (Fate::At(_), None) => run.kill()?,
+            (_, None) => return Err(hangs(&run)),
         };
-        let early = run.until(limit, || self.watch.glance().map(|_| false))?;
-        let status = match early {
-            Some(status) => status,
-            None if matches!(plan.fate, Fate::At(_)) => run.kill()?,
-            None => return Err(hangs(&run)),
-        };
+        drop(refused);
+        let gave_up = plan.refused > 0 && run.voice().mentions(&GIVEN_UP);
+        self.tally.gave_up += u32::from(gave_up);
+        match &plan.fate {
+            Fate::Failpoint(name, _) if was_killed(status) => self.tally.died_at(name),
+            Fate::Failpoint(name, _) => self.planner.again(name),
+            Fate::Stop(_) if is_stop(&run, status, &self.bench.summary) => return self.stopped(plan),
+            Fate::Stop(_) | Fate::At(_) => {}
+        }
         if status.success() {
             self.finished(&run, plan.parallelism)?;
             return Ok(Ended::Finished);
         }
-        if !was_killed(status) {
+        // Where the last snapshot of all is refused, nothing is left but to end.
+        if !was_killed(status) && !(gave_up && status.code() == Some(1)) {
             return Err(Failure::new(format!("the job failed by itself: {status} (planned: {plan})")));
         }
-        if let Fate::Failpoint(name, _) = &plan.fate {
-            *self.tally.at_failpoint.entry(name.clone()).or_default() += 1;
-        }
         self.killed(&plan.to_string())?;
+        Ok(Ended::Killed)
+    }
+
+    /// Lets the run come to its fate; its exit, if that came by itself or because it was asked to stop.
+    fn await_fate(&mut self, run: &mut Run, fate: &Fate) -> Result<Option<ExitStatus>> {
+        let patience = self.options.patience();
+        let (watch, first) = (&mut self.watch, if let Fate::Failpoint(..) = fate { patience } else { fate.age() });
+        let mut look = || watch.glance().map(|_| false);
+        let early = run.until(first, &mut look)?;
+        if early.is_none() && matches!(fate, Fate::Stop(_)) {
+            run.ask_to_stop()?;
+            return run.until(first + patience, look);
+        }
+        Ok(early)
+    }
+
+    /// After a stop on request: as after a kill, but the last snapshot was written and published.
+    fn stopped(&mut self, plan: &Plan) -> Result<Ended> {
+        self.tally.stops += 1;
+        let verdict = self.sound()?;
+        println!("  stopped   {plan}: {verdict}");
         Ok(Ended::Killed)
     }
 
@@ -168,7 +200,7 @@ impl Driver {
         let Some(damage) = damage else { return Ok(Ended::Killed) };
         println!("  damage    {damage}");
         let parallelism = self.planner.parallelism();
-        let mut run = self.job.start(&self.bench, parallelism, "")?;
+        let mut run = self.job.start(&self.bench, parallelism)?;
         let (voice, patience) = (run.voice(), self.options.patience());
         run.until(patience, || Ok(voice.mentions(&NOTICED)))?;
         if !voice.mentions(&NOTICED) {
@@ -212,7 +244,7 @@ impl Driver {
 
     /// A run that is left alone, to exit code 0.
     pub(crate) fn run_out(&mut self, parallelism: usize) -> Result<Run> {
-        let mut run = self.job.start(&self.bench, parallelism, "")?;
+        let mut run = self.job.start(&self.bench, parallelism)?;
         match run.until(self.options.patience(), || self.watch.glance().map(|_| false))? {
             Some(status) if status.success() => Ok(run),
             Some(status) => Err(Failure::new(format!("the job failed by itself: {status}"))),
@@ -263,6 +295,13 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// True if a run that was asked to stop did so before the end of its input: it exits with 0 and says that it has not
+/// finished, or dies of the signal because it had not yet come so far as to catch it.
+fn is_stop(run: &Run, status: ExitStatus, summary: &Path) -> bool {
+    let unprepared = status.signal() == Some(libc::SIGTERM) && run.voice().said().is_empty();
+    unprepared || (status.success() && !summary::says_finished(summary))
 }
 
 /// A run that took longer than there is patience.

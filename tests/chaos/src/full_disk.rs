@@ -20,21 +20,22 @@ const STALL: Duration = Duration::from_secs(10);
 /// Words of which a job says one that has no room.
 const NO_ROOM: [&str; 4] = ["no space", "disk full", "disk is full", "enospc"];
 
-/// Fills the disk under the checkpoints, then the one under the output.
-pub fn run(driver: &mut Driver) -> Result<()> {
-    for (what, dir) in
-        [("checkpoints", driver.bench.checkpoints.clone()), ("output", driver.bench.output.clone())]
-    {
+/// Fills the disk under the checkpoints, then the one under the output; returns how many were filled.
+pub fn run(driver: &mut Driver) -> Result<u32> {
+    let bench = &driver.bench;
+    let dirs = [("checkpoints", bench.checkpoints.clone()), ("output", bench.output.clone())];
+    for (what, dir) in &dirs {
         driver.clear()?;
-        match SmallDisk::mount(&dir)? {
+        match SmallDisk::mount(dir)? {
             Ok(disk) => fill(driver, what, &disk)?,
             Err(reason) => {
                 println!("  skipped   full disk: {reason}");
-                return Ok(());
+                return Ok(0);
             }
         }
     }
-    Ok(())
+    driver.clear()?;
+    Ok(dirs.len() as u32)
 }
 
 /// How a run without room ended.
@@ -46,7 +47,7 @@ enum Ended {
 
 fn fill(driver: &mut Driver, what: &str, disk: &SmallDisk) -> Result<()> {
     let parallelism = driver.planner.parallelism();
-    let mut run = driver.job.start(&driver.bench, parallelism, "")?;
+    let mut run = driver.job.start(&driver.bench, parallelism)?;
     let watch = &mut driver.watch;
     // The first published file says that a checkpoint is complete: the next ones will want room.
     run.until(STALL, || watch.glance().map(|new| new > 0))?;

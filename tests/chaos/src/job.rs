@@ -37,10 +37,22 @@ impl Job {
         Ok(words.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect())
     }
 
-    /// Starts a run. `failpoints` goes into the variable FAILPOINTS; what is printed goes into the log.
-    pub fn start(&self, bench: &Workbench, parallelism: usize, failpoints: &str) -> Result<Run> {
+    /// Starts a run that nothing disturbs from within; what is printed goes into the log.
+    pub fn start(&self, bench: &Workbench, parallelism: usize) -> Result<Run> {
+        self.start_with(bench, parallelism, "", &[])
+    }
+
+    /// Starts a run. `failpoints` goes into the variable FAILPOINTS, `more` are flags that come last.
+    pub fn start_with(
+        &self,
+        bench: &Workbench,
+        parallelism: usize,
+        failpoints: &str,
+        more: &[&str],
+    ) -> Result<Run> {
         let _ = fs::remove_file(&bench.summary);
         let mut command = self.command(bench, parallelism);
+        command.args(more);
         if !failpoints.is_empty() {
             command.env("FAILPOINTS", failpoints);
         }
@@ -124,6 +136,14 @@ impl Run {
         self.child.wait().context("cannot wait for the job")
     }
 
+    /// SIGTERM: asks the job to stop.
+    pub fn ask_to_stop(&mut self) -> Result<()> {
+        if self.ended()?.is_none() {
+            self.signal(libc::SIGTERM);
+        }
+        Ok(())
+    }
+
     /// Does something while the process stands still.
     pub fn paused<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         // A process that has ended needs no pause, and its number may be another's.
@@ -183,7 +203,7 @@ impl Voice {
     }
 }
 
-/// True for an end by kill -9 or abort: what a failpoint does.
+/// True for an end by kill -9, which is what a failpoint does too. An abort is a crash.
 pub fn was_killed(status: ExitStatus) -> bool {
-    matches!(status.signal(), Some(libc::SIGKILL | libc::SIGABRT))
+    status.signal() == Some(libc::SIGKILL)
 }

@@ -13,7 +13,8 @@
 //! | [`job`], [`workbench`] | the process under test, and the directories it works in |
 //! | [`plan`] | what happens to the next run, drawn from the seed |
 //! | [`driver`], [`report`] | the loop: run, kill, look, damage, run again; what was done |
-//! | [`damage`], [`full_disk`] | torn and flipped snapshot files; a disk without room |
+//! | [`damage`], [`refused`] | torn, flipped and lost files of a snapshot; snapshots that cannot be completed |
+//! | [`full_disk`] | a disk without room |
 //!
 //! The seed is the bug report: every failure prints the command that repeats its schedule.
 
@@ -26,6 +27,7 @@ pub mod judge;
 pub mod options;
 pub mod oracle;
 pub mod plan;
+pub mod refused;
 pub mod report;
 pub mod rng;
 pub mod summary;

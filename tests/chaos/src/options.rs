@@ -30,10 +30,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Rows of input
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 3_000_000)]
     pub rows: u64,
     /// Devices in the input
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
     pub devices: u64,
     /// Partitions of the input
     #[arg(long, value_name = "N", default_value_t = 3)]

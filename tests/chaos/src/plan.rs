@@ -16,17 +16,33 @@ pub enum Fate {
     At(Duration),
     /// The process aborts itself when it passes a failpoint once more after so many times.
     Failpoint(String, u64),
+    /// It is asked to stop at this age.
+    Stop(Duration),
 }
 
-/// One run's parallelism, fate and drag.
+impl Fate {
+    /// The age at which something comes from outside; zero where nothing does.
+    pub fn age(&self) -> Duration {
+        match self {
+            Fate::At(age) | Fate::Stop(age) => *age,
+            Fate::Failpoint(..) => Duration::ZERO,
+        }
+    }
+}
+
+/// One run's parallelism, memory, fate and drag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Workers.
     pub parallelism: usize,
+    /// True if the job gets so little memory that its state does not fit.
+    pub tight: bool,
     /// How it ends.
     pub fate: Fate,
     /// A failpoint that sleeps for so many milliseconds each time.
     pub slow: Option<(String, u64)>,
+    /// So many snapshots are refused by the disk.
+    pub refused: u64,
 }
 
 impl Plan {
@@ -50,12 +66,19 @@ impl fmt::Display for Plan {
         match &self.fate {
             Fate::At(age) => write!(f, "at {:.2} s", age.as_secs_f64())?,
             Fate::Failpoint(name, passes) => write!(f, "at {name}, pass {}", passes + 1)?,
+            Fate::Stop(age) => write!(f, "by SIGTERM at {:.2} s", age.as_secs_f64())?,
         }
         write!(f, ", parallelism {}", self.parallelism)?;
-        match &self.slow {
-            Some((name, ms)) => write!(f, ", {name} slow by {ms} ms"),
-            None => Ok(()),
+        if self.tight {
+            write!(f, ", little memory")?;
         }
+        if let Some((name, ms)) = &self.slow {
+            write!(f, ", {name} slow by {ms} ms")?;
+        }
+        if self.refused > 0 {
+            write!(f, ", refused snapshots: {}", self.refused)?;
+        }
+        Ok(())
     }
 }
 
@@ -92,7 +115,14 @@ impl Planner {
         let parallelism = self.parallelism();
         let fate = self.fate();
         let slow = if self.slow_disk && self.rng.chance(33) { self.slow(&fate) } else { None };
-        Plan { parallelism, fate, slow }
+        let tight = self.rng.chance(25);
+        let refused = if self.rng.chance(20) { 1 + self.rng.below(3) } else { 0 };
+        Plan { parallelism, tight, fate, slow, refused }
+    }
+
+    /// A failpoint that the run did not come to gets another turn, next.
+    pub fn again(&mut self, failpoint: &str) {
+        self.deck.push(failpoint.into());
     }
 
     /// Some parallelism.
@@ -105,8 +135,8 @@ impl Planner {
         &mut self.rng
     }
 
-    /// Half of the runs end at a failpoint, if there are any. Of the others one in three is so short that it
-    /// ends while starting or restoring.
+    /// Half of the runs end at a failpoint, if there are any, one in ten is asked to stop. Of the others one in three
+    /// is so short that it ends while starting or restoring.
     fn fate(&mut self) -> Fate {
         if self.rng.chance(50)
             && let Some(name) = self.turn()
@@ -114,7 +144,7 @@ impl Planner {
             let passes = if self.rng.chance(60) { 0 } else { self.rng.below(8) };
             return Fate::Failpoint(name, passes);
         }
-        Fate::At(self.instant())
+        if self.rng.chance(20) { Fate::Stop(self.instant()) } else { Fate::At(self.instant()) }
     }
 
     /// An age to kill at.
@@ -123,6 +153,7 @@ impl Planner {
         self.rng.span(if short { Duration::from_millis(150) } else { self.longest })
     }
 
+    /// The next failpoint of the deck.
     fn turn(&mut self) -> Option<String> {
         if self.deck.is_empty() {
             self.deck = self.failpoints.clone();
@@ -195,7 +226,7 @@ mod tests {
     #[test]
     fn failpoints_are_written_as_the_crate_fail_reads_them() {
         let slow = Some(("b".into(), 200));
-        let plan = |fate| Plan { parallelism: 1, fate, slow: slow.clone() }.failpoints();
+        let plan = |fate| Plan { parallelism: 1, tight: false, fate, slow: slow.clone(), refused: 0 }.failpoints();
         assert_eq!(plan(Fate::Failpoint("a".into(), 3)), "a=3*off->return;b=sleep(200)");
         assert_eq!(plan(Fate::Failpoint("a".into(), 0)), "a=return;b=sleep(200)");
         assert_eq!(plan(Fate::At(Duration::ZERO)), "b=sleep(200)");

@@ -26,6 +26,12 @@ pub fn check(path: &Path, oracle: &Oracle) -> Result<()> {
     }
 }
 
+/// True if the totals in the file `path` are those of a job that has reached the end of its input.
+pub fn says_finished(path: &Path) -> bool {
+    let summary: Option<Value> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    summary.is_some_and(|summary| summary["finished"] == true)
+}
+
 fn difference(summary: &Value, name: &str, right: u64) -> Option<String> {
     match summary[name].as_u64() {
         Some(told) if told == right => None,

@@ -1,9 +1,20 @@
+//! How the parts of a place are given to a visitor.
+
+use std::any::type_name;
+
+use serde::de::value::U32Deserializer;
+use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
+
+use super::node::{Kind, Node};
+use super::probe::{Probe, Refused, refused};
+use super::run::Run;
+
 /// The parts of a place, one after the other.
-struct Parts<'a> {
-    node: &'a mut Node,
-    run: &'a mut Run,
-    next: usize,
-    count: usize,
+pub(super) struct Parts<'a> {
+    pub(super) node: &'a mut Node,
+    pub(super) run: &'a mut Run,
+    pub(super) next: usize,
+    pub(super) count: usize,
 }
 
 impl Parts<'_> {
@@ -21,8 +32,35 @@ impl<'de> de::SeqAccess<'de> for Parts<'_> {
     }
 }
 
+/// The one entry of a map.
+impl<'de> de::MapAccess<'de> for Parts<'_> {
+    type Error = Refused;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Refused> {
+        de::SeqAccess::next_element_seed(self, seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refused> {
+        self.fill_next(seed)
+    }
+
+    /// As the other two, but looks at the value of a dead key as well.
+    fn next_entry_seed<K: DeserializeSeed<'de>, V: DeserializeSeed<'de>>(
+        &mut self,
+        key: K,
+        value: V,
+    ) -> Result<Option<(K::Value, V::Value)>, Refused> {
+        let key = self.next_key_seed(key);
+        if key.is_err() && self.node.part(0).dead {
+            drop(self.next_value_seed(value)?);
+            return refused();
+        }
+        key?.map(|key| Ok((key, self.next_value_seed(value)?))).transpose()
+    }
+}
+
 /// The fields of a struct by their numbers, without the dead ones.
-struct Fields<'a>(Parts<'a>);
+pub(super) struct Fields<'a>(pub(super) Parts<'a>);
 
 impl<'de> de::MapAccess<'de> for Fields<'_> {
     type Error = Refused;
@@ -40,49 +78,23 @@ impl<'de> de::MapAccess<'de> for Fields<'_> {
     }
 }
 
-/// The one entry of a map.
-struct Entry<'a>(Parts<'a>);
-
-impl<'de> de::MapAccess<'de> for Entry<'_> {
+/// The variant that the walk chooses.
+impl<'de> de::EnumAccess<'de> for Probe<'_> {
     type Error = Refused;
+    type Variant = Self;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Refused> {
-        de::SeqAccess::next_element_seed(&mut self.0, seed)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refused> {
-        self.0.fill_next(seed)
-    }
-
-    /// As the other two, but looks at the value of a dead key as well.
-    fn next_entry_seed<K: DeserializeSeed<'de>, V: DeserializeSeed<'de>>(
-        &mut self,
-        key: K,
-        value: V,
-    ) -> Result<Option<(K::Value, V::Value)>, Refused> {
-        let key = self.next_key_seed(key);
-        if key.is_err() && self.0.node.part(0).dead {
-            drop(self.next_value_seed(value)?);
-            return Err(Refused);
-        }
-        key?.map(|key| Ok((key, self.next_value_seed(value)?))).transpose()
-    }
-}
-
-impl<'a, 'de> de::EnumAccess<'de> for Probe<'a> {
-    type Error = Refused;
-    type Variant = Variant<'a>;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Variant<'a>), Refused> {
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Refused> {
         let Probe { node, run } = self;
-        let index = node.choose(run).ok_or(Refused)?;
+        let Some(index) = node.choose(run) else {
+            return refused();
+        };
         let Ok(tag) = seed.deserialize(number(index)) else {
             // There are no more variants: some of the names are aliases.
             node.parts.truncate(index);
             run.news += 1;
-            return Err(Refused);
+            return refused();
         };
-        Ok((tag, Variant(Probe { node: &mut node.parts[index], run })))
+        Ok((tag, Probe { node: &mut node.parts[index], run }))
     }
 }
 
@@ -90,39 +102,36 @@ fn number(index: usize) -> U32Deserializer<Refused> {
     (index as u32).into_deserializer()
 }
 
-/// The content of a variant.
-struct Variant<'a>(Probe<'a>);
-
-impl Variant<'_> {
-    fn attempt<R>(
+impl Probe<'_> {
+    fn variant<R>(
         self,
         kind: Kind,
         type_name: &'static str,
         go: impl FnOnce(Probe<'_>) -> Result<R, Refused>,
     ) -> Result<R, Refused> {
-        let Probe { node, run } = self.0;
-        node.attempt(run, type_name, |probe| {
+        self.node.attempt(self.run, type_name, |probe| {
             probe.node.open(probe.run, kind)?;
             go(probe)
         })
     }
 }
 
-impl<'de> de::VariantAccess<'de> for Variant<'_> {
+/// The content of a variant.
+impl<'de> de::VariantAccess<'de> for Probe<'_> {
     type Error = Refused;
 
     fn unit_variant(self) -> Result<(), Refused> {
-        self.attempt(Kind::Tuple(0), "()", |_| Ok(()))
+        self.variant(Kind::Tuple(0), "()", |_| Ok(()))
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Refused> {
         let go = |probe: Probe<'_>| probe.node.part(0).fill(probe.run, seed);
-        self.attempt(Kind::Tuple(1), type_name::<S::Value>(), go)
+        self.variant(Kind::Tuple(1), type_name::<S::Value>(), go)
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
-        let go = |probe: Probe<'_>| probe.visit_parts(len, visitor);
-        self.attempt(Kind::Tuple(len), type_name::<V::Value>(), go)
+        let go = |probe: Probe<'_>| visitor.visit_seq(probe.parts(len));
+        self.variant(Kind::Tuple(len), type_name::<V::Value>(), go)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -131,6 +140,6 @@ impl<'de> de::VariantAccess<'de> for Variant<'_> {
         visitor: V,
     ) -> Result<V::Value, Refused> {
         let go = |probe: Probe<'_>| probe.visit_fields(fields.len(), visitor);
-        self.attempt(Kind::Struct(fields), type_name::<V::Value>(), go)
+        self.variant(Kind::Struct(fields), type_name::<V::Value>(), go)
     }
 }

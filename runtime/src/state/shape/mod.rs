@@ -5,9 +5,10 @@
 //! and a restore compares it. Names of fields and variants and their order are part of the shape, since a renamed or
 //! moved field is most likely another quantity; names of types are not, and newtypes are transparent.
 //!
-//! A type tells its shape only by what it asks of a deserializer. [`state_type`] runs `T::deserialize` over a [`Probe`]
-//! that notes each request in a tree of [`Node`]s and answers with a dummy value. One pass does not see everything: an
-//! enum is given one variant at a time. Passes are repeated over the same tree until one of them finds nothing new.
+//! A type tells its shape only by what it asks of a deserializer. [`state_type`] runs `T::deserialize` over a
+//! [`probe::Probe`] that notes each request in a tree of [`Node`]s and answers with a dummy value. One pass does not see
+//! everything: an enum is given one variant at a time. Passes are repeated over the same tree until one of them finds
+//! nothing new.
 //!
 //! - A type that contains itself ends as `rec(n)`: the type `n` levels further out. To get a value for such a place the
 //!   walk goes on *lean* (no element, no Some, the first variant that ends) in a part of the tree that is not shown.
@@ -21,10 +22,30 @@
 //! opaque type differently, and the restore is then refused.
 //!
 //! Not here: whether postcard can store the type at all, and the comparison of the shapes at a restore.
+//!
+//! - [`node`]: a place in the type, and how far it is known.
+//! - [`run`]: what the passes share: where the walk is.
+//! - [`probe`]: the deserializer of one place, and the dummies.
+//! - [`access`]: how the parts of a place are given to a visitor.
+
+mod access;
+mod node;
+mod probe;
+mod run;
+#[cfg(test)]
+mod tests;
 
 use std::any::type_name;
 
-use serde::de::value::U32Deserializer;
+use serde::de::DeserializeOwned;
+use tidegate_protocol::manifest::StateType;
+
+use node::{Kind, Node};
+use run::Run;
+
+/// A longer tuple of equal parts is written as an array.
+const TUPLE_WRITTEN_OUT: usize = 4;
+
 /// The name and the shape of a type. Runs the type's own `Deserialize`, many times over: call it once a state.
 pub(crate) fn state_type<T: DeserializeOwned>() -> StateType {
     StateType { name: readable(type_name::<T>()), shape: trace::<T>().text() }
@@ -61,4 +82,71 @@ fn readable(name: &str) -> String {
         }
     }
     out
+}
+
+impl Node {
+    fn text(&self) -> String {
+        let shape = match self.kind {
+            None | Some(Kind::TooLarge) => String::new(),
+            Some(Kind::Leaf(name)) => name.to_owned(),
+            Some(Kind::Option) => format!("option<{}>", self.texts().join(",")),
+            Some(Kind::Seq) => format!("seq<{}>", self.texts().join(",")),
+            Some(Kind::Map) => format!("map<{}>", self.texts().join(",")),
+            Some(Kind::Tuple(len)) => self.tuple(len),
+            Some(Kind::Struct(names)) => format!("struct{{{}}}", self.fields(names)),
+            Some(Kind::Enum(names)) => format!("enum{{{}}}", self.variants(names)),
+            Some(Kind::Rec(levels)) => format!("rec({levels})"),
+        };
+        match (shape.as_str(), self.refused_by.map(readable)) {
+            ("", None) => "?".to_owned(),
+            (_, None) => shape,
+            ("", Some(name)) => format!("opaque({name})"),
+            (_, Some(name)) => format!("{shape}+opaque({name})"),
+        }
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.parts.iter().map(Node::text).collect()
+    }
+
+    fn tuple(&self, len: usize) -> String {
+        let mut texts = self.texts();
+        if len > TUPLE_WRITTEN_OUT && texts.len() == len && texts.iter().all(|text| *text == texts[0]) {
+            return format!("[{};{len}]", texts[0]);
+        }
+        texts.resize(len, "?".to_owned());
+        format!("({})", texts.join(","))
+    }
+
+    /// The fields with their names. With `#[serde(alias)]` there are more names than fields, and nothing tells which name
+    /// is whose: all of them come first.
+    fn fields(&self, names: &[&str]) -> String {
+        let mut texts = self.texts();
+        if texts.len() < names.len() && !self.dead {
+            return format!("{}:{}", names.join("|"), texts.join(","));
+        }
+        texts.resize(names.len(), "?".to_owned());
+        let fields: Vec<_> = names.iter().zip(texts).map(|(name, text)| format!("{name}:{text}")).collect();
+        fields.join(",")
+    }
+
+    /// The variants with their names; as for fields, with aliases all names come first.
+    fn variants(&self, names: &[&str]) -> String {
+        let aliased = self.parts.len() < names.len();
+        let name = |index: usize| if aliased { "_" } else { names[index] };
+        let variants: Vec<_> = self.parts.iter().enumerate().map(|(i, part)| part.variant(name(i))).collect();
+        let all_names = if aliased { names.join("|") + ":" } else { String::new() };
+        all_names + &variants.join(",")
+    }
+
+    fn variant(&self, name: &str) -> String {
+        let text = self.text();
+        match self.kind {
+            Some(Kind::Tuple(0)) => format!("{name}{}", text.trim_start_matches("()")),
+            Some(Kind::Struct(_)) => format!("{name}{}", text.trim_start_matches("struct")),
+            Some(Kind::Tuple(_)) if text.starts_with('(') => format!("{name}{text}"),
+            // A tuple written as an array, or a variant that was never seen.
+            _ => format!("{name}({text})"),
+        }
+    }
 }

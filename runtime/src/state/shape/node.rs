@@ -1,6 +1,18 @@
+//! A place in the type, and how far it is known.
+
+use std::any::type_name;
+
+use serde::de::DeserializeSeed;
+
+use super::probe::{DUMMIES, Probe, Refused, refused};
+use super::run::{Frame, Run};
+
+/// Composite nodes of a tree; beyond it (types that contain each other in very many ways) types are opaque.
+const NODES_MAX: usize = 2_000;
+
 /// What a place in the type asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Leaf(&'static str),
     Option,
     Seq,
@@ -15,23 +27,23 @@ enum Kind {
 
 /// A place in the type, and how far it is known.
 #[derive(Default)]
-struct Node {
+pub(super) struct Node {
     /// None until a pass comes here.
-    kind: Option<Kind>,
+    pub(super) kind: Option<Kind>,
     /// Fields, elements, variants (each a tuple or a struct); below `Rec` and `TooLarge`: the part that is not shown.
-    parts: Vec<Node>,
+    pub(super) parts: Vec<Node>,
     /// The first type that refused a dummy here.
-    refused_by: Option<&'static str>,
+    pub(super) refused_by: Option<&'static str>,
     /// The dummies that were refused.
-    refusals: usize,
+    pub(super) refusals: usize,
     /// True if there is nothing left to find out here.
-    done: bool,
+    pub(super) done: bool,
     /// True if no value can be had here. Implies `done`.
-    dead: bool,
+    pub(super) dead: bool,
 }
 
 impl Node {
-    fn part(&mut self, index: usize) -> &mut Node {
+    pub(super) fn part(&mut self, index: usize) -> &mut Node {
         if self.parts.len() <= index {
             self.parts.resize_with(index + 1, Node::default);
         }
@@ -39,7 +51,7 @@ impl Node {
     }
 
     /// Notes what the place asks for. A place that asks for something else than in an earlier pass is refused.
-    fn open(&mut self, run: &mut Run, kind: Kind) -> Result<(), Refused> {
+    pub(super) fn open(&mut self, run: &mut Run, kind: Kind) -> Result<(), Refused> {
         if self.kind.is_none() {
             self.kind = Some(kind);
             run.news += 1;
@@ -48,22 +60,26 @@ impl Node {
                 self.parts.resize_with(names.len(), Node::default);
             }
         }
-        if self.kind == Some(kind) { Ok(()) } else { Err(Refused) }
+        if self.kind == Some(kind) { Ok(()) } else { refused() }
     }
 
-    fn fill<'de, S: DeserializeSeed<'de>>(&mut self, run: &mut Run, seed: S) -> Result<S::Value, Refused> {
+    pub(super) fn fill<'de, S: DeserializeSeed<'de>>(
+        &mut self,
+        run: &mut Run,
+        seed: S,
+    ) -> Result<S::Value, Refused> {
         self.attempt(run, type_name::<S::Value>(), |probe| seed.deserialize(probe))
     }
 
     /// Tries to get a value of this place, and concludes from the outcome.
-    fn attempt<R>(
+    pub(super) fn attempt<R>(
         &mut self,
         run: &mut Run,
         type_name: &'static str,
         go: impl FnOnce(Probe<'_>) -> Result<R, Refused>,
     ) -> Result<R, Refused> {
         if self.dead {
-            return Err(Refused);
+            return refused();
         }
         let (news, dummy) = (run.news, run.dummy);
         run.dummy = dummy.max(self.refusals);
@@ -80,7 +96,7 @@ impl Node {
 
     fn succeeded(&mut self, run: &mut Run) {
         let lean = matches!(self.kind, Some(Kind::Rec(_) | Kind::TooLarge));
-        if !self.done && (lean || self.parts.iter().all(|part| part.done)) {
+        if !self.done && (lean || self.all_done()) {
             self.done = true;
             run.news += 1;
         }
@@ -101,18 +117,24 @@ impl Node {
         }
     }
 
-    fn die(&mut self, run: &mut Run) {
+    pub(super) fn die(&mut self, run: &mut Run) {
         (self.dead, self.done) = (true, true);
         run.news += 1;
+    }
+
+    pub(super) fn all_done(&self) -> bool {
+        self.parts.iter().all(|part| part.done)
+    }
+
+    pub(super) fn has_dead_part(&self) -> bool {
+        self.parts.iter().any(|part| part.dead)
     }
 
     /// True if there is no value here because there is none of a part.
     fn starved(&self) -> bool {
         match self.kind {
             Some(Kind::Enum(_)) => self.parts.iter().all(|part| part.dead),
-            Some(Kind::Struct(_) | Kind::Tuple(_) | Kind::Rec(_) | Kind::TooLarge) => {
-                self.parts.iter().any(|part| part.dead)
-            }
+            Some(Kind::Struct(_) | Kind::Tuple(_) | Kind::Rec(_) | Kind::TooLarge) => self.has_dead_part(),
             _ => false,
         }
     }
@@ -124,11 +146,11 @@ impl Node {
             Some(Kind::Tuple(len)) => len,
             _ => self.parts.len(),
         };
-        self.parts.len() == count && self.parts.iter().all(|part| part.done)
+        self.parts.len() == count && self.all_done()
     }
 
     /// How the walk ends at this place, if it does.
-    fn end(&self, run: &Run, frame: &Frame) -> Option<Kind> {
+    pub(super) fn end(&self, run: &Run, frame: &Frame) -> Option<Kind> {
         let full = run.nodes >= NODES_MAX && self.kind.is_none();
         let too_large = full || self.kind == Some(Kind::TooLarge);
         let end = run.levels_to(frame).map(Kind::Rec).or(too_large.then_some(Kind::TooLarge));
@@ -136,7 +158,7 @@ impl Node {
     }
 
     /// Ends the walk; the value comes from a part that is not shown.
-    fn lean<R>(
+    pub(super) fn lean<R>(
         &mut self,
         run: &mut Run,
         end: Kind,
@@ -158,7 +180,7 @@ impl Node {
     }
 
     /// The variant to give out: one that is not known yet, or one that ends.
-    fn choose(&self, run: &Run) -> Option<usize> {
+    pub(super) fn choose(&self, run: &Run) -> Option<usize> {
         let alive: Vec<usize> = (0..self.parts.len()).filter(|&i| !self.parts[i].dead).collect();
         let unknown = self.unknown_variant().filter(|_| run.lean_from.is_none());
         unknown.or_else(|| alive.get(run.dummy % alive.len().max(1)).copied())

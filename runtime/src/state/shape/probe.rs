@@ -1,7 +1,32 @@
+//! The deserializer of one place: notes what the type asks for, and answers with a dummy.
+
+use std::any::type_name;
+
+use serde::de::{self, Visitor};
+
+use super::access::{Fields, Parts};
+use super::node::{Kind, Node};
+use super::run::{Frame, Run};
+
+/// Dummies that a type is offered before it counts as dead.
+pub(super) const DUMMIES: usize = 6;
+/// The n-th dummy of a string: numbers and dates are what strings are most often parsed as.
+const DUMMY_STRINGS: [&str; DUMMIES] =
+    ["", "1", "2000-01-01T00:00:00Z", "2000-01-01T00:00:00", "2000-01-01", "00:00:00"];
+/// The length of the n-th dummy of a byte string: ids and hashes have a fixed one.
+const DUMMY_LENGTHS: [usize; DUMMIES] = [0, 16, 32, 4, 8, 20];
+
+/// A value could not be had. Why is in the tree.
+pub(super) type Refused = de::value::Error;
+
+pub(super) fn refused<T>() -> Result<T, Refused> {
+    Err(de::Error::custom("a dummy value was refused"))
+}
+
 /// The deserializer of one place.
-struct Probe<'a> {
-    node: &'a mut Node,
-    run: &'a mut Run,
+pub(super) struct Probe<'a> {
+    pub(super) node: &'a mut Node,
+    pub(super) run: &'a mut Run,
 }
 
 impl<'a> Probe<'a> {
@@ -16,7 +41,7 @@ impl<'a> Probe<'a> {
         let frame = Frame { visitor: type_name::<V>(), kind };
         if run.meets_in_lean_part(&frame) {
             node.die(run);
-            return Err(Refused);
+            return refused();
         }
         let end = node.end(run, &frame);
         let go = |probe: Probe<'_>| {
@@ -32,25 +57,24 @@ impl<'a> Probe<'a> {
         result
     }
 
-    fn parts(self, count: usize) -> Parts<'a> {
+    /// Parts one after the other, as postcard gives the elements of a tuple and a sequence.
+    pub(super) fn parts(self, count: usize) -> Parts<'a> {
         Parts { node: self.node, run: self.run, next: 0, count }
-    }
-
-    /// Elements one after the other, as postcard gives a tuple's, a sequence's and a struct's.
-    fn visit_parts<'de, V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value, Refused> {
-        visitor.visit_seq(self.parts(count))
     }
 
     /// How many elements an option, a sequence or a map has here.
     fn elements(&self) -> usize {
-        let dead = self.node.parts.iter().any(|part| part.dead);
-        let hopeless = dead && self.node.parts.iter().all(|part| part.done);
+        let hopeless = self.node.has_dead_part() && self.node.all_done();
         usize::from(!hopeless && self.run.lean_from.is_none() && self.node.refusals == 0)
     }
 
     /// Fields in their order, as postcard gives them; by their numbers if one is to be left out.
-    fn visit_fields<'de, V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value, Refused> {
-        let dead = self.node.parts.iter().any(|part| part.dead);
+    pub(super) fn visit_fields<'de, V: Visitor<'de>>(
+        self,
+        count: usize,
+        visitor: V,
+    ) -> Result<V::Value, Refused> {
+        let dead = self.node.has_dead_part();
         let parts = self.parts(count);
         if dead { visitor.visit_map(Fields(parts)) } else { visitor.visit_seq(parts) }
     }
@@ -144,19 +168,19 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         self.enter(Some(Kind::Seq), visitor, |probe, visitor| {
             let count = probe.elements();
-            probe.visit_parts(count, visitor)
+            visitor.visit_seq(probe.parts(count))
         })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         self.enter(Some(Kind::Map), visitor, |probe, visitor| {
             let count = 2 * probe.elements();
-            visitor.visit_map(Entry(probe.parts(count)))
+            visitor.visit_map(probe.parts(count))
         })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
-        self.enter(Some(Kind::Tuple(len)), visitor, |probe, visitor| probe.visit_parts(len, visitor))
+        self.enter(Some(Kind::Tuple(len)), visitor, |probe, visitor| visitor.visit_seq(probe.parts(len)))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(

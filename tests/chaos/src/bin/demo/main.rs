@@ -187,7 +187,7 @@ impl Demo {
     }
 
     fn start(&self) -> Result<Run> {
-        self.job.start(&self.bench, self.args.parallelism, "")
+        self.job.start(&self.bench, self.args.parallelism)
     }
 
     fn conclude(

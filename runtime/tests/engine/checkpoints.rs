@@ -1,0 +1,244 @@
+//! The checkpoint directory: its lock, its damage, its format, and what a finished job says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tidegate::protocol::{Epoch, Manifest};
+use tidegate::testing::{Count, TestJob, TestSource, VecSink, VecSource};
+
+struct Counting {
+    source: TestSource<u32>,
+    out: VecSink<(u32, u64)>,
+    job: TestJob,
+}
+
+fn counting() -> Counting {
+    let (source, out) = (TestSource::new(1), VecSink::new());
+    let (from, to) = (source.clone(), out.clone());
+    let job = TestJob::new(move |job| {
+        let keyed = job.source("numbers", from.clone()).key_by_value(|n| n % 100);
+        keyed.aggregate("count", Count).sink("out", to.clone());
+        Ok(())
+    });
+    Counting { source, out, job }
+}
+
+/// The counts of `numbers`, as they come.
+fn counts(numbers: u32) -> Vec<(u32, u64)> {
+    let mut all: Vec<_> = (0..numbers).map(|n| (n % 100, u64::from(n / 100) + 1)).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The manifests of a directory, the oldest first.
+fn manifests(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let is_manifest = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("manifest-");
+    let mut files: Vec<PathBuf> = files.filter(is_manifest).collect();
+    files.sort();
+    files
+}
+
+fn read(manifest: &Path) -> Manifest {
+    Manifest::from_bytes(&fs::read(manifest).unwrap()).unwrap()
+}
+
+/// Flips one bit in the middle of a file.
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    // The file may be linked to another place: replace it, and leave that one alone.
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Runs until two snapshots with different contents are there, damages the newest, and runs to the end.
+fn after_damage(damage: impl FnOnce(&Path, &Path)) {
+    let Counting { source, out, job } = counting();
+    let running = job.start();
+    source.extend(0, 0..1_000);
+    running.checkpoint();
+    source.extend(0, 1_000..2_000);
+    running.checkpoint();
+    running.kill();
+    let all = manifests(job.directory());
+    let (newest, before) = (&all[all.len() - 1], &all[all.len() - 2]);
+    let (newest_epoch, before_epoch) = (read(newest).epoch, read(before).epoch);
+    damage(newest, job.directory());
+    source.extend(0, 2_000..3_000);
+    source.end();
+    let summary = job.run().unwrap();
+    let said = job.notes().join("\n");
+    assert!(said.contains(&format!("the snapshot of epoch {newest_epoch} is not used")), "{said}");
+    assert!(said.contains(&format!("falling back to the snapshot of epoch {before_epoch}")), "{said}");
+    assert_eq!(summary.rows_in, 3_000);
+    assert_eq!(out.sorted(), counts(3_000));
+    assert!(out.epochs().keys().all(|epoch| *epoch <= before_epoch || *epoch > newest_epoch));
+}
+
+#[test]
+fn a_flipped_bit_in_the_newest_manifest_falls_back() {
+    after_damage(|manifest, _| flip(manifest));
+}
+
+#[test]
+fn a_torn_newest_manifest_falls_back() {
+    after_damage(|manifest, _| {
+        let bytes = fs::read(manifest).unwrap();
+        fs::write(manifest, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+/// A file of the newest snapshot that the one before does not need.
+fn own_file(newest: &Path, dir: &Path) -> PathBuf {
+    let all = manifests(dir);
+    let before: Vec<String> = read(&all[all.len() - 2]).store_files().map(|f| f.path.clone()).collect();
+    let newest = read(newest);
+    let own = newest.store_files().find(|f| f.bytes > 0 && !before.contains(&f.path)).expect("a file of its own");
+    dir.join(&own.path)
+}
+
+#[test]
+fn a_flipped_bit_in_the_newest_state_falls_back() {
+    after_damage(|newest, dir| flip(&own_file(newest, dir)));
+}
+
+#[test]
+fn a_missing_state_file_falls_back() {
+    after_damage(|newest, dir| fs::remove_file(own_file(newest, dir)).unwrap());
+}
+
+#[test]
+fn if_all_snapshots_are_damaged_the_job_does_not_start_anew_by_itself() {
+    let Counting { source, out, job } = counting();
+    let running = job.start();
+    source.extend(0, 0..1_000);
+    running.checkpoint();
+    running.kill();
+    let published = out.records().len();
+    manifests(job.directory()).iter().for_each(|manifest| flip(manifest));
+    source.end();
+    let refused = job.run().unwrap_err().to_string();
+    assert!(refused.contains("snapshots in") && refused.contains("are damaged"), "{refused}");
+    assert_eq!(out.records().len(), published);
+}
+
+#[test]
+fn a_manifest_of_another_version_is_refused_by_name() {
+    let Counting { source, job, .. } = counting();
+    source.extend(0, 0..10);
+    source.end();
+    job.run().unwrap();
+    let path = manifests(job.directory()).pop().unwrap();
+    let mut manifest = read(&path);
+    manifest.format_version = 77;
+    fs::write(&path, manifest.to_bytes()).unwrap();
+    let refused = job.run().unwrap_err().to_string();
+    assert!(refused.contains("format version 77") && refused.contains("reads version 1"), "{refused}");
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let Counting { source, job, .. } = counting();
+    let running = job.start();
+    source.push(0, 1);
+    running.checkpoint();
+    let other = counting().job.checkpoint_dir(job.directory());
+    let refused = other.run().unwrap_err().to_string();
+    assert!(refused.contains("is in use by process") && refused.contains("--checkpoint-dir"), "{refused}");
+    running.checkpoint();
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_finished_job_says_so_and_whether_its_input_has_grown() {
+    let Counting { source, out, job } = counting();
+    source.extend(0, 0..500);
+    source.end();
+    let first = job.run().unwrap();
+    let again = job.run().unwrap();
+    assert!(again.finished && again.checkpoints == 0);
+    assert_eq!((again.rows_in, again.rows_out, again.epoch), (first.rows_in, first.rows_out, first.epoch));
+    let said = job.notes().join("\n");
+    assert!(said.contains("has finished already") && !said.contains("grown"), "{said}");
+    source.push(0, 7);
+    source.add_partition();
+    job.run().unwrap();
+    let said = job.notes().join("\n");
+    assert!(said.contains("partition-0 (longer), partition-1 (new)"), "{said}");
+    assert_eq!(out.sorted(), counts(500));
+}
+
+#[test]
+fn only_so_many_snapshots_are_kept_and_only_their_files() {
+    let Counting { source, job, .. } = counting();
+    let job = job.retain(2);
+    let running = job.start();
+    for round in 0..5 {
+        source.extend(0, round * 100..(round + 1) * 100);
+        running.checkpoint();
+    }
+    running.kill();
+    let kept = manifests(job.directory());
+    assert_eq!(kept.len(), 2);
+    source.end();
+    job.run().unwrap();
+    let needed: Vec<PathBuf> = manifests(job.directory())
+        .iter()
+        .flat_map(|m| read(m).store_files().map(|f| job.directory().join(&f.path)).collect::<Vec<_>>())
+        .collect();
+    let there = fs::read_dir(job.directory().join("files")).unwrap();
+    there.for_each(|file| assert!(needed.contains(&file.unwrap().path())));
+}
+
+#[test]
+fn epochs_and_attempts_only_grow_and_every_epoch_publishes_once() {
+    let Counting { source, out, job } = counting();
+    for attempt in 1..=4u32 {
+        let running = job.start();
+        source.extend(0, (attempt - 1) * 1_000..attempt * 1_000);
+        let epoch = running.checkpoint();
+        running.kill();
+        let newest = read(manifests(job.directory()).last().unwrap());
+        assert_eq!(newest.attempt.0, attempt);
+        assert!(newest.epoch >= epoch);
+    }
+    source.end();
+    assert_eq!(job.run().unwrap().restarts, 4);
+    assert_eq!(out.sorted(), counts(4_000));
+}
+
+/// The manifest of a small finished job, with what differs from run to run made the same.
+fn normalized(manifest: &Manifest) -> String {
+    let mut manifest = manifest.clone();
+    manifest.completed_at_ms = 0;
+    manifest.epoch = Epoch(0);
+    for slot in manifest.slots.values_mut() {
+        slot.store.clear();
+        for operator in slot.operators.values_mut() {
+            operator.staged.iter_mut().for_each(|staged| staged.epoch = Epoch(0));
+        }
+    }
+    serde_json::to_string_pretty(&manifest).unwrap() + "\n"
+}
+
+#[test]
+fn the_format_of_a_snapshot_is_that_of_the_first_release() {
+    let sink = VecSink::named("golden");
+    let job = TestJob::new(move |job| {
+        job.source("numbers", VecSource::partitions([vec![3i64, 14], vec![25]]))
+            .filter(|n| *n > 5)
+            .event_time(|n| *n, tidegate::Watermarks::monotonous())
+            .key_by_value(|n| format!("{}", n % 2))
+            .window(tidegate::Tumbling::of(crate::events::ms(10)))
+            .aggregate("windows", Count)
+            .map(|w| (w.key, w.window.start, w.value))
+            .sink("out", sink.clone());
+        Ok(())
+    });
+    let job = job.no_interval().named("golden").argument("limit", "5");
+    job.run().unwrap();
+    let now = normalized(&read(&manifests(job.directory())[0]));
+    assert_eq!(now, include_str!("golden/manifest.json"), "\n{now}");
+}

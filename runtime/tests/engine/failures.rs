@@ -1,0 +1,353 @@
+//! What user code can do wrong: the run ends with a message that names the place, and nothing of that epoch is seen.
+
+use tidegate::connector::{
+    Partition, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging, TransactionalSink, Writer,
+};
+use tidegate::protocol::manifest::{FileRef, Staged};
+use tidegate::protocol::{Epoch, Slot};
+use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
+use tidegate::{Aggregate, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks};
+
+use crate::events::ms;
+
+/// The number that steps stumble over, at offset 3 of its partition.
+const BAD: i64 = 66;
+
+/// Runs `steps` until a first epoch is published, sends the bad number, and returns the message that the run ends with.
+fn message<T, F>(workers: usize, steps: F) -> String
+where
+    T: Clone + Send + 'static,
+    F: Fn(Stream<i64>) -> Stream<T> + Send + Sync + 'static,
+{
+    let (source, out) = (TestSource::new(1), VecSink::new());
+    let (from, to) = (source.clone(), out.clone());
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("numbers", from.clone());
+        steps(numbers.event_time(|n| *n, Watermarks::monotonous())).sink("out", to.clone());
+        Ok(())
+    });
+    let job = job.parallelism(workers);
+    let running = job.start();
+    source.extend(0, [1, 2, 3]);
+    running.checkpoint();
+    let published = out.records().len();
+    source.extend(0, [BAD, 100]);
+    source.end();
+    let error = running.wait().expect_err("the bad number is not survived").to_string();
+    assert_eq!(out.records().len(), published, "something of the failed epoch was published");
+    // The next attempt meets the same number again, and publishes as little.
+    assert!(job.run().is_err());
+    assert_eq!(out.records().len(), published);
+    error
+}
+
+fn says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+}
+
+fn stumble(n: i64) -> i64 {
+    assert!(n != BAD, "stumbled over {n}");
+    n
+}
+
+/// Where every step before the first exchange is.
+const PLACE: &[&str] = &["partition 'partition-0', offset 3", "panicked", "stumbled over 66"];
+
+#[test]
+fn a_panic_before_an_exchange_names_step_partition_and_offset() {
+    let named = |step: &str, text: String| {
+        says(&text, &[&format!("step '{step}'")]);
+        says(&text, PLACE);
+    };
+    for workers in 1..=2 {
+        named("double", message(workers, |s| s.map(stumble).named("double")));
+        named("positive", message(workers, |s| s.filter(|n| stumble(*n) > 0).named("positive")));
+        named("each", message(workers, |s| s.flat_map(|n| Some(stumble(n))).named("each")));
+        named("some", message(workers, |s| s.filter_map(|n| Some(stumble(n))).named("some")));
+        named("look", message(workers, |s| s.inspect(|n| assert!(stumble(*n) > 0)).named("look")));
+        named("sides", message(workers, |s| s.split(|n| Ok::<_, ()>(stumble(n))).0.named("sides")));
+        named("parse", message(workers, |s| s.try_map("parse", |n| Ok::<_, Error>(stumble(*n)))));
+    }
+}
+
+#[test]
+fn an_error_of_a_parsing_step_names_step_partition_and_offset() {
+    let text = message(1, |s| {
+        s.try_map("parse", |n| if *n == BAD { Err("no good number") } else { Ok(*n) })
+    });
+    says(&text, &["step 'parse', partition 'partition-0', offset 3", "no good number"]);
+}
+
+#[test]
+fn a_panic_in_a_key_names_the_step_that_reads_it() {
+    let text = message(2, |s| {
+        s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::testing::Count).map(|c| c.0)
+    });
+    says(&text, &["panicked", "stumbled over 66"]);
+}
+
+#[test]
+fn a_panic_behind_an_exchange_names_the_step_and_the_event_time() {
+    let place = ["record with event time 66", "panicked", "stumbled over 66"];
+    let moved = message(2, |s| s.rebalance().map(stumble).named("moved"));
+    says(&moved, &["step 'moved'"]);
+    says(&moved, &["stumbled over 66"]);
+    let reduced = message(2, |s| {
+        s.key_by_value(|_| 0u8).reduce("sum", |sum, n| *sum += stumble(*n)).map(|r| r.1)
+    });
+    says(&reduced, &["step 'sum'"]);
+    says(&reduced, &place);
+    let windowed = message(2, |s| {
+        let windows = s.key_by_value(|_| 0u8).window(Tumbling::of(ms(10)));
+        windows.aggregate("sums", Stumbling { at_end: false }).map(|w| w.value)
+    });
+    says(&windowed, &["step 'sums'"]);
+    says(&windowed, &place);
+    let ended = message(2, |s| {
+        let windows = s.key_by_value(|_| 0u8).window(Tumbling::of(ms(10)));
+        windows.aggregate("sums", Stumbling { at_end: true }).map(|w| w.value)
+    });
+    says(&ended, &["step 'sums'", "stumbled over 66"]);
+}
+
+/// The last number; the bad one is not survived, when it is added or when the window ends.
+struct Stumbling {
+    at_end: bool,
+}
+
+impl Aggregate<i64> for Stumbling {
+    type Acc = i64;
+    type Out = i64;
+
+    fn create(&self) -> i64 {
+        0
+    }
+
+    fn add(&self, acc: &mut i64, n: &i64) {
+        *acc = if self.at_end { *n } else { stumble(*n) };
+    }
+
+    fn finish(&self, acc: &i64) -> i64 {
+        stumble(*acc)
+    }
+}
+
+/// How a function with state stumbles.
+#[derive(Clone, Copy)]
+enum How {
+    Panic,
+    Error,
+    InTimer,
+}
+
+struct Function(How);
+
+impl KeyedProcess<i64, i64> for Function {
+    type State = i64;
+    type Out = i64;
+    type Side = ();
+
+    fn on_record(&mut self, n: i64, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
+        match self.0 {
+            How::Panic => cx.emit(stumble(n)),
+            How::Error if n == BAD => return Err(Error::job("no good number")),
+            How::Error => cx.emit(n),
+            How::InTimer => cx.set_timer(Timer { at: n, time: Time::Event }),
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
+        cx.emit(stumble(timer.at));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_function_with_state_that_fails_is_named() {
+    let text = |how| message(2, move |s| s.key_by(|n| n).process("function", Function(how)));
+    says(&text(How::Panic), &["step 'function', record with event time 66", "stumbled over 66"]);
+    let error = text(How::Error);
+    says(&error, &["step 'function', record with event time 66", "no good number"]);
+    assert_eq!(error.matches("step 'function'").count(), 1, "{error}");
+    says(&text(How::InTimer), &["step 'function'", "stumbled over 66"]);
+}
+
+/// A connector that does what its name says at the place named.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    Nowhere,
+    List,
+    Open,
+    Poll,
+    Write,
+    Writer,
+    Publisher,
+    Recover,
+    Stage,
+    Staging,
+    Publish,
+}
+
+#[derive(Clone, Copy)]
+struct Bad {
+    at: At,
+    panics: bool,
+}
+
+impl Bad {
+    fn pass(self, at: At) -> Result<()> {
+        match (self.at == at, self.panics) {
+            (true, true) => panic!("the connector stumbled"),
+            (true, false) => Err(Error::world("the connector stumbled")),
+            (false, _) => Ok(()),
+        }
+    }
+}
+
+impl Source for Bad {
+    type Item = i64;
+
+    fn outside(&self) -> Result<String> {
+        Ok("bad".to_owned())
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        self.pass(At::List)?;
+        Ok(vec!["a".to_owned(), "b".to_owned()])
+    }
+
+    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn Partition<i64>>> {
+        self.pass(At::Open)?;
+        Ok(Box::new(*self))
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn has_more(&self, _: &str, _: &Position) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+impl Partition<i64> for Bad {
+    fn poll(&mut self, out: &mut Polled<i64>, _: usize) -> Result<PartitionStatus> {
+        self.pass(At::Poll)?;
+        out.record(0, 1);
+        Ok(PartitionStatus::Ended)
+    }
+
+    fn position(&self) -> Position {
+        0.into()
+    }
+}
+
+impl TransactionalSink<i64> for Bad {
+    fn outside(&self) -> Result<String> {
+        Ok("bad sink".to_owned())
+    }
+
+    fn writer(&self, _: SinkPlace) -> Result<Box<dyn Writer<i64>>> {
+        self.pass(At::Writer)?;
+        Ok(Box::new(*self))
+    }
+
+    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+        self.pass(At::Publisher)?;
+        Ok(Box::new(*self))
+    }
+}
+
+impl Writer<i64> for Bad {
+    fn write(&mut self, _: &i64) -> Result<()> {
+        self.pass(At::Write)
+    }
+
+    fn stage(&mut self, epoch: Epoch) -> Result<Option<Staging>> {
+        self.pass(At::Stage)?;
+        let bad = *self;
+        Ok(Some(Box::new(move || {
+            bad.pass(At::Staging)?;
+            let file = FileRef { path: String::new(), bytes: 0, crc32: 0 };
+            Ok(Staged { slot: Slot(0), epoch, records: 1, place: 0.into(), file })
+        })))
+    }
+}
+
+impl Publisher for Bad {
+    fn publish(&mut self, _: &Staged) -> Result<()> {
+        self.pass(At::Publish)
+    }
+
+    fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
+        self.pass(At::Recover)?;
+        Ok(Vec::new())
+    }
+}
+
+fn with_bad(at: At, panics: bool) -> Result<tidegate::Summary> {
+    let bad = Bad { at, panics };
+    let job = TestJob::new(move |job| {
+        job.source("numbers", bad).sink("out", bad);
+        Ok(())
+    });
+    job.parallelism(2).run()
+}
+
+const CONNECTOR: [At; 10] = [
+    At::List,
+    At::Open,
+    At::Poll,
+    At::Write,
+    At::Writer,
+    At::Publisher,
+    At::Recover,
+    At::Stage,
+    At::Staging,
+    At::Publish,
+];
+
+#[test]
+fn the_connector_is_good_if_it_does_not_stumble() {
+    assert_eq!(with_bad(At::Nowhere, true).unwrap().rows_out, 2);
+}
+
+#[test]
+fn an_error_of_a_connector_ends_the_run_wherever_it_is() {
+    for at in CONNECTOR {
+        let text = with_bad(at, false).expect_err(&format!("{at:?}")).to_string();
+        assert!(text.contains("the connector stumbled"), "{at:?}: {text}");
+    }
+}
+
+#[test]
+fn a_panic_of_a_connector_ends_the_run_wherever_it_is() {
+    for at in CONNECTOR {
+        let text = with_bad(at, true).expect_err(&format!("{at:?}")).to_string();
+        assert!(text.contains("the connector stumbled"), "{at:?}: {text}");
+    }
+}
+
+#[test]
+fn an_error_and_a_panic_of_the_build_function_end_the_run() {
+    let error = TestJob::new(|_| Err(Error::job("no model"))).run().unwrap_err().to_string();
+    assert!(error.contains("no model"), "{error}");
+    let panic = TestJob::new(|_| panic!("no model")).run().unwrap_err().to_string();
+    assert!(panic.contains("no model"), "{panic}");
+}
+
+#[test]
+fn a_dead_letter_does_not_take_the_blame_for_a_later_panic() {
+    let source = VecSource::of([1, 2, BAD]);
+    let job = TestJob::new(move |job| {
+        job.source("numbers", source.clone())
+            .try_map("parse", |n| if *n == 2 { Err("two") } else { Ok(stumble(*n)) })
+            .dead_letters(Discard::named("letters"))
+            .sink("out", Discard::named("out"));
+        Ok(())
+    });
+    says(&job.run().unwrap_err().to_string(), &["step 'parse', partition 'partition-0', offset 2"]);
+}

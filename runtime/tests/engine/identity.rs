@@ -1,0 +1,229 @@
+//! Which job a snapshot belongs to: what may change between two starts, and what is refused, and how that is said.
+
+use std::path::Path;
+
+use tidegate::testing::{Count, Discard, TestJob, VecSource};
+use tidegate::{Aggregate, Job, Result, Tumbling, Watermarks};
+
+/// Runs a job to its stop on a directory, in which a later one is to be refused or not.
+fn run(dir: &Path, build: impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static) -> Result<tidegate::Summary> {
+    TestJob::new(build).checkpoint_dir(dir).run()
+}
+
+fn numbers() -> VecSource<u32> {
+    VecSource::of(0..100)
+}
+
+/// The job that the others differ from.
+fn original(job: &mut Job) -> Result<()> {
+    let counts = job.source("numbers", numbers()).key_by_value(|n| n % 10).aggregate("count", Count);
+    counts.sink("out", Discard::named("a"));
+    Ok(())
+}
+
+/// How the restart of the original as another job is refused.
+fn refusal(build: impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), original).unwrap();
+    run(dir.path(), build).unwrap_err().to_string()
+}
+
+fn says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+}
+
+#[test]
+fn the_same_job_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), original).unwrap();
+    assert_eq!(run(dir.path(), original).unwrap().rows_in, 100);
+}
+
+#[test]
+fn two_steps_of_one_name_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), |job| {
+        let numbers = job.source("count", numbers()).key_by_value(|n| n % 10);
+        numbers.aggregate("count", Count).sink("out", Discard::named("a"));
+        Ok(())
+    });
+    says(&refused.unwrap_err().to_string(), &["two steps are called 'count'", "a source and a aggregate"]);
+}
+
+#[test]
+fn a_uid_makes_two_steps_of_one_name_possible_and_one_of_another_impossible() {
+    let build = |uid: &'static str| {
+        move |job: &mut Job| {
+            let numbers = job.source("numbers", numbers());
+            let first = numbers.clone().key_by_value(|n| n % 10).aggregate("count", Count).uid(uid);
+            let second = numbers.key_by_value(|n| n % 7).aggregate("count", Count);
+            first.union(second).sink("out", Discard::named("a"));
+            Ok(())
+        }
+    };
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), build("other")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    says(&run(dir.path(), build("count")).unwrap_err().to_string(), &["two steps are called 'count'"]);
+}
+
+#[test]
+fn a_renamed_step_is_refused_and_restores_with_its_uid() {
+    let renamed = |uid: Option<&'static str>| {
+        move |job: &mut Job| {
+            let counts = job.source("numbers", numbers()).key_by_value(|n| n % 10).aggregate("tally", Count);
+            let counts = if let Some(uid) = uid { counts.uid(uid) } else { counts };
+            counts.sink("out", Discard::named("a"));
+            Ok(())
+        }
+    };
+    says(&refusal(renamed(None)), &["it holds a aggregate with the uid 'count'", ".uid(\"count\")"]);
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), original).unwrap();
+    run(dir.path(), renamed(Some("count"))).unwrap();
+}
+
+#[test]
+fn a_removed_step_is_refused_and_an_added_one_is_not() {
+    says(
+        &refusal(|job| {
+            job.source("numbers", numbers()).map(|n| (n, 1u64)).sink("out", Discard::named("a"));
+            Ok(())
+        }),
+        &["a aggregate with the uid 'count', which the job does not have"],
+    );
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), original).unwrap();
+    let more = run(dir.path(), |job| {
+        let counts = job.source("numbers", numbers()).key_by_value(|n| n % 10).aggregate("count", Count);
+        counts.clone().sink("out", Discard::named("a"));
+        counts.key_by(|c| &c.0).aggregate("again", Count).sink("out2", Discard::named("b"));
+        Ok(())
+    });
+    more.unwrap();
+}
+
+/// Counts too, but in another type.
+struct Average;
+
+impl Aggregate<u32> for Average {
+    type Acc = (u64, f64);
+    type Out = u64;
+
+    fn create(&self) -> (u64, f64) {
+        (0, 0.0)
+    }
+
+    fn add(&self, acc: &mut (u64, f64), _: &u32) {
+        acc.0 += 1;
+    }
+
+    fn finish(&self, acc: &(u64, f64)) -> u64 {
+        acc.0
+    }
+}
+
+#[test]
+fn state_of_another_type_is_refused_with_both_named() {
+    let refused = refusal(|job| {
+        let counts = job.source("numbers", numbers()).key_by_value(|n| n % 10).aggregate("count", Average);
+        counts.sink("out", Discard::named("a"));
+        Ok(())
+    });
+    says(&refused, &["the state of 'count' was of type u64 (u64) and is of type (u64, f64) ("]);
+}
+
+#[test]
+fn a_step_of_another_kind_is_refused() {
+    let refused = refusal(|job| {
+        job.source("numbers", numbers())
+            .event_time(|n| i64::from(*n), Watermarks::monotonous())
+            .key_by_value(|n| n % 10)
+            .window(Tumbling::of(std::time::Duration::from_secs(1)))
+            .aggregate("count", Count)
+            .map(|w| (w.key, w.value))
+            .sink("out", Discard::named("a"));
+        Ok(())
+    });
+    says(&refused, &["'count' was a aggregate and is a window now"]);
+}
+
+#[test]
+fn another_input_and_another_output_are_refused() {
+    let other = |from: &'static str, to: &'static str| {
+        move |job: &mut Job| {
+            let numbers = job.source("numbers", numbers().called(from)).key_by_value(|n| n % 10);
+            numbers.aggregate("count", Count).sink("out", Discard::named(to));
+            Ok(())
+        }
+    };
+    let input = refusal(other("elsewhere", "a"));
+    says(&input, &["'numbers' read from memory and is given memory elsewhere now"]);
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), other("x", "a")).unwrap();
+    let output = run(dir.path(), other("x", "b")).unwrap_err().to_string();
+    says(&output, &["'out' wrote to nowhere a and is given nowhere b now"]);
+}
+
+#[test]
+fn another_jobs_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), original).unwrap();
+    let other = TestJob::new(original).named("other").checkpoint_dir(dir.path());
+    says(&other.run().unwrap_err().to_string(), &["snapshots of the job 'test', and this is 'other'"]);
+}
+
+#[test]
+fn two_sinks_into_one_place_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), |job| {
+        let numbers = job.source("numbers", numbers());
+        numbers.clone().sink("first", Discard::named("a"));
+        numbers.sink("second", Discard::named("a"));
+        Ok(())
+    });
+    says(&refused.unwrap_err().to_string(), &["'first'", "'second'", "both write to nowhere a"]);
+}
+
+#[test]
+fn a_changed_argument_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = TestJob::new(original).checkpoint_dir(dir.path()).argument("limit", "5");
+    first.run().unwrap();
+    let second = TestJob::new(original).checkpoint_dir(dir.path()).argument("limit", "6");
+    second.run().unwrap();
+    assert!(second.notes().iter().any(|n| n.contains("--limit was 5 and is 6")), "{:?}", second.notes());
+}
+
+#[test]
+fn what_cannot_be_a_job_is_refused_before_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    says(&run(dir.path(), |_| Ok(())).unwrap_err().to_string(), &["no source"]);
+    let late = run(dir.path(), |job| {
+        let numbers = job.source("numbers", numbers()).rebalance();
+        numbers.event_time(|n| i64::from(*n), Watermarks::monotonous()).sink("out", Discard::named("a"));
+        Ok(())
+    });
+    says(&late.unwrap_err().to_string(), &["event_time comes after a step that has records change the worker"]);
+    let empty = run(dir.path(), |job| {
+        let keyed = job.source("numbers", numbers()).key_by_value(|n| n % 10);
+        let windows = keyed.window(Tumbling::of(std::time::Duration::ZERO));
+        windows.aggregate("count", Count).map(|w| w.value).sink("out", Discard::named("a"));
+        Ok(())
+    });
+    says(&empty.unwrap_err().to_string(), &["windows of 0 ms every 0 ms cannot be"]);
+}
+
+#[test]
+fn windows_without_event_time_end_the_job_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), |job| {
+        let keyed = job.source("numbers", numbers()).key_by_value(|n| n % 10);
+        let windows = keyed.window(Tumbling::of(std::time::Duration::from_secs(1)));
+        windows.aggregate("count", Count).map(|w| w.value).sink("out", Discard::named("a"));
+        Ok(())
+    });
+    says(&refused.unwrap_err().to_string(), &["event_time"]);
+}
