@@ -1,4 +1,36 @@
 //! Tidegate: a distributed dataflow runtime with exactly-once checkpointing.
+//!
+//! A job describes one dataflow; this one counts the alarms of every device by the minute, and tests itself:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidegate::testing::{Count, TestJob, VecSink, VecSource};
+//! use tidegate::{Tumbling, Watermarks};
+//!
+//! let readings = VecSource::of([("pump", 1_000, 71.5), ("pump", 2_000, 98.0), ("fan", 61_000, 99.5)]);
+//! let out = VecSink::new();
+//! let sink = out.clone();
+//! let job = TestJob::new(move |job| {
+//!     job.source("readings", readings.clone())
+//!         .filter(|r| r.2 > 90.0).named("cool")
+//!         .map(|r| (r.0.to_owned(), r.1))
+//!         .event_time(|r| r.1, Watermarks::bounded(Duration::from_secs(2)))
+//!         .key_by(|r| &r.0)
+//!         .window(Tumbling::of(Duration::from_secs(60)))
+//!         .aggregate("alarms", Count)
+//!         .map(|w| (w.key, w.window.start, w.value))
+//!         .sink("minutes", sink.clone());
+//!     Ok(())
+//! });
+//! let summary = job.parallelism(2).run()?;
+//! assert_eq!(out.sorted(), [("fan".to_owned(), 60_000, 1), ("pump".to_owned(), 0, 1)]);
+//! assert_eq!((summary.rows_in, summary.dropped["cool"]), (3, 1));
+//! # Ok::<(), tidegate::Error>(())
+//! ```
+//!
+//! As a program of its own, a job's `main` is one call of [`main`], which gives it a command line, checkpoints, metrics and
+//! a clean stop. Start with [`Job::source`] and [`Stream`]; [`connector`] is for who brings a source or a sink,
+//! [`testing`] for who tests a job.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -12,6 +12,53 @@ use crate::state::timers::Timers;
 /// The state is one value a key, of any type that derives serde's traits: a number, a struct with lists and maps in it.
 /// It is read with [`KeyContext::state`], changed through [`KeyContext::state_mut`] and removed by
 /// [`KeyContext::clear`]; a key without state costs nothing.
+///
+/// ```
+/// use tidegate::testing::{VecSource, collect};
+/// use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Watermarks};
+///
+/// /// Tells how many records of a key came in a row, ten milliseconds after the last of them.
+/// struct Runs;
+///
+/// impl KeyedProcess<u32, (u32, i64)> for Runs {
+///     type State = (u64, i64);
+///     type Out = (u32, u64);
+///     type Side = ();
+///
+///     fn on_record(
+///         &mut self,
+///         record: (u32, i64),
+///         context: &mut ProcessContext<'_, u32, (u32, i64), Self>,
+///     ) -> Result<()> {
+///         let before = Timer { at: context.state_mut().1, time: Time::Event };
+///         context.clear_timer(before);
+///         let count = context.state_mut().0 + 1;
+///         *context.state_mut() = (count, record.1 + 10);
+///         context.set_timer(Timer { at: record.1 + 10, time: Time::Event });
+///         Ok(())
+///     }
+///
+///     fn on_timer(
+///         &mut self,
+///         _: Timer,
+///         context: &mut ProcessContext<'_, u32, (u32, i64), Self>,
+///     ) -> Result<()> {
+///         let count = context.state_mut().0;
+///         context.emit((*context.key(), count));
+///         context.clear();
+///         Ok(())
+///     }
+/// }
+///
+/// let out = collect(|job| {
+///     let clicks = job.source("clicks", VecSource::of([(1, 0), (1, 5), (2, 7), (1, 30)]));
+///     let clicks = clicks.event_time(|click| click.1, Watermarks::monotonous());
+///     Ok(clicks.key_by(|click| &click.0).process("runs", Runs))
+/// })?;
+/// assert_eq!(out.len(), 3);
+/// assert!(out.contains(&(1, 2)) && out.contains(&(2, 1)) && out.contains(&(1, 1)));
+/// # Ok::<(), tidegate::Error>(())
+/// ```
 pub trait KeyedProcess<K, T>: 'static {
     /// What is kept for a key.
     type State: Serialize + DeserializeOwned + Default + 'static;
@@ -194,7 +241,8 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
     }
 
     /// Has [`KeyedProcess::on_timer`] called for this key once the time has come. A timer that is set twice fires once;
-    /// one for a time that has passed already fires at the next watermark, or at once in processing time.
+    /// one for a time that has passed already fires at the next watermark, or at once in processing time. At the end of
+    /// the input event time goes on to the last timer that is set then, and no further.
     pub fn set_timer(&mut self, timer: Timer) {
         let (key, hash) = (self.key, self.hash);
         let result = self.timers(timer.time).set(timer.at, hash, key);

@@ -25,6 +25,20 @@ pub struct Windowed<K, V> {
 }
 
 /// Windows of one size that do not overlap, aligned to the Unix epoch.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::testing::{Count, VecSource, collect};
+/// use tidegate::{Tumbling, Watermarks};
+///
+/// let out = collect(|job| {
+///     let times = job.source("times", VecSource::of([0, 999, 1_000])).event_time(|t| *t, Watermarks::monotonous());
+///     let windows = times.key_by_value(|_| 0u8).window(Tumbling::of(Duration::from_secs(1)));
+///     Ok(windows.aggregate("count", Count).map(|w| (w.window.start, w.value)))
+/// })?;
+/// assert_eq!(out, [(0, 2), (1_000, 1)]);
+/// # Ok::<(), tidegate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Tumbling;
 
@@ -35,12 +49,52 @@ impl Tumbling {
     }
 
     /// Windows of processing time: a record belongs to the window in which it is processed.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use tidegate::Tumbling;
+    /// use tidegate::clock::ManualClock;
+    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    ///
+    /// let (words, out, clock) = (TestSource::new(1), VecSink::new(), Arc::new(ManualClock::at(60_000)));
+    /// let (source, sink) = (words.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let words = job.source("words", source.clone()).key_by(|word: &String| word);
+    ///     let minutes = words.window(Tumbling::of_processing_time(Duration::from_secs(60)));
+    ///     minutes.aggregate("count", Count).map(|w| (w.window.start, w.value)).sink("out", sink.clone());
+    ///     Ok(())
+    /// })
+    /// .clock(clock.clone());
+    /// let running = job.start();
+    /// words.extend(0, ["tide".to_owned(), "tide".to_owned()]);
+    /// running.checkpoint();
+    /// clock.advance_ms(60_000);
+    /// assert_eq!(out.wait_for(1), [(60_000, 2)]);
+    /// running.stop()?;
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn of_processing_time(size: Duration) -> Windows {
         Sliding::of_processing_time(size, size)
     }
 }
 
 /// Windows of one size that begin every `slide`, aligned to the Unix epoch; a record belongs to all that cover it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::testing::{Count, VecSource, collect};
+/// use tidegate::{Sliding, Watermarks};
+///
+/// let out = collect(|job| {
+///     let times = job.source("times", VecSource::of([1_500])).event_time(|t| *t, Watermarks::monotonous());
+///     let windows = Sliding::of(Duration::from_secs(2), Duration::from_secs(1));
+///     let windows = times.key_by_value(|_| 0u8).window(windows);
+///     Ok(windows.aggregate("count", Count).map(|w| (w.window.start, w.value)))
+/// })?;
+/// assert_eq!(out, [(0, 1), (1_000, 1)]);
+/// # Ok::<(), tidegate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Sliding;
 

@@ -12,21 +12,21 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The directories of one test.
-pub struct Place {
+pub(crate) struct Place {
     root: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { root: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
     /// Appends text to a file below this place.
-    pub fn append(&self, name: &str, text: &str) {
+    pub(crate) fn append(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("its directory");
         let mut file = fs::File::options().create(true).append(true).open(path).expect("the file");
@@ -34,7 +34,7 @@ impl Place {
     }
 
     /// All rows of the visible files of a directory.
-    pub fn rows(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn rows(&self, name: &str) -> Vec<Value> {
         let Ok(files) = fs::read_dir(self.path(name)) else { return Vec::new() };
         let mut paths: Vec<_> = files.map(|f| f.expect("an entry").path()).collect();
         paths.retain(|p| p.extension().is_some_and(|e| e == "jsonl") && !is_hidden(p));
@@ -53,7 +53,7 @@ fn json(line: &str) -> Value {
 }
 
 /// A row of the sensor `device`.
-pub fn reading(device: &str, timestamp: i64, temperature: f64) -> String {
+pub(crate) fn reading(device: &str, timestamp: i64, temperature: f64) -> String {
     format!(
         "{{\"device_id\":\"{device}\",\"timestamp\":{timestamp},\"temperature\":{temperature:?},\"vibration\":0.01,\
          \"pressure\":101.0}}\n"
@@ -61,13 +61,13 @@ pub fn reading(device: &str, timestamp: i64, temperature: f64) -> String {
 }
 
 /// A running program, killed when it is dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     stderr: PathBuf,
 }
 
 impl Running {
-    pub fn start(place: &Place, program: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(place: &Place, program: &str, arguments: &[&str]) -> Self {
         let stderr = place.path("stderr");
         let log = fs::File::options().create(true).append(true).open(&stderr).expect("a log");
         let child = Command::new(program)
@@ -80,12 +80,12 @@ impl Running {
         Self { child, stderr }
     }
 
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
     /// Waits until `there` is true.
-    pub fn until(&mut self, what: &str, mut there: impl FnMut() -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut there: impl FnMut() -> bool) {
         let began = Instant::now();
         while !there() {
             if let Some(status) = self.child.try_wait().expect("its status") {
@@ -96,12 +96,12 @@ impl Running {
         }
     }
 
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: a system call without pointers, to a child that was not waited for.
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("its status") {
@@ -121,13 +121,13 @@ impl Drop for Running {
 }
 
 /// Runs a program to its end.
-pub fn run(place: &Place, program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(place: &Place, program: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(place.root.path()).stdin(Stdio::null());
     command.output().expect("the program starts")
 }
 
 /// What a program said to standard error.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -368,7 +368,8 @@ mod tests {
 
     fn encoded(namespace: i64, key: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let row = RowKey { operator: 0x0102, group: 0x0304, namespace, hash: 0x1112_1314_1516_1718, key: &key };
+        let row =
+            RowKey { operator: 0x0102, group: 0x0304, namespace, hash: 0x1112_1314_1516_1718, key: &key };
         row.encode(&mut bytes).unwrap();
         bytes
     }
@@ -379,7 +380,10 @@ mod tests {
         let hash = [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18];
         let tail = [&hash[..], &[2, b'a', b'b']].concat();
         assert_eq!(encoded(0, "ab"), [&prefix[..], &[0x80, 0, 0, 0, 0, 0, 0, 0], &tail].concat());
-        assert_eq!(encoded(-1, "ab"), [&prefix[..], &[0x7f, 255, 255, 255, 255, 255, 255, 255], &tail].concat());
+        assert_eq!(
+            encoded(-1, "ab"),
+            [&prefix[..], &[0x7f, 255, 255, 255, 255, 255, 255, 255], &tail].concat()
+        );
         let mut value = Vec::new();
         encode(&(1u64, "x", Some(-2i32)), &mut value).unwrap();
         assert_eq!(value, [1, 1, b'x', 1, 3]);

@@ -35,6 +35,20 @@ enum Rule {
 impl Watermarks {
     /// Records are at most this much out of order: a watermark is the highest event time so far, less the bound, less one
     /// millisecond (a record right at the bound is not late).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let times = job.source("times", VecSource::of([1_500, 400]));
+    ///     let times = times.event_time(|t| *t, Watermarks::bounded(Duration::from_secs(2))).key_by_value(|_| 0u8);
+    ///     Ok(times.window(Tumbling::of(Duration::from_secs(1))).aggregate("count", Count).map(|w| w.window.start))
+    /// })?;
+    /// assert_eq!(out, [0, 1_000]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn bounded(out_of_order: Duration) -> Self {
         Self { rule: Rule::Bounded(out_of_order.as_millis() as i64), idle_after: None }
     }
@@ -46,12 +60,53 @@ impl Watermarks {
 
     /// A rule of one's own: from the partition's highest event time so far and that of the record at hand to the
     /// watermark (all in milliseconds). A watermark never goes back, whatever the rule says.
+    ///
+    /// ```
+    /// use tidegate::Watermarks;
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// /// A record of this kind says that all before its time is there.
+    /// #[derive(Clone)]
+    /// struct Tick(i64);
+    ///
+    /// let out = collect(|job| {
+    ///     let ticks = job.source("ticks", VecSource::of([Tick(1_000), Tick(2_000)]));
+    ///     Ok(ticks.event_time(|tick| tick.0, Watermarks::own(|_highest, at| at - 1)).map(|tick| tick.0))
+    /// })?;
+    /// assert_eq!(out, [1_000, 2_000]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn own(rule: impl Fn(i64, i64) -> i64 + 'static) -> Self {
         Self { rule: Rule::Own(Rc::new(rule)), idle_after: None }
     }
 
     /// A partition that is read to its end and brings nothing for this long no longer holds the watermark back, until it
     /// brings something again. Without this it holds it back for ever.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use tidegate::clock::ManualClock;
+    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let (times, out, clock) = (TestSource::new(2), VecSink::new(), Arc::new(ManualClock::at(0)));
+    /// let (source, sink) = (times.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let marks = Watermarks::monotonous().idle_after(Duration::from_secs(5));
+    ///     let times = job.source("times", source.clone()).event_time(|t| *t, marks).key_by_value(|_| 0u8);
+    ///     let windows = times.window(Tumbling::of(Duration::from_secs(1)));
+    ///     windows.aggregate("count", Count).map(|w| w.value).sink("out", sink.clone());
+    ///     Ok(())
+    /// })
+    /// .clock(clock.clone());
+    /// let running = job.start();
+    /// times.extend(0, [100, 1_200]);
+    /// running.checkpoint();
+    /// clock.advance_ms(5_000);
+    /// assert_eq!(out.wait_for(1), [1], "the second partition, without a record, is not waited for");
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     #[must_use]
     pub fn idle_after(mut self, quiet: Duration) -> Self {
         self.idle_after = Some(quiet);

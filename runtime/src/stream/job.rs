@@ -145,6 +145,14 @@ impl Job {
     /// Adds a source. Its name is its identity in snapshots, and stands in dead letters and metrics.
     ///
     /// Records that the source cannot read end the job, unless [`Stream::dead_letters`] or [`Stream::on_error`] follows.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| Ok(job.source("words", VecSource::partitions([["a", "b"], ["c", "d"]]))))?;
+    /// assert_eq!(out.len(), 4);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn source<S: Source>(&mut self, name: &str, source: S) -> Stream<S::Item> {
         let inner = &self.inner;
         let step = inner.step("source", name);

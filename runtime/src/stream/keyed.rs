@@ -64,6 +64,21 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Divides the stream of every key into windows.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let times = job.source("times", VecSource::of([100, 900, 1_200]));
+    ///     let keyed = times.event_time(|t| *t, Watermarks::monotonous()).key_by_value(|_| "all".to_owned());
+    ///     Ok(keyed.window(Tumbling::of(Duration::from_secs(1))).aggregate("count", Count))
+    /// })?;
+    /// assert_eq!((out[0].window.start, out[0].window.end, out[0].value), (0, 1_000, 2));
+    /// assert_eq!((out[1].window.start, out[1].window.end, out[1].value), (1_000, 2_000, 1));
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn window(self, windows: Windows) -> WindowedStream<K, T> {
         if let Some(problem) = windows.problem() {
             self.inputs[0].job.refuse(Error::job(problem));
@@ -72,6 +87,16 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Keeps one value a key, which every record changes; puts it out every time.
+    ///
+    /// ```
+    /// use tidegate::testing::{Count, VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     Ok(job.source("numbers", VecSource::of([7, 8, 7])).key_by(|n| n).aggregate("count", Count))
+    /// })?;
+    /// assert_eq!(out, [(7, 1), (8, 1), (7, 2)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<(K, A::Out)> {
         let outlet = Outlet::new();
         let next = outlet.clone();
@@ -83,6 +108,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Folds the records of every key into one by `f`; puts the result out every time.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let sales = job.source("sales", VecSource::of([(1, 10), (2, 5), (1, 30)]));
+    ///     Ok(sales.key_by(|sale| &sale.0).reduce("total", |total, sale| total.1 += sale.1).map(|(_, total)| total))
+    /// })?;
+    /// assert_eq!(out, [(1, 10), (2, 5), (1, 40)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn reduce(self, name: &str, f: impl Fn(&mut T, &T) + 'static) -> Stream<(K, T)>
     where
         T: Clone,
@@ -90,12 +126,44 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.aggregate(name, Reduce(f))
     }
 
-    /// Runs a function with state and timers.
+    /// Runs a function with state and timers; see [`KeyedProcess`] for an example.
     pub fn process<F: KeyedProcess<K, T>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
 
     /// Runs a function with state and timers; the second stream is its side output.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, Discard, collect};
+    /// use tidegate::{KeyedProcess, ProcessContext, Result};
+    ///
+    /// /// Lets the first record of a key through; the others go to the side.
+    /// struct First;
+    ///
+    /// impl KeyedProcess<u32, u32> for First {
+    ///     type State = bool;
+    ///     type Out = u32;
+    ///     type Side = u32;
+    ///
+    ///     fn on_record(&mut self, n: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+    ///         if std::mem::replace(context.state_mut(), true) {
+    ///             context.emit_side(n);
+    ///         } else {
+    ///             context.emit(n);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let again = collect(|job| {
+    ///     let numbers = job.source("numbers", VecSource::of([1, 2, 1])).key_by(|n| n);
+    ///     let (first, again) = numbers.process_with_side("first", First);
+    ///     first.sink("first_out", Discard::named("first"));
+    ///     Ok(again)
+    /// })?;
+    /// assert_eq!(again, [1]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn process_with_side<F: KeyedProcess<K, T>>(
         self,
         name: &str,
@@ -114,6 +182,42 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 
     /// Brings another stream of the same key together with this one: a function behind it sees the records of both, and
     /// shares one state a key.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    /// use tidegate::{Either, KeyedProcess, ProcessContext, Result};
+    ///
+    /// /// What a customer has ordered, less what was paid.
+    /// struct Balance;
+    ///
+    /// impl KeyedProcess<u32, Either<(u32, i64), (u32, i64)>> for Balance {
+    ///     type State = i64;
+    ///     type Out = (u32, i64);
+    ///     type Side = ();
+    ///
+    ///     fn on_record(
+    ///         &mut self,
+    ///         record: Either<(u32, i64), (u32, i64)>,
+    ///         context: &mut ProcessContext<'_, u32, Either<(u32, i64), (u32, i64)>, Self>,
+    ///     ) -> Result<()> {
+    ///         match record {
+    ///             Either::Left((_, ordered)) => *context.state_mut() += ordered,
+    ///             Either::Right((_, paid)) => *context.state_mut() -= paid,
+    ///         }
+    ///         let balance = *context.state_mut();
+    ///         context.emit((*context.key(), balance));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let out = collect(|job| {
+    ///     let orders = job.source("orders", VecSource::of([(1, 30)])).key_by(|o| &o.0);
+    ///     let payments = job.source("payments", VecSource::of([(1, 20)])).key_by(|p| &p.0);
+    ///     Ok(orders.connect(payments).process("balance", Balance))
+    /// })?;
+    /// assert_eq!(out.last(), Some(&(1, 10)));
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn connect<R: Data>(self, other: KeyedStream<K, R>) -> Connected<K, T, R> {
         Connected { left: self, right: other }
     }
@@ -121,6 +225,56 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 
 impl<K: Key, T: Data> KeyedStream<K, T> {
     /// Lets a function behind this stream hear every record of another stream, on every worker.
+    ///
+    /// ```
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
+    /// use tidegate::{BroadcastContext, BroadcastProcess, Result};
+    ///
+    /// /// Lets numbers above the last threshold through.
+    /// struct Above;
+    ///
+    /// impl BroadcastProcess<i64, i64, i64> for Above {
+    ///     type State = ();
+    ///     type Shared = i64;
+    ///     type Out = i64;
+    ///     type Side = ();
+    ///
+    ///     fn on_broadcast(&mut self, threshold: i64, shared: &mut i64) -> Result<()> {
+    ///         *shared = threshold;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_record(
+    ///         &mut self,
+    ///         number: i64,
+    ///         threshold: &i64,
+    ///         context: &mut BroadcastContext<'_, i64, i64, i64, Self>,
+    ///     ) -> Result<()> {
+    ///         if number > *threshold {
+    ///             context.emit(number);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (numbers, thresholds, out) = (TestSource::new(1), TestSource::new(1), VecSink::new());
+    /// let (from, heard, sink) = (numbers.clone(), thresholds.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let thresholds = job.source("thresholds", heard.clone());
+    ///     let numbers = job.source("numbers", from.clone()).key_by(|n| n);
+    ///     numbers.connect_broadcast(thresholds).process("above", Above).sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// let running = job.start();
+    /// thresholds.push(0, 10);
+    /// running.checkpoint();
+    /// numbers.extend(0, [5, 15]);
+    /// numbers.end();
+    /// thresholds.end();
+    /// running.wait()?;
+    /// assert_eq!(out.records(), [15]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn connect_broadcast<B: Data + Clone>(self, other: Stream<B>) -> BroadcastConnected<K, T, B> {
         BroadcastConnected { keyed: self, broadcast: other }
     }
@@ -212,6 +366,34 @@ pub struct WindowedStream<K, T> {
 
 impl<K: Key, T: Data> WindowedStream<K, T> {
     /// Keeps a window this long after it has fired; a record that comes for it in that time has it put out again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let (times, out) = (TestSource::new(1), VecSink::new());
+    /// let (source, sink) = (times.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let times = job.source("times", source.clone()).event_time(|t| *t, Watermarks::monotonous());
+    ///     times
+    ///         .key_by_value(|_| 0u8)
+    ///         .window(Tumbling::of(Duration::from_secs(1)))
+    ///         .allowed_lateness(Duration::from_secs(60))
+    ///         .aggregate("count", Count)
+    ///         .map(|w| (w.window.start, w.value))
+    ///         .sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// let running = job.start();
+    /// times.extend(0, [100, 1_200]);
+    /// running.checkpoint();
+    /// times.push(0, 900);
+    /// times.end();
+    /// running.wait()?;
+    /// assert_eq!(out.sorted(), [(0, 1), (0, 2), (1_000, 1)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.lateness_ms = lateness.as_millis() as i64;
         self
@@ -224,6 +406,31 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     }
 
     /// The same, with the records that come too late in a stream of their own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSink};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let (times, out) = (TestSource::new(1), VecSink::new());
+    /// let (source, sink) = (times.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let times = job.source("times", source.clone()).event_time(|t| *t, Watermarks::monotonous());
+    ///     let windows = times.key_by_value(|_| 0u8).window(Tumbling::of(Duration::from_secs(1)));
+    ///     let (counts, late) = windows.aggregate_with_late("count", Count);
+    ///     counts.sink("counts", Discard::named("counts"));
+    ///     late.sink("late", sink.clone());
+    ///     Ok(())
+    /// });
+    /// let running = job.start();
+    /// times.extend(0, [100, 1_200]);
+    /// running.checkpoint();
+    /// times.push(0, 900);
+    /// times.end();
+    /// assert_eq!(running.wait()?.late, 1);
+    /// assert_eq!(out.records(), [900]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn aggregate_with_late<A: Aggregate<T>>(
         self,
         name: &str,

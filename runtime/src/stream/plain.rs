@@ -75,18 +75,54 @@ impl<T: 'static> Stream<T> {
 
     /// Names the step that this stream comes out of, for metrics, the summary and messages; a step with state or
     /// counters is found in a snapshot by its name.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, TestJob, VecSource};
+    ///
+    /// let job = TestJob::new(|job| {
+    ///     let numbers = job.source("numbers", VecSource::of([1, 2, 3]));
+    ///     numbers.filter(|n| n % 2 == 1).named("even").sink("odd", Discard::named("odd"));
+    ///     Ok(())
+    /// });
+    /// assert_eq!(job.run()?.dropped["even"], 1);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn named(self, name: &str) -> Self {
         self.last.step.rename(name);
         self
     }
 
     /// Fixes what the step that this stream comes out of is called in snapshots, so that its name can change.
+    ///
+    /// ```
+    /// use tidegate::testing::{Count, VecSource, collect};
+    ///
+    /// // Called "per_word" in metrics from now on; snapshots know it as "count", as it was called before.
+    /// let out = collect(|job| {
+    ///     let words = job.source("words", VecSource::of(["a".to_owned(), "a".to_owned()]));
+    ///     Ok(words.key_by(|word| word).aggregate("per_word", Count).uid("count"))
+    /// })?;
+    /// assert_eq!(out, [("a".to_owned(), 1), ("a".to_owned(), 2)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn uid(self, uid: &str) -> Self {
         self.last.step.set_uid(uid);
         self
     }
 
     /// Says what happens to records that the parsing step before cannot read.
+    ///
+    /// ```
+    /// use tidegate::OnError;
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let words = job.source("words", VecSource::of(["1", "two", "3"]));
+    ///     Ok(words.try_map("parse", |word| word.parse::<u32>()).on_error(OnError::Skip))
+    /// })?;
+    /// assert_eq!(out, [1, 3]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn on_error(self, policy: OnError) -> Self {
         match &self.last.route {
             Some(route) => route.policy.set(Some(policy)),
@@ -100,6 +136,23 @@ impl<T: 'static> Stream<T> {
     }
 
     /// Sends records that the parsing step before cannot read to a sink.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, TestJob, VecSink, VecSource};
+    ///
+    /// let letters = VecSink::new();
+    /// let sink = letters.clone();
+    /// let job = TestJob::new(move |job| {
+    ///     job.source("words", VecSource::of(["1", "two", "3"]))
+    ///         .try_map("parse", |word| word.parse::<u32>())
+    ///         .dead_letters(sink.clone())
+    ///         .sink("numbers", Discard::named("numbers"));
+    ///     Ok(())
+    /// });
+    /// assert_eq!(job.run()?.dead_letters, 1);
+    /// assert_eq!((letters.records()[0].offset, letters.records()[0].raw.as_deref()), (1, Some("\"two\"")));
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn dead_letters(self, sink: impl TransactionalSink<DeadLetter>) -> Self {
         match &self.last.route {
             Some(route) if !route.has_letters.replace(true) => {
@@ -121,12 +174,34 @@ impl<T: 'static> Stream<T> {
     }
 
     /// Replaces every record by what `f` makes of it.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| Ok(job.source("numbers", VecSource::of([1, 2])).map(|n| n * 10)))?;
+    /// assert_eq!(out, [10, 20]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn map<U: 'static>(self, f: impl FnMut(T) -> U + 'static) -> Stream<U> {
         self.then("map", |host, step, next| Map::new(host, step, f, next))
     }
 
     /// Replaces every record by what `f` makes of it; an error of `f` ends the job, unless [`Stream::on_error`] or
     /// [`Stream::dead_letters`] follows.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let good = collect(|job| {
+    ///     Ok(job.source("words", VecSource::of(["1", "2"])).try_map("parse", |word| word.parse::<u32>()))
+    /// })?;
+    /// assert_eq!(good, [1, 2]);
+    /// let bad = collect(|job| {
+    ///     Ok(job.source("words", VecSource::of(["1", "two"])).try_map("parse", |word| word.parse::<u32>()))
+    /// });
+    /// assert!(bad.unwrap_err().to_string().starts_with("step 'parse', partition 'partition-0', offset 1"));
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn try_map<U: 'static, E: std::fmt::Display>(
         self,
         name: &str,
@@ -143,11 +218,29 @@ impl<T: 'static> Stream<T> {
     }
 
     /// Keeps the records for which `f` is true; the others are counted as dropped.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| Ok(job.source("numbers", VecSource::of([1, 2, 3])).filter(|n| n % 2 == 1)))?;
+    /// assert_eq!(out, [1, 3]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn filter(self, f: impl FnMut(&T) -> bool + 'static) -> Self {
         self.then("filter", |host, step, next| Retain::new(host, step, f, next))
     }
 
     /// Replaces every record by any number of others.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     Ok(job.source("lines", VecSource::of(["a b", "c"])).flat_map(|line| line.split(' ')))
+    /// })?;
+    /// assert_eq!(out, ["a", "b", "c"]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn flat_map<U: 'static, I: IntoIterator<Item = U>>(
         self,
         f: impl FnMut(T) -> I + 'static,
@@ -156,16 +249,49 @@ impl<T: 'static> Stream<T> {
     }
 
     /// Replaces a record by another, or drops it.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     Ok(job.source("words", VecSource::of(["1", "two"])).filter_map(|word| word.parse::<u32>().ok()))
+    /// })?;
+    /// assert_eq!(out, [1]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn filter_map<U: 'static>(self, f: impl FnMut(T) -> Option<U> + 'static) -> Stream<U> {
         self.then("filter_map", |host, step, next| FlatMap::new(host, step, f, next))
     }
 
     /// Looks at every record.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     Ok(job.source("numbers", VecSource::of([1, 2])).inspect(|n| println!("{n} came by")))
+    /// })?;
+    /// assert_eq!(out, [1, 2]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn inspect(self, f: impl FnMut(&T) + 'static) -> Self {
         self.then("inspect", |host, step, next| Inspect::new(host, step, f, next))
     }
 
     /// Divides the stream: what `f` makes `Ok` goes into the first, what it makes `Err` into the second.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let numbers = job.source("numbers", VecSource::of([1, -2, 3]));
+    ///     let (positive, negative) = numbers.split(|n| if n > 0 { Ok(n as u32) } else { Err(n) });
+    ///     negative.sink("negative", tidegate::testing::Discard::named("negative"));
+    ///     Ok(positive)
+    /// })?;
+    /// assert_eq!(out, [1, 3]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn split<A: 'static, B: 'static>(
         self,
         f: impl FnMut(T) -> std::result::Result<A, B> + 'static,
@@ -181,6 +307,20 @@ impl<T: 'static> Stream<T> {
     ///
     /// Watermarks are made for every partition of the source, and the least of them counts; so this step must come
     /// before the first one that has its records change the worker.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let times = job.source("times", VecSource::of([100, 2_500, 900, 3_000]));
+    ///     let minutes = times.event_time(|t| *t, Watermarks::bounded(Duration::from_secs(2))).key_by_value(|_| 0u8);
+    ///     Ok(minutes.window(Tumbling::of(Duration::from_secs(1))).aggregate("count", Count).map(|w| w.value))
+    /// })?;
+    /// assert_eq!(out, [2, 1, 1]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn event_time(self, at: impl FnMut(&T) -> i64 + 'static, watermarks: Watermarks) -> Self {
         let step = self.job.numbered_step("event_time");
         let outlet = Outlet::new();
@@ -197,11 +337,37 @@ impl<T: 'static> Stream<T> {
     }
 
     /// Writes the stream to a sink, which shows an epoch's records once its snapshot is complete.
+    ///
+    /// ```
+    /// use tidegate::testing::{TestJob, VecSink, VecSource};
+    ///
+    /// let out = VecSink::new();
+    /// let sink = out.clone();
+    /// let job = TestJob::new(move |job| {
+    ///     job.source("numbers", VecSource::of([1, 2])).sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// assert_eq!(job.run()?.rows_out, 2);
+    /// assert_eq!(out.records(), [1, 2]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) {
         self.job.sink("sink", name, (&self.host, &self.outlet), sink);
     }
 
     /// Puts both streams into one. A watermark of the result is the lesser of both.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let mut out = collect(|job| {
+    ///     let (a, b) = (VecSource::of([1, 2]), VecSource::of([10, 20]));
+    ///     Ok(job.source("small", a).union(job.source("large", b)))
+    /// })?;
+    /// out.sort_unstable();
+    /// assert_eq!(out, [1, 2, 10, 20]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn union(self, other: Self) -> Self
     where
         T: Send,
@@ -230,11 +396,40 @@ impl<T: Data> Stream<T> {
     }
 
     /// Deals the records out evenly to all workers, batch by batch.
+    ///
+    /// ```
+    /// use tidegate::testing::{TestJob, VecSink, VecSource};
+    ///
+    /// let out = VecSink::new();
+    /// let sink = out.clone();
+    /// let job = TestJob::new(move |job| {
+    ///     // One partition is read by one worker; the work on its records is shared by both.
+    ///     job.source("numbers", VecSource::of([1, 2, 3])).rebalance().map(|n| n * n).sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// job.parallelism(2).run()?;
+    /// assert_eq!(out.sorted(), [1, 4, 9]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn rebalance(self) -> Self {
         self.exchanged("rebalance", Route::RoundRobin)
     }
 
     /// Sends every record to every worker.
+    ///
+    /// ```
+    /// use tidegate::testing::{TestJob, VecSink, VecSource};
+    ///
+    /// let out = VecSink::new();
+    /// let sink = out.clone();
+    /// let job = TestJob::new(move |job| {
+    ///     job.source("numbers", VecSource::of([1, 2])).broadcast().sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// job.parallelism(3).run()?;
+    /// assert_eq!(out.sorted(), [1, 1, 1, 2, 2, 2]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn broadcast(self) -> Self
     where
         T: Clone,
@@ -243,11 +438,32 @@ impl<T: Data> Stream<T> {
     }
 
     /// Partitions the stream by a key that is part of the record.
+    ///
+    /// ```
+    /// use tidegate::testing::{Count, VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let orders = job.source("orders", VecSource::of([("ann".to_owned(), 5), ("bob".to_owned(), 7)]));
+    ///     Ok(orders.key_by(|order| &order.0).aggregate("orders_of", Count))
+    /// })?;
+    /// assert_eq!(out, [("ann".to_owned(), 1), ("bob".to_owned(), 1)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn key_by<K: Key>(self, key: impl Fn(&T) -> &K + 'static) -> KeyedStream<K, T> {
         KeyedStream::new(self, KeyFn::Part(Rc::new(key)))
     }
 
     /// Partitions the stream by a key that is computed from the record.
+    ///
+    /// ```
+    /// use tidegate::testing::{Count, VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     Ok(job.source("numbers", VecSource::of([1, 2, 3])).key_by_value(|n| n % 2).aggregate("count", Count))
+    /// })?;
+    /// assert_eq!(out, [(1, 1), (0, 1), (1, 2)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn key_by_value<K: Key>(self, key: impl Fn(&T) -> K + 'static) -> KeyedStream<K, T> {
         KeyedStream::new(self, KeyFn::Computed(Rc::new(key)))
     }

@@ -29,7 +29,10 @@ fn hashes_of_keys_are_those_of_the_first_release() {
     let hashes = [
         ("empty string", hash(&"")),
         ("short string", hash(&"dev-00042")),
-        ("long string", hash(&"longer than sixty-four bytes, from where on hash functions change their ways")),
+        (
+            "long string",
+            hash(&"longer than sixty-four bytes, from where on hash functions change their ways"),
+        ),
         ("not ASCII", hash(&"Grüße")),
         ("zero", hash(&0u64)),
         ("u32", hash(&42u32)),

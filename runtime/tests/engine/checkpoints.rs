@@ -95,7 +95,8 @@ fn own_file(newest: &Path, dir: &Path) -> PathBuf {
     let all = manifests(dir);
     let before: Vec<String> = read(&all[all.len() - 2]).store_files().map(|f| f.path.clone()).collect();
     let newest = read(newest);
-    let own = newest.store_files().find(|f| f.bytes > 0 && !before.contains(&f.path)).expect("a file of its own");
+    let own =
+        newest.store_files().find(|f| f.bytes > 0 && !before.contains(&f.path)).expect("a file of its own");
     dir.join(&own.path)
 }
 

@@ -1,12 +1,15 @@
 //! What user code can do wrong: the run ends with a message that names the place, and nothing of that epoch is seen.
 
 use tidegate::connector::{
-    Partition, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging, TransactionalSink, Writer,
+    Partition, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging, TransactionalSink,
+    Writer,
 };
 use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
-use tidegate::{Aggregate, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks};
+use tidegate::{
+    Aggregate, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks,
+};
 
 use crate::events::ms;
 
@@ -74,9 +77,7 @@ fn a_panic_before_an_exchange_names_step_partition_and_offset() {
 
 #[test]
 fn an_error_of_a_parsing_step_names_step_partition_and_offset() {
-    let text = message(1, |s| {
-        s.try_map("parse", |n| if *n == BAD { Err("no good number") } else { Ok(*n) })
-    });
+    let text = message(1, |s| s.try_map("parse", |n| if *n == BAD { Err("no good number") } else { Ok(*n) }));
     says(&text, &["step 'parse', partition 'partition-0', offset 3", "no good number"]);
 }
 
@@ -94,9 +95,8 @@ fn a_panic_behind_an_exchange_names_the_step_and_the_event_time() {
     let moved = message(2, |s| s.rebalance().map(stumble).named("moved"));
     says(&moved, &["step 'moved'"]);
     says(&moved, &["stumbled over 66"]);
-    let reduced = message(2, |s| {
-        s.key_by_value(|_| 0u8).reduce("sum", |sum, n| *sum += stumble(*n)).map(|r| r.1)
-    });
+    let reduced =
+        message(2, |s| s.key_by_value(|_| 0u8).reduce("sum", |sum, n| *sum += stumble(*n)).map(|r| r.1));
     says(&reduced, &["step 'sum'"]);
     says(&reduced, &place);
     let windowed = message(2, |s| {

@@ -6,7 +6,10 @@ use tidegate::testing::{Count, Discard, TestJob, VecSource};
 use tidegate::{Aggregate, Job, Result, Tumbling, Watermarks};
 
 /// Runs a job to its stop on a directory, in which a later one is to be refused or not.
-fn run(dir: &Path, build: impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static) -> Result<tidegate::Summary> {
+fn run(
+    dir: &Path,
+    build: impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static,
+) -> Result<tidegate::Summary> {
     TestJob::new(build).checkpoint_dir(dir).run()
 }
 
@@ -206,7 +209,10 @@ fn what_cannot_be_a_job_is_refused_before_it_runs() {
         numbers.event_time(|n| i64::from(*n), Watermarks::monotonous()).sink("out", Discard::named("a"));
         Ok(())
     });
-    says(&late.unwrap_err().to_string(), &["event_time comes after a step that has records change the worker"]);
+    says(
+        &late.unwrap_err().to_string(),
+        &["event_time comes after a step that has records change the worker"],
+    );
     let empty = run(dir.path(), |job| {
         let keyed = job.source("numbers", numbers()).key_by_value(|n| n % 10);
         let windows = keyed.window(Tumbling::of(std::time::Duration::ZERO));

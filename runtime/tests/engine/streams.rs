@@ -106,8 +106,11 @@ fn keys_meet_on_one_worker_and_running_values_count_every_record() {
 }
 
 /// Letters of malformed entries and of refused records; with the policy, what comes out otherwise.
-fn parsing(route: impl Fn(Stream<String>, &VecSink<DeadLetter>) -> Stream<i32> + Send + Sync + 'static) -> Parsing {
-    let items = [Item::Record("1".to_owned()), Item::Malformed("??".to_owned()), Item::Record("two".to_owned())];
+fn parsing(
+    route: impl Fn(Stream<String>, &VecSink<DeadLetter>) -> Stream<i32> + Send + Sync + 'static,
+) -> Parsing {
+    let items =
+        [Item::Record("1".to_owned()), Item::Malformed("??".to_owned()), Item::Record("two".to_owned())];
     let source = VecSource::items([items.to_vec(), vec![Item::Record("3".to_owned())]]);
     let (out, letters) = (VecSink::new(), VecSink::new());
     let (to, letters_to) = (out.clone(), letters.clone());
@@ -134,7 +137,10 @@ fn what_cannot_be_read_goes_to_dead_letters() {
     let summary = parsing.summary.unwrap();
     assert_eq!((parsing.out, parsing.letters.len()), (vec![1, 3], 1));
     let letter = &parsing.letters[0];
-    assert_eq!((letter.source.as_str(), letter.partition.as_str(), letter.offset), ("words", "partition-0", 1));
+    assert_eq!(
+        (letter.source.as_str(), letter.partition.as_str(), letter.offset),
+        ("words", "partition-0", 1)
+    );
     assert_eq!((letter.error.as_str(), letter.raw.as_deref()), ("not a record", Some("??")));
     assert_eq!((summary.rows_in, summary.malformed, summary.dead_letters, summary.rows_out), (4, 2, 2, 2));
 }
@@ -145,7 +151,10 @@ fn a_refused_record_says_where_it_stood() {
         words.on_error(OnError::Skip).try_map("parse", |w| w.parse::<i32>()).dead_letters(letters.clone())
     });
     let letter = &parsing.letters[0];
-    assert_eq!((letter.source.as_str(), letter.partition.as_str(), letter.offset), ("parse", "partition-0", 2));
+    assert_eq!(
+        (letter.source.as_str(), letter.partition.as_str(), letter.offset),
+        ("parse", "partition-0", 2)
+    );
     assert_eq!(letter.raw.as_deref(), Some("\"two\""));
     assert_eq!(parsing.summary.unwrap().malformed, 2);
 }

@@ -165,7 +165,8 @@ impl Driver {
             return Ok(Ended::Finished);
         }
         // Where the last snapshot of all is refused, nothing is left but to end.
-        if !was_killed(status) && !(gave_up && status.code() == Some(1)) {
+        let gave_up_last = gave_up && status.code() == Some(1);
+        if !(was_killed(status) || gave_up_last) {
             return Err(Failure::new(format!("the job failed by itself: {status} (planned: {plan})")));
         }
         self.killed(&plan.to_string())?;
@@ -175,7 +176,8 @@ impl Driver {
     /// Lets the run come to its fate; its exit, if that came by itself or because it was asked to stop.
     fn await_fate(&mut self, run: &mut Run, fate: &Fate) -> Result<Option<ExitStatus>> {
         let patience = self.options.patience();
-        let (watch, first) = (&mut self.watch, if let Fate::Failpoint(..) = fate { patience } else { fate.age() });
+        let (watch, first) =
+            (&mut self.watch, if let Fate::Failpoint(..) = fate { patience } else { fate.age() });
         let mut look = || watch.glance().map(|_| false);
         let early = run.until(first, &mut look)?;
         if early.is_none() && matches!(fate, Fate::Stop(_)) {

@@ -226,7 +226,8 @@ mod tests {
     #[test]
     fn failpoints_are_written_as_the_crate_fail_reads_them() {
         let slow = Some(("b".into(), 200));
-        let plan = |fate| Plan { parallelism: 1, tight: false, fate, slow: slow.clone(), refused: 0 }.failpoints();
+        let plan =
+            |fate| Plan { parallelism: 1, tight: false, fate, slow: slow.clone(), refused: 0 }.failpoints();
         assert_eq!(plan(Fate::Failpoint("a".into(), 3)), "a=3*off->return;b=sleep(200)");
         assert_eq!(plan(Fate::Failpoint("a".into(), 0)), "a=return;b=sleep(200)");
         assert_eq!(plan(Fate::At(Duration::ZERO)), "b=sleep(200)");

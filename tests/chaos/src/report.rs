@@ -32,7 +32,10 @@ pub struct Report {
 impl Report {
     /// Nothing done yet; failpoints that no kill reaches are told with a 0.
     pub fn of(failpoints: &[String]) -> Report {
-        Report { at_failpoint: failpoints.iter().map(|name| (name.clone(), 0)).collect(), ..Report::default() }
+        Report {
+            at_failpoint: failpoints.iter().map(|name| (name.clone(), 0)).collect(),
+            ..Report::default()
+        }
     }
 
     /// The process has died at a failpoint.
@@ -51,8 +54,12 @@ impl Report {
         if (self.kills as usize) < KILLS_A_FAILPOINT as usize * self.at_failpoint.len() {
             return Ok(());
         }
-        let missed: Vec<&str> =
-            self.at_failpoint.iter().filter(|(_, times)| *times == 0).map(|(name, _)| name.as_str()).collect();
+        let missed: Vec<&str> = self
+            .at_failpoint
+            .iter()
+            .filter(|(_, times)| *times == 0)
+            .map(|(name, _)| name.as_str())
+            .collect();
         if missed.is_empty() {
             return Ok(());
         }
@@ -109,6 +116,9 @@ mod tests {
     #[test]
     fn the_table_adds_up() {
         let lines = report().lines();
-        assert_eq!(lines[1..], ["  a                     1", "  b                     0", "  at random instants   11"]);
+        assert_eq!(
+            lines[1..],
+            ["  a                     1", "  b                     0", "  at random instants   11"]
+        );
     }
 }
