@@ -104,6 +104,7 @@ impl Watermarks {
     /// times.extend(0, [100, 1_200]);
     /// running.checkpoint();
     /// clock.advance_ms(5_000);
+    /// times.push(0, 1_300);
     /// assert_eq!(out.wait_for(1), [1], "the second partition, without a record, is not waited for");
     /// # Ok::<(), tidegate::Error>(())
     /// ```

@@ -21,7 +21,7 @@ use crate::workbench::{Input, Workbench};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Words of which a job says one that is started after its end.
 const DONE_BEFORE: [&str; 4] = ["finished", "nothing to do", "already", "nothing left"];
@@ -146,7 +146,8 @@ impl Driver {
         let flags: &[&str] = if plan.tight { &TIGHT } else { &[] };
         let refused = Refused::next(&self.bench.checkpoints, plan.refused)?;
         let mut run = self.job.start_with(&self.bench, plan.parallelism, &plan.failpoints(), flags)?;
-        let status = match (&plan.fate, self.await_fate(&mut run, &plan.fate)?) {
+        let after = self.await_next_snapshot(&mut run, &refused)?;
+        let status = match (&plan.fate, self.await_fate(&mut run, after, &plan.fate)?) {
             (_, Some(status)) => status,
             (Fate::At(_), None) => run.kill()?,
             (_, None) => return Err(hangs(&run)),
@@ -173,11 +174,22 @@ impl Driver {
         Ok(Ended::Killed)
     }
 
-    /// Lets the run come to its fate; its exit, if that came by itself or because it was asked to stop.
-    fn await_fate(&mut self, run: &mut Run, fate: &Fate) -> Result<Option<ExitStatus>> {
+    /// Where snapshots are refused, waits for one that is not, which must hold what they would have held; returns the
+    /// age at which there is one.
+    fn await_next_snapshot(&mut self, run: &mut Run, refused: &Refused) -> Result<Duration> {
+        let Some(last) = refused.last() else { return Ok(Duration::ZERO) };
+        let (watch, checkpoints) = (&mut self.watch, &self.bench.checkpoints);
+        let look = || watch.glance().map(|_| damage::newest_epoch(checkpoints) > last);
+        run.until(self.options.patience(), look)?;
+        Ok(run.age())
+    }
+
+    /// Lets the run come to its fate, which counts from the age `after`; its exit, if that came by itself or because
+    /// it was asked to stop.
+    fn await_fate(&mut self, run: &mut Run, after: Duration, fate: &Fate) -> Result<Option<ExitStatus>> {
         let patience = self.options.patience();
-        let (watch, first) =
-            (&mut self.watch, if let Fate::Failpoint(..) = fate { patience } else { fate.age() });
+        let first = after + if let Fate::Failpoint(..) = fate { patience } else { fate.age() };
+        let watch = &mut self.watch;
         let mut look = || watch.glance().map(|_| false);
         let early = run.until(first, &mut look)?;
         if early.is_none() && matches!(fate, Fate::Stop(_)) {

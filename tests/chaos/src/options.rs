@@ -50,6 +50,9 @@ pub struct Options {
     /// Between runs, now and then, tear or flip a file of the newest snapshot
     #[arg(long)]
     pub damage: bool,
+    /// In so many of a hundred runs the disk refuses some snapshots
+    #[arg(long, value_name = "PERCENT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(..=100))]
+    pub refuse: u64,
     /// Now and then make a step of the checkpoint sleep
     #[arg(long)]
     pub slow_disk: bool,
@@ -103,7 +106,7 @@ impl Options {
         let list = |items: &[usize]| items.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let mut words = format!(
             "cargo run --release -p tidegate-chaos --bin chaos -- --seed {} --kills {} --rows {} --devices {} --partitions {} --parallelism {} --interval {} \
-             --failpoints {} --patience {}",
+             --failpoints {} --refuse {} --patience {}",
             self.seed,
             self.kills,
             self.rows,
@@ -112,6 +115,7 @@ impl Options {
             list(&self.parallelism),
             self.interval,
             self.failpoints.join(","),
+            self.refuse,
             self.patience,
         );
         self.push_paths(&mut words);

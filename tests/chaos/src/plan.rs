@@ -12,7 +12,7 @@ const LONGEST_MIN: Duration = Duration::from_millis(400);
 /// How a run is to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// kill -9 at this age.
+    /// kill -9 at this age; where snapshots are refused, so long after the first that is not.
     At(Duration),
     /// The process aborts itself when it passes a failpoint once more after so many times.
     Failpoint(String, u64),
@@ -89,6 +89,7 @@ pub struct Planner {
     failpoints: Vec<String>,
     deck: Vec<String>,
     slow_disk: bool,
+    refuse: u64,
     longest: Duration,
 }
 
@@ -101,6 +102,7 @@ impl Planner {
             failpoints,
             deck: Vec::new(),
             slow_disk: options.slow_disk,
+            refuse: options.refuse,
             longest: LONGEST_MIN,
         }
     }
@@ -113,10 +115,10 @@ impl Planner {
     /// The next run's plan.
     pub fn draw(&mut self) -> Plan {
         let parallelism = self.parallelism();
-        let fate = self.fate();
+        let refused = if self.rng.chance(self.refuse) { 1 + self.rng.below(3) } else { 0 };
+        let fate = if refused > 0 { Fate::At(self.instant()) } else { self.fate() };
         let slow = if self.slow_disk && self.rng.chance(33) { self.slow(&fate) } else { None };
         let tight = self.rng.chance(25);
-        let refused = if self.rng.chance(20) { 1 + self.rng.below(3) } else { 0 };
         Plan { parallelism, tight, fate, slow, refused }
     }
 

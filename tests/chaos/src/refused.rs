@@ -13,20 +13,29 @@ use std::path::{Path, PathBuf};
 pub const GIVEN_UP: [&str; 2] = ["given up", "could not be written"];
 
 /// Directories that are in the way; dropping this removes them.
-pub struct Refused(Vec<PathBuf>);
+pub struct Refused {
+    dirs: Vec<PathBuf>,
+    last: Option<u64>,
+}
 
 impl Refused {
     /// The next `epochs` snapshots under `checkpoints`.
     pub fn next(checkpoints: &Path, epochs: u64) -> Result<Refused> {
-        let mut refused = Refused(Vec::new());
+        let mut refused = Refused { dirs: Vec::new(), last: None };
         if epochs > 0 {
             fs::create_dir_all(checkpoints).context(format!("cannot create {}", checkpoints.display()))?;
             let newest = damage::newest_epoch(checkpoints);
             for epoch in newest + 1..=newest + epochs {
                 refused.block(&checkpoints.join(format!(".manifest-{epoch:011}.json.part")))?;
+                refused.last = Some(epoch);
             }
         }
         Ok(refused)
+    }
+
+    /// The last epoch whose snapshot is refused, if any is.
+    pub fn last(&self) -> Option<u64> {
+        self.last
     }
 
     /// A file that a kill has left has no business there any more.
@@ -38,13 +47,13 @@ impl Refused {
             _ => {}
         }
         fs::create_dir(path).context(format!("cannot create {}", path.display()))?;
-        self.0.push(path.to_path_buf());
+        self.dirs.push(path.to_path_buf());
         Ok(())
     }
 }
 
 impl Drop for Refused {
     fn drop(&mut self) {
-        self.0.iter().for_each(|dir| drop(fs::remove_dir(dir)));
+        self.dirs.iter().for_each(|dir| drop(fs::remove_dir(dir)));
     }
 }

@@ -19,8 +19,10 @@ fn run(options: Options) -> Report {
 }
 
 #[test]
-fn four_kills_at_random_instants() {
-    run(Options { kills: 4, seed: 11, failpoints: vec!["none".into()], ..Options::default() });
+fn four_kills_at_random_instants_while_snapshots_are_refused() {
+    let failpoints = vec!["none".into()];
+    let report = run(Options { kills: 4, seed: 11, failpoints, refuse: 75, ..Options::default() });
+    assert!(report.gave_up > 0);
 }
 
 /// The steps between a snapshot and its output, where a kill is most likely to find something.
