@@ -26,10 +26,11 @@ fn stage(writer: &mut dyn Writer<Value>, epoch: u64, values: &[i32]) -> Staged {
     writer.stage(Epoch(epoch)).unwrap().unwrap()().unwrap()
 }
 
-/// Every file in the directory with its content.
+/// Every file in the directory with its content, but for the lock of the publisher.
 fn files(directory: impl AsRef<Path>) -> BTreeMap<String, String> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     entries
+        .filter(|entry| entry.file_name() != ".lock")
         .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap()))
         .collect()
 }
@@ -241,6 +242,7 @@ fn a_start_takes_away_what_was_not_completed() {
     first.publish(&kept).unwrap();
     first.publish(&given_up).unwrap();
 
+    drop(first);
     let mut second = publisher(&directory);
     second.publish(&kept).unwrap();
     assert_eq!(second.recover(Some(Epoch(1))).unwrap(), ["part-0-2.jsonl"]);
@@ -303,4 +305,14 @@ fn a_record_that_is_no_json_leaves_no_trace() {
     writer.write(&Unserializable(true)).unwrap();
     let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();
     assert_eq!((staged.records, fs::read_to_string(staged.file.path).unwrap()), (2, "[1]\n[1]\n".to_owned()));
+}
+
+#[test]
+fn a_directory_has_one_publisher_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = publisher(&directory);
+    let second = TransactionalSink::<Value>::publisher(&FileLog::sink(&directory).json());
+    assert_says(&second.err().unwrap(), &["is being written by another run"]);
+    drop(first);
+    drop(publisher(&directory));
 }
