@@ -34,7 +34,8 @@ impl Mark {
 
 /// The least watermark over a set of senders, which never goes back.
 ///
-/// Idle senders do not count; while all are idle the watermark stays, and the result is idle too.
+/// Idle senders do not count. While all are idle, the watermark is that of the one that had come furthest, and the result
+/// is idle too.
 #[derive(Clone, Debug)]
 pub(crate) struct MinWatermark {
     senders: Vec<Mark>,
@@ -60,8 +61,11 @@ impl MinWatermark {
         let next = match open().filter(|m| !m.idle).map(|m| m.at).min() {
             Some(at) => Mark { at: at.max(self.now.at), idle: false },
             // Whoever is idle may come back: event time is over only when it is for all.
-            None if open().next().is_some() => Mark { at: self.now.at, idle: true },
-            None => Mark::END,
+            // Until then nobody holds back the one that had come furthest.
+            None => match open().map(|m| m.at).max() {
+                Some(at) => Mark { at: at.max(self.now.at), idle: true },
+                None => Mark::END,
+            },
         };
         (next != self.now).then(|| {
             self.now = next;
@@ -109,6 +113,9 @@ mod tests {
                 prop_assert_eq!(min.now.idle, told.iter().all(|m| m.idle));
                 if let Some(least) = told.iter().filter(|m| !m.idle).map(|m| m.at).min() {
                     prop_assert_eq!(min.now.at, least.max(before.at));
+                } else {
+                    let furthest = told.iter().map(|m| m.at).fold(i64::MIN, i64::max);
+                    prop_assert_eq!(min.now.at, furthest.max(before.at));
                 }
                 before = min.now;
             }

@@ -104,7 +104,6 @@ impl Watermarks {
     /// times.extend(0, [100, 1_200]);
     /// running.checkpoint();
     /// clock.advance_ms(5_000);
-    /// times.push(0, 1_300);
     /// assert_eq!(out.wait_for(1), [1], "the second partition, without a record, is not waited for");
     /// # Ok::<(), tidegate::Error>(())
     /// ```
@@ -230,8 +229,12 @@ impl<T: 'static, F: FnMut(&T) -> i64> Generator for EventTime<T, F> {
         let told = self.told.map_or(i64::MIN, |mark| mark.at);
         let mark = match open().filter(|p| !p.idle).map(|p| p.watermark).min() {
             Some(least) => Mark::at(least.max(told)),
-            // All idle, or none left: a worker without partitions must not hold back the others.
-            None => Mark { at: told, idle: true },
+            // All idle, so that nobody holds back the one that had come furthest; or none left: a worker without
+            // partitions must not hold back the others.
+            None => {
+                let furthest = open().map(|p| p.watermark).max().unwrap_or(i64::MIN);
+                Mark { at: furthest.max(told), idle: true }
+            }
         };
         if mark.at > i64::MIN || mark.idle {
             self.tell(mark);
