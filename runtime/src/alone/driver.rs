@@ -261,6 +261,7 @@ impl<'a> Driver<'a> {
             self.triggered.elapsed().as_secs_f64(),
         );
         metrics.set("checkpoint_bytes", "The size of the last complete snapshot's state.", bytes as f64);
+        self.watcher.published(self.plan, &manifest);
         Ok(())
     }
 

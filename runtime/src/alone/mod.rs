@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use tidegate_protocol::{Attempt, Epoch, KeyGroups};
+use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest};
 
 use crate::clock::Clock;
 use crate::dataflow::worker::BuildJob;
@@ -55,6 +55,10 @@ pub(crate) trait Watcher {
     fn note(&mut self, text: &str);
     /// How things stand.
     fn progress(&mut self, metrics: &Metrics, epoch: Epoch);
+    /// A snapshot of this run is complete and its output published.
+    fn published(&mut self, plan: &Plan, snapshot: &Manifest) {
+        let _ = (plan, snapshot);
+    }
 }
 
 /// The channel by which threads talk to the driver of a run.

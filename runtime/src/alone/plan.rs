@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidegate_protocol::manifest::Operator;
 use tidegate_protocol::{Manifest, Slot};
 
+use crate::connector::Position;
 use crate::dataflow::worker::BuildJob;
 use crate::error::{Context, Error, Result};
 use crate::metrics::{Metrics, Step};
@@ -175,19 +176,29 @@ impl Plan {
         Ok(deals)
     }
 
-    /// What to say when a finished job is started again.
-    pub(crate) fn describe_finished(&self, manifest: &Manifest) -> Result<String> {
-        let mut grown = Vec::new();
+    /// Partitions that hold more than the snapshot has read, with its position in them; None if it does not know them.
+    pub(crate) fn unread(&self, manifest: &Manifest) -> Result<Vec<(String, Option<Position>)>> {
+        let mut unread = Vec::new();
         for (uid, source) in &self.sources {
             let known: BTreeMap<_, _> = restored_partitions(Some(manifest), uid).collect();
             for name in source.partitions()? {
                 match known.get(&name) {
-                    None => grown.push(format!("{name} (new)")),
-                    Some(p) if source.has_more(&name, &p.position)? => grown.push(format!("{name} (longer)")),
+                    None => unread.push((name, None)),
+                    Some(p) if source.has_more(&name, &p.position)? => {
+                        unread.push((name, Some(p.position.clone())));
+                    }
                     Some(_) => {}
                 }
             }
         }
+        Ok(unread)
+    }
+
+    /// What to say when a finished job is started again.
+    pub(crate) fn describe_finished(&self, manifest: &Manifest) -> Result<String> {
+        let how = |position: Option<_>| if position.is_some() { "longer" } else { "new" };
+        let unread = self.unread(manifest)?.into_iter();
+        let grown: Vec<String> = unread.map(|(name, at)| format!("{name} ({})", how(at))).collect();
         let done = format!(
             "the job has finished already, at epoch {} of attempt {}: nothing to do",
             manifest.epoch, manifest.attempt

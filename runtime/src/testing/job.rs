@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tidegate_protocol::Epoch;
 
 use super::directory::TemporaryDirectory;
-use super::observer::{Observed, Observer};
+use super::observer::{Observed, Observer, Unread};
 use crate::alone::summary::Summary;
 use crate::alone::{self, Mailbox, Run};
 use crate::clock::{Clock, SystemClock};
@@ -253,7 +253,8 @@ impl Running {
         self.observed.published()
     }
 
-    /// Waits until a checkpoint that began after this call is published: all that the job had read is in it.
+    /// Waits until a checkpoint is published that has all that the sources held when this was called. A source that the
+    /// job does not read on from, because it is held up or because a line in it has no end yet, is not waited for.
     ///
     /// # Panics
     /// If the job is over, has no checkpoint interval, or takes more than a minute.
@@ -261,14 +262,19 @@ impl Running {
         assert!(self.has_interval, "a job without a checkpoint interval has one checkpoint, at its end");
         // The first one from here on may be under way already.
         self.wait_for_more();
-        self.wait_for_more()
+        let mut before = None;
+        loop {
+            let (epoch, unread) = self.wait_for_more();
+            if unread.is_empty() || before.as_ref() == Some(&unread) {
+                return epoch;
+            }
+            before = Some(unread);
+        }
     }
 
-    fn wait_for_more(&self) -> Epoch {
-        let next = self.published().next();
-        let published = self.observed.wait_for(next, PATIENCE);
-        published.unwrap_or_else(|why| panic!("no further epoch was published: {why}"));
-        self.published()
+    fn wait_for_more(&self) -> (Epoch, Unread) {
+        let published = self.observed.wait_for(self.published().next(), PATIENCE);
+        published.unwrap_or_else(|why| panic!("no further epoch was published: {why}"))
     }
 }
 

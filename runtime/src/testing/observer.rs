@@ -3,13 +3,18 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_protocol::Epoch;
+use tidegate_protocol::{Epoch, Manifest};
 
 use crate::alone::Watcher;
+use crate::alone::plan::Plan;
+use crate::connector::Position;
 use crate::metrics::Metrics;
 
-/// How often a test learns what was published.
-const LOOK: Duration = Duration::from_millis(2);
+/// Progress of its own accord is nothing to a test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Partitions, and where an epoch stands in them.
+pub(crate) type Unread = Vec<(String, Option<Position>)>;
 
 /// The last published epoch and the end of a run, and what was said in all of them.
 #[derive(Debug, Default)]
@@ -21,6 +26,8 @@ pub(crate) struct Observed {
 #[derive(Debug, Default)]
 struct State {
     published: Epoch,
+    /// What the sources hold beyond the published epoch.
+    unread: Unread,
     /// How the run has ended, if it has.
     ended: Option<String>,
     notes: Vec<String>,
@@ -38,7 +45,7 @@ impl Observed {
 
     /// A run begins.
     pub(crate) fn begin(&self) {
-        self.change(|state| (state.published, state.ended) = (Epoch(0), None));
+        self.change(|state| *state = State { notes: std::mem::take(&mut state.notes), ..State::default() });
     }
 
     /// The run is over.
@@ -54,8 +61,8 @@ impl Observed {
         self.lock().published
     }
 
-    /// Waits until an epoch was published; the reason if it was not.
-    pub(crate) fn wait_for(&self, epoch: Epoch, limit: Duration) -> Result<(), String> {
+    /// Waits until an epoch was published, and tells which one it is and what is left to read; the reason if it was not.
+    pub(crate) fn wait_for(&self, epoch: Epoch, limit: Duration) -> Result<(Epoch, Unread), String> {
         let until = Instant::now() + limit;
         let mut state = self.lock();
         while state.published < epoch {
@@ -68,7 +75,7 @@ impl Observed {
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        Ok(())
+        Ok((state.published, state.unread.clone()))
     }
 }
 
@@ -77,16 +84,18 @@ pub(crate) struct Observer(pub(crate) Arc<Observed>);
 
 impl Watcher for Observer {
     fn every(&self) -> Duration {
-        LOOK
+        NEVER
     }
 
     fn note(&mut self, text: &str) {
         self.0.change(|state| state.notes.push(text.to_owned()));
     }
 
-    fn progress(&mut self, _: &Metrics, epoch: Epoch) {
-        if self.0.published() != epoch {
-            self.0.change(|state| state.published = epoch);
-        }
+    fn progress(&mut self, _: &Metrics, _: Epoch) {}
+
+    fn published(&mut self, plan: &Plan, snapshot: &Manifest) {
+        // A source that cannot say now what it holds is not waited for.
+        let unread = plan.unread(snapshot).unwrap_or_default();
+        self.0.change(|state| (state.published, state.unread) = (snapshot.epoch, unread));
     }
 }
