@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::FileRef;
@@ -347,6 +349,10 @@ fn options(process: &Process) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&Cache::new_lru_cache((share / 8).clamp(1 << 20, 64 << 20)));
     blocks.set_bloom_filter(10.0, false);
+    // Filters and indexes in small parts: one whole is larger than what a cache of this size takes in one piece, and would
+    // be read from the file again for every key.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut options = Options::default();

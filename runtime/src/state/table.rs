@@ -292,9 +292,8 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     fn charge(&mut self, budget: &Budget) {
-        let now = self.slots.capacity() * size_of::<Slot<K, V>>()
-            + self.index.capacity() * 5
-            + self.index.len() * self.heap_per_entry;
+        // Free slots do not count: they are taken before the slab grows, so room that was made must be room at once.
+        let now = self.in_memory() * self.per_entry();
         if now != self.charged {
             budget.change(self.charged, now);
             self.charged = now;
