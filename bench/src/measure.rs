@@ -6,8 +6,12 @@ use crate::Result;
 use crate::setting::Setting;
 use crate::table::Table;
 
+pub mod alignment;
 pub mod restart;
+pub mod slow_sink;
+pub mod state;
 pub mod throughput;
+pub mod trickle;
 
 /// A measurement's name on the command line, what it answers, and how to take it.
 pub struct Measurement {
@@ -30,6 +34,22 @@ pub const ALL: &[Measurement] = &[
         name: "restart",
         about: "from kill -9 to the first new output, with much state",
         take: restart::take,
+    },
+    Measurement { name: "alignment", about: "from trigger to barrier, at full load", take: alignment::take },
+    Measurement {
+        name: "trickle",
+        about: "what a trickling partition costs two full ones",
+        take: trickle::take,
+    },
+    Measurement {
+        name: "slow-sink",
+        about: "memory and checkpoints with a sink 100 times slower than its source",
+        take: slow_sink::take,
+    },
+    Measurement {
+        name: "state",
+        about: "memory, checkpoint size and pauses with state larger than memory (minutes)",
+        take: state::take,
     },
 ];
 

@@ -123,18 +123,28 @@ impl Setting {
     /// The job over an input; it writes under `output`, `dead-letters` and `checkpoints`, and goes on from what is
     /// there.
     pub fn job(&self, input: &Path, workers: usize) -> Command {
+        self.job_every(&self.options.interval, input, workers)
+    }
+
+    /// The same with another checkpoint interval.
+    pub fn job_every(&self, interval: &str, input: &Path, workers: usize) -> Command {
         let mut command = Command::new(&self.job);
         command.arg("--input").arg(input).arg("--model").arg(&self.model);
         for name in ["output", "dead-letters"] {
             command.arg(format!("--{name}")).arg(self.path(name));
         }
         command.arg("--checkpoint-dir").arg(self.path("checkpoints"));
-        command.arg("--checkpoint-interval").arg(&self.options.interval);
+        command.arg("--checkpoint-interval").arg(interval);
         command.arg("--parallelism").arg(workers.to_string());
         command.args(self.options.extra.split_whitespace());
         let log = fs::File::create(self.path("job.log")).map_or_else(|_| Stdio::null(), Stdio::from);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command
+    }
+
+    /// The executable of the job over synthetic keys.
+    pub fn keys(&self) -> Result<PathBuf> {
+        executable(None, "bench-keys")
     }
 
     /// Runs the job to its end; where it fails, its last words are in the error.

@@ -2,11 +2,11 @@
 //! all open, and the time from the next start to the first newly published file is taken.
 
 use crate::Result;
+use crate::child::Watched;
 use crate::setting::Setting;
 use crate::table::Table;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// A million devices: about 100 MB of open windows.
@@ -40,12 +40,12 @@ fn killed_at(
     workers: usize,
     age: Duration,
 ) -> Result<(Option<Duration>, u64)> {
-    let mut first = Guard::start(&mut setting.job(input, workers))?;
+    let mut first = Watched::start(&mut setting.job(input, workers))?;
     std::thread::sleep(age);
     first.kill();
     let (before, bytes) = (published(setting), size(&setting.path("checkpoints")));
     let started = Instant::now();
-    let mut second = Guard::start(&mut setting.job(input, workers))?;
+    let mut second = Watched::start(&mut setting.job(input, workers))?;
     while published(setting) == before {
         if started.elapsed() > PATIENCE || second.ended() {
             return Ok((None, bytes));
@@ -75,28 +75,4 @@ fn size(dir: &Path) -> u64 {
         }
     }
     files.values().sum()
-}
-
-/// A child that does not outlive the measurement.
-struct Guard(Child);
-
-impl Guard {
-    fn start(command: &mut Command) -> Result<Guard> {
-        command.spawn().map(Guard).map_err(|e| format!("cannot start the job: {e}"))
-    }
-
-    fn ended(&mut self) -> bool {
-        matches!(self.0.try_wait(), Ok(Some(_)))
-    }
-
-    fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }

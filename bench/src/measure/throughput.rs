@@ -5,6 +5,7 @@ use crate::process::{self, Usage};
 use crate::setting::Setting;
 use crate::table::Table;
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Runs the bare loop and the job with each number of workers, round by round, and takes the least of each figure.
@@ -89,7 +90,16 @@ fn cells(name: &str, usage: &Usage, bare: &Usage, rows: u64) -> [String; 6] {
     ]
 }
 
+/// Counts them piece by piece: a child's peak memory begins with what its parent has.
 fn lines(path: &Path) -> Result<usize> {
-    let bytes = fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    Ok(memchr::memchr_iter(b'\n', &bytes).count())
+    let count = || -> io::Result<usize> {
+        let (mut file, mut piece, mut lines) = (fs::File::open(path)?, [0; 1 << 16], 0);
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(lines),
+                n => lines += memchr::memchr_iter(b'\n', &piece[..n]).count(),
+            }
+        }
+    };
+    count().map_err(|e| format!("cannot read {}: {e}", path.display()))
 }

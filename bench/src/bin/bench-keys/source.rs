@@ -1,0 +1,109 @@
+//! The updates: made up as they are polled, the same after a restart as before.
+
+use crate::{Args, Update};
+use std::time::{Duration, Instant};
+use tidegate::connector::{Partition, PartitionStatus, Polled, Position, Source};
+use tidegate::{Error, Result};
+
+/// The partition that trickles.
+const TRICKLE: &str = "trickle";
+/// Its updates a second.
+const TRICKLE_RATE: f64 = 10.0;
+/// Scatters numbers: keys that are updated one after the other lie far apart.
+const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A source of updates.
+pub(crate) struct Updates {
+    args: Args,
+}
+
+impl Updates {
+    pub(crate) fn new(args: &Args) -> Updates {
+        Updates { args: args.clone() }
+    }
+}
+
+impl Source for Updates {
+    type Item = Update;
+
+    fn outside(&self) -> Result<String> {
+        Ok(format!("{} synthetic keys", self.args.keys))
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        let full = (0..self.args.partitions).map(|n| n.to_string());
+        Ok(full.chain(self.args.trickle.then(|| TRICKLE.to_owned())).collect())
+    }
+
+    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn Partition<Update>>> {
+        let sent = position.and_then(Position::as_u64).unwrap_or(0);
+        let time = Duration::from_secs_f64(self.args.seconds);
+        let (first, keys, rate) = if partition == TRICKLE {
+            (0, 0, TRICKLE_RATE)
+        } else {
+            let number: u64 = partition.parse().map_err(|_| Error::job("no such partition"))?;
+            let share = self.args.keys / self.args.partitions;
+            (number * share, share, self.args.rate as f64 / self.args.partitions as f64)
+        };
+        Ok(Box::new(Part { first, keys, rate, time, sent, churning: None }))
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn has_more(&self, _: &str, _: &Position) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// One partition: the keys `first..first + keys`.
+struct Part {
+    first: u64,
+    keys: u64,
+    /// Updates a second once all keys were touched; 0 for no limit.
+    rate: f64,
+    time: Duration,
+    sent: u64,
+    /// When all keys had been touched, and what was sent by then.
+    churning: Option<(Instant, u64)>,
+}
+
+impl Part {
+    fn update(&mut self) -> Update {
+        let (round, n) = (self.sent / self.keys.max(1), self.sent % self.keys.max(1));
+        let key = if round == 0 { n } else { n.wrapping_mul(SCATTER | 1) % self.keys.max(1) };
+        self.sent += 1;
+        Update { key: self.first + key, churn: round > 0 }
+    }
+
+    /// How many updates may be sent now, or None if the time is over.
+    fn due(&mut self) -> Option<u64> {
+        if self.sent < self.keys {
+            return Some(self.keys - self.sent);
+        }
+        let (since, before) = *self.churning.get_or_insert((Instant::now(), self.sent));
+        let age = since.elapsed();
+        if age >= self.time {
+            return None;
+        }
+        let limit = if self.rate == 0.0 { u64::MAX } else { (age.as_secs_f64() * self.rate) as u64 };
+        Some(limit.saturating_sub(self.sent - before))
+    }
+}
+
+impl Partition<Update> for Part {
+    fn poll(&mut self, out: &mut Polled<Update>, budget: usize) -> Result<PartitionStatus> {
+        let Some(due) = self.due() else { return Ok(PartitionStatus::Ended) };
+        for _ in 0..due.min(budget as u64) {
+            let offset = self.sent;
+            let update = self.update();
+            out.record(offset, update);
+        }
+        Ok(if due > budget as u64 { PartitionStatus::More } else { PartitionStatus::CaughtUp })
+    }
+
+    fn position(&self) -> Position {
+        self.sent.into()
+    }
+}
