@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Words of which a job that has noticed says one.
 pub const NOTICED: [&str; 7] =
-    ["damaged", "checksum", "crc-32", "corrupt", "torn", "is not used", "cannot read"];
+    ["damaged", "checksum", "corrupt", "is not used", "is not the output", "are lost", "cannot read"];
 
 /// A damaged file, and what it held before.
 pub struct Damage {

@@ -21,7 +21,7 @@ fn run(options: Options) -> Report {
 #[test]
 fn four_kills_at_random_instants_while_snapshots_are_refused() {
     let failpoints = vec!["none".into()];
-    let report = run(Options { kills: 4, seed: 11, failpoints, refuse: 75, ..Options::default() });
+    let report = run(Options { kills: 4, seed: 11, failpoints, refuse: 90, ..Options::default() });
     assert!(report.gave_up > 0);
 }
 
