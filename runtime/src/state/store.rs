@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Direction,
+    IteratorMode, Options, UniversalCompactOptions, WriteBatch,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,30 +22,43 @@ use super::directory::StateDirectory;
 use crate::error::{Context, Error, Result};
 use crate::process::Process;
 
+/// Bytes of changes that RocksDB takes at once: one write goes into one write buffer, however large.
+const WRITE_BYTES: usize = 1 << 20;
+
 /// Changes to the store, in the order in which they are made.
 #[derive(Default)]
 pub(crate) struct Rows {
-    batch: rocksdb::WriteBatch,
+    /// Full ones, before `batch`.
+    full: Vec<WriteBatch>,
+    batch: WriteBatch,
     key: Vec<u8>,
     value: Vec<u8>,
 }
 
 impl Rows {
-    pub(crate) fn len(&self) -> usize {
-        self.batch.len()
+    /// The batch for the next change.
+    fn batch(&mut self) -> &mut WriteBatch {
+        if self.batch.size_in_bytes() >= WRITE_BYTES {
+            self.full.push(std::mem::take(&mut self.batch));
+        }
+        &mut self.batch
     }
 
     pub(crate) fn put<K: Serialize, V: Serialize>(&mut self, row: RowKey<'_, K>, value: &V) -> Result<usize> {
         row.encode(&mut self.key)?;
         self.value.clear();
         encode(value, &mut self.value)?;
-        self.batch.put(&self.key, &self.value);
+        let (key, value) = (std::mem::take(&mut self.key), std::mem::take(&mut self.value));
+        self.batch().put(&key, &value);
+        (self.key, self.value) = (key, value);
         Ok(self.key.len() + self.value.len())
     }
 
     pub(crate) fn delete<K: Serialize>(&mut self, row: RowKey<'_, K>) -> Result<()> {
         row.encode(&mut self.key)?;
-        self.batch.delete(&self.key);
+        let key = std::mem::take(&mut self.key);
+        self.batch().delete(&key);
+        self.key = key;
         Ok(())
     }
 
@@ -53,7 +67,7 @@ impl Rows {
         for group in groups {
             let from = prefix(operator, group, Some(namespace));
             let to = successor(from.clone());
-            self.batch.delete_range(from, to);
+            self.batch().delete_range(from, to);
         }
     }
 }
@@ -82,6 +96,12 @@ fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<()> {
     *into = postcard::to_extend(value, bytes)
         .map_err(|e| Error::job("a key or a state cannot be serialized").caused_by(e))?;
     Ok(())
+}
+
+/// Bytes that a key or a state takes in a row.
+pub(crate) fn encoded_len<T: Serialize + ?Sized>(value: &T) -> Result<usize> {
+    postcard::experimental::serialized_size(value)
+        .map_err(|e| Error::job("a key or a state cannot be serialized").caused_by(e))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
@@ -180,9 +200,12 @@ impl SharedStore {
     pub(crate) fn write(&self, rows: Rows) -> Result<()> {
         let mut options = rocksdb::WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(rows.batch, &options).map_err(|e| {
-            Error::world(format!("write to the state store {}", self.path.display())).caused_by(e)
-        })
+        for batch in rows.full.into_iter().chain([rows.batch]) {
+            self.db.write_opt(batch, &options).map_err(|e| {
+                Error::world(format!("write to the state store {}", self.path.display())).caused_by(e)
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn set_written(&self, epoch: Epoch) {
@@ -255,7 +278,6 @@ impl Store {
     }
 
     fn copy(&self, old: &DB, operator: u16, groups: Range<u16>) -> Result<()> {
-        const ROWS_A_WRITE: usize = 10_000;
         let shared = self.shared()?;
         let from = prefix(operator, groups.start, None);
         let to = prefix(operator, groups.end, None);
@@ -265,8 +287,8 @@ impl Store {
             if key.as_ref() >= to.as_slice() {
                 break;
             }
-            rows.batch.put(key, value);
-            if rows.len() >= ROWS_A_WRITE {
+            rows.batch().put(key, value);
+            if !rows.full.is_empty() {
                 shared.write(std::mem::take(&mut rows))?;
             }
         }
@@ -360,12 +382,29 @@ fn options(process: &Process) -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_max_background_jobs(2);
+    // What compaction rewrites is new in the next snapshot. Merging runs of like size rewrites a row a few times in all;
+    // leveled compaction rewrites a level for every handful of barriers.
+    options.set_compaction_style(DBCompactionStyle::Universal);
+    options.set_universal_compaction_options(&runs());
+    options.set_level_zero_file_num_compaction_trigger(RUNS);
     options.set_write_buffer_size((share / 8).clamp(1 << 20, 32 << 20));
     options.set_max_open_files(256);
     options.set_keep_log_file_num(1);
     options.set_log_level(rocksdb::LogLevel::Warn);
     // A running store is of no use after its attempt: closing it must not write what no snapshot has asked for.
     options.get_options_from_string("avoid_flush_during_shutdown=true").unwrap_or(options)
+}
+
+/// Sorted runs that a read may have to look into before some are merged.
+const RUNS: i32 = 8;
+
+fn runs() -> UniversalCompactOptions {
+    let mut runs = UniversalCompactOptions::default();
+    runs.set_size_ratio(30);
+    runs.set_min_merge_width(3);
+    // Half of what is on disk may be out of date.
+    runs.set_max_size_amplification_percent(100);
+    runs
 }
 
 #[cfg(test)]

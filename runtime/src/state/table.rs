@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::budget::Budget;
-use super::store::{RowKey, Rows, Store};
+use super::store::{RowKey, Rows, Store, encoded_len};
 use crate::error::Result;
 use crate::key::Key;
 
@@ -56,6 +56,8 @@ pub(crate) struct Table<K, V> {
     hand: usize,
     /// Bytes that an entry takes on the heap, estimated from its encoding.
     heap_per_entry: usize,
+    /// The number of entries when that was last estimated.
+    estimated_at: usize,
     charged: usize,
 }
 
@@ -73,6 +75,7 @@ impl<K: Key, V: Value> Table<K, V> {
             cold,
             hand: 0,
             heap_per_entry: 0,
+            estimated_at: 0,
             charged: 0,
         }
     }
@@ -115,6 +118,7 @@ impl<K: Key, V: Value> Table<K, V> {
                 i
             }
             None => {
+                self.grow();
                 self.slots.push(slot);
                 (self.slots.len() - 1) as u32
             }
@@ -122,6 +126,14 @@ impl<K: Key, V: Value> Table<K, V> {
         let slots = &self.slots;
         self.index.insert_unique(hash, i, |&i| slots[i as usize].hash);
         i
+    }
+
+    /// Makes room for a slot; in a large slab not for as many as there are, which nobody may ever need.
+    fn grow(&mut self) {
+        const LARGE: usize = 1 << 16;
+        if self.slots.len() == self.slots.capacity() && self.slots.len() >= LARGE {
+            self.slots.reserve_exact(self.slots.len() / 4);
+        }
     }
 
     /// Brings a key that memory does not have in from the store, if it is there.
@@ -279,11 +291,51 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Tells the budget how large the table is, and makes room if there is too little.
     pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
+        if self.in_memory() > 2 * self.estimated_at {
+            self.estimate()?;
+        }
         self.charge(budget);
+        if self.changed.len() * self.per_entry() > budget.limit() / 2 {
+            // A barrier copies what has changed: memory for that copy has its bounds too.
+            self.write_early(store)?;
+        }
         if budget.excess() > 0 && self.in_memory() > 0 {
             self.make_room(budget, store)?;
         }
         Ok(())
+    }
+
+    /// Estimates what entries take on the heap from a few of them.
+    #[cold]
+    fn estimate(&mut self) -> Result<()> {
+        const SAMPLE: usize = 32;
+        let step = (self.slots.len() / SAMPLE).max(1);
+        let (mut bytes, mut sampled) = (0, 0);
+        for slot in self.slots.iter().step_by(step) {
+            if let Some(value) = &slot.value {
+                bytes += encoded_len(&slot.key)? + encoded_len(value)?;
+                sampled += 1;
+            }
+        }
+        self.heap_per_entry = bytes.checked_div(sampled).unwrap_or(self.heap_per_entry);
+        self.estimated_at = self.in_memory();
+        Ok(())
+    }
+
+    /// Writes what has changed since the last barrier before the next one, if that may be now.
+    #[cold]
+    fn write_early(&mut self, store: &Store) -> Result<bool> {
+        if !store.may_spill()? {
+            return Ok(false);
+        }
+        let mut rows = Rows::default();
+        self.write_changed(store, &mut rows)?;
+        store.spill(rows)?;
+        for slot in &mut self.slots {
+            slot.changed_in = 0;
+        }
+        self.bury_spilled();
+        Ok(true)
     }
 
     fn per_entry(&self) -> usize {
@@ -312,15 +364,8 @@ impl<K: Key, V: Value> Table<K, V> {
         let target = budget.excess() + budget.limit() / 16;
         let want = (target / self.per_entry()).clamp(1, self.in_memory());
         let evicted = self.evict(want, store.written());
-        if evicted < want / 2 && store.may_spill()? {
-            // Too much has changed since the last barrier: write it early, then there is something to evict.
-            let mut rows = Rows::default();
-            self.write_changed(store, &mut rows)?;
-            store.spill(rows)?;
-            for slot in &mut self.slots {
-                slot.changed_in = 0;
-            }
-            self.bury_spilled();
+        // Too much has changed since the last barrier: once it is written, there is something to evict.
+        if evicted < want / 2 && self.write_early(store)? {
             self.evict(want - evicted, store.written());
         }
         self.shrink();
