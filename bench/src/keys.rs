@@ -56,7 +56,8 @@ impl<'a> Keys<'a> {
         ended.map_err(|e| format!("bench-keys {}: {e}", self.flags.join(" ")))?;
         let _ = fs::remove_dir_all(self.checkpoints());
         let text = fs::read_to_string(&notes).map_err(|e| format!("cannot read the notes: {e}"))?;
-        let mut notes: Vec<Note> = text.lines().filter_map(note).collect();
+        let notes: Option<Vec<Note>> = text.lines().map(note).collect();
+        let mut notes = notes.ok_or("the notes are not as bench-keys writes them")?;
         notes.sort_by_key(|n| n.epoch);
         Ok(notes)
     }

@@ -77,6 +77,11 @@ impl KeyGroups {
         usize::from(group.0) * parallelism / usize::from(self.count)
     }
 
+    /// All groups, in order.
+    pub fn all(self) -> impl Iterator<Item = KeyGroup> {
+        (0..self.count).map(KeyGroup)
+    }
+
     /// The groups that a worker owns.
     pub fn range(self, worker: usize, parallelism: usize) -> Range<u16> {
         let start = |w: usize| (w * usize::from(self.count)).div_ceil(parallelism) as u16;

@@ -1,6 +1,7 @@
 //! What lives in a host besides plain functions: anything with state, timers, counters or staged output.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::Value;
 use tidegate_protocol::Epoch;
@@ -17,8 +18,15 @@ pub(crate) trait Element {
     /// Called once, before the first record: opens files and takes up what the restored snapshot holds.
     fn open(&mut self, opening: &Opening<'_>) -> Result<()>;
 
-    /// Called when the host has seen all of `epoch` and nothing of the next: hands out what belongs to the snapshot.
+    /// Called when the host has seen all of `epoch` and nothing of the next: hands out what belongs to the snapshot, but for
+    /// the rows that [`Element::copy`] will add.
     fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()>;
+
+    /// Adds rows of the last barrier to `rows`, as they were then, until it is time to stop; true if that was all. Between
+    /// the barrier and that, the element takes part in the next epoch already.
+    fn copy(&mut self, _rows: &mut Rows, _until: Option<Instant>) -> Result<bool> {
+        Ok(true)
+    }
 
     /// The next moment of processing time (ms since the Unix epoch) at which something is to be done.
     fn next_timer(&self) -> Option<i64> {

@@ -153,6 +153,17 @@ impl Windows {
     }
 }
 
+impl std::fmt::Display for Windows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = |ms: i64| Duration::from_millis(ms.max(0) as u64);
+        let time = if self.processing_time { "processing time" } else { "event time" };
+        if self.size_ms == self.slide_ms {
+            return write!(f, "tumbling windows of {:?} of {time}", ms(self.size_ms));
+        }
+        write!(f, "sliding windows of {:?} every {:?} of {time}", ms(self.size_ms), ms(self.slide_ms))
+    }
+}
+
 /// Computes one value from the records of a key (in a window, or of all time), one record after the other.
 ///
 /// ```

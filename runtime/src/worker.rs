@@ -28,10 +28,13 @@ pub(crate) struct WorkerCx {
     sources: Cell<usize>,
 }
 
-/// What the hosts of this worker have handed out for the epoch that is ending.
+/// What the hosts of this worker have handed out for the epoch that has ended or is about to.
 #[derive(Default)]
 struct Collected {
     hosts: usize,
+    /// Hosts that have come to the barrier.
+    hosts_there: usize,
+    /// Hosts of which all rows have been copied out.
     hosts_done: usize,
     epoch: Epoch,
     rows: Rows,
@@ -86,31 +89,49 @@ impl WorkerCx {
         self.store.get().cloned().ok_or_else(|| Error::us("the store is used before it is open"))
     }
 
-    /// One host has come to its barrier; the last one of the worker sends the whole to the snapshot thread.
+    /// The epoch of which this worker is still collecting the parts.
+    pub(crate) fn collecting(&self) -> Option<Epoch> {
+        let all = self.collected.borrow();
+        (all.hosts_there > 0).then_some(all.epoch)
+    }
+
+    /// One host has come to its barrier.
     pub(crate) fn host_barrier(
         &self,
         epoch: Epoch,
         fill: impl FnOnce(&mut Parts<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut guard = self.collected.borrow_mut();
-        let all = &mut *guard;
-        if all.hosts_done > 0 && all.epoch != epoch {
+        let all = &mut *self.collected.borrow_mut();
+        if all.hosts_there > 0 && all.epoch != epoch {
             return Err(Error::us(format!("the barrier of epoch {epoch} overtook that of {}", all.epoch)));
         }
         all.epoch = epoch;
-        let snapshotter = self.snapshotter.get().ok_or_else(|| Error::us("a barrier before the start"))?;
-        if all.hosts_done == 0 {
-            snapshotter.begin_alignment();
+        if all.hosts_there == 0 {
+            self.snapshotter()?.begin_alignment();
         }
+        all.hosts_there += 1;
         let (rows, operators, stagings) = (&mut all.rows, &mut all.operators, &mut all.stagings);
-        fill(&mut Parts { rows, operators, stagings })?;
+        fill(&mut Parts { rows, operators, stagings })
+    }
+
+    /// A host that has come to its barrier copies rows; true if those were its last. The last one of the worker sends the
+    /// whole to the snapshot thread.
+    pub(crate) fn host_copy(&self, copy: impl FnOnce(&mut Rows) -> Result<bool>) -> Result<bool> {
+        let all = &mut *self.collected.borrow_mut();
+        if !copy(&mut all.rows)? {
+            return Ok(false);
+        }
         all.hosts_done += 1;
         if all.hosts_done == all.hosts {
             let done = std::mem::replace(all, Collected { hosts: all.hosts, ..Collected::default() });
-            let Collected { rows, operators, stagings, .. } = done;
+            let Collected { epoch, rows, operators, stagings, .. } = done;
             crate::fault::point("barrier.collected");
-            snapshotter.write(Barrier { epoch, rows, operators, stagings });
+            self.snapshotter()?.write(Barrier { epoch, rows, operators, stagings });
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn snapshotter(&self) -> Result<&Snapshotter> {
+        self.snapshotter.get().ok_or_else(|| Error::us("a barrier before the start"))
     }
 }

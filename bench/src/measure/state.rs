@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// Keys of 100 bytes: 1 GB of state.
 const KEYS: u64 = 10_000_000;
+/// Seconds between checkpoints, in which one key in a hundred is updated.
+const INTERVAL: u64 = 3;
 
 /// New bytes and all bytes of every snapshot, by epoch.
 type Snapshots = BTreeMap<u64, (u64, u64)>;
@@ -48,9 +50,9 @@ pub fn take(setting: &Setting) -> Result<Table> {
 
 fn run(setting: &Setting, memory: &str) -> Result<Vec<String>> {
     let flags = format!(
-        "--keys {KEYS} --bytes 100 --partitions 2 --parallelism 2 --rate {} --seconds 60 --memory {memory} \
-         --checkpoint-interval 1s",
-        KEYS / 100
+        "--keys {KEYS} --bytes 100 --partitions 2 --parallelism 2 --rate {} --seconds 90 --memory {memory} \
+         --checkpoint-interval {INTERVAL}s",
+        KEYS / 100 / INTERVAL
     );
     let (seen, peak) = (RefCell::new(Snapshots::new()), RefCell::new(0));
     let written = RefCell::new(BTreeMap::new());

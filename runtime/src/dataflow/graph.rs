@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Probe;
@@ -128,6 +129,8 @@ impl<'scope> Wiring<'scope> {
             capabilities,
             alarm: Alarm::new(activator),
             epoch: 0,
+            copying: false,
+            took: Duration::ZERO,
         };
         match def.source {
             Some(source) => {

@@ -3,7 +3,8 @@
 //! A host has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain at once; those of later epochs wait in a
 //! stash. When the frontier passes the end of the epoch, that is the barrier: every element hands out its part of the
-//! snapshot, the capabilities move to the next epoch and the stash is replayed. An empty frontier is a barrier too.
+//! snapshot, the capabilities move to the next epoch and the stash is replayed. An empty frontier is a barrier too. Rows of
+//! state are copied out bit by bit after the barrier, between batches of the next epoch.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +24,9 @@ use crate::element::{Element, Generator, Opening};
 use crate::error::{Error, Result, panic_text};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::worker::WorkerCx;
+
+/// For how long a host copies rows of the last barrier at least before it looks at its records again.
+const COPY_TIME: Duration = Duration::from_millis(1);
 
 /// What everything inside one host shares.
 pub(crate) struct Host {
@@ -130,6 +134,19 @@ impl Host {
         })
     }
 
+    /// Copies rows of the last barrier until it is time to stop; true if none are left.
+    fn copy(&self, until: Option<Instant>) -> Result<bool> {
+        let elements = self.elements.borrow().clone();
+        self.worker.host_copy(|rows| {
+            for element in &elements {
+                if !element.borrow_mut().copy(rows, until)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
     /// The host has waited for its records to be finished downstream.
     pub(crate) fn add_blocked(&self, time: Duration) {
         self.blocked.add(time.as_micros() as i64);
@@ -167,6 +184,10 @@ pub(crate) struct Running {
     pub(crate) alarm: Alarm,
     /// The running epoch, counted from the start of the attempt.
     pub(crate) epoch: u64,
+    /// True while rows of the last barrier are still to be copied out.
+    pub(crate) copying: bool,
+    /// How long the last round's records took.
+    pub(crate) took: Duration,
 }
 
 impl Running {
@@ -195,19 +216,38 @@ impl Running {
         self.flush(true);
         let epoch = self.job_epoch();
         self.host.barrier(epoch)?;
+        self.copying = true;
         if self.host.worker.process.last_epoch() == Some(epoch) {
+            // Nothing comes after it that could have to wait.
+            self.copying = !self.host.copy(None)?;
             self.capabilities.clear();
         }
+        self.go_on_copying()?;
         self.epoch += 1;
         self.downgrade(start_of(self.epoch));
         Ok(())
     }
 
+    /// Copies a few rows of the last barrier, if there are any left.
+    pub(crate) fn go_on_copying(&mut self) -> Result<()> {
+        if self.copying {
+            // As long as records take, too: what they change is copied next and must not pile up.
+            self.copying = !self.host.copy(Some(Instant::now() + COPY_TIME.max(self.took)))?;
+            if self.copying {
+                self.alarm.now();
+            }
+        }
+        Ok(())
+    }
+
     /// One round of an operator's work.
     fn round(&mut self, frontier: Option<Time>) -> Result<()> {
+        self.go_on_copying()?;
+        let began = Instant::now();
         for input in &mut self.inputs {
             input.pull(self.epoch);
         }
+        self.took = began.elapsed();
         self.host.maintain()?;
         self.flush(true);
         while self.has_passed(frontier) {

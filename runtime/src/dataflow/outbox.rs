@@ -45,13 +45,21 @@ pub(crate) struct Outbox<T> {
     next: usize,
     last_mark: Option<Mark>,
     pool: Pool<Rec<T>>,
+    /// The receiver of every key group: a division a record is more than a look.
+    owners: Vec<u16>,
 }
 
 impl<T: Send + 'static> Outbox<T> {
     pub(crate) fn new(route: Route<T>, me: usize, workers: usize, pool: Pool<Rec<T>>) -> Self {
         let receivers = if matches!(route, Route::Local) { 1 } else { workers };
         let open = (0..receivers).map(|_| pool.take()).collect();
-        Self { route, open, ready: VecDeque::new(), me: me as u32, next: 0, last_mark: None, pool }
+        let owners = match &route {
+            Route::Keyed(_, groups) => {
+                groups.all().map(|group| groups.owner(group, workers) as u16).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self { route, open, ready: VecDeque::new(), me: me as u32, next: 0, last_mark: None, pool, owners }
     }
 
     /// The number of workers that this edge leads to, which is also the number it comes from.
@@ -121,7 +129,8 @@ impl<T: Send + 'static> Receiver<T> for Outbox<T> {
                 keys.hash_all(batch);
                 let groups = *groups;
                 for record in batch.drain(..) {
-                    self.push(groups.owner(groups.of_hash(record.hash), receivers), record);
+                    let group = groups.of_hash(record.hash);
+                    self.push(usize::from(self.owners[usize::from(group.0)]), record);
                 }
             }
             Route::RoundRobin => {

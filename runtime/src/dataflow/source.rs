@@ -30,6 +30,8 @@ const POLL_RECORDS: usize = super::batch::BATCH_RECORDS;
 const POLLS_A_ROUND: usize = 4;
 /// How long to wait for ticks to be finished.
 const WAIT_FOR_WINDOW: Duration = Duration::from_micros(100);
+/// How long to wait for the rows of the barrier before.
+const WAIT_FOR_COPIES: Duration = Duration::from_millis(1);
 /// How long to wait before a source that had nothing new is asked again: at first, and at most.
 const WAIT_FOR_INPUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
@@ -101,8 +103,13 @@ impl Pacing {
     }
 
     fn round(&mut self) -> Result<()> {
+        self.running.go_on_copying()?;
         if self.running.host.worker.process.triggered() >= self.running.job_epoch() {
-            self.end_epoch()?;
+            if self.is_epoch_before_collected() {
+                self.end_epoch()?;
+            } else {
+                self.running.alarm.after(WAIT_FOR_COPIES);
+            }
         }
         if self.running.capabilities.is_empty() {
             return Ok(());
@@ -122,6 +129,12 @@ impl Pacing {
         self.running.flush(false);
         self.running.alarm.now();
         Ok(())
+    }
+
+    /// True if no operator of this worker still copies rows of an earlier barrier: there is room for one at a time. Every
+    /// host's barrier needs a source of this worker, so none overtakes another.
+    fn is_epoch_before_collected(&self) -> bool {
+        self.running.host.worker.collecting().is_none_or(|epoch| epoch >= self.running.job_epoch())
     }
 
     fn have_read(&mut self, records: usize) {

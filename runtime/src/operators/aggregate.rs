@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_protocol::Epoch;
 
@@ -13,7 +14,7 @@ use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
 use crate::record::{Mark, Rec};
-use crate::state::store::Store;
+use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
 use crate::window::Aggregate;
 
@@ -96,11 +97,14 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for AggregateStep<K, T, A> {
         Ok(())
     }
 
-    fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
-        if let Some((store, table)) = &mut self.state {
-            table.barrier(store, parts.rows, epoch.0 + 1)?;
-        }
-        Ok(())
+    fn barrier(&mut self, epoch: Epoch, _: &mut Parts<'_>) -> Result<()> {
+        let Some((store, table)) = &mut self.state else { return Ok(()) };
+        table.barrier(store, epoch.0 + 1)
+    }
+
+    fn copy(&mut self, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
+        let Some((store, table)) = &mut self.state else { return Ok(true) };
+        table.copy(store, rows, until)
     }
 
     fn maintain(&mut self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_protocol::Epoch;
 
@@ -14,7 +15,7 @@ use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
 use crate::process_fn::{KeyContext, KeyedProcess, Time, Timer};
 use crate::record::{Mark, Rec};
-use crate::state::store::Store;
+use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
 use crate::state::timers::Timers;
 
@@ -105,7 +106,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             Call::Timer(timer) => self.f.on_timer(timer, &mut context)?,
         }
         let KeyContext { state, changed, failed, .. } = context;
-        table.put_back(slot, state, changed);
+        table.put_back(store, slot, state, changed)?;
         let rec = |val| Rec { ts: event_time, hash, val };
         self.out.1.extend(self.out.0.drain(..).map(rec));
         self.side.1.extend(self.side.0.drain(..).map(|val| Rec { ts: event_time, hash, val }));
@@ -216,12 +217,17 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
 
     fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
         if let Some(kept) = &mut self.kept {
-            kept.table.barrier(&kept.store, parts.rows, epoch.0 + 1)?;
+            kept.table.barrier(&kept.store, epoch.0 + 1)?;
             kept.event_timers.barrier(&kept.store, parts.rows)?;
             kept.processing_timers.barrier(&kept.store, parts.rows)?;
         }
         parts.operator(&self.step.uid()).watermark = (self.watermark > i64::MIN).then_some(self.watermark);
         Ok(())
+    }
+
+    fn copy(&mut self, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
+        let Some(kept) = &mut self.kept else { return Ok(true) };
+        kept.table.copy(&kept.store, rows, until)
     }
 
     fn next_timer(&self) -> Option<i64> {

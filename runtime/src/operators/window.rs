@@ -1,10 +1,11 @@
 //! Windows by key: one table a window, which fires as a whole when the watermark passes its end.
 //!
 //! The window that the last record belonged to is at hand, so that most records cost one look-up. A window that opens and
-//! closes between two barriers never reaches the store; one that was stored is deleted there as a whole.
+//! closes between two barriers reaches the store only for want of memory; one that was stored is deleted there as a whole.
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_protocol::Epoch;
 
@@ -17,7 +18,7 @@ use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
 use crate::record::{Mark, Rec};
-use crate::state::store::Store;
+use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
 use crate::window::{Aggregate, Windowed, Windows};
 
@@ -33,6 +34,8 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     /// Windows that have fired since the last barrier and of which the store has rows.
     gone: Vec<i64>,
     spare: Option<Table<K, A::Acc>>,
+    /// Rows of the last barrier, of windows that have gone before all of theirs were asked for.
+    left_behind: Rows,
     watermark: i64,
     store: Option<(Rc<Store>, u16)>,
     epoch: u64,
@@ -79,6 +82,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             panes: Vec::new(),
             gone: Vec::new(),
             spare: None,
+            left_behind: Rows::default(),
             watermark: i64::MIN,
             store: None,
             epoch: 0,
@@ -214,7 +218,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             }
             let end = self.windows.window(self.panes[i].start).end;
             if (end - 1).saturating_add(self.lateness_ms) <= watermark {
-                self.drop_pane(i);
+                self.drop_pane(i)?;
             }
         }
         Ok(())
@@ -250,13 +254,17 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         Ok(())
     }
 
-    fn drop_pane(&mut self, i: usize) {
+    fn drop_pane(&mut self, i: usize) -> Result<()> {
         let mut pane = self.panes.remove(i);
-        if pane.stored || pane.table.is_cold() {
+        if let Some((store, _)) = &self.store {
+            pane.table.copy(store, &mut self.left_behind, None)?;
+        }
+        if pane.stored || pane.table.is_in_store() {
             self.gone.push(pane.start);
         }
         pane.table.discharge(&self.here.host.worker.budget);
         self.spare = Some(pane.table);
+        Ok(())
     }
 
     fn or_fail(&self, result: Result<()>) {
@@ -321,13 +329,24 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
             parts.rows.delete_namespace(operator, store.owned.clone(), start);
         }
         for pane in &mut self.panes {
-            pane.table.barrier(&store, parts.rows, self.epoch)?;
+            pane.table.barrier(&store, self.epoch)?;
             pane.stored = true;
         }
         let windows: Vec<(i64, bool)> = self.panes.iter().map(|p| (p.start, p.fired)).collect();
         parts.keep(&uid, "windows", serde_json::to_value(windows)?);
         parts.operator(&uid).watermark = (self.watermark > i64::MIN).then_some(self.watermark);
         Ok(())
+    }
+
+    fn copy(&mut self, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
+        rows.append(std::mem::take(&mut self.left_behind));
+        let Some((store, _)) = &self.store else { return Ok(true) };
+        for pane in &mut self.panes {
+            if !pane.table.copy(store, rows, until)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn next_timer(&self) -> Option<i64> {

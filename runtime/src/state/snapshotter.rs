@@ -60,7 +60,7 @@ impl Snapshotter {
         }
     }
 
-    /// All hosts have; the rest is the thread's work.
+    /// All hosts have, and all rows are copied; the rest is the thread's work.
     pub(crate) fn write(&self, barrier: Barrier) {
         if let Some(store) = &self.store {
             store.begin_writing();

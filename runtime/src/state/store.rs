@@ -44,14 +44,30 @@ impl Rows {
         &mut self.batch
     }
 
-    pub(crate) fn put<K: Serialize, V: Serialize>(&mut self, row: RowKey<'_, K>, value: &V) -> Result<usize> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.batch.is_empty()
+    }
+
+    /// Adds changes that come after these.
+    pub(crate) fn append(&mut self, later: Rows) {
+        if later.is_empty() {
+            return;
+        }
+        if !self.batch.is_empty() {
+            self.full.push(std::mem::take(&mut self.batch));
+        }
+        self.full.extend(later.full);
+        self.batch = later.batch;
+    }
+
+    pub(crate) fn put<K: Serialize, V: Serialize>(&mut self, row: RowKey<'_, K>, value: &V) -> Result<()> {
         row.encode(&mut self.key)?;
         self.value.clear();
         encode(value, &mut self.value)?;
         let (key, value) = (std::mem::take(&mut self.key), std::mem::take(&mut self.value));
         self.batch().put(&key, &value);
         (self.key, self.value) = (key, value);
-        Ok(self.key.len() + self.value.len())
+        Ok(())
     }
 
     pub(crate) fn delete<K: Serialize>(&mut self, row: RowKey<'_, K>) -> Result<()> {
@@ -167,7 +183,7 @@ pub(crate) struct SharedStore {
 /// How far the store is with snapshots, which decides whether anything else may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Phase {
-    /// Some hosts of the worker have come to the barrier, some have not.
+    /// Some hosts of the worker have come to the barrier, and not all have copied the rows of it.
     aligning: bool,
     /// Barriers that the snapshot thread has still to write; it ends without any help of the worker. More than one if an
     /// epoch was given up, for another worker's sake, while this one was still writing it.
@@ -184,7 +200,7 @@ impl SharedStore {
         self.lock().aligning = true;
     }
 
-    /// All hosts have come to the barrier.
+    /// All hosts have come to the barrier, and all rows are copied.
     pub(crate) fn begin_writing(&self) {
         let mut phase = self.lock();
         *phase = Phase { aligning: false, writing: phase.writing + 1 };
@@ -211,6 +227,13 @@ impl SharedStore {
     pub(crate) fn set_written(&self, epoch: Epoch) {
         self.written.store(epoch.0, Ordering::Release);
     }
+}
+
+/// Whether to wait for the snapshot thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    UntilWritten,
 }
 
 /// A worker's state store.
@@ -309,11 +332,14 @@ impl Store {
         self.shared.as_ref().map_or(0, |shared| shared.written.load(Ordering::Acquire))
     }
 
-    /// Waits until changes may be written between barriers. Returns false while hosts of this worker are on their way
-    /// to a barrier: they need the thread that asks.
-    pub(crate) fn may_spill(&self) -> Result<bool> {
+    /// True if changes may be written between barriers. They may not while hosts of this worker are on their way to a
+    /// barrier or copy its rows, for which they need the thread that asks; nor while the snapshot thread writes.
+    pub(crate) fn may_spill(&self, patience: Patience) -> Result<bool> {
         let shared = self.shared()?;
         let mut phase = shared.lock();
+        if patience == Patience::None {
+            return Ok(*phase == Phase::default());
+        }
         while phase.writing > 0 {
             phase = shared.snapshot_made.wait(phase).unwrap_or_else(PoisonError::into_inner);
         }

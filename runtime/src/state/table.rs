@@ -1,19 +1,26 @@
 //! Keys and values in memory, over the rows of one namespace of an operator in the store.
 //!
 //! A hash index points into a slab of slots. A slot remembers the epoch in which it was last changed; the changed ones
-//! are on a list, which the barrier writes. When the worker's budget is exceeded, slots that the store has as they are
+//! are on a list. A barrier only puts that list aside: the rows are copied out bit by bit between batches of records, and
+//! that of a key that is about to change first, so that the dataflow need not stand still for them (the idea is
+//! copy-on-write, as in Flink's heap snapshots and Redis' fork). When the worker's budget is exceeded, slots that the store has as they are
 //! make room (a clock hand gives those used since its last round a second chance); from then on the table is *cold*: a
 //! key that it does not find may lie in the store. A removed key of which the store has a row stays as a tombstone until
 //! the barrier that deletes the row has been written.
+
+use std::time::Instant;
 
 use hashbrown::HashTable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::budget::Budget;
-use super::store::{RowKey, Rows, Store, encoded_len};
-use crate::error::Result;
+use super::store::{Patience, RowKey, Rows, Store, encoded_len};
+use crate::error::{Error, Result};
 use crate::key::Key;
+
+/// Changed entries that are written early in one go: records wait for them.
+const ENTRIES_A_ROUND: usize = 8192;
 
 /// A value that a table can hold.
 pub(crate) trait Value: Serialize + DeserializeOwned + 'static {}
@@ -34,8 +41,10 @@ struct Slot<K, V> {
     value: Option<V>,
     /// The epoch in which the slot was last changed; 0 if it is as the store has it.
     changed_in: u64,
-    /// True if the store has, or will have, a row of this key.
+    /// True if the store has a row of this key, or will have once what was copied out is written.
     stored: bool,
+    /// True if the row of `changed_in` has been copied out; it counts only in the epoch of a barrier under way.
+    copied: bool,
     /// True if used since the clock hand came by.
     used: bool,
 }
@@ -47,6 +56,12 @@ pub(crate) struct Table<K, V> {
     slots: Vec<Slot<K, V>>,
     free: Vec<u32>,
     changed: Vec<u32>,
+    /// Slots that were changed in the epoch that has ended, and may still have to be copied out.
+    pending: Vec<u32>,
+    /// Rows of `pending` that have been copied out.
+    copied: Rows,
+    /// The epoch that `pending` is of.
+    ended: u64,
     /// Tombstones that an earlier barrier has handed out.
     graves: Vec<u32>,
     /// The running epoch.
@@ -58,7 +73,10 @@ pub(crate) struct Table<K, V> {
     heap_per_entry: usize,
     /// The number of entries when that was last estimated.
     estimated_at: usize,
-    charged: usize,
+    /// Bytes that the budget knows of: of all entries, and of those on `changed`.
+    charged: (usize, usize),
+    /// True if rows were written before a barrier.
+    spilled: bool,
 }
 
 impl<K: Key, V: Value> Table<K, V> {
@@ -70,28 +88,35 @@ impl<K: Key, V: Value> Table<K, V> {
             slots: Vec::new(),
             free: Vec::new(),
             changed: Vec::new(),
+            pending: Vec::new(),
+            copied: Rows::default(),
+            ended: 0,
             graves: Vec::new(),
             epoch,
             cold,
             hand: 0,
             heap_per_entry: 0,
             estimated_at: 0,
-            charged: 0,
+            charged: (0, 0),
+            spilled: false,
         }
     }
 
     /// Empties the table for another namespace; what it has allocated stays.
     pub(crate) fn reuse(&mut self, place: Place, epoch: u64, cold: bool) {
         self.index.clear();
-        for list in [&mut self.free, &mut self.changed, &mut self.graves] {
+        for list in [&mut self.free, &mut self.changed, &mut self.pending, &mut self.graves] {
             list.clear();
         }
         self.slots.clear();
+        self.copied = Rows::default();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
+        self.spilled = false;
     }
 
-    pub(crate) fn is_cold(&self) -> bool {
-        self.cold
+    /// True if the store may have rows of it.
+    pub(crate) fn is_in_store(&self) -> bool {
+        self.cold || self.spilled
     }
 
     /// Entries in memory, tombstones included.
@@ -111,7 +136,7 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     fn insert(&mut self, hash: u64, key: K, value: Option<V>, stored: bool) -> u32 {
-        let slot = Slot { hash, key, value, changed_in: 0, stored, used: true };
+        let slot = Slot { hash, key, value, changed_in: 0, stored, copied: false, used: true };
         let i = match self.free.pop() {
             Some(i) => {
                 self.slots[i as usize] = slot;
@@ -148,14 +173,16 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     #[inline]
-    fn touch(&mut self, i: u32) -> &mut Slot<K, V> {
-        let slot = &mut self.slots[i as usize];
-        slot.used = true;
-        if slot.changed_in != self.epoch {
-            slot.changed_in = self.epoch;
+    fn touch(&mut self, store: &Store, i: u32) -> Result<&mut Slot<K, V>> {
+        if self.slots[i as usize].changed_in != self.epoch {
+            self.copy_before_change(store, i)?;
+            let slot = &mut self.slots[i as usize];
+            (slot.changed_in, slot.copied) = (self.epoch, false);
             self.changed.push(i);
         }
-        slot
+        let slot = &mut self.slots[i as usize];
+        slot.used = true;
+        Ok(slot)
     }
 
     /// The value of a key, to be changed; made by `make` if there is none.
@@ -177,7 +204,7 @@ impl<K: Key, V: Value> Table<K, V> {
                 None => self.insert(hash, key.clone(), None, false),
             },
         };
-        Ok(self.touch(i).value.get_or_insert_with(make))
+        Ok(self.touch(store, i)?.value.get_or_insert_with(make))
     }
 
     /// Takes the value of a key out, to be put back by [`Table::put_back`] or not.
@@ -189,13 +216,14 @@ impl<K: Key, V: Value> Table<K, V> {
                 None => self.insert(hash, key.clone(), None, false),
             },
         };
+        self.copy_before_change(store, i)?;
         let slot = &mut self.slots[i as usize];
         slot.used = true;
         Ok((i, slot.value.take()))
     }
 
     /// Puts the value of a taken slot back; `changed` if it is another than before.
-    pub(crate) fn put_back(&mut self, i: u32, value: Option<V>, changed: bool) {
+    pub(crate) fn put_back(&mut self, store: &Store, i: u32, value: Option<V>, changed: bool) -> Result<()> {
         let gone = value.is_none();
         let slot = &mut self.slots[i as usize];
         slot.value = value;
@@ -203,8 +231,9 @@ impl<K: Key, V: Value> Table<K, V> {
             // Nobody but this table has ever heard of the key. A tombstone has been changed: its row may still be there.
             self.forget(i);
         } else if changed {
-            self.touch(i);
+            self.touch(store, i)?;
         }
+        Ok(())
     }
 
     fn forget(&mut self, i: u32) {
@@ -241,13 +270,60 @@ impl<K: Key, V: Value> Table<K, V> {
         })
     }
 
-    /// Hands out what has changed in the epoch that ends, and begins the next.
-    pub(crate) fn barrier(&mut self, store: &Store, rows: &mut Rows, next_epoch: u64) -> Result<()> {
+    /// Ends an epoch and begins the next: what has changed is to be copied out by [`Table::copy`].
+    ///
+    /// # Errors
+    /// If that of the epoch before has not been yet.
+    pub(crate) fn barrier(&mut self, store: &Store, next_epoch: u64) -> Result<()> {
+        if !self.pending.is_empty() {
+            return Err(Error::us("a barrier has overtaken the copying of the one before"));
+        }
         if store.written() + 1 >= self.epoch {
             self.bury();
         }
-        self.write_changed(store, rows)?;
+        self.estimate()?;
+        (self.pending, self.ended) = (std::mem::take(&mut self.changed), self.epoch);
         self.epoch = next_epoch;
+        Ok(())
+    }
+
+    /// True if rows of the last barrier are still to be copied out or taken.
+    #[cfg(test)]
+    pub(crate) fn is_copying(&self) -> bool {
+        !self.pending.is_empty() || !self.copied.is_empty()
+    }
+
+    /// Copies out rows of the last barrier as they were then, until it is time to stop; true if that was all.
+    pub(crate) fn copy(&mut self, store: &Store, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
+        const ROWS_A_LOOK: usize = 32;
+        while !self.pending.is_empty() {
+            for i in self.pending.drain(self.pending.len().saturating_sub(ROWS_A_LOOK)..) {
+                let slot = &mut self.slots[i as usize];
+                if slot.changed_in == self.ended && !slot.copied {
+                    copy_out(self.place, store, slot, &mut self.copied)?;
+                    if slot.value.is_none() {
+                        self.graves.push(i);
+                    }
+                }
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+        }
+        rows.append(std::mem::take(&mut self.copied));
+        Ok(self.pending.is_empty())
+    }
+
+    /// Copies out the row of a slot of the last barrier, if that was not done yet.
+    #[inline]
+    fn copy_before_change(&mut self, store: &Store, i: u32) -> Result<()> {
+        let slot = &mut self.slots[i as usize];
+        if slot.changed_in == self.ended && !slot.copied && !self.pending.is_empty() {
+            copy_out(self.place, store, slot, &mut self.copied)?;
+            if slot.value.is_none() {
+                self.graves.push(i);
+            }
+        }
         Ok(())
     }
 
@@ -260,44 +336,15 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    fn write_changed(&mut self, store: &Store, rows: &mut Rows) -> Result<()> {
-        let mut order: Vec<(u16, u64, u32)> = Vec::with_capacity(self.changed.len());
-        for i in self.changed.drain(..) {
-            let hash = self.slots[i as usize].hash;
-            order.push((store.groups.of_hash(hash).0, hash, i));
-        }
-        order.sort_unstable();
-        let (mut bytes, mut puts) = (0, 0);
-        for &(_, hash, i) in &order {
-            let slot = &mut self.slots[i as usize];
-            match &slot.value {
-                Some(value) => {
-                    bytes += rows.put(row(self.place, store, hash, &slot.key), value)?;
-                    puts += 1;
-                    slot.stored = true;
-                }
-                None => {
-                    if slot.stored {
-                        rows.delete(row(self.place, store, hash, &slot.key))?;
-                    }
-                    slot.stored = false;
-                    self.graves.push(i);
-                }
-            }
-        }
-        self.heap_per_entry = bytes.checked_div(puts).unwrap_or(self.heap_per_entry);
-        Ok(())
-    }
-
     /// Tells the budget how large the table is, and makes room if there is too little.
     pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
         if self.in_memory() > 2 * self.estimated_at {
             self.estimate()?;
         }
         self.charge(budget);
-        if self.changed.len() * self.per_entry() > budget.limit() / 2 {
-            // A barrier copies what has changed: memory for that copy has its bounds too.
-            self.write_early(store)?;
+        // A barrier copies what has changed: memory for that copy has its bounds too.
+        if budget.is_much_changed() && !self.changed.is_empty() && store.may_spill(Patience::None)? {
+            self.write_early(store, ENTRIES_A_ROUND)?;
         }
         if budget.excess() > 0 && self.in_memory() > 0 {
             self.make_room(budget, store)?;
@@ -322,20 +369,24 @@ impl<K: Key, V: Value> Table<K, V> {
         Ok(())
     }
 
-    /// Writes what has changed since the last barrier before the next one, if that may be now.
+    /// Writes some of what has changed since the last barrier before the next one.
     #[cold]
-    fn write_early(&mut self, store: &Store) -> Result<bool> {
-        if !store.may_spill()? {
-            return Ok(false);
-        }
+    fn write_early(&mut self, store: &Store, most: usize) -> Result<()> {
         let mut rows = Rows::default();
-        self.write_changed(store, &mut rows)?;
-        store.spill(rows)?;
-        for slot in &mut self.slots {
+        let written: Vec<u32> = self.changed.drain(..most.min(self.changed.len())).collect();
+        for &i in &written {
+            let slot = &mut self.slots[i as usize];
+            copy_out(self.place, store, slot, &mut rows)?;
             slot.changed_in = 0;
         }
-        self.bury_spilled();
-        Ok(true)
+        store.spill(rows)?;
+        self.spilled = true;
+        for i in written {
+            if self.slots[i as usize].value.is_none() {
+                self.forget(i);
+            }
+        }
+        Ok(())
     }
 
     fn per_entry(&self) -> usize {
@@ -345,41 +396,34 @@ impl<K: Key, V: Value> Table<K, V> {
 
     fn charge(&mut self, budget: &Budget) {
         // Free slots do not count: they are taken before the slab grows, so room that was made must be room at once.
-        let now = self.in_memory() * self.per_entry();
-        if now != self.charged {
-            budget.change(self.charged, now);
-            self.charged = now;
-        }
+        self.charge_as(budget, (self.in_memory() * self.per_entry(), self.changed.len() * self.per_entry()));
+    }
+
+    fn charge_as(&mut self, budget: &Budget, now: (usize, usize)) {
+        let before = std::mem::replace(&mut self.charged, now);
+        budget.change(before.0, now.0);
+        budget.change_changed(before.1, now.1);
     }
 
     /// Gives back what the table was charged; it is about to go.
     pub(crate) fn discharge(&mut self, budget: &Budget) {
-        budget.change(self.charged, 0);
-        self.charged = 0;
+        self.charge_as(budget, (0, 0));
     }
 
     #[cold]
     fn make_room(&mut self, budget: &Budget, store: &Store) -> Result<()> {
-        // A quarter more than needed, so that this is not called again at once.
-        let target = budget.excess() + budget.limit() / 16;
+        // A little more than needed, so that this is not called again at once; not much, because records wait for it.
+        let target = budget.excess() + budget.limit() / 64;
         let want = (target / self.per_entry()).clamp(1, self.in_memory());
         let evicted = self.evict(want, store.written());
         // Too much has changed since the last barrier: once it is written, there is something to evict.
-        if evicted < want / 2 && self.write_early(store)? {
+        if evicted < want / 2 && store.may_spill(Patience::UntilWritten)? {
+            self.write_early(store, want - evicted)?;
             self.evict(want - evicted, store.written());
         }
         self.shrink();
         self.charge(budget);
         Ok(())
-    }
-
-    /// After a spill even the youngest tombstones have been written.
-    fn bury_spilled(&mut self) {
-        for i in std::mem::take(&mut self.graves) {
-            if self.slots[i as usize].value.is_none() {
-                self.forget(i);
-            }
-        }
     }
 
     /// Evicts up to `want` entries that the store has as they are.
@@ -424,7 +468,7 @@ impl<K: Key, V: Value> Table<K, V> {
                 self.slots.push(slot);
             }
         }
-        for list in [&mut self.changed, &mut self.graves] {
+        for list in [&mut self.changed, &mut self.pending, &mut self.graves] {
             list.iter_mut().for_each(|i| *i = place[*i as usize]);
             list.retain(|&i| i != u32::MAX);
         }
@@ -437,312 +481,28 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 }
 
+/// Adds the row of a slot, or its deletion, to `rows`.
+fn copy_out<K: Key, V: Value>(
+    place: Place,
+    store: &Store,
+    slot: &mut Slot<K, V>,
+    rows: &mut Rows,
+) -> Result<()> {
+    let row = row(place, store, slot.hash, &slot.key);
+    match &slot.value {
+        Some(value) => rows.put(row, value)?,
+        None if slot.stored => rows.delete(row)?,
+        None => {}
+    }
+    slot.stored = slot.value.is_some();
+    slot.copied = true;
+    Ok(())
+}
+
 fn row<'a, K>(place: Place, store: &Store, hash: u64, key: &'a K) -> RowKey<'a, K> {
     let group = store.groups.of_hash(hash).0;
     RowKey { operator: place.operator, group, namespace: place.namespace, hash, key }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, HashMap};
-    use std::rc::Rc;
-    use std::sync::Arc;
-    use std::sync::mpsc::Receiver;
-
-    use proptest::prelude::*;
-    use tidegate_protocol::{Epoch, Manifest, Slot as WorkerSlot};
-
-    use super::*;
-    use crate::process::{Event, Process};
-    use crate::state::snapshotter::{Barrier, Snapshotter};
-    use crate::testing::parts::{self, OPERATOR};
-
-    const PLACE: Place = Place { operator: OPERATOR, namespace: 0 };
-
-    /// A table over a real store; what its barriers hand out is written when the test says so.
-    struct Bench {
-        _directory: tempfile::TempDir,
-        store: Rc<Store>,
-        table: Table<u32, u64>,
-        budget: Budget,
-        epoch: u64,
-        pending: Option<(u64, Rows)>,
-    }
-
-    impl Bench {
-        fn new(budget: usize) -> Self {
-            let directory = tempfile::tempdir().unwrap();
-            let (process, _) = parts::process(directory.path(), 1, None);
-            let store = Rc::new(Store::open(WorkerSlot(0), &process).unwrap());
-            let table = Table::new(PLACE, 1, false);
-            let budget = Budget::new(budget);
-            Self { _directory: directory, store, table, budget, epoch: 1, pending: None }
-        }
-
-        fn set(&mut self, key: u32, value: Option<u64>) {
-            let hash = crate::key::hash(&key);
-            let (i, old) = self.table.take(&self.store, hash, &key).unwrap();
-            self.table.put_back(i, value, old.is_some() || value.is_some());
-        }
-
-        fn get(&mut self, key: u32) -> Option<u64> {
-            let (i, value) = self.table.take(&self.store, crate::key::hash(&key), &key).unwrap();
-            self.table.put_back(i, value, false);
-            value
-        }
-
-        fn add(&mut self, key: u32, more: u64) {
-            *self.table.entry(&self.store, crate::key::hash(&key), &key, || 0).unwrap() += more;
-        }
-
-        /// A barrier whose rows are not written yet. The one before has been: there is one checkpoint at a time.
-        fn barrier(&mut self) {
-            self.write();
-            self.barrier_over_another();
-        }
-
-        /// A barrier while the rows of the one before may still wait.
-        fn barrier_over_another(&mut self) {
-            let mut rows = self.pending.take().map(|(_, rows)| rows).unwrap_or_default();
-            self.store.share_with_snapshotter().unwrap().begin_alignment();
-            self.table.barrier(&self.store, &mut rows, self.epoch + 1).unwrap();
-            self.pending = Some((self.epoch, rows));
-            self.epoch += 1;
-        }
-
-        /// What the snapshot thread does.
-        fn write(&mut self) {
-            if let Some((epoch, rows)) = self.pending.take() {
-                let shared = self.store.share_with_snapshotter().unwrap();
-                shared.begin_writing();
-                shared.write(rows).unwrap();
-                shared.set_written(Epoch(epoch));
-                shared.end_snapshot();
-            }
-        }
-
-        fn make_room(&mut self) {
-            self.table.keep_to(&self.budget, &self.store).unwrap();
-        }
-
-        fn all(&self) -> BTreeMap<u32, u64> {
-            let mut all = BTreeMap::new();
-            let each = |_, key: &u32, value: &u64| assert_eq!(all.insert(*key, *value), None, "{key} twice");
-            self.table.for_all(&self.store, each).unwrap();
-            all
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Set(u32, u64),
-        Remove(u32),
-        Add(u32, u64),
-        Get(u32),
-        Barrier,
-        Write,
-        MakeRoom,
-        All,
-    }
-
-    fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
-        let key = || 0u32..40;
-        let step = prop_oneof![
-            6 => (key(), 1u64..1_000).prop_map(|(k, v)| Step::Set(k, v)),
-            4 => key().prop_map(Step::Remove),
-            3 => (key(), 1u64..1_000).prop_map(|(k, v)| Step::Add(k, v)),
-            8 => key().prop_map(Step::Get),
-            2 => Just(Step::Barrier),
-            2 => Just(Step::Write),
-            3 => Just(Step::MakeRoom),
-            1 => Just(Step::All),
-        ];
-        prop::collection::vec(step, 1..most)
-    }
-
-    fn run(bench: &mut Bench, model: &mut HashMap<u32, u64>, step: Step) -> Result<(), TestCaseError> {
-        match step {
-            Step::Set(key, value) => {
-                bench.set(key, Some(value));
-                model.insert(key, value);
-            }
-            Step::Remove(key) => {
-                bench.set(key, None);
-                model.remove(&key);
-            }
-            Step::Add(key, more) => {
-                bench.add(key, more);
-                *model.entry(key).or_default() += more;
-            }
-            Step::Get(key) => prop_assert_eq!(bench.get(key), model.get(&key).copied()),
-            Step::Barrier => bench.barrier(),
-            Step::Write => bench.write(),
-            Step::MakeRoom => bench.make_room(),
-            Step::All => prop_assert_eq!(bench.all(), model.clone().into_iter().collect()),
-        }
-        Ok(())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-        #[test]
-        fn a_table_is_a_map_whatever_memory_it_has(steps in steps(400), budget in prop_oneof![Just(0), Just(1_500)]) {
-            let (mut bench, mut model) = (Bench::new(budget), HashMap::new());
-            for step in steps {
-                run(&mut bench, &mut model, step)?;
-            }
-            prop_assert_eq!(bench.all(), model.into_iter().collect());
-        }
-
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(6))]
-        #[test]
-        fn a_table_is_a_map_after_restarts_with_any_parallelism(
-            lives in prop::collection::vec((steps(60), 1usize..=3), 3), budget in prop_oneof![Just(0), Just(1_500)]
-        ) {
-            let directory = tempfile::tempdir().unwrap();
-            let (mut model, mut restored) = (HashMap::new(), None);
-            for (steps, workers) in lives {
-                let mut life = Life::new(directory.path(), workers, restored, budget);
-                for step in steps {
-                    life.run(&mut model, step)?;
-                }
-                restored = Some(life.snapshot());
-                // Of the next epoch, and lost with the life.
-                life.workers.iter_mut().for_each(|w| w.bench.set(1, Some(77)));
-            }
-        }
-    }
-
-    /// All workers of an attempt, with real snapshot threads.
-    struct Life {
-        process: Arc<Process>,
-        events: Receiver<Event>,
-        workers: Vec<Worker>,
-    }
-
-    struct Worker {
-        snapshotter: Snapshotter,
-        bench: Bench,
-    }
-
-    impl Life {
-        fn new(root: &std::path::Path, workers: usize, restored: Option<Manifest>, budget: usize) -> Self {
-            let cold = restored.is_some();
-            let (process, events) = parts::process(root, workers, restored);
-            let worker = |slot| {
-                let slot = WorkerSlot(slot as u32);
-                let store = Rc::new(Store::open(slot, &process).unwrap());
-                let shared = store.share_with_snapshotter();
-                let epoch = process.first_epoch.0;
-                let bench = Bench {
-                    _directory: tempfile::tempdir().unwrap(),
-                    store,
-                    table: Table::new(PLACE, epoch, cold),
-                    budget: Budget::new(budget),
-                    epoch,
-                    pending: None,
-                };
-                Worker { snapshotter: Snapshotter::start(slot, shared, process.clone()).unwrap(), bench }
-            };
-            let workers = (0..workers).map(worker).collect();
-            Self { process, events, workers }
-        }
-
-        fn owner(&mut self, key: u32) -> &mut Bench {
-            let groups = self.process.settings.key_groups;
-            let owner = groups.owner(groups.of_hash(crate::key::hash(&key)), self.workers.len());
-            &mut self.workers[owner].bench
-        }
-
-        fn run(&mut self, model: &mut HashMap<u32, u64>, step: Step) -> Result<(), TestCaseError> {
-            match step {
-                Step::Set(key, _) | Step::Remove(key) | Step::Add(key, _) | Step::Get(key) => {
-                    run(self.owner(key), model, step)?;
-                }
-                Step::Barrier => drop(self.snapshot()),
-                Step::Write => {}
-                Step::MakeRoom => self.workers.iter_mut().for_each(|w| w.bench.make_room()),
-                Step::All => {
-                    let all: BTreeMap<u32, u64> = self.workers.iter().flat_map(|w| w.bench.all()).collect();
-                    prop_assert_eq!(all, model.clone().into_iter().collect());
-                }
-            }
-            Ok(())
-        }
-
-        /// A checkpoint of all workers, and its manifest.
-        fn snapshot(&mut self) -> Manifest {
-            let mut epoch = Epoch(0);
-            for Worker { snapshotter, bench } in &mut self.workers {
-                snapshotter.begin_alignment();
-                let mut rows = Rows::default();
-                bench.table.barrier(&bench.store, &mut rows, bench.epoch + 1).unwrap();
-                epoch = Epoch(bench.epoch);
-                bench.epoch += 1;
-                let (operators, stagings) = (BTreeMap::new(), Vec::new());
-                snapshotter.write(Barrier { epoch, rows, operators, stagings });
-            }
-            let mut slots = BTreeMap::new();
-            while slots.len() < self.workers.len() {
-                match self.events.recv().unwrap() {
-                    Event::Acked { slot, part, .. } => drop(slots.insert(slot, *part)),
-                    Event::Declined { reason, .. } => panic!("{reason}"),
-                    Event::Failed(error) => panic!("{error}"),
-                    _ => {}
-                }
-            }
-            self.process.set_completed(epoch);
-            let manifest = parts::manifest(&self.process, epoch, slots);
-            self.process.state.check_files(&manifest).unwrap();
-            manifest
-        }
-    }
-
-    /// A table of which the store has one row, as after a restart.
-    fn with_a_stored_row() -> Bench {
-        let mut bench = Bench::new(0);
-        bench.set(1, Some(10));
-        bench.barrier();
-        bench.write();
-        bench.make_room();
-        assert_eq!(bench.table.in_memory(), 0, "it was evicted");
-        bench
-    }
-
-    #[test]
-    fn a_look_at_a_removed_key_does_not_bring_it_back_before_its_row_is_deleted() {
-        let mut bench = with_a_stored_row();
-        bench.set(1, None);
-        bench.barrier();
-        assert_eq!(bench.get(1), None);
-        assert_eq!(bench.get(1), None);
-        bench.write();
-        assert_eq!(bench.get(1), None);
-    }
-
-    #[test]
-    fn a_removed_key_stays_removed_when_a_second_barrier_overtakes_the_writing_of_the_first() {
-        let mut bench = with_a_stored_row();
-        bench.set(1, None);
-        bench.barrier_over_another();
-        bench.barrier_over_another();
-        assert_eq!(bench.get(1), None);
-    }
-
-    #[test]
-    fn nothing_is_spilled_while_a_barrier_is_under_way() {
-        let mut bench = Bench::new(0);
-        (0..10).for_each(|key| bench.set(key, Some(1)));
-        bench.barrier();
-        let shared = bench.store.share_with_snapshotter().unwrap();
-        assert!(!bench.store.may_spill().unwrap());
-        // The barrier before, given up but still being written, is done meanwhile.
-        shared.end_snapshot();
-        assert!(!bench.store.may_spill().unwrap(), "another barrier is aligning");
-        bench.write();
-        assert!(bench.store.may_spill().unwrap());
-    }
-}
+mod tests;

@@ -87,7 +87,7 @@ impl<K: Key> Timers<K> {
             let key: K = decode(&bytes)?;
             let group = store.groups.of_hash(hash).0;
             let row = RowKey { operator: self.operator, group, namespace: at, hash, key: &key };
-            if set { rows.put(row, &()).map(drop)? } else { rows.delete(row)? }
+            if set { rows.put(row, &())? } else { rows.delete(row)? }
         }
         Ok(())
     }

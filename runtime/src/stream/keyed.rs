@@ -350,6 +350,15 @@ impl<R> Built<R> {
         self.job.declare(&self.step, suffix, Some(state_type::<S>()), End::Inner);
     }
 
+    /// State by window and key. How windows are cut, and when they are over, is part of its type: rows lie by window, and
+    /// of what is over there is no trace.
+    fn declare_by_window<S: serde::de::DeserializeOwned>(&self, windows: Windows, lateness_ms: i64) {
+        let mut state = state_type::<S>();
+        let lateness = Duration::from_millis(lateness_ms.max(0) as u64);
+        state.shape = format!("{} in {windows}, lateness {lateness:?}", state.shape);
+        self.job.declare(&self.step, "", Some(state), End::Inner);
+    }
+
     fn stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
         let last = Last { step: self.step.clone(), route: None };
         Stream::new(self.job.clone(), self.host.clone(), outlet, last)
@@ -453,7 +462,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         let built = self.stream.operator("window", name, |host, step, key| {
             WindowStep::new(host, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
-        built.declare::<A::Acc>("");
+        built.declare_by_window::<A::Acc>(windows, lateness_ms);
         built.stream(outlet)
     }
 }

@@ -261,19 +261,22 @@ impl Running {
     pub fn checkpoint(&self) -> Epoch {
         assert!(self.has_interval, "a job without a checkpoint interval has one checkpoint, at its end");
         // The first one from here on may be under way already.
-        self.wait_for_more();
+        let until = Instant::now() + PATIENCE;
+        self.wait_for_more(until);
         let mut before = None;
         loop {
-            let (epoch, unread) = self.wait_for_more();
-            if unread.is_empty() || before.as_ref() == Some(&unread) {
+            let (epoch, unread) = self.wait_for_more(until);
+            // A partition that the job has not found yet will be.
+            let known = unread.iter().all(|(_, position)| position.is_some());
+            if unread.is_empty() || (known && before.as_ref() == Some(&unread)) {
                 return epoch;
             }
             before = Some(unread);
         }
     }
 
-    fn wait_for_more(&self) -> (Epoch, Unread) {
-        let published = self.observed.wait_for(self.published().next(), PATIENCE);
+    fn wait_for_more(&self, until: Instant) -> (Epoch, Unread) {
+        let published = self.observed.wait_for(self.published().next(), until);
         published.unwrap_or_else(|why| panic!("no further epoch was published: {why}"))
     }
 }

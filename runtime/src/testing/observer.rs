@@ -62,8 +62,7 @@ impl Observed {
     }
 
     /// Waits until an epoch was published, and tells which one it is and what is left to read; the reason if it was not.
-    pub(crate) fn wait_for(&self, epoch: Epoch, limit: Duration) -> Result<(Epoch, Unread), String> {
-        let until = Instant::now() + limit;
+    pub(crate) fn wait_for(&self, epoch: Epoch, until: Instant) -> Result<(Epoch, Unread), String> {
         let mut state = self.lock();
         while state.published < epoch {
             if let Some(how) = &state.ended {
@@ -71,7 +70,7 @@ impl Observed {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("it took more than {} s", limit.as_secs()));
+                return Err("it took more than a minute".into());
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }

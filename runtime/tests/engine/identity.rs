@@ -1,9 +1,10 @@
 //! Which job a snapshot belongs to: what may change between two starts, and what is refused, and how that is said.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tidegate::testing::{Count, Discard, TestJob, VecSource};
-use tidegate::{Aggregate, Job, Result, Tumbling, Watermarks};
+use tidegate::{Aggregate, Job, Result, Sliding, Tumbling, Watermarks, Windows};
 
 /// Runs a job to its stop on a directory, in which a later one is to be refused or not.
 fn run(
@@ -232,4 +233,32 @@ fn windows_without_event_time_end_the_job_with_advice() {
         Ok(())
     });
     says(&refused.unwrap_err().to_string(), &["event_time"]);
+}
+
+/// Counts by window.
+fn windowed(windows: Windows, lateness: Duration) -> impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static {
+    move |job| {
+        let numbers =
+            job.source("numbers", numbers()).event_time(|n| i64::from(*n), Watermarks::monotonous());
+        let windows = numbers.key_by_value(|n| n % 10).window(windows).allowed_lateness(lateness);
+        windows.aggregate("count", Count).sink("out", Discard::named("a"));
+        Ok(())
+    }
+}
+
+#[test]
+fn windows_that_are_cut_in_another_way_are_refused() {
+    let ms = Duration::from_millis;
+    let (before, lateness) = (Tumbling::of(ms(50)), ms(0));
+    for (now, late, named) in [
+        (Tumbling::of(ms(70)), lateness, "tumbling windows of 70ms of event time, lateness 0ns"),
+        (Sliding::of(ms(50), ms(10)), lateness, "sliding windows of 50ms every 10ms of event time"),
+        (Tumbling::of_processing_time(ms(50)), lateness, "tumbling windows of 50ms of processing time"),
+        (before, ms(5), "tumbling windows of 50ms of event time, lateness 5ms"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), windowed(before, lateness)).unwrap();
+        let refused = run(dir.path(), windowed(now, late)).unwrap_err().to_string();
+        says(&refused, &["'count'", "tumbling windows of 50ms of event time, lateness 0ns", named]);
+    }
 }

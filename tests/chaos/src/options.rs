@@ -105,7 +105,7 @@ impl Options {
     pub fn command(&self) -> String {
         let list = |items: &[usize]| items.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let mut words = format!(
-            "cargo run --release -p tidegate-chaos --bin chaos -- --seed {} --kills {} --rows {} --devices {} --partitions {} --parallelism {} --interval {} \
+            "make build && $(make -s print-target-dir)/release/chaos --seed {} --kills {} --rows {} --devices {} --partitions {} --parallelism {} --interval {} \
              --failpoints {} --refuse {} --patience {}",
             self.seed,
             self.kills,
@@ -190,9 +190,7 @@ mod tests {
         let options = Options::parse_from(words);
         let command = options.command();
         let words = command.replace("'--memory 1MB'", "--memory_1MB");
-        let again = Options::parse_from(
-            words.split(' ').skip_while(|word| *word != "--").map(|w| if w == "--" { "chaos" } else { w }),
-        );
+        let again = Options::parse_from(words.split(' ').skip_while(|word| !word.ends_with("/chaos")));
         assert_eq!(again.command().replace('_', " "), command);
         assert!(again.damage && again.seed == 7 && again.parallelism == [2, 4]);
     }

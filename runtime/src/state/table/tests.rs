@@ -1,0 +1,371 @@
+//! The table against a map, over a real store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use proptest::prelude::*;
+use tidegate_protocol::{Epoch, Manifest, Slot as WorkerSlot};
+
+use super::*;
+use crate::process::{Event, Process};
+use crate::state::snapshotter::{Barrier, Snapshotter};
+use crate::state::store::{Patience, Row};
+use crate::testing::parts::{self, OPERATOR};
+
+const PLACE: Place = Place { operator: OPERATOR, namespace: 0 };
+
+/// A table over a real store; what its barriers hand out is written when the test says so.
+struct Bench {
+    _directory: tempfile::TempDir,
+    store: Rc<Store>,
+    table: Table<u32, u64>,
+    budget: Budget,
+    epoch: u64,
+    pending: Option<(u64, Rows)>,
+    /// What the table held at the barrier whose rows are pending, if the test has said so.
+    at_barrier: Option<BTreeMap<u32, u64>>,
+}
+
+impl Bench {
+    fn new(budget: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (process, _) = parts::process(directory.path(), 1, None);
+        let store = Rc::new(Store::open(WorkerSlot(0), &process).unwrap());
+        let table = Table::new(PLACE, 1, false);
+        let budget = Budget::new(budget);
+        Self { _directory: directory, store, table, budget, epoch: 1, pending: None, at_barrier: None }
+    }
+
+    fn set(&mut self, key: u32, value: Option<u64>) {
+        let hash = crate::key::hash(&key);
+        let (i, old) = self.table.take(&self.store, hash, &key).unwrap();
+        self.table.put_back(&self.store, i, value, old.is_some() || value.is_some()).unwrap();
+    }
+
+    fn get(&mut self, key: u32) -> Option<u64> {
+        let (i, value) = self.table.take(&self.store, crate::key::hash(&key), &key).unwrap();
+        self.table.put_back(&self.store, i, value, false).unwrap();
+        value
+    }
+
+    fn add(&mut self, key: u32, more: u64) {
+        *self.table.entry(&self.store, crate::key::hash(&key), &key, || 0).unwrap() += more;
+    }
+
+    /// A barrier whose rows are not written yet. The one before has been: there is one checkpoint at a time.
+    fn barrier(&mut self) {
+        self.write();
+        self.barrier_over_another();
+    }
+
+    /// A barrier while the rows of the one before may still wait.
+    fn barrier_over_another(&mut self) {
+        self.copy(None);
+        let rows = self.pending.take().map(|(_, rows)| rows).unwrap_or_default();
+        self.store.share_with_snapshotter().unwrap().begin_alignment();
+        self.table.barrier(&self.store, self.epoch + 1).unwrap();
+        (self.pending, self.at_barrier) = (Some((self.epoch, rows)), None);
+        self.epoch += 1;
+    }
+
+    /// Copies rows of the barrier, a few or all of them.
+    fn copy(&mut self, until: Option<Instant>) {
+        if let Some((_, rows)) = &mut self.pending {
+            self.table.copy(&self.store, rows, until).unwrap();
+        }
+    }
+
+    /// What the snapshot thread does.
+    fn write(&mut self) {
+        self.copy(None);
+        assert!(!self.table.is_copying());
+        if let Some((epoch, rows)) = self.pending.take() {
+            let shared = self.store.share_with_snapshotter().unwrap();
+            shared.begin_writing();
+            shared.write(rows).unwrap();
+            shared.set_written(Epoch(epoch));
+            shared.end_snapshot();
+        }
+        if let Some(expected) = self.at_barrier.take() {
+            assert_eq!(self.written(), expected, "the snapshot is not of the barrier");
+        }
+    }
+
+    /// What the store holds.
+    fn written(&self) -> BTreeMap<u32, u64> {
+        let mut rows = BTreeMap::new();
+        let each = |row: Row<u32, u64>| {
+            rows.insert(row.key, row.value);
+            Ok(())
+        };
+        self.store.scan(PLACE.operator, Some(PLACE.namespace), each).unwrap();
+        rows
+    }
+
+    fn make_room(&mut self) {
+        self.table.keep_to(&self.budget, &self.store).unwrap();
+    }
+
+    fn all(&self) -> BTreeMap<u32, u64> {
+        let mut all = BTreeMap::new();
+        let each = |_, key: &u32, value: &u64| assert_eq!(all.insert(*key, *value), None, "{key} twice");
+        self.table.for_all(&self.store, each).unwrap();
+        all
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(u32, u64),
+    Remove(u32),
+    Add(u32, u64),
+    Get(u32),
+    Barrier,
+    Copy,
+    Write,
+    MakeRoom,
+    All,
+}
+
+fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let key = || 0u32..40;
+    let step = prop_oneof![
+        6 => (key(), 1u64..1_000).prop_map(|(k, v)| Step::Set(k, v)),
+        4 => key().prop_map(Step::Remove),
+        3 => (key(), 1u64..1_000).prop_map(|(k, v)| Step::Add(k, v)),
+        8 => key().prop_map(Step::Get),
+        2 => Just(Step::Barrier),
+        3 => Just(Step::Copy),
+        2 => Just(Step::Write),
+        3 => Just(Step::MakeRoom),
+        1 => Just(Step::All),
+    ];
+    prop::collection::vec(step, 1..most)
+}
+
+fn run(bench: &mut Bench, model: &mut HashMap<u32, u64>, step: Step) -> Result<(), TestCaseError> {
+    match step {
+        Step::Set(key, value) => {
+            bench.set(key, Some(value));
+            model.insert(key, value);
+        }
+        Step::Remove(key) => {
+            bench.set(key, None);
+            model.remove(&key);
+        }
+        Step::Add(key, more) => {
+            bench.add(key, more);
+            *model.entry(key).or_default() += more;
+        }
+        Step::Get(key) => prop_assert_eq!(bench.get(key), model.get(&key).copied()),
+        Step::Barrier => {
+            bench.barrier();
+            bench.at_barrier = Some(model.clone().into_iter().collect());
+        }
+        // A moment that is over: one look at a time.
+        Step::Copy => bench.copy(Some(Instant::now())),
+        Step::Write => bench.write(),
+        Step::MakeRoom => bench.make_room(),
+        Step::All => prop_assert_eq!(bench.all(), model.clone().into_iter().collect()),
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn a_table_is_a_map_whatever_memory_it_has(steps in steps(400), budget in prop_oneof![Just(0), Just(1_500)]) {
+        let (mut bench, mut model) = (Bench::new(budget), HashMap::new());
+        for step in steps {
+            run(&mut bench, &mut model, step)?;
+        }
+        prop_assert_eq!(bench.all(), model.into_iter().collect());
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+    #[test]
+    fn a_table_is_a_map_after_restarts_with_any_parallelism(
+        lives in prop::collection::vec((steps(60), 1usize..=3), 3), budget in prop_oneof![Just(0), Just(1_500)]
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut model, mut restored) = (HashMap::new(), None);
+        for (steps, workers) in lives {
+            let mut life = Life::new(directory.path(), workers, restored, budget);
+            for step in steps {
+                life.run(&mut model, step)?;
+            }
+            restored = Some(life.snapshot());
+            // Of the next epoch, and lost with the life.
+            life.workers.iter_mut().for_each(|w| w.bench.set(1, Some(77)));
+        }
+    }
+}
+
+/// All workers of an attempt, with real snapshot threads.
+struct Life {
+    process: Arc<Process>,
+    events: Receiver<Event>,
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    snapshotter: Snapshotter,
+    bench: Bench,
+}
+
+impl Life {
+    fn new(root: &std::path::Path, workers: usize, restored: Option<Manifest>, budget: usize) -> Self {
+        let cold = restored.is_some();
+        let (process, events) = parts::process(root, workers, restored);
+        let worker = |slot| {
+            let slot = WorkerSlot(slot as u32);
+            let store = Rc::new(Store::open(slot, &process).unwrap());
+            let shared = store.share_with_snapshotter();
+            let epoch = process.first_epoch.0;
+            let bench = Bench {
+                _directory: tempfile::tempdir().unwrap(),
+                store,
+                table: Table::new(PLACE, epoch, cold),
+                budget: Budget::new(budget),
+                epoch,
+                pending: None,
+                at_barrier: None,
+            };
+            Worker { snapshotter: Snapshotter::start(slot, shared, process.clone()).unwrap(), bench }
+        };
+        let workers = (0..workers).map(worker).collect();
+        Self { process, events, workers }
+    }
+
+    fn owner(&mut self, key: u32) -> &mut Bench {
+        let groups = self.process.settings.key_groups;
+        let owner = groups.owner(groups.of_hash(crate::key::hash(&key)), self.workers.len());
+        &mut self.workers[owner].bench
+    }
+
+    fn run(&mut self, model: &mut HashMap<u32, u64>, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Set(key, _) | Step::Remove(key) | Step::Add(key, _) | Step::Get(key) => {
+                run(self.owner(key), model, step)?;
+            }
+            Step::Barrier => drop(self.snapshot()),
+            Step::Copy | Step::Write => {}
+            Step::MakeRoom => self.workers.iter_mut().for_each(|w| w.bench.make_room()),
+            Step::All => {
+                let all: BTreeMap<u32, u64> = self.workers.iter().flat_map(|w| w.bench.all()).collect();
+                prop_assert_eq!(all, model.clone().into_iter().collect());
+            }
+        }
+        Ok(())
+    }
+
+    /// A checkpoint of all workers, and its manifest.
+    fn snapshot(&mut self) -> Manifest {
+        let mut epoch = Epoch(0);
+        for Worker { snapshotter, bench } in &mut self.workers {
+            snapshotter.begin_alignment();
+            let mut rows = Rows::default();
+            bench.table.barrier(&bench.store, bench.epoch + 1).unwrap();
+            bench.table.copy(&bench.store, &mut rows, None).unwrap();
+            epoch = Epoch(bench.epoch);
+            bench.epoch += 1;
+            let (operators, stagings) = (BTreeMap::new(), Vec::new());
+            snapshotter.write(Barrier { epoch, rows, operators, stagings });
+        }
+        let mut slots = BTreeMap::new();
+        while slots.len() < self.workers.len() {
+            match self.events.recv().unwrap() {
+                Event::Acked { slot, part, .. } => drop(slots.insert(slot, *part)),
+                Event::Declined { reason, .. } => panic!("{reason}"),
+                Event::Failed(error) => panic!("{error}"),
+                _ => {}
+            }
+        }
+        self.process.set_completed(epoch);
+        let manifest = parts::manifest(&self.process, epoch, slots);
+        self.process.state.check_files(&manifest).unwrap();
+        manifest
+    }
+}
+
+/// A table of which the store has one row, as after a restart.
+fn with_a_stored_row() -> Bench {
+    let mut bench = Bench::new(0);
+    bench.set(1, Some(10));
+    bench.barrier();
+    bench.write();
+    bench.make_room();
+    assert_eq!(bench.table.in_memory(), 0, "it was evicted");
+    bench
+}
+
+#[test]
+fn a_look_at_a_removed_key_does_not_bring_it_back_before_its_row_is_deleted() {
+    let mut bench = with_a_stored_row();
+    bench.set(1, None);
+    bench.barrier();
+    assert_eq!(bench.get(1), None);
+    assert_eq!(bench.get(1), None);
+    bench.write();
+    assert_eq!(bench.get(1), None);
+}
+
+#[test]
+fn a_removed_key_stays_removed_when_a_second_barrier_overtakes_the_writing_of_the_first() {
+    let mut bench = with_a_stored_row();
+    bench.set(1, None);
+    bench.barrier_over_another();
+    bench.barrier_over_another();
+    assert_eq!(bench.get(1), None);
+}
+
+#[test]
+fn nothing_is_spilled_while_a_barrier_is_under_way() {
+    let mut bench = Bench::new(0);
+    (0..10).for_each(|key| bench.set(key, Some(1)));
+    bench.barrier();
+    let shared = bench.store.share_with_snapshotter().unwrap();
+    assert!(!bench.store.may_spill(Patience::UntilWritten).unwrap());
+    // The barrier before, given up but still being written, is done meanwhile.
+    shared.end_snapshot();
+    assert!(!bench.store.may_spill(Patience::UntilWritten).unwrap(), "another barrier is aligning");
+    bench.write();
+    assert!(bench.store.may_spill(Patience::UntilWritten).unwrap());
+}
+
+#[test]
+fn a_key_that_changes_after_the_barrier_is_in_the_snapshot_as_it_was() {
+    let mut bench = Bench::new(usize::MAX);
+    (0..100).for_each(|key| bench.set(key, Some(1)));
+    bench.barrier();
+    bench.copy(Some(Instant::now()));
+    bench.add(3, 1);
+    bench.set(4, None);
+    bench.add(99, 1);
+    bench.set(98, None);
+    assert!(bench.table.is_copying(), "a look is not enough for all");
+    bench.write();
+    assert_eq!(bench.written(), (0..100).map(|key| (key, 1)).collect());
+    bench.barrier();
+    bench.write();
+    let now = (0..100).filter(|key| ![4, 98].contains(key));
+    assert_eq!(bench.written(), now.map(|key| (key, if [3, 99].contains(&key) { 2 } else { 1 })).collect());
+}
+
+#[test]
+fn a_table_that_was_written_early_knows_that_the_store_has_rows_of_it() {
+    let mut bench = Bench::new(100_000);
+    (0..600).for_each(|key| bench.set(key, Some(1)));
+    bench.make_room();
+    assert!(!bench.table.is_in_store(), "little has changed");
+    (600..1_000).for_each(|key| bench.set(key, Some(1)));
+    bench.make_room();
+    assert_eq!(bench.budget.excess(), 0);
+    assert!(bench.table.is_in_store() && bench.written().len() == 1_000);
+    assert!(!bench.table.cold, "all of it is in memory");
+}
