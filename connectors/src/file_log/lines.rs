@@ -17,7 +17,7 @@ use tidegate::{Error, Result};
 use super::storage;
 
 /// How much is read at once, and how much memory a partition of ordinary lines takes.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 /// How much of a line that is too long is kept.
 const KEPT_BYTES: usize = 4 << 10;
 /// How often a file at whose end we wait is looked up by its name.

@@ -21,7 +21,7 @@ use timely::dataflow::channels::{ContainerBytes, Message, Stamp};
 use crate::record::{Data, Mark, Rec};
 
 /// The number of records that a full batch holds.
-pub(crate) const BATCH_RECORDS: usize = 1024;
+pub(crate) const BATCH_RECORDS: usize = 256;
 
 /// Buffers that a pool keeps for its own use; more are freed.
 const POOL_BUFFERS: usize = 64;

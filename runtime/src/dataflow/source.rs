@@ -169,10 +169,15 @@ impl Pacing {
         self.running.flush(true);
         self.open.push_back(self.time);
         self.records = 0;
+        self.move_hand();
+        true
+    }
+
+    /// Goes beyond the tick that was sent, and beyond all others that were.
+    fn move_hand(&mut self) {
         let hand = &self.running.host.worker.process.clock_hand;
         hand.fetch_max(next_tick(self.time), Ordering::AcqRel);
         self.follow();
-        true
     }
 
     /// Goes to where the clock of the process stands, unless there are records to be sent before.
@@ -205,6 +210,9 @@ impl Pacing {
             self.ended = true;
             self.source.ended();
             self.running.flush(true);
+            // The last tick ends here: others must not wait for it to fill.
+            self.records = 0;
+            self.move_hand();
             self.running.host.worker.source_ended();
         }
         Ok(())

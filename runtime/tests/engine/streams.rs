@@ -206,3 +206,14 @@ fn the_order_of_a_partition_is_kept() {
     running.wait().unwrap();
     assert_eq!(out.records(), (1..=5_000).map(|n| (0u8, n)).collect::<Vec<_>>());
 }
+
+/// Four ticks of 10,000 records may be under way at a time: a worker that has read all of its own must not hold them back.
+#[test]
+fn a_worker_that_has_read_all_of_its_input_holds_nobody_up() {
+    let source = VecSource::partitions([(0..5).collect(), (0..200_000).collect::<Vec<u32>>()]);
+    let job = TestJob::new(move |job| {
+        job.source("numbers", source.clone()).rebalance().sink("out", Discard::named("out"));
+        Ok(())
+    });
+    assert_eq!(job.parallelism(2).no_interval().run().unwrap().rows_in, 200_005);
+}
