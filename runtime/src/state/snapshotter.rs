@@ -66,7 +66,9 @@ impl Snapshotter {
             store.begin_writing();
         }
         // The thread lives as long as this sender.
-        drop(self.barriers.as_ref().map(|barriers| barriers.send(barrier)));
+        if let Some(barriers) = &self.barriers {
+            let _ = barriers.send(barrier);
+        }
     }
 }
 
