@@ -188,7 +188,8 @@ impl Lines {
             self.buffer.shrink_to_fit();
         } else if self.buffer.len() - self.end < CHUNK_BYTES / 2 {
             let most = self.unfinished_bytes_max().saturating_add(CHUNK_BYTES);
-            let bytes = (self.buffer.len() * 2).min(most);
+            // In few steps: the allocator keeps every size that was left behind.
+            let bytes = (self.buffer.len() * 8).min(most);
             self.buffer.reserve_exact(bytes - self.buffer.len());
             self.buffer.resize(bytes, 0);
         }
