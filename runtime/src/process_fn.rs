@@ -9,8 +9,9 @@ use crate::state::timers::Timers;
 
 /// A function over a keyed stream, with state of its own and timers for every key.
 ///
-/// The state is one value a key, of any type that derives serde's traits: a number, a struct with lists and maps in it.
-/// It is read with [`KeyContext::state`], changed through [`KeyContext::state_mut`] and removed by
+/// The state is one value a key, of any type that derives serde's traits: a number, a list, a map, a struct of all three.
+/// It is written to the snapshot as a whole when it has changed, so a list or map of many megabytes under one key is
+/// better spread over more keys. It is read with [`KeyContext::state`], changed through [`KeyContext::state_mut`] and removed by
 /// [`KeyContext::clear`]; a key without state costs nothing.
 ///
 /// ```
@@ -57,6 +58,52 @@ use crate::state::timers::Timers;
 /// })?;
 /// out.sort_unstable();
 /// assert_eq!(out, [(1, 2), (2, 1)]);
+/// # Ok::<(), tidegate::Error>(())
+/// ```
+///
+/// A value, a list and a map in one state:
+///
+/// ```
+/// use std::collections::{BTreeMap, VecDeque};
+/// use tidegate::testing::{VecSource, collect};
+/// use tidegate::{KeyedProcess, ProcessContext, Result};
+///
+/// #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// struct Visits {
+///     total: u64,
+///     last_three: VecDeque<String>,
+///     by_page: BTreeMap<String, u64>,
+/// }
+///
+/// struct Visitors;
+///
+/// impl KeyedProcess<u32, (u32, String)> for Visitors {
+///     type State = Visits;
+///     type Out = (u64, usize, u64);
+///     type Side = ();
+///
+///     fn on_record(
+///         &mut self,
+///         (_, page): (u32, String),
+///         context: &mut ProcessContext<'_, u32, (u32, String), Self>,
+///     ) -> Result<()> {
+///         let visits = context.state_mut();
+///         visits.total += 1;
+///         visits.last_three.push_front(page.clone());
+///         visits.last_three.truncate(3);
+///         let of_page = visits.by_page.entry(page).or_default();
+///         *of_page += 1;
+///         let out = (visits.total, visits.last_three.len(), *of_page);
+///         context.emit(out);
+///         Ok(())
+///     }
+/// }
+///
+/// let out = collect(|job| {
+///     let visits = ["home", "help", "home"].map(|page| (7, page.to_owned()));
+///     Ok(job.source("visits", VecSource::of(visits)).key_by(|visit| &visit.0).process("visitors", Visitors))
+/// })?;
+/// assert_eq!(out, [(1, 1, 1), (2, 2, 1), (3, 3, 2)]);
 /// # Ok::<(), tidegate::Error>(())
 /// ```
 pub trait KeyedProcess<K, T>: 'static {

@@ -296,17 +296,10 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Copies out rows of the last barrier as they were then, until it is time to stop; true if that was all.
     pub(crate) fn copy(&mut self, store: &Store, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
         const ROWS_A_LOOK: usize = 32;
-        while !self.pending.is_empty() {
-            for i in self.pending.drain(self.pending.len().saturating_sub(ROWS_A_LOOK)..) {
-                let slot = &mut self.slots[i as usize];
-                if slot.changed_in == self.ended && !slot.copied {
-                    copy_out(self.place, store, slot, &mut self.copied)?;
-                    if slot.value.is_none() {
-                        self.graves.push(i);
-                    }
-                }
-            }
-            if until.is_some_and(|until| Instant::now() >= until) {
+        while let Some(i) = self.pending.pop() {
+            self.copy_slot(store, i)?;
+            let look = self.pending.len().is_multiple_of(ROWS_A_LOOK);
+            if look && until.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
         }
@@ -314,11 +307,16 @@ impl<K: Key, V: Value> Table<K, V> {
         Ok(self.pending.is_empty())
     }
 
-    /// Copies out the row of a slot of the last barrier, if that was not done yet.
+    /// Copies out the row of a slot of the last barrier while it still is what it was.
     #[inline]
     fn copy_before_change(&mut self, store: &Store, i: u32) -> Result<()> {
+        if self.pending.is_empty() { Ok(()) } else { self.copy_slot(store, i) }
+    }
+
+    /// Copies out the row of a slot of the last barrier, if that was not done yet.
+    fn copy_slot(&mut self, store: &Store, i: u32) -> Result<()> {
         let slot = &mut self.slots[i as usize];
-        if slot.changed_in == self.ended && !slot.copied && !self.pending.is_empty() {
+        if slot.changed_in == self.ended && !slot.copied {
             copy_out(self.place, store, slot, &mut self.copied)?;
             if slot.value.is_none() {
                 self.graves.push(i);
