@@ -37,6 +37,8 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     /// Rows of the last barrier, of windows that have gone before all of theirs were asked for.
     left_behind: Rows,
     watermark: i64,
+    /// The latest processing time seen.
+    newest_time: i64,
     store: Option<(Rc<Store>, u16)>,
     epoch: u64,
     out: Vec<Rec<Windowed<K, A::Out>>>,
@@ -84,6 +86,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             spare: None,
             left_behind: Rows::default(),
             watermark: i64::MIN,
+            newest_time: i64::MIN,
             store: None,
             epoch: 0,
             out: Vec::new(),
@@ -168,7 +171,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     fn add(&mut self, batch: &mut Vec<Rec<T>>) -> Result<()> {
         let Some((store, _)) = self.store.clone() else { return Ok(()) };
         let tumbling = self.windows.size_ms == self.windows.slide_ms;
-        let now = self.windows.processing_time.then(|| self.here.host.worker.process.clock.now_ms());
+        let now = self.windows.processing_time.then(|| self.processing_time());
         let mut late = Vec::new();
         for (i, record) in batch.iter().enumerate() {
             self.here.record(record);
@@ -195,6 +198,12 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             self.next.records(&mut self.out);
         }
         Ok(())
+    }
+
+    /// Processing time, which does not go back with the clock: a window that has fired is over.
+    fn processing_time(&mut self) -> i64 {
+        self.newest_time = self.newest_time.max(self.here.host.worker.process.clock.now_ms());
+        self.newest_time
     }
 
     /// Counts late records, and hands them on if somebody wants them. `late` holds their places in ascending order.
@@ -262,8 +271,13 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         if pane.stored || pane.table.is_in_store() {
             self.gone.push(pane.start);
         }
-        pane.table.discharge(&self.here.host.worker.budget);
-        self.spare = Some(pane.table);
+        let budget = &self.here.host.worker.budget;
+        pane.table.discharge(budget);
+        // A large one would hold memory that nobody accounts for.
+        if pane.table.slab_bytes() <= budget.limit() / 16 {
+            pane.table.clear();
+            self.spare = Some(pane.table);
+        }
         Ok(())
     }
 
@@ -356,7 +370,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
 
     fn on_processing_time(&mut self, now: i64) {
         if self.windows.processing_time {
-            let result = self.fire(now - 1);
+            self.newest_time = self.newest_time.max(now);
+            let result = self.fire(self.newest_time - 1);
             self.or_fail(result);
         }
     }

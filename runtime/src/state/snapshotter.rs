@@ -117,7 +117,7 @@ impl Thread {
                     self.process.fail(error.context(format!("snapshot of epoch {epoch}, slot {slot}")));
                     // The worker may be waiting for it; nothing of this attempt counts any more.
                     if let Some(store) = &self.store {
-                        store.end_snapshot();
+                        store.abandon();
                     }
                     return;
                 }

@@ -188,6 +188,8 @@ struct Phase {
     /// Barriers that the snapshot thread has still to write; it ends without any help of the worker. More than one if an
     /// epoch was given up, for another worker's sake, while this one was still writing it.
     writing: u32,
+    /// The snapshot thread is gone: the job is about to end, and nobody may wait for it.
+    abandoned: bool,
 }
 
 impl SharedStore {
@@ -203,13 +205,21 @@ impl SharedStore {
     /// All hosts have come to the barrier, and all rows are copied.
     pub(crate) fn begin_writing(&self) {
         let mut phase = self.lock();
-        *phase = Phase { aligning: false, writing: phase.writing + 1 };
+        phase.aligning = false;
+        phase.writing += u32::from(!phase.abandoned);
     }
 
     /// A checkpoint is made.
     pub(crate) fn end_snapshot(&self) {
         let mut phase = self.lock();
         phase.writing = phase.writing.saturating_sub(1);
+        self.snapshot_made.notify_all();
+    }
+
+    /// No checkpoint will be made any more.
+    pub(crate) fn abandon(&self) {
+        let mut phase = self.lock();
+        (phase.writing, phase.abandoned) = (0, true);
         self.snapshot_made.notify_all();
     }
 

@@ -102,16 +102,26 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    /// Empties the table for another namespace; what it has allocated stays.
-    pub(crate) fn reuse(&mut self, place: Place, epoch: u64, cold: bool) {
+    /// Forgets all entries; what it has allocated for its own stays.
+    pub(crate) fn clear(&mut self) {
         self.index.clear();
         for list in [&mut self.free, &mut self.changed, &mut self.pending, &mut self.graves] {
             list.clear();
         }
         self.slots.clear();
         self.copied = Rows::default();
+    }
+
+    /// Takes an emptied table for another namespace.
+    pub(crate) fn reuse(&mut self, place: Place, epoch: u64, cold: bool) {
+        self.clear();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
         self.spilled = false;
+    }
+
+    /// Bytes that it has allocated for entries.
+    pub(crate) fn slab_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot<K, V>>()
     }
 
     /// True if the store may have rows of it.
@@ -343,6 +353,7 @@ impl<K: Key, V: Value> Table<K, V> {
         // A barrier copies what has changed: memory for that copy has its bounds too.
         if budget.is_much_changed() && !self.changed.is_empty() && store.may_spill(Patience::None)? {
             self.write_early(store, ENTRIES_A_ROUND)?;
+            self.charge(budget);
         }
         if budget.excess() > 0 && self.in_memory() > 0 {
             self.make_room(budget, store)?;
@@ -410,6 +421,14 @@ impl<K: Key, V: Value> Table<K, V> {
 
     #[cold]
     fn make_room(&mut self, budget: &Budget, store: &Store) -> Result<()> {
+        if store.written() + 1 >= self.epoch {
+            // Written tombstones are the cheapest room.
+            self.bury();
+            self.charge(budget);
+            if budget.excess() == 0 || self.in_memory() == 0 {
+                return Ok(());
+            }
+        }
         // A little more than needed, so that this is not called again at once; not much, because records wait for it.
         let target = budget.excess() + budget.limit() / 64;
         let want = (target / self.per_entry()).clamp(1, self.in_memory());

@@ -209,3 +209,19 @@ fn windows_of_processing_time_follow_the_clock_across_a_restart() {
         assert_eq!(sums.sorted(), [first, vec![(1_100, 77, 1, 5)]].concat());
     }
 }
+
+#[test]
+fn a_clock_that_goes_back_opens_no_window_again() {
+    let clock = Arc::new(ManualClock::at(1_000));
+    let Windowing { source, sums, job, .. } = windowing(1, Tumbling::of_processing_time(ms(100)), 0);
+    let running = job.clock(clock.clone()).start();
+    source.push(0, (1, 0, 1));
+    running.checkpoint();
+    clock.advance_ms(100);
+    sums.wait_for(1);
+    clock.advance_ms(-80);
+    source.push(0, (1, 0, 5));
+    source.end();
+    running.wait().unwrap();
+    assert_eq!(sums.sorted(), [(1_000, 1, 1, 1), (1_100, 1, 1, 5)]);
+}
