@@ -2,7 +2,8 @@
 //!
 //! A barrier comes in as the changed rows, what else the operators keep, and output that is still to be synced. The
 //! thread finishes the output, writes the rows, makes a RocksDB checkpoint (hard links), links its new files into the
-//! checkpoint directory with their checksums, and tells the driver.
+//! checkpoint directory with their checksums, and tells the driver. If nothing was written since the last complete
+//! snapshot, its files are those of this one too.
 //!
 //! An epoch may be given up, because this worker or another could not write its part. Its staged output is not lost by
 //! that: it goes along with the next epoch, until an epoch that holds it is complete.
@@ -44,8 +45,15 @@ impl Snapshotter {
     pub(crate) fn start(slot: Slot, store: Option<Arc<SharedStore>>, process: Arc<Process>) -> Result<Self> {
         let (barriers, inbox) = channel();
         let files = store.as_ref().map(|s| s.restored_files.clone()).unwrap_or_default();
-        let files = Files { newest: (Epoch(0), files.clone()), completed: files };
-        let thread = Thread { slot, store: store.clone(), process, files, unpublished: Vec::new() };
+        let newest = Made { epoch: Epoch(0), writes: 0, files };
+        let thread = Thread {
+            slot,
+            store: store.clone(),
+            process,
+            completed: newest.clone(),
+            newest,
+            unpublished: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("snapshot-{slot}"))
             .spawn(move || thread.run(&inbox))
@@ -82,19 +90,23 @@ impl Drop for Snapshotter {
     }
 }
 
-/// Which files of the store are in the checkpoint directory already.
-struct Files {
-    /// Those of the last snapshot that was written, complete or not.
-    newest: (Epoch, BTreeMap<String, FileRef>),
-    /// Those of the last snapshot known to be complete: nobody deletes them while they are in use.
-    completed: BTreeMap<String, FileRef>,
+/// The store as it is in a snapshot.
+#[derive(Clone)]
+struct Made {
+    epoch: Epoch,
+    /// What [`SharedStore::writes`] was then.
+    writes: u64,
+    files: BTreeMap<String, FileRef>,
 }
 
 struct Thread {
     slot: Slot,
     store: Option<Arc<SharedStore>>,
     process: Arc<Process>,
-    files: Files,
+    /// The last that was made, be its epoch complete or not.
+    newest: Made,
+    /// The last that is known to be complete: nobody deletes its files while this process runs.
+    completed: Made,
     /// Staged output of epochs not known to be complete.
     unpublished: Vec<(String, Staged)>,
 }
@@ -151,8 +163,8 @@ impl Thread {
     /// Learns which epochs have been completed since the last barrier.
     fn settle(&mut self) {
         let completed = self.process.completed();
-        if self.files.newest.0 <= completed {
-            self.files.completed = self.files.newest.1.clone();
+        if self.newest.epoch <= completed && self.completed.epoch < self.newest.epoch {
+            self.completed = self.newest.clone();
         }
         self.unpublished.retain(|(_, staged)| staged.epoch > completed);
     }
@@ -166,6 +178,12 @@ impl Thread {
         store.write(rows)?;
         store.set_written(epoch);
         point("snapshot.rows_written");
+        let writes = store.writes();
+        if writes == self.completed.writes {
+            // An idle job has a checkpoint a second; this one costs neither a file nor a sync.
+            store.end_snapshot();
+            return Ok(Ok(self.completed.files.clone()));
+        }
         let made = store.path.with_extension(format!("epoch-{epoch}"));
         let checkpoint = Checkpoint::new(&store.db).and_then(|c| c.create_checkpoint(&made));
         store.end_snapshot();
@@ -175,7 +193,7 @@ impl Thread {
         // What is left of it is cleaned up at the next start at the latest.
         drop(std::fs::remove_dir_all(&made));
         point("snapshot.linked");
-        Ok(linked.inspect(|files| self.files.newest = (epoch, files.clone())))
+        Ok(linked.inspect(|files| self.newest = Made { epoch, writes, files: files.clone() }))
     }
 
     /// Links the checkpoint's files that are not yet in the checkpoint directory into it.
@@ -184,7 +202,7 @@ impl Thread {
         for entry in std::fs::read_dir(made)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let known = self.files.completed.get(&name).filter(|_| name.ends_with(".sst"));
+            let known = self.completed.files.get(&name).filter(|_| name.ends_with(".sst"));
             let file = match known {
                 Some(file) => file.clone(),
                 None => {

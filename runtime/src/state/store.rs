@@ -176,6 +176,8 @@ pub(crate) struct SharedStore {
     pub(crate) restored_files: std::collections::BTreeMap<String, FileRef>,
     /// The last epoch whose changes are in the store.
     written: AtomicU64,
+    /// Batches written so far.
+    writes: AtomicU64,
     phase: Mutex<Phase>,
     snapshot_made: Condvar,
 }
@@ -226,12 +228,18 @@ impl SharedStore {
     pub(crate) fn write(&self, rows: Rows) -> Result<()> {
         let mut options = rocksdb::WriteOptions::default();
         options.disable_wal(true);
-        for batch in rows.full.into_iter().chain([rows.batch]) {
+        for batch in rows.full.into_iter().chain([rows.batch]).filter(|batch| !batch.is_empty()) {
+            self.writes.fetch_add(1, Ordering::Relaxed);
             self.db.write_opt(batch, &options).map_err(|e| {
                 Error::world(format!("write to the state store {}", self.path.display())).caused_by(e)
             })?;
         }
         Ok(())
+    }
+
+    /// Batches written so far: while that does not change, neither does the store.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_written(&self, epoch: Epoch) {
@@ -279,6 +287,7 @@ impl Store {
             path,
             restored_files,
             written: AtomicU64::new(process.first_epoch.0 - 1),
+            writes: AtomicU64::new(0),
             phase: Mutex::default(),
             snapshot_made: Condvar::new(),
         };

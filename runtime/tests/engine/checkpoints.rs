@@ -53,9 +53,12 @@ fn flip(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Runs until two snapshots with different contents are there, damages the newest, and runs to the end.
-fn after_damage(damage: impl FnOnce(&Path, &Path)) {
+/// Runs until snapshots with different contents are there, damages some of the newest, and runs to the end. `damage` gets
+/// the manifests, the oldest first, and tells how many it has made useless.
+fn after_damage(damage: impl FnOnce(&[PathBuf], &Path) -> usize) {
     let Counting { source, out, job } = counting();
+    // Enough that the first is there still: snapshots of an idle moment share all their files.
+    let job = job.retain(1_000);
     let running = job.start();
     source.extend(0, 0..1_000);
     running.checkpoint();
@@ -63,51 +66,69 @@ fn after_damage(damage: impl FnOnce(&Path, &Path)) {
     running.checkpoint();
     running.kill();
     let all = manifests(job.directory());
-    let (newest, before) = (&all[all.len() - 1], &all[all.len() - 2]);
-    let (newest_epoch, before_epoch) = (read(newest).epoch, read(before).epoch);
-    damage(newest, job.directory());
+    let epochs: Vec<Epoch> = all.iter().map(|manifest| read(manifest).epoch).collect();
+    let damaged = damage(&all, job.directory());
+    let (whole, damaged) = epochs.split_at(epochs.len() - damaged);
     source.extend(0, 2_000..3_000);
     source.end();
     let summary = job.run().unwrap();
     let said = job.notes().join("\n");
-    assert!(said.contains(&format!("the snapshot of epoch {newest_epoch} is not used")), "{said}");
-    assert!(said.contains(&format!("falling back to the snapshot of epoch {before_epoch}")), "{said}");
+    for epoch in damaged {
+        assert!(said.contains(&format!("the snapshot of epoch {epoch} is not used")), "{said}");
+    }
+    let (before, newest) = (whole[whole.len() - 1], damaged[damaged.len() - 1]);
+    assert!(said.contains(&format!("falling back to the snapshot of epoch {before}")), "{said}");
     assert_eq!(summary.rows_in, 3_000);
     assert_eq!(out.sorted(), counts(3_000));
-    assert!(out.epochs().keys().all(|epoch| *epoch <= before_epoch || *epoch > newest_epoch));
+    assert!(out.epochs().keys().all(|epoch| *epoch <= before || *epoch > newest));
 }
 
 #[test]
 fn a_flipped_bit_in_the_newest_manifest_falls_back() {
-    after_damage(|manifest, _| flip(manifest));
+    after_damage(|manifests, _| {
+        flip(&manifests[manifests.len() - 1]);
+        1
+    });
 }
 
 #[test]
 fn a_torn_newest_manifest_falls_back() {
-    after_damage(|manifest, _| {
-        let bytes = fs::read(manifest).unwrap();
-        fs::write(manifest, &bytes[..bytes.len() / 2]).unwrap();
+    after_damage(|manifests, _| {
+        let newest = &manifests[manifests.len() - 1];
+        let bytes = fs::read(newest).unwrap();
+        fs::write(newest, &bytes[..bytes.len() / 2]).unwrap();
+        1
     });
 }
 
-/// A file of the newest snapshot that the one before does not need.
-fn own_file(newest: &Path, dir: &Path) -> PathBuf {
-    let all = manifests(dir);
-    let before: Vec<String> = read(&all[all.len() - 2]).store_files().map(|f| f.path.clone()).collect();
-    let newest = read(newest);
-    let own =
-        newest.store_files().find(|f| f.bytes > 0 && !before.contains(&f.path)).expect("a file of its own");
-    dir.join(&own.path)
+/// A file of the newest snapshot that the oldest does not need, and the number of snapshots that need it.
+fn newer_file(manifests: &[PathBuf]) -> (String, usize) {
+    let files = |manifest: &PathBuf| -> Vec<String> {
+        read(manifest).store_files().filter(|f| f.bytes > 0).map(|f| f.path.clone()).collect()
+    };
+    let old = files(&manifests[0]);
+    let newest = files(&manifests[manifests.len() - 1]);
+    let file = newest.into_iter().find(|f| !old.contains(f)).expect("a file of its own");
+    let needing = manifests.iter().filter(|manifest| files(manifest).contains(&file)).count();
+    (file, needing)
 }
 
 #[test]
 fn a_flipped_bit_in_the_newest_state_falls_back() {
-    after_damage(|newest, dir| flip(&own_file(newest, dir)));
+    after_damage(|manifests, dir| {
+        let (file, needing) = newer_file(manifests);
+        flip(&dir.join(file));
+        needing
+    });
 }
 
 #[test]
 fn a_missing_state_file_falls_back() {
-    after_damage(|newest, dir| fs::remove_file(own_file(newest, dir)).unwrap());
+    after_damage(|manifests, dir| {
+        let (file, needing) = newer_file(manifests);
+        fs::remove_file(dir.join(file)).unwrap();
+        needing
+    });
 }
 
 #[test]
@@ -191,6 +212,43 @@ fn only_so_many_snapshots_are_kept_and_only_their_files() {
         .collect();
     let there = fs::read_dir(job.directory().join("files")).unwrap();
     there.for_each(|file| assert!(needed.contains(&file.unwrap().path())));
+}
+
+/// The state files of the newest snapshot.
+fn newest_files(dir: &Path) -> Vec<String> {
+    let files = read(manifests(dir).last().unwrap());
+    files.store_files().map(|f| f.path.clone()).collect()
+}
+
+#[test]
+fn a_snapshot_without_changes_has_the_files_of_the_one_before() {
+    let Counting { source, out, job } = counting();
+    let running = job.start();
+    source.extend(0, 0..1_000);
+    running.checkpoint();
+    // What is known of one epoch's completion is known at the next barrier.
+    running.checkpoint();
+    let first = newest_files(job.directory());
+    assert!(!first.is_empty());
+    for _ in 0..5 {
+        running.checkpoint();
+    }
+    assert_eq!(newest_files(job.directory()), first);
+    source.extend(0, 1_000..2_000);
+    running.checkpoint();
+    let second = newest_files(job.directory());
+    assert_ne!(second, first);
+    running.kill();
+    let running = job.start();
+    for _ in 0..5 {
+        running.checkpoint();
+    }
+    assert_eq!(newest_files(job.directory()), second);
+    running.kill();
+    source.extend(0, 2_000..3_000);
+    source.end();
+    job.parallelism(2).run().unwrap();
+    assert_eq!(out.sorted(), counts(3_000));
 }
 
 #[test]
