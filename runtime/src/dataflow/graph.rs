@@ -1,7 +1,6 @@
 //! Hosts and edges of one worker, and how they become timely operators.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -172,7 +171,7 @@ macro_rules! wire {
         $wirings[from].outputs.push(Box::new(Output { handle: OutputBuilder::from(handle), outbox }));
         let handle = $wirings[to].builder.new_input(stream, $pact);
         let senders = MinWatermark::new($senders, i64::MIN);
-        let input = Input { handle, outlet, pool, senders, stash: VecDeque::new() };
+        let input = Input::new(handle, outlet, pool, senders);
         $wirings[to].inputs.push(Box::new(input));
     }};
 }

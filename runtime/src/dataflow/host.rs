@@ -1,10 +1,11 @@
 //! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
 //! A host has inputs and outputs ([`super::port`]), and one capability an output, which
-//! follows the input frontier. Batches of the running epoch go through the chain at once; those of later epochs wait in a
-//! stash. When the frontier passes the end of the epoch, that is the barrier: every element hands out its part of the
-//! snapshot, the capabilities move to the next epoch and the stash is replayed. An empty frontier is a barrier too. Rows of
-//! state are copied out bit by bit after the barrier, between batches of the next epoch.
+//! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
+//! a time, because the worker's sources want their turn; those of later epochs wait in a stash. When the frontier passes
+//! the end of the epoch, that is the barrier: every element hands out its part of the snapshot, the capabilities move to
+//! the next epoch, and the stash is what comes next. An empty frontier is a barrier too. Rows of state are copied out bit
+//! by bit after the barrier, between batches of the next epoch.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +28,8 @@ use crate::worker::WorkerCx;
 
 /// For how long a host copies rows of the last barrier at least before it looks at its records again.
 const COPY_TIME: Duration = Duration::from_millis(1);
+/// For how long a host works at its records before others of the worker have their turn.
+const PULL_TIME: Duration = Duration::from_millis(5);
 
 /// What everything inside one host shares.
 pub(crate) struct Host {
@@ -245,17 +248,17 @@ impl Running {
         self.go_on_copying()?;
         let began = Instant::now();
         for input in &mut self.inputs {
-            input.pull(self.epoch);
+            if !input.pull(self.epoch, began + PULL_TIME) {
+                self.alarm.now();
+            }
         }
         self.took = began.elapsed();
         self.host.maintain()?;
         self.flush(true);
         while self.has_passed(frontier) {
             self.end_epoch()?;
-            for input in &mut self.inputs {
-                input.replay(self.epoch);
-            }
-            self.flush(true);
+            self.inputs.iter_mut().for_each(|input| input.pass_barrier());
+            self.alarm.now();
         }
         if let Some(time) = frontier {
             self.downgrade(time);

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Instant;
 
 use timely::communication::Pull;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::Message;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
+use timely::dataflow::operators::{Capability, InputCapability};
 
 use super::batch::{Batch, Pool};
 use super::outbox::Outbox;
@@ -18,19 +19,37 @@ use crate::record::{MinWatermark, Rec};
 
 /// A typed input of a host.
 pub(crate) trait InputPort {
-    /// Takes what has arrived: what belongs to `epoch` goes through the chain, later epochs wait.
-    fn pull(&mut self, epoch: u64);
-    /// Puts what waited for `epoch` through the chain.
-    fn replay(&mut self, epoch: u64);
+    /// Puts what has arrived of `epoch` through the chain, at least a batch, until it is time to stop; true if nothing of
+    /// it is left. Later epochs wait.
+    fn pull(&mut self, epoch: u64, until: Instant) -> bool;
+    /// The barrier has come: what waited for it is next.
+    fn pass_barrier(&mut self);
 }
 
-/// The timely side of an input, and what waits for later epochs.
+/// A batch that has arrived. As long as it is held the frontier does not pass its time.
+type Arrived<T> = (InputCapability<Time>, Batch<T>);
+
+/// The timely side of an input, and what waits.
 pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
-    pub(crate) handle: InputHandleCore<Time, Batch<T>, P>,
-    pub(crate) outlet: Outlet<T>,
-    pub(crate) pool: Pool<Rec<T>>,
-    pub(crate) senders: MinWatermark,
-    pub(crate) stash: VecDeque<(u64, Batch<T>)>,
+    handle: InputHandleCore<Time, Batch<T>, P>,
+    outlet: Outlet<T>,
+    pool: Pool<Rec<T>>,
+    senders: MinWatermark,
+    /// In the order in which it has arrived; each sender's order is that in which it sent.
+    waiting: VecDeque<Arrived<T>>,
+    /// What belongs to later epochs; all of it arrived before what is `waiting`.
+    stash: VecDeque<Arrived<T>>,
+}
+
+impl<T, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
+    pub(crate) fn new(
+        handle: InputHandleCore<Time, Batch<T>, P>,
+        outlet: Outlet<T>,
+        pool: Pool<Rec<T>>,
+        senders: MinWatermark,
+    ) -> Self {
+        Self { handle, outlet, pool, senders, waiting: VecDeque::new(), stash: VecDeque::new() }
+    }
 }
 
 fn apply<T: Send + 'static>(
@@ -54,29 +73,27 @@ fn apply<T: Send + 'static>(
 }
 
 impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T, P> {
-    fn pull(&mut self, epoch: u64) {
-        let Self { handle, outlet, pool, senders, stash } = self;
+    fn pull(&mut self, epoch: u64, until: Instant) -> bool {
+        let Self { handle, outlet, pool, senders, waiting, stash } = self;
         let only = senders.len() == 1;
         // `for_each` keeps the order of each sender; grouping by time would not.
-        handle.for_each(|stamp, batch| {
-            let of = stamp.least().map_or(epoch, |time| epoch_of(*time));
-            if of > epoch {
-                stash.push_back((of, std::mem::take(batch)));
-            } else {
-                apply(batch, outlet, pool, senders, only);
+        handle.for_each(|capability, batch| waiting.push_back((capability, std::mem::take(batch))));
+        while let Some((capability, mut batch)) = waiting.pop_front() {
+            if capability.least().is_some_and(|time| epoch_of(*time) > epoch) {
+                stash.push_back((capability, batch));
+                continue;
             }
-        });
-    }
-
-    fn replay(&mut self, epoch: u64) {
-        let only = self.senders.len() == 1;
-        for (of, mut batch) in std::mem::take(&mut self.stash) {
-            if of > epoch {
-                self.stash.push_back((of, batch));
-            } else {
-                apply(&mut batch, &self.outlet, &self.pool, &mut self.senders, only);
+            apply(&mut batch, outlet, pool, senders, only);
+            if Instant::now() >= until {
+                return waiting.is_empty();
             }
         }
+        true
+    }
+
+    fn pass_barrier(&mut self) {
+        self.stash.append(&mut self.waiting);
+        std::mem::swap(&mut self.stash, &mut self.waiting);
     }
 }
 

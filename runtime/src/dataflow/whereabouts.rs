@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::error::Error;
 use crate::metrics::Step;
 use crate::record::Rec;
@@ -17,6 +19,31 @@ pub(crate) struct Whereabouts {
     /// The offset in the partition, or the hash of the key.
     record: Cell<u64>,
     event_time: Cell<i64>,
+    /// The key for which user code failed, as JSON.
+    key: RefCell<Option<String>>,
+}
+
+/// The key that code runs for now. If that fails, by a panic or by an error that is handed on, this is dropped before it
+/// is [`AtKey::done`], and the message names the key; as long as all goes well it costs nothing.
+#[must_use]
+pub(crate) struct AtKey<'a, K: Serialize> {
+    at: &'a Whereabouts,
+    key: &'a K,
+}
+
+impl<K: Serialize> AtKey<'_, K> {
+    #[inline]
+    pub(crate) fn done(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<K: Serialize> Drop for AtKey<'_, K> {
+    #[cold]
+    fn drop(&mut self) {
+        // A key that is no JSON (bytes as a map's key, say) is not named.
+        *self.at.key.borrow_mut() = serde_json::to_string(self.key).ok();
+    }
 }
 
 impl Whereabouts {
@@ -36,6 +63,12 @@ impl Whereabouts {
     pub(crate) fn record<T>(&self, record: &Rec<T>) {
         self.record.set(record.hash);
         self.event_time.set(record.ts);
+    }
+
+    /// From here on it is this key that code runs for.
+    #[inline]
+    pub(crate) fn key<'a, K: Serialize>(&'a self, key: &'a K) -> AtKey<'a, K> {
+        AtKey { at: self, key }
     }
 
     /// The partition that the records at hand come from.
@@ -65,13 +98,14 @@ impl Whereabouts {
     pub(crate) fn describe(&self) -> String {
         let steps = self.steps.borrow();
         let step = steps.get(self.step.get()).map_or_else(|| "?".to_owned(), |s| s.name());
+        let key = self.key.borrow().as_ref().map_or_else(String::new, |key| format!(", key {key}"));
         let record = self.record.get();
         match self.partition.get().and_then(|p| self.partitions.borrow().get(p).cloned()) {
             Some(partition) => format!("step '{step}', partition '{partition}', offset {record}"),
             None if self.event_time.get() != i64::MIN => {
-                format!("step '{step}', record with event time {}", self.event_time.get())
+                format!("step '{step}'{key}, record with event time {}", self.event_time.get())
             }
-            None => format!("step '{step}'"),
+            None => format!("step '{step}'{key}"),
         }
     }
 

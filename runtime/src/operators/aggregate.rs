@@ -18,6 +18,9 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
 use crate::window::Aggregate;
 
+/// Records after which results go on: the first ones need not wait until the keys of a whole batch are read from disk.
+const RECORDS_AT_ONCE: usize = 64;
+
 /// See [`crate::KeyedStream::aggregate`].
 pub(crate) struct AggregateStep<K, T, A: Aggregate<T>> {
     here: Here,
@@ -55,15 +58,18 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
     }
 
     fn add(&mut self, batch: &[Rec<T>]) -> Result<()> {
+        self.here.enter();
         let Some((store, table)) = &mut self.state else { return Ok(()) };
         let (aggregate, out, here) = (&self.aggregate, &mut self.out, &self.here);
         for record in batch {
             here.record(record);
             self.key.with(&record.val, |key| -> Result<()> {
+                let at = here.key(key);
                 let acc = table.entry(store, record.hash, key, || aggregate.create())?;
                 aggregate.add(acc, &record.val);
                 let val = (key.clone(), aggregate.finish(acc));
                 out.push(Rec { ts: record.ts, hash: record.hash, val });
+                at.done();
                 Ok(())
             })?;
         }
@@ -76,10 +82,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
 
 impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for AggregateStep<K, T, A> {
     fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
-        if let Err(error) = self.add(batch) {
-            self.here.host.fail(error.context(format_args!("'{}'", self.step.name())));
-        }
+        let added = batch.chunks(RECORDS_AT_ONCE).try_for_each(|records| self.add(records));
+        self.here.or_fail(added);
     }
 
     fn watermark(&mut self, mark: Mark) {

@@ -86,8 +86,9 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Receiver<B> for Listener<K, T, B, F>
         let Both { f, shared } = &mut *self.both.borrow_mut();
         for record in batch.drain(..) {
             self.here.record(&record);
-            if let Err(error) = f.on_broadcast(record.val, shared) {
-                return self.here.host.fail(error.context(self.here.host.at.describe()));
+            let result = f.on_broadcast(record.val, shared);
+            if result.is_err() {
+                return self.here.or_fail(result);
             }
         }
     }

@@ -86,6 +86,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         let Some(Kept { store, table, event_timers, processing_timers }) = &mut self.kept else {
             return Ok(());
         };
+        let at = self.here.key(key);
         let (slot, state) = table.take(store, hash, key)?;
         let mut context = KeyContext {
             key,
@@ -110,7 +111,9 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         let rec = |val| Rec { ts: event_time, hash, val };
         self.out.1.extend(self.out.0.drain(..).map(rec));
         self.side.1.extend(self.side.0.drain(..).map(|val| Rec { ts: event_time, hash, val }));
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), Err)?;
+        at.done();
+        Ok(())
     }
 
     fn send(&mut self) {
@@ -146,6 +149,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             };
             let Some((at, keys)) = timers.pop(until)? else { break };
             for (hash, key) in keys {
+                self.here.record(&Rec { ts: at, hash, val: () });
                 self.call(hash, &key, at, now, Call::Timer(Timer { at, time }))?;
             }
         }
@@ -163,20 +167,13 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         });
         last.unwrap_or(i64::MIN)
     }
-
-    fn or_fail(&self, result: Result<()>) {
-        if let Err(error) = result {
-            let place = self.here.host.at.describe();
-            self.here.host.fail(error.context(place));
-        }
-    }
 }
 
 impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T, F> {
     fn records(&mut self, batch: &mut Vec<Rec<T>>) {
         self.here.enter();
         let result = self.process(batch);
-        self.or_fail(result);
+        self.here.or_fail(result);
     }
 
     fn watermark(&mut self, mark: Mark) {
@@ -186,7 +183,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T
                 self.watermark_gauge.set(mark.at);
             }
             let result = self.run_timers(Time::Event, mark.at);
-            self.or_fail(result);
+            self.here.or_fail(result);
         }
         let mark = Mark { at: self.watermark, idle: mark.idle };
         self.next.watermark(mark);
@@ -236,7 +233,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
 
     fn on_processing_time(&mut self, now: i64) {
         let result = self.run_timers(Time::Processing, now);
-        self.or_fail(result);
+        self.here.or_fail(result);
     }
 
     fn maintain(&mut self) -> Result<()> {

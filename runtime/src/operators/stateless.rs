@@ -3,9 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::chain::{Outlet, Receiver};
 use crate::connector::DeadLetter;
 use crate::dataflow::host::Host;
+use crate::dataflow::whereabouts::AtKey;
+use crate::error::Result;
 use crate::metrics::{Counter, Step};
 use crate::record::{Mark, Rec};
 use crate::stream::job::ErrorRoute;
@@ -31,6 +35,20 @@ impl Here {
     #[inline]
     pub(crate) fn record<T>(&self, record: &Rec<T>) {
         self.host.at.record(record);
+    }
+
+    /// It is this key that the code runs for.
+    #[inline]
+    pub(crate) fn key<'a, K: Serialize>(&'a self, key: &'a K) -> AtKey<'a, K> {
+        self.host.at.key(key)
+    }
+
+    /// An error of this step, with where it was.
+    #[cold]
+    pub(crate) fn or_fail(&self, result: Result<()>) {
+        if let Err(error) = result {
+            self.host.fail(error.context(self.host.at.describe()));
+        }
     }
 }
 

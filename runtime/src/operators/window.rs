@@ -155,6 +155,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         let (pane, aggregate) = (&mut self.panes[0], &self.aggregate);
         let fired = pane.fired;
         self.key.with(&record.val, |key| -> Result<()> {
+            let at = self.here.key(key);
             let acc = pane.table.entry(store, record.hash, key, || aggregate.create())?;
             aggregate.add(acc, &record.val);
             if fired {
@@ -163,6 +164,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
                 let val = Windowed { key: key.clone(), window, value };
                 self.out.push(Rec { ts: window.end - 1, hash: record.hash, val });
             }
+            at.done();
             Ok(())
         })?;
         Ok(true)
@@ -248,11 +250,15 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         let pane = &self.panes[i];
         let window = self.windows.window(pane.start);
         let (aggregate, out, next, at) = (&self.aggregate, &mut self.out, &self.next, &self.here);
+        let ts = window.end - 1;
         let emitted = &self.emitted;
         pane.table.for_all(store, |hash, key, acc| {
             at.enter();
+            at.record(&Rec { ts, hash, val: () });
+            let at_key = at.key(key);
             let val = Windowed { key: key.clone(), window, value: aggregate.finish(acc) };
-            out.push(Rec { ts: window.end - 1, hash, val });
+            at_key.done();
+            out.push(Rec { ts, hash, val });
             if out.len() >= BATCH_RECORDS {
                 emitted.add(out.len() as u64);
                 next.records(out);
@@ -280,19 +286,13 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
         Ok(())
     }
-
-    fn or_fail(&self, result: Result<()>) {
-        if let Err(error) = result {
-            self.here.host.fail(error.context(format_args!("window '{}'", self.step.name())));
-        }
-    }
 }
 
 impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for WindowStep<K, T, A> {
     fn records(&mut self, batch: &mut Vec<Rec<T>>) {
         self.here.enter();
         let result = self.add(batch);
-        self.or_fail(result);
+        self.here.or_fail(result);
     }
 
     fn watermark(&mut self, mark: Mark) {
@@ -304,7 +304,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for WindowStep<K, T, A> {
             // At the end of everything windows of processing time fire too.
             if !self.windows.processing_time || mark == Mark::END {
                 let result = self.fire(mark.at);
-                self.or_fail(result);
+                self.here.or_fail(result);
             }
         }
         self.next.watermark(Mark { at: self.watermark, idle: mark.idle });
@@ -372,7 +372,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         if self.windows.processing_time {
             self.newest_time = self.newest_time.max(now);
             let result = self.fire(self.newest_time - 1);
-            self.or_fail(result);
+            self.here.or_fail(result);
         }
     }
 

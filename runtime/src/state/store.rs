@@ -436,6 +436,8 @@ fn options(process: &Process) -> Options {
     options.set_max_open_files(256);
     options.set_keep_log_file_num(1);
     options.set_log_level(rocksdb::LogLevel::Warn);
+    // Readers are workers: files that have had their day are deleted by others.
+    options.set_avoid_unnecessary_blocking_io(true);
     // A running store is of no use after its attempt: closing it must not write what no snapshot has asked for.
     options.get_options_from_string("avoid_flush_during_shutdown=true").unwrap_or(options)
 }

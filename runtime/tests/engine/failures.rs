@@ -90,26 +90,41 @@ fn a_panic_in_a_key_names_the_step_that_reads_it() {
 }
 
 #[test]
-fn a_panic_behind_an_exchange_names_the_step_and_the_event_time() {
-    let place = ["record with event time 66", "panicked", "stumbled over 66"];
+fn a_panic_behind_an_exchange_names_the_step_the_key_and_the_event_time() {
+    let cause = ["panicked", "stumbled over 66"];
+    let keyed = |text: &str, step: &str, event_time: i64| {
+        says(text, &[&format!("step '{step}', key [7,\"b\"], record with event time {event_time}")]);
+        says(text, &cause);
+    };
+    let key = |_: &i64| (7u8, "b".to_owned());
     let moved = message(2, |s| s.rebalance().map(stumble).named("moved"));
-    says(&moved, &["step 'moved'"]);
-    says(&moved, &["stumbled over 66"]);
+    says(&moved, &["step 'moved', record with event time 66"]);
+    says(&moved, &cause);
     let reduced =
-        message(2, |s| s.key_by_value(|_| 0u8).reduce("sum", |sum, n| *sum += stumble(*n)).map(|r| r.1));
-    says(&reduced, &["step 'sum'"]);
-    says(&reduced, &place);
-    let windowed = message(2, |s| {
-        let windows = s.key_by_value(|_| 0u8).window(Tumbling::of(ms(10)));
-        windows.aggregate("sums", Stumbling { at_end: false }).map(|w| w.value)
+        message(2, move |s| s.key_by_value(key).reduce("sum", |sum, n| *sum += stumble(*n)).map(|r| r.1));
+    keyed(&reduced, "sum", 66);
+    // The key is not that of a step further down, and the step is not that of one.
+    let after = message(2, move |s| {
+        s.key_by_value(key).reduce("sum", |sum, n| *sum = *n).map(|r| stumble(r.1)).named("after")
     });
-    says(&windowed, &["step 'sums'"]);
-    says(&windowed, &place);
-    let ended = message(2, |s| {
-        let windows = s.key_by_value(|_| 0u8).window(Tumbling::of(ms(10)));
-        windows.aggregate("sums", Stumbling { at_end: true }).map(|w| w.value)
-    });
-    says(&ended, &["step 'sums'", "stumbled over 66"]);
+    says(&after, &["step 'after', record with event time 66", "stumbled over 66"]);
+    let windowed = |at_end| {
+        message(2, move |s| {
+            let windows = s.key_by_value(key).window(Tumbling::of(ms(10)));
+            windows.aggregate("sums", Stumbling { at_end }).map(|w| w.value)
+        })
+    };
+    keyed(&windowed(false), "sums", 66);
+    keyed(&windowed(true), "sums", 69);
+}
+
+#[test]
+fn a_key_that_is_no_json_is_not_named() {
+    // A map whose keys are no strings.
+    let key = |_: &i64| std::collections::BTreeMap::from([((1u8, 2u8), 0)]);
+    let text =
+        message(1, move |s| s.key_by_value(key).reduce("sum", |sum, n| *sum += stumble(*n)).map(|r| r.1));
+    says(&text, &["step 'sum', record with event time 66", "stumbled over 66"]);
 }
 
 /// The last number; the bad one is not survived, when it is added or when the window ends.
@@ -168,11 +183,12 @@ impl KeyedProcess<i64, i64> for Function {
 #[test]
 fn a_function_with_state_that_fails_is_named() {
     let text = |how| message(2, move |s| s.key_by(|n| n).process("function", Function(how)));
-    says(&text(How::Panic), &["step 'function', record with event time 66", "stumbled over 66"]);
+    let place = "step 'function', key 66, record with event time 66";
+    says(&text(How::Panic), &[place, "stumbled over 66"]);
     let error = text(How::Error);
-    says(&error, &["step 'function', record with event time 66", "no good number"]);
+    says(&error, &[place, "no good number"]);
     assert_eq!(error.matches("step 'function'").count(), 1, "{error}");
-    says(&text(How::InTimer), &["step 'function'", "stumbled over 66"]);
+    says(&text(How::InTimer), &[place, "stumbled over 66"]);
 }
 
 /// A connector that does what its name says at the place named.
