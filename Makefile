@@ -48,7 +48,7 @@ fix: ## Formats, and repairs what the lints can repair
 bench: build ## CPU, rows/s, memory and restart beside a loop by hand; BENCH="--help" for the choices
 	@$(BIN)/bench $(BENCH)
 
-chaos: build ## 500 kills, damaged files, a slow disk and a full one (about 12 minutes); KILLS=50, CHAOS_SEED=7
+chaos: build ## 500 kills, damaged files, a slow disk and a full one (about 6 minutes); KILLS=50, CHAOS_SEED=7
 	@echo "seed $(CHAOS_SEED); the same again: make chaos KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED)$(if $(CHAOS), CHAOS='$(CHAOS)')"
 	@$(BIN)/chaos --kills $(KILLS) --seed $(CHAOS_SEED) --damage --slow-disk --full-disk $(CHAOS)
 

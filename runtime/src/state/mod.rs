@@ -1,6 +1,7 @@
 //! Keyed state: tables in memory over RocksDB, and how they become part of a snapshot.
 //!
 //! - [`table`]: keys and values in memory, with a list of what changed since the last barrier.
+//! - [`slab`], [`index`]: what a table is made of: entries at fixed places, and places by hash.
 //! - [`store`]: one RocksDB a worker, which holds what was changed at earlier barriers and what does not fit in memory.
 //! - [`timers`]: what is due when, by key.
 //! - [`snapshotter`]: the thread that writes a barrier's changes and links the store's files into the checkpoint.
@@ -10,7 +11,9 @@
 
 pub(crate) mod budget;
 pub(crate) mod directory;
+pub(crate) mod index;
 pub(crate) mod shape;
+pub(crate) mod slab;
 pub(crate) mod snapshotter;
 pub(crate) mod store;
 pub(crate) mod table;

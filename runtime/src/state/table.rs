@@ -10,11 +10,12 @@
 
 use std::time::Instant;
 
-use hashbrown::HashTable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::budget::Budget;
+use super::index::Index;
+use super::slab::Slab;
 use super::store::{Patience, RowKey, Rows, Store, encoded_len};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -52,8 +53,8 @@ struct Slot<K, V> {
 /// One namespace of an operator's keyed state.
 pub(crate) struct Table<K, V> {
     place: Place,
-    index: HashTable<u32>,
-    slots: Vec<Slot<K, V>>,
+    index: Index,
+    slots: Slab<Slot<K, V>>,
     free: Vec<u32>,
     changed: Vec<u32>,
     /// Slots that were changed in the epoch that has ended, and may still have to be copied out.
@@ -69,6 +70,8 @@ pub(crate) struct Table<K, V> {
     /// True if the store may have keys that are not in memory.
     cold: bool,
     hand: usize,
+    /// What the store had written when a search for something to evict was in vain: until it has written more, so is another.
+    in_vain: Option<u64>,
     /// Bytes that an entry takes on the heap, estimated from its encoding.
     heap_per_entry: usize,
     /// The number of entries when that was last estimated.
@@ -84,8 +87,8 @@ impl<K: Key, V: Value> Table<K, V> {
     pub(crate) fn new(place: Place, epoch: u64, cold: bool) -> Self {
         Self {
             place,
-            index: HashTable::new(),
-            slots: Vec::new(),
+            index: Index::default(),
+            slots: Slab::default(),
             free: Vec::new(),
             changed: Vec::new(),
             pending: Vec::new(),
@@ -95,6 +98,7 @@ impl<K: Key, V: Value> Table<K, V> {
             epoch,
             cold,
             hand: 0,
+            in_vain: None,
             heap_per_entry: 0,
             estimated_at: 0,
             charged: (0, 0),
@@ -116,12 +120,12 @@ impl<K: Key, V: Value> Table<K, V> {
     pub(crate) fn reuse(&mut self, place: Place, epoch: u64, cold: bool) {
         self.clear();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
-        self.spilled = false;
+        (self.spilled, self.in_vain) = (false, None);
     }
 
     /// Bytes that it has allocated for entries.
     pub(crate) fn slab_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot<K, V>>()
+        self.slots.bytes()
     }
 
     /// True if the store may have rows of it.
@@ -137,8 +141,10 @@ impl<K: Key, V: Value> Table<K, V> {
     #[inline]
     fn find(&self, hash: u64, key: &K) -> Option<u32> {
         let slots = &self.slots;
-        let same = |&i: &u32| slots[i as usize].hash == hash && slots[i as usize].key == *key;
-        self.index.find(hash, same).copied()
+        self.index.find(hash, |i| {
+            let slot = &slots[i as usize];
+            slot.hash == hash && slot.key == *key
+        })
     }
 
     fn row<'a>(&self, store: &Store, hash: u64, key: &'a K) -> RowKey<'a, K> {
@@ -152,23 +158,11 @@ impl<K: Key, V: Value> Table<K, V> {
                 self.slots[i as usize] = slot;
                 i
             }
-            None => {
-                self.grow();
-                self.slots.push(slot);
-                (self.slots.len() - 1) as u32
-            }
+            None => self.slots.push(slot) as u32,
         };
         let slots = &self.slots;
-        self.index.insert_unique(hash, i, |&i| slots[i as usize].hash);
+        self.index.insert(hash, i, |i| slots[i as usize].hash);
         i
-    }
-
-    /// Makes room for a slot; in a large slab not for as many as there are, which nobody may ever need.
-    fn grow(&mut self) {
-        const LARGE: usize = 1 << 16;
-        if self.slots.len() == self.slots.capacity() && self.slots.len() >= LARGE {
-            self.slots.reserve_exact(self.slots.len() / 4);
-        }
     }
 
     /// Brings a key that memory does not have in from the store, if it is there.
@@ -248,8 +242,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     fn forget(&mut self, i: u32) {
         let hash = self.slots[i as usize].hash;
-        if let Ok(entry) = self.index.find_entry(hash, |&j| j == i) {
-            entry.remove();
+        if self.index.remove(hash, i) {
             self.free.push(i);
         }
     }
@@ -367,7 +360,8 @@ impl<K: Key, V: Value> Table<K, V> {
         const SAMPLE: usize = 32;
         let step = (self.slots.len() / SAMPLE).max(1);
         let (mut bytes, mut sampled) = (0, 0);
-        for slot in self.slots.iter().step_by(step) {
+        for i in (0..self.slots.len()).step_by(step) {
+            let slot = &self.slots[i];
             if let Some(value) = &slot.value {
                 bytes += encoded_len(&slot.key)? + encoded_len(value)?;
                 sampled += 1;
@@ -432,11 +426,16 @@ impl<K: Key, V: Value> Table<K, V> {
         // A little more than needed, so that this is not called again at once; not much, because records wait for it.
         let target = budget.excess() + budget.limit() / 64;
         let want = (target / self.per_entry()).clamp(1, self.in_memory());
-        let evicted = self.evict(want, store.written());
-        // Too much has changed since the last barrier: once it is written, there is something to evict.
-        if evicted < want / 2 && store.may_spill(Patience::UntilWritten)? {
-            self.write_early(store, want - evicted)?;
-            self.evict(want - evicted, store.written());
+        let written = store.written();
+        let evicted = if self.in_vain == Some(written) { 0 } else { self.evict(want, written) };
+        if evicted < want / 2 {
+            // Too much has changed since the last barrier: once it is written, there is something to evict.
+            if store.may_spill(Patience::UntilWritten)? {
+                self.write_early(store, want - evicted)?;
+                self.evict(want - evicted, store.written());
+            } else {
+                self.in_vain = Some(written);
+            }
         }
         self.shrink();
         self.charge(budget);
@@ -479,20 +478,19 @@ impl<K: Key, V: Value> Table<K, V> {
         for i in self.free.drain(..) {
             is_free[i as usize] = true;
         }
-        for (i, slot) in old.into_iter().enumerate() {
+        for (i, slot) in old.into_values().enumerate() {
             if !is_free[i] {
-                place[i] = self.slots.len() as u32;
-                self.slots.push(slot);
+                place[i] = self.slots.push(slot) as u32;
             }
         }
         for list in [&mut self.changed, &mut self.pending, &mut self.graves] {
             list.iter_mut().for_each(|i| *i = place[*i as usize]);
             list.retain(|&i| i != u32::MAX);
         }
-        self.index = HashTable::with_capacity(self.slots.len());
-        for (i, slot) in self.slots.iter().enumerate() {
-            let slots = &self.slots;
-            self.index.insert_unique(slot.hash, i as u32, |&i| slots[i as usize].hash);
+        self.index = Index::default();
+        let slots = &self.slots;
+        for (i, slot) in slots.iter().enumerate() {
+            self.index.insert(slot.hash, i as u32, |i| slots[i as usize].hash);
         }
         self.hand = 0;
     }
