@@ -131,6 +131,14 @@ pub(crate) fn catch<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     result.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic))))
 }
 
+/// Runs code of a user while a panic may be on its way already, which stays the one that is told; None if it panics too.
+pub(crate) fn on_the_way<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let place = PANICKED_AT.with_borrow_mut(Option::take);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
+    PANICKED_AT.with_borrow_mut(|at| *at = place);
+    result
+}
+
 /// What a caught panic said, and where.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);

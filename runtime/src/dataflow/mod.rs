@@ -7,7 +7,7 @@
 //! - [`time`]: the timestamp, an epoch and a tick in one number.
 //! - [`batch`]: what travels on an edge, and the pool that its buffers come from and go home to.
 //! - [`outbox`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
-//! - [`port`]: the typed ends of edges: what waits for a later epoch, what goes out.
+//! - [`port`]: the typed ends of edges: what waits for its turn or for a later epoch, what goes out.
 //! - [`host`]: one operator host: its elements, its barrier.
 //! - [`whereabouts`]: what a host is doing, for the message if it fails.
 //! - [`source`]: the loop of a host that reads a source: pacing, ticks, triggers.

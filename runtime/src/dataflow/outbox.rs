@@ -104,9 +104,12 @@ impl<T: Send + 'static> Outbox<T> {
         }
     }
 
-    /// Sends the whole buffer to one receiver, without moving a record if it is worth it.
+    /// Sends the whole buffer to one receiver, without moving a record if it is worth it; small ones travel together.
     fn whole(&mut self, receiver: usize, batch: &mut Vec<Rec<T>>) {
-        if batch.len() + self.open[receiver].len() < BATCH_RECORDS / 2 {
+        if batch.len() + self.open[receiver].len() > BATCH_RECORDS {
+            self.end(receiver, None);
+        }
+        if batch.len() < BATCH_RECORDS / 2 {
             self.open[receiver].append(batch);
             return;
         }

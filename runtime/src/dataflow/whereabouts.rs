@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, on_the_way};
 use crate::metrics::Step;
 use crate::record::Rec;
 
+/// Bytes of a key that a message quotes.
+const KEY_BYTES: usize = 200;
+
 /// What the host is doing, for the message if it fails.
-#[derive(Default)]
 pub(crate) struct Whereabouts {
     steps: RefCell<Vec<Arc<Step>>>,
     partitions: RefCell<Vec<String>>,
@@ -41,8 +43,32 @@ impl<K: Serialize> AtKey<'_, K> {
 impl<K: Serialize> Drop for AtKey<'_, K> {
     #[cold]
     fn drop(&mut self) {
-        // A key that is no JSON (bytes as a map's key, say) is not named.
-        *self.at.key.borrow_mut() = serde_json::to_string(self.key).ok();
+        // A key that is no JSON (a map whose keys are no strings, say) is not named.
+        let text = on_the_way(|| serde_json::to_string(self.key).ok()).flatten();
+        *self.at.key.borrow_mut() = text.map(shortened);
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > KEY_BYTES {
+        let end = (0..=KEY_BYTES).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+impl Default for Whereabouts {
+    fn default() -> Self {
+        Self {
+            steps: RefCell::default(),
+            partitions: RefCell::default(),
+            step: Cell::default(),
+            partition: Cell::default(),
+            record: Cell::default(),
+            event_time: Cell::new(i64::MIN),
+            key: RefCell::default(),
+        }
     }
 }
 
@@ -112,5 +138,47 @@ impl Whereabouts {
     /// An error of user code, with the place where it happened.
     pub(crate) fn error(&self, cause: impl std::fmt::Display) -> Error {
         Error::job(format!("{}: {cause}", self.describe()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cannot even be serialized.
+    struct Hopeless;
+
+    impl Serialize for Hopeless {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("no way to serialize this")
+        }
+    }
+
+    fn described_after_a_panic<K: Serialize>(key: &K) -> String {
+        let at = Whereabouts::default();
+        at.step(&Step::new("map", "step"));
+        let work = || {
+            let at_key = at.key(key);
+            assert!(at.step.get() == 1, "it fails here");
+            at_key.done();
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
+        at.describe()
+    }
+
+    #[test]
+    fn a_key_is_named_if_its_code_fails_and_only_then() {
+        assert_eq!(described_after_a_panic(&("a", 1)), "step 'step', key [\"a\",1]");
+        assert_eq!(described_after_a_panic(&Hopeless), "step 'step'");
+        let at = Whereabouts::default();
+        at.key(&7).done();
+        assert!(at.key.borrow().is_none());
+    }
+
+    #[test]
+    fn a_long_key_is_cut_between_characters() {
+        let cut = shortened("ä".repeat(KEY_BYTES));
+        assert_eq!(cut, "ä".repeat(KEY_BYTES / 2) + "...");
+        assert_eq!(shortened("short".to_owned()), "short");
     }
 }

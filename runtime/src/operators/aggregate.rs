@@ -18,7 +18,8 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
 use crate::window::Aggregate;
 
-/// Records after which results go on: the first ones need not wait until the keys of a whole batch are read from disk.
+/// Records after which results go on to the next step of the host: the first ones need not wait until the keys of a whole
+/// batch are read from disk.
 const RECORDS_AT_ONCE: usize = 64;
 
 /// See [`crate::KeyedStream::aggregate`].

@@ -47,6 +47,8 @@ impl Here {
     #[cold]
     pub(crate) fn or_fail(&self, result: Result<()>) {
         if let Err(error) = result {
+            // What it has put out before may have been somewhere else.
+            self.enter();
             self.host.fail(error.context(self.host.at.describe()));
         }
     }

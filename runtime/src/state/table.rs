@@ -431,8 +431,11 @@ impl<K: Key, V: Value> Table<K, V> {
         if evicted < want / 2 {
             // Too much has changed since the last barrier: once it is written, there is something to evict.
             if store.may_spill(Patience::UntilWritten)? {
-                self.write_early(store, want - evicted)?;
-                self.evict(want - evicted, store.written());
+                let evicted = evicted + self.evict(want - evicted, store.written());
+                if evicted < want / 2 {
+                    self.write_early(store, want - evicted)?;
+                    self.evict(want - evicted, store.written());
+                }
             } else {
                 self.in_vain = Some(written);
             }

@@ -6,6 +6,7 @@ mod failures;
 mod identity;
 mod memory;
 mod processes;
+mod slow_steps;
 mod streams;
 mod totals;
 mod watermarks;

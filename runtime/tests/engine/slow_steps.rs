@@ -1,0 +1,89 @@
+//! Steps that take longer than a host may work at a time, so that barriers, watermarks and the end of input come while
+//! batches wait their turn.
+
+use std::time::{Duration, Instant};
+
+use tidegate::testing::{TestJob, TestSource, VecSink};
+use tidegate::{Error, KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
+
+use crate::events::ms;
+
+/// Keys of every source.
+const KEYS: u32 = 7;
+
+/// Source, number.
+type Numbered = (usize, u32);
+
+/// Takes its time for every record, and fails if those of one source come in another order than they were sent in.
+struct InOrder;
+
+impl KeyedProcess<u32, Numbered> for InOrder {
+    type State = [Option<u32>; 2];
+    type Out = Numbered;
+    type Side = ();
+
+    fn on_record(
+        &mut self,
+        (source, n): Numbered,
+        cx: &mut ProcessContext<'_, u32, Numbered, Self>,
+    ) -> Result<()> {
+        let until = Instant::now() + Duration::from_micros(40);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        let last = cx.state_mut();
+        if last[source].is_some_and(|last| last + KEYS != n) {
+            return Err(Error::job(format!("source {source}: {n} after {last:?}")));
+        }
+        last[source] = Some(n);
+        cx.emit((source, n));
+        Ok(())
+    }
+
+    fn on_timer(&mut self, _: Timer, _: &mut ProcessContext<'_, u32, Numbered, Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn records_keep_their_order_and_their_epoch_while_batches_wait() {
+    const RECORDS: u32 = 12_000;
+    let sources = [TestSource::new(1).called("first"), TestSource::new(1).called("second")];
+    let (out, counts) = (VecSink::new(), VecSink::named("counts"));
+    let (from, to, counts_to) = (sources.clone(), out.clone(), counts.clone());
+    let job = TestJob::new(move |job| {
+        let watermarks = || Watermarks::monotonous();
+        let [first, second] = [0, 1].map(|source| {
+            let numbers = job.source(["first", "second"][source], from[source].clone());
+            numbers.map(move |n: u32| (source, n)).event_time(|r| i64::from(r.1), watermarks())
+        });
+        let checked = first.union(second).key_by_value(|r| r.1 % KEYS).process("in-order", InOrder);
+        checked.clone().sink("out", to.clone());
+        let windows = checked.key_by_value(|r| r.0).window(Tumbling::of(ms(1_000)));
+        let windows = windows.aggregate("count", tidegate::testing::Count);
+        windows.map(|w| (w.key, w.window.start, w.value)).sink("counts", counts_to.clone());
+        Ok(())
+    });
+    let send = |range: std::ops::Range<u32>| {
+        sources.iter().for_each(|source| source.extend(0, range.clone()));
+    };
+    let mut job = job;
+    for (round, workers) in [2, 3, 1, 2].into_iter().enumerate() {
+        job = job.parallelism(workers);
+        let running = job.start();
+        let part = RECORDS / 4 * round as u32;
+        send(part..part + RECORDS / 4);
+        if round == 3 {
+            sources.iter().for_each(TestSource::end);
+            running.wait().unwrap();
+        } else {
+            // Half of it is there, the other half waits.
+            out.wait_for(2 * part as usize + RECORDS as usize / 8);
+            running.kill();
+        }
+    }
+    let expected: Vec<_> = (0..2).flat_map(|source| (0..RECORDS).map(move |n| (source, n))).collect();
+    assert_eq!(out.sorted(), expected);
+    let windows = |source| (0..i64::from(RECORDS) / 1_000).map(move |w| (source, w * 1_000, 1_000));
+    assert_eq!(counts.sorted(), (0..2).flat_map(windows).collect::<Vec<_>>());
+}
