@@ -2,7 +2,8 @@
 //!
 //! A tick ends after so many records, or after a millisecond if there were fewer, and the source never has more than
 //! [`WINDOW`] ticks out that the last operator has not finished. That bounds what is in flight, and so the time a barrier
-//! takes, without a word between sender and receiver.
+//! takes, without a word between sender and receiver. A record may cost a microsecond or a read from disk, so how many
+//! records a tick has follows from how long the ticks before took.
 //!
 //! A tick is finished when every source is beyond it. So the sources of a process keep one clock, as Lamport's: a tick
 //! goes beyond the highest that any source has come to, and a source without records follows it. Otherwise one that has
@@ -18,8 +19,10 @@ use super::host::{Running, guarded};
 use super::time::{Time, epoch_of, next_tick, start_of};
 use crate::error::Result;
 
-/// Records that end a tick.
-const TICK_RECORDS: usize = 10_000;
+/// Records that end a tick: at first, at least, and at most.
+const TICK_RECORDS: (usize, usize, usize) = (2048, 64, 10_000);
+/// How long a tick may take to be finished, with those before it: a barrier takes little more.
+const TICK_LATENCY: Duration = Duration::from_millis(15);
 /// Time after which a tick ends that has any records.
 const TICK_TIME: Duration = Duration::from_millis(1);
 /// Ticks that may be out unfinished.
@@ -65,8 +68,10 @@ pub(crate) struct Pacing {
     probe: ProbeHandle<Time>,
     /// The running tick.
     time: Time,
-    /// Ticks that were sent and are not known to be finished.
-    open: VecDeque<Time>,
+    /// Records that end a tick.
+    tick_records: usize,
+    /// Ticks that were sent and are not known to be finished, and when they were sent.
+    open: VecDeque<(Time, Instant)>,
     /// Records in the running tick, and when it began.
     records: usize,
     began: Instant,
@@ -83,6 +88,7 @@ impl Pacing {
             source,
             probe,
             time: start_of(0),
+            tick_records: TICK_RECORDS.0,
             open: VecDeque::with_capacity(WINDOW),
             records: 0,
             began: Instant::now(),
@@ -116,7 +122,7 @@ impl Pacing {
         }
         self.follow();
         for _ in 0..POLLS_A_ROUND {
-            if self.records >= TICK_RECORDS && !self.tick() {
+            if self.records >= self.tick_records && !self.tick() {
                 self.running.alarm.after(WAIT_FOR_WINDOW);
                 return Ok(());
             }
@@ -143,17 +149,14 @@ impl Pacing {
         }
         self.records += records;
         self.wait = WAIT_FOR_INPUT.0;
-        if self.records < TICK_RECORDS && self.began.elapsed() >= TICK_TIME {
+        if self.records < self.tick_records && self.began.elapsed() >= TICK_TIME {
             self.tick();
         }
     }
 
     /// Ends the running tick if the window allows it: watermarks behind the records, everything out.
     fn tick(&mut self) -> bool {
-        let probe = &self.probe;
-        while self.open.front().is_some_and(|time| !probe.less_equal(time)) {
-            self.open.pop_front();
-        }
+        let took = self.finish_ticks();
         if self.open.len() >= WINDOW {
             if self.blocked.is_none() {
                 self.blocked = Some(Instant::now());
@@ -164,13 +167,25 @@ impl Pacing {
         }
         if let Some(since) = self.blocked.take() {
             self.running.host.add_blocked(since.elapsed());
+            // Only a source that was held up knows that the time was that of the operators, and not its own.
+            self.tick_records = took.map_or(self.tick_records, |took| resized(self.tick_records, took));
         }
         self.source.advance_watermark();
         self.running.flush(true);
-        self.open.push_back(self.time);
+        self.open.push_back((self.time, Instant::now()));
         self.records = 0;
         self.move_hand();
         true
+    }
+
+    /// Forgets the ticks that are finished; returns how long the last of them took.
+    fn finish_ticks(&mut self) -> Option<Duration> {
+        let mut took = None;
+        while let Some((_, sent)) = self.open.front().filter(|(time, _)| !self.probe.less_equal(time)) {
+            took = Some(sent.elapsed());
+            self.open.pop_front();
+        }
+        took
     }
 
     /// Goes beyond the tick that was sent, and beyond all others that were.
@@ -222,10 +237,38 @@ impl Pacing {
         self.source.advance_watermark();
         self.running.end_epoch()?;
         if self.records > 0 {
-            self.open.push_back(self.time);
+            self.open.push_back((self.time, Instant::now()));
             self.records = 0;
         }
         self.time = start_of(self.running.epoch);
         Ok(())
+    }
+}
+
+/// How many records a tick should have if one of so many took so long; never more than twice as many, or less than half.
+fn resized(records: usize, took: Duration) -> usize {
+    let ratio = TICK_LATENCY.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    let (_, least, most) = TICK_RECORDS;
+    ((records as f64 * ratio.clamp(0.5, 2.0)) as usize).clamp(least, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_as_large_as_what_is_done_in_their_time() {
+        let ms = Duration::from_millis;
+        assert_eq!(resized(1_000, TICK_LATENCY), 1_000);
+        assert_eq!(resized(1_000, TICK_LATENCY * 4 / 3), 750);
+        assert_eq!((resized(1_000, ms(10_000)), resized(1_000, Duration::ZERO)), (500, 2_000));
+        let (first, least, most) = TICK_RECORDS;
+        // Whatever a record costs, it takes a few steps to the right size.
+        for micros in [0.1, 1.0, 20.0, 500.0] {
+            let took = |records: usize| Duration::from_secs_f64(4.0 * records as f64 * micros * 1e-6);
+            let size = (0..8).fold(first, |records, _| resized(records, took(records)));
+            let right = TICK_LATENCY.as_secs_f64() / (4.0 * micros * 1e-6);
+            assert_eq!(size, (right as usize).clamp(least, most), "at {micros} microseconds a record");
+        }
     }
 }
