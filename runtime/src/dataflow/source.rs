@@ -169,6 +169,8 @@ impl Pacing {
             self.running.host.add_blocked(since.elapsed());
             // Only a source that was held up knows that the time was that of the operators, and not its own.
             self.tick_records = took.map_or(self.tick_records, |took| resized(self.tick_records, took));
+        } else if let Some(took) = took.filter(|_| self.records >= self.tick_records) {
+            self.tick_records = self.tick_records.max(resized(self.tick_records, took));
         }
         self.source.advance_watermark();
         self.running.flush(true);
