@@ -43,6 +43,11 @@ fn read(manifest: &Path) -> Manifest {
     Manifest::from_bytes(&fs::read(manifest).unwrap()).unwrap()
 }
 
+/// The state files that a manifest names.
+fn files(manifest: &Path) -> Vec<String> {
+    read(manifest).store_files().map(|f| f.path.clone()).collect()
+}
+
 /// Flips one bit in the middle of a file.
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
@@ -103,12 +108,10 @@ fn a_torn_newest_manifest_falls_back() {
 
 /// A file of the newest snapshot that the oldest does not need, and the number of snapshots that need it.
 fn newer_file(manifests: &[PathBuf]) -> (String, usize) {
-    let files = |manifest: &PathBuf| -> Vec<String> {
-        read(manifest).store_files().filter(|f| f.bytes > 0).map(|f| f.path.clone()).collect()
-    };
     let old = files(&manifests[0]);
-    let newest = files(&manifests[manifests.len() - 1]);
-    let file = newest.into_iter().find(|f| !old.contains(f)).expect("a file of its own");
+    let newest = read(&manifests[manifests.len() - 1]);
+    let own = newest.store_files().find(|f| f.bytes > 0 && !old.contains(&f.path));
+    let file = own.expect("a file of its own").path.clone();
     let needing = manifests.iter().filter(|manifest| files(manifest).contains(&file)).count();
     (file, needing)
 }
@@ -208,7 +211,8 @@ fn only_so_many_snapshots_are_kept_and_only_their_files() {
     job.run().unwrap();
     let needed: Vec<PathBuf> = manifests(job.directory())
         .iter()
-        .flat_map(|m| read(m).store_files().map(|f| job.directory().join(&f.path)).collect::<Vec<_>>())
+        .flat_map(|manifest| files(manifest))
+        .map(|file| job.directory().join(file))
         .collect();
     let there = fs::read_dir(job.directory().join("files")).unwrap();
     there.for_each(|file| assert!(needed.contains(&file.unwrap().path())));
@@ -216,8 +220,7 @@ fn only_so_many_snapshots_are_kept_and_only_their_files() {
 
 /// The state files of the newest snapshot.
 fn newest_files(dir: &Path) -> Vec<String> {
-    let files = read(manifests(dir).last().unwrap());
-    files.store_files().map(|f| f.path.clone()).collect()
+    files(manifests(dir).last().unwrap())
 }
 
 #[test]
