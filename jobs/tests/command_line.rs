@@ -48,7 +48,30 @@ fn a_bounded_input_ends_with_everything_published_and_a_second_start_does_nothin
     assert_eq!(place.rows("dead").len(), 1);
     let summary = std::fs::read_to_string(place.path("summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
-    assert_eq!((&summary["rows_in"], &summary["malformed"]), (&21.into(), &1.into()));
+    for (total, value) in [
+        ("rows_in", 21),
+        ("malformed", 1),
+        ("out_of_range", 0),
+        ("late", 0),
+        ("rows_out", 4),
+        ("restarts", 0),
+    ] {
+        assert_eq!(summary[total], value, "{total}");
+    }
+    assert!(summary["checkpoints"].as_u64().is_some_and(|n| n > 0), "{summary}");
+    let lines: Vec<_> =
+        said(&first).lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        "rows in 21",
+        "malformed 1",
+        "out of range 0",
+        "late 0",
+        "rows out 4",
+        "dead letters 1",
+        "restarts 0",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "no '{line}' in {}", said(&first));
+    }
 
     let second = run(&place, JOB, &with(&[]));
     assert!(second.status.success());
@@ -61,6 +84,14 @@ fn a_bounded_input_ends_with_everything_published_and_a_second_start_does_nothin
     assert!(third.status.success());
     assert!(said(&third).contains("part-0.jsonl (longer), part-7.jsonl (new)"), "{}", said(&third));
     assert_eq!(place.rows("out").len(), 4);
+
+    for file in ["part-0.jsonl", "part-1.jsonl", "part-7.jsonl"] {
+        std::fs::remove_file(place.path("in").join(file)).unwrap();
+    }
+    let cleared = run(&place, JOB, &with(&[]));
+    assert!(cleared.status.success(), "{}", said(&cleared));
+    assert!(said(&cleared).contains("finished already"), "{}", said(&cleared));
+    assert!(said(&cleared).contains("there is no partition in"), "{}", said(&cleared));
 }
 
 #[test]
@@ -86,12 +117,17 @@ fn a_followed_input_grows_by_lines_and_files() {
     job.until("a checkpoint", || place.path("ck/published").exists());
     let (head, tail) = ("{\"device_id\":\"a\",\"timestamp\":17000009", "00000,\"temperature\":1.5,");
     place.append("in/part-0.jsonl", head);
-    place.append("in/part-9.jsonl", &reading("b", 1_700_000_900_000, 50.0));
+    place.append("in/part-9.jsonl", &("no row\n".to_owned() + &reading("b", 1_700_000_900_000, 50.0)));
     place.append("in/part-0.jsonl", tail);
     place.append("in/part-0.jsonl", "\"vibration\":0.0,\"pressure\":1.0}\n");
     job.until("the first window", || place.rows("out").len() == 1);
     assert_eq!(place.rows("out")[0]["device_id"], "a");
-    assert!(place.rows("dead").is_empty(), "a line that is still being written is not malformed");
+    job.until("the new file", || place.rows("dead").len() == 1);
+    for (device, file) in [("a", "in/part-0.jsonl"), ("b", "in/part-9.jsonl")] {
+        place.append(file, &reading(device, 1_700_001_500_000, 50.0));
+    }
+    job.until("a window of the new file", || place.rows("out").iter().any(|row| row["device_id"] == "b"));
+    assert_eq!(place.rows("dead").len(), 1, "a line that is still being written is not malformed");
 }
 
 #[test]
@@ -111,6 +147,49 @@ fn a_second_process_on_the_same_directory_is_refused() {
     assert!(said(&third).contains("is being written by another run"), "{}", said(&third));
     job.signal(libc::SIGINT);
     assert!(job.wait().success());
+}
+
+/// The staged files of a directory.
+fn staged(place: &Place, name: &str) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(place.path(name)).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.to_string_lossy().ends_with(".staged")).collect()
+}
+
+#[test]
+fn a_snapshot_whose_staged_output_is_damaged_falls_back() {
+    let place = Place::new();
+    place.append("in/part-0.jsonl", &reading("a", 1_700_000_100_000, 50.0));
+    let followed = with(&["--follow", "--checkpoint-interval", "50ms"]);
+    let dies = [("FAILPOINTS", "sink.before_rename=return")];
+    let mut job = Running::start_with(&place, JOB, &followed, &dies);
+    job.until("a checkpoint without output", || place.path("ck/published").exists());
+    place.append("in/part-0.jsonl", &reading("a", 1_700_000_900_000, 50.0));
+    assert!(!job.wait().success(), "it dies on its way to publishing the first window");
+    let [staged] = staged(&place, "out").try_into().expect("one piece of output");
+    let mut bytes = std::fs::read(&staged).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&staged, bytes).unwrap();
+    let rest = run(&place, JOB, &with(&[]));
+    assert!(rest.status.success(), "{}", said(&rest));
+    assert!(said(&rest).contains("is not used") && said(&rest).contains("falling back"), "{}", said(&rest));
+    assert_eq!(place.rows("out").len(), 2);
+}
+
+#[test]
+fn a_second_signal_ends_a_job_at_once() {
+    let place = Place::new();
+    write_readings(&place);
+    let hangs = [("FAILPOINTS", "snapshot.staged=sleep(600000)")];
+    let mut job = Running::start_with(&place, JOB, &with(&["--follow"]), &hangs);
+    job.until("the start", || job_has_said(&place, "attempt 1"));
+    job.signal(libc::SIGINT);
+    job.until("the stop", || job_has_said(&place, "stopping"));
+    job.signal(libc::SIGINT);
+    assert_eq!(job.wait().code(), Some(128 + libc::SIGINT), "{}", job.said());
+}
+
+fn job_has_said(place: &Place, text: &str) -> bool {
+    std::fs::read_to_string(place.path("stderr")).unwrap_or_default().contains(text)
 }
 
 #[test]
@@ -151,7 +230,8 @@ fn another_output_or_job_is_refused_and_another_model_is_told() {
 fn bad_arguments_get_a_sentence_and_no_panic() {
     let place = Place::new();
     for (arguments, answer) in [
-        (with(&[]), "in"),
+        (with(&[]), "cannot list the partitions in in; it must be a directory that can be read"),
+        (vec!["--parallelism", "0"], "0 is not in 1..=32768"),
         (with(&["--memory", "12 parsecs"]), "no unit of size"),
         (with(&["--checkpoint-interval", "0s"]), "at least 1ms"),
         (vec!["--input", "in"], "required"),
@@ -161,6 +241,10 @@ fn bad_arguments_get_a_sentence_and_no_panic() {
         assert!(said(&output).contains(answer), "{}", said(&output));
         assert!(!said(&output).contains("panicked"), "{}", said(&output));
     }
+    write_readings(&place);
+    let output = run(&place, JOB, &with(&["--max-parallelism", "1"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("at most --max-parallelism, which is 1"), "{}", said(&output));
 }
 
 #[test]
@@ -174,12 +258,74 @@ fn metrics_are_served_while_the_job_runs() {
         JOB,
         &with(&["--follow", "--checkpoint-interval", "50ms", "--metrics", &free]),
     );
-    let names = ["records_in", "dropped", "late"].map(|name| format!("tidegate_{name}_total{{"));
-    let gauges = ["watermark_ms", "alignment_microseconds", "epoch"].map(|name| format!("tidegate_{name}{{"));
+    job.until("the first windows", || place.rows("out").len() == 2);
+    place.append("in/part-0.jsonl", "no row\n");
+    place.append("in/part-0.jsonl", &reading("a", 1_700_000_650_000, 500.0));
+    place.append("in/part-0.jsonl", &reading("a", 1_700_000_100_000, 50.0));
+    let totals = [
+        ("records_in", "readings", 23.0),
+        ("malformed", "readings", 1.0),
+        ("dropped", "out_of_range", 1.0),
+        ("records_in", "features", 21.0),
+        ("late", "features", 1.0),
+        ("records_out", "features", 2.0),
+        ("records_out", "alerts", 2.0),
+        ("records_out", "readings.dead_letters", 1.0),
+    ];
+    let by_operator = ["watermark_ms", "state_entries"];
+    let by_host = ["busy_microseconds", "blocked_microseconds", "alignment_microseconds"];
+    let by_worker = ["checkpoint_bytes", "checkpoint_worker_seconds"];
+    let mut last = String::new();
     job.until("all metrics", || {
-        let text = metrics(&free).unwrap_or_default();
-        names.iter().chain(&gauges).all(|name| text.contains(name))
+        last = metrics(&free).unwrap_or_default();
+        let is = |name: &str, labels: &str| samples(&last, name, labels).len() == 2;
+        let total = |(name, operator, value): &(&str, &str, f64)| {
+            let values = samples(&last, &format!("{name}_total"), &format!("operator=\"{operator}\""));
+            values.len() == 2 && values.iter().sum::<f64>() == *value
+        };
+        totals.iter().all(total)
+            && by_operator.iter().all(|name| is(name, "operator=\"features\""))
+            && by_host.iter().all(|name| !samples(&last, name, "operator=").is_empty())
+            && by_worker.iter().all(|name| is(name, "worker="))
+            && ["epoch", "checkpoint_seconds"].iter().all(|name| samples(&last, name, "job=")[..].len() == 1)
     });
+}
+
+/// The values of a metric with these labels, one a worker.
+fn samples(text: &str, name: &str, labels: &str) -> Vec<f64> {
+    let start = format!("tidegate_{name}{{");
+    let lines = text.lines().filter(|line| line.starts_with(&start) && line.contains(labels));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn a_terminal_gets_a_line_that_is_kept_up_to_date() {
+    use std::os::fd::FromRawFd;
+    let place = Place::new();
+    write_readings(&place);
+    let (mut near, mut far) = (0, 0);
+    let none = std::ptr::null_mut();
+    // SAFETY: the two numbers are written to, and nothing else is given.
+    assert_eq!(unsafe { libc::openpty(&raw mut near, &raw mut far, none, none.cast(), none.cast()) }, 0);
+    // SAFETY: both are open and belong to nobody else.
+    let (mut screen, stderr) = unsafe { (std::fs::File::from_raw_fd(near), std::fs::File::from_raw_fd(far)) };
+    let mut job = std::process::Command::new(JOB)
+        .args(with(&["--follow", "--checkpoint-interval", "50ms"]))
+        .current_dir(place.path(""))
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let mut shown = Vec::new();
+    let line = "20 rows  0 rows/s  watermark 2023-11-14 22:23:5";
+    // A job that shows no such line ends the test by its own time limit: reading waits for the next bytes.
+    while !String::from_utf8_lossy(&shown).contains(line) {
+        let mut bytes = [0; 1024];
+        let read = screen.read(&mut bytes).unwrap();
+        shown.extend_from_slice(&bytes[..read]);
+        assert!(shown.len() < 200_000, "{}", String::from_utf8_lossy(&shown));
+    }
+    job.kill().unwrap();
+    job.wait().unwrap();
 }
 
 fn metrics(address: &str) -> std::io::Result<String> {

@@ -29,6 +29,8 @@ pub struct Manifest {
     pub epoch: Epoch,
     /// True if the job's bounded input was read to its end: there is nothing left to do.
     pub finished: bool,
+    /// Snapshots completed since the job's first start, this one included.
+    pub checkpoints: u64,
     /// Milliseconds since the Unix epoch when the snapshot was completed; for people, no rule depends on it.
     pub completed_at_ms: u64,
     /// The number of workers that wrote the snapshot.
@@ -158,7 +160,8 @@ impl Manifest {
     pub fn to_bytes(&self) -> Vec<u8> {
         // A manifest is maps with string or integer keys, numbers and strings: serde_json has no case to refuse.
         let json = serde_json::to_vec(self).expect("a manifest is plain data");
-        let mut bytes = format!("tidegate-manifest crc32={:08x}\n", crc32fast::hash(&json)).into_bytes();
+        let mut bytes = first_line(&json).into_bytes();
+        bytes.push(b'\n');
         bytes.extend_from_slice(&json);
         bytes.push(b'\n');
         bytes
@@ -174,11 +177,7 @@ impl Manifest {
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is no UTF-8"))?;
         let (head, rest) = text.split_once('\n').ok_or_else(|| damaged("it has no first line"))?;
         let json = rest.strip_suffix('\n').ok_or_else(|| damaged("its end is missing"))?;
-        let crc = head
-            .strip_prefix("tidegate-manifest crc32=")
-            .and_then(|hex| u32::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 8))
-            .ok_or_else(|| damaged("its first line is not a manifest's"))?;
-        if crc != crc32fast::hash(json.as_bytes()) {
+        if head != first_line(json.as_bytes()) {
             return Err(damaged("its checksum does not fit its content"));
         }
         Self::from_checked_json(json)
@@ -208,5 +207,129 @@ impl Manifest {
             .values()
             .flat_map(|slot| slot.operators.iter())
             .flat_map(|(uid, part)| part.staged.iter().map(move |staged| (uid.as_str(), staged)))
+    }
+}
+
+/// The line before the JSON, which tells whether that is what was written.
+fn first_line(json: &[u8]) -> String {
+    format!("tidegate-manifest crc32={:08x}", crc32fast::hash(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<i64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+            vec(any::<i64>(), 0..3).prop_map(Into::into),
+        ]
+    }
+
+    prop_compose! {
+        fn file()(path in ".*", bytes: u64, crc32: u32) -> FileRef {
+            FileRef { path, bytes, crc32 }
+        }
+    }
+
+    prop_compose! {
+        fn staged()(slot: u32, epoch: u64, records: u64, place in json(), file in file()) -> Staged {
+            Staged { slot: Slot(slot), epoch: Epoch(epoch), records, place, file }
+        }
+    }
+
+    prop_compose! {
+        fn partition()(position in json(), watermark in json(), ended: bool) -> Partition {
+            Partition { position, watermark: Some(watermark).filter(|w| !w.is_null()), ended }
+        }
+    }
+
+    prop_compose! {
+        fn kept()(
+            watermark: Option<i64>,
+            counters in btree_map(".*", any::<u64>(), 0..3),
+            partitions in btree_map(".*", partition(), 0..3),
+            staged in vec(staged(), 0..3),
+            extra in json(),
+        ) -> OperatorSnapshot {
+            OperatorSnapshot { watermark, counters, partitions, staged, extra }
+        }
+    }
+
+    prop_compose! {
+        fn operator()(
+            kind in ".*",
+            store_id: u16,
+            state: Option<(String, String)>,
+            outside: Option<String>,
+        ) -> Operator {
+            let state = state.map(|(name, shape)| StateType { name, shape });
+            Operator { kind, store_id, state, outside }
+        }
+    }
+
+    prop_compose! {
+        fn slot()(
+            store in btree_map(".*", file(), 0..3),
+            operators in btree_map(".*", kept(), 0..3),
+        ) -> SlotSnapshot {
+            SlotSnapshot { store, operators }
+        }
+    }
+
+    prop_compose! {
+        fn manifest()(
+            job in ".*",
+            numbers: (u32, u64, u64, u64),
+            finished: bool,
+            parallelism: u32,
+            groups: u16,
+            arguments in btree_map(".*", vec(".*", 0..3), 0..3),
+            operators in btree_map(".*", operator(), 0..3),
+            slots in btree_map(any::<u32>().prop_map(Slot), slot(), 0..3),
+        ) -> Manifest {
+            let (attempt, epoch, checkpoints, completed_at_ms) = numbers;
+            Manifest {
+                format_version: FORMAT_VERSION,
+                job,
+                attempt: Attempt(attempt),
+                epoch: Epoch(epoch),
+                finished,
+                checkpoints,
+                completed_at_ms,
+                parallelism,
+                key_groups: KeyGroups { count: groups },
+                arguments,
+                operators,
+                slots,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_manifest_is_read_as_it_was_written(manifest in manifest()) {
+            prop_assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).expect("it is whole"), manifest);
+        }
+
+        #[test]
+        fn one_flipped_bit_is_damage_wherever_it_is(manifest in manifest(), place: prop::sample::Index, bit in 0..8u8) {
+            let mut bytes = manifest.to_bytes();
+            let place = place.index(bytes.len());
+            bytes[place] ^= 1u8 << bit;
+            prop_assert!(matches!(Manifest::from_bytes(&bytes), Err(ManifestError::Damaged(_))));
+        }
+
+        #[test]
+        fn a_cut_is_damage_wherever_it_is(manifest in manifest(), place: prop::sample::Index) {
+            let bytes = manifest.to_bytes();
+            let cut = &bytes[..place.index(bytes.len())];
+            prop_assert!(matches!(Manifest::from_bytes(cut), Err(ManifestError::Damaged(_))));
+        }
     }
 }

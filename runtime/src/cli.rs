@@ -20,8 +20,11 @@ use crate::stream::Job;
 #[command(next_help_heading = "Runtime")]
 struct RuntimeArgs {
     /// Worker threads.
-    #[arg(long, value_name = "N", default_value_t = default_parallelism())]
+    #[arg(long, value_name = "N", default_value_t = default_parallelism(), value_parser = parse_parallelism())]
     parallelism: usize,
+    /// Reads on as the input grows, instead of ending where it ends now.
+    #[arg(long)]
+    follow: bool,
     /// Where snapshots are kept. The same command started again goes on from the newest one.
     #[arg(long, value_name = "DIR")]
     checkpoint_dir: Option<PathBuf>,
@@ -48,8 +51,13 @@ struct RuntimeArgs {
     list_failpoints: bool,
 }
 
+/// The number of cores, as far as the default of --max-parallelism allows.
 fn default_parallelism() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    std::thread::available_parallelism().map_or(1, usize::from).min(128)
+}
+
+fn parse_parallelism() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..=32_768)
 }
 
 /// A job's own flags, with those of the runtime.
@@ -87,12 +95,6 @@ where
     let matches = command.get_matches();
     let cli = Cli::<A>::from_arg_matches(&matches).map_err(|e| Error::job(e.to_string()))?;
     let runtime = cli.runtime;
-    if runtime.parallelism == 0 || runtime.parallelism > usize::from(runtime.max_parallelism) {
-        return Err(Error::job(format!(
-            "--parallelism {} cannot be: it must be from 1 to --max-parallelism, which is {}",
-            runtime.parallelism, runtime.max_parallelism
-        )));
-    }
     let _faults = crate::fault::from_environment();
     crate::error::remember_panics();
     let mailbox = Mailbox::new();
@@ -108,8 +110,9 @@ where
         interval: Some(runtime.checkpoint_interval),
         retain: runtime.retain as usize,
         memory: runtime.memory,
+        follow: runtime.follow,
         max_parallelism: runtime.max_parallelism,
-        arguments: job_arguments::<A>(&matches),
+        arguments: arguments_to_keep::<A>(&matches),
         clock: Arc::new(SystemClock),
         metrics,
     };
@@ -143,17 +146,19 @@ fn stop_on_signals(events: std::sync::mpsc::Sender<Event>) -> Result<()> {
         let mut asked = false;
         for signal in signals.forever() {
             if std::mem::replace(&mut asked, true) || events.send(Event::StopRequested).is_err() {
-                std::process::exit(128 + signal);
+                // SAFETY: a system call without pointers. What `exit` would run at the end waits for RocksDB's threads.
+                unsafe { libc::_exit(128 + signal) };
             }
         }
     })?;
     Ok(())
 }
 
-/// The job's own flags as they were given, to notice what changes at a restart.
-fn job_arguments<A: Args>(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
+/// The flags that say what the job does, as they were given, to notice what changes at a restart: its own, and --follow.
+fn arguments_to_keep<A: Args>(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
     let own = A::augment_args(clap::Command::new("job"));
     let ids = own.get_arguments().map(|arg| arg.get_id().as_str().to_owned());
+    let ids = ids.chain(["follow".to_owned()]);
     let given = ids.filter(|id| matches.value_source(id).is_some_and(|s| s != ValueSource::DefaultValue));
     given
         .filter_map(|id| {

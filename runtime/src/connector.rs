@@ -46,6 +46,10 @@ pub trait Source: 'static {
     /// True if a partition ends where it ends now; false if it is followed as it grows.
     fn bounded(&self) -> bool;
 
+    /// Called before anything else if the job was started with `--follow`: from now on the source is not bounded. One
+    /// that cannot grow may stay as it is.
+    fn follow(&mut self);
+
     /// Whether a partition now holds more than a finished run read, which ended at `position`.
     ///
     /// # Errors
@@ -82,6 +86,7 @@ pub struct Polled<T> {
     pub(crate) records: Vec<crate::record::Rec<T>>,
     /// The records that could not be read as a `T`.
     pub(crate) malformed: Vec<Malformed>,
+    bytes: usize,
 }
 
 impl<T> Default for Polled<T> {
@@ -92,7 +97,7 @@ impl<T> Default for Polled<T> {
 
 impl<T> Polled<T> {
     pub(crate) fn with_capacity(records: usize) -> Self {
-        Self { records: Vec::with_capacity(records), malformed: Vec::new() }
+        Self { records: Vec::with_capacity(records), malformed: Vec::new(), bytes: 0 }
     }
 
     /// Nothing read yet; for tests of a connector.
@@ -103,6 +108,7 @@ impl<T> Polled<T> {
     /// Takes out what was read so far, for tests of a connector: records with their offsets, and malformed ones with
     /// offset, error and raw bytes.
     pub fn take(&mut self) -> (Vec<(u64, T)>, Vec<(u64, String, Vec<u8>)>) {
+        self.bytes = 0;
         let records = self.records.drain(..).map(|r| (r.hash, r.val)).collect();
         let malformed = self.malformed.drain(..).map(|m| (m.offset, m.error, m.raw)).collect();
         (records, malformed)
@@ -118,6 +124,16 @@ impl<T> Polled<T> {
     #[cold]
     pub fn malformed(&mut self, offset: u64, error: impl Into<String>, raw: &[u8]) {
         self.malformed.push(Malformed { offset, error: error.into(), raw: raw.to_vec() });
+    }
+
+    /// Says that what was polled took so many bytes more where it came from. It bounds what is in flight, which otherwise
+    /// only the number of records does; it need not be exact.
+    pub fn took(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn take_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.bytes)
     }
 
     /// The number of records and malformed records so far.

@@ -26,6 +26,7 @@ pub const POINTS: &[&str] = &[
     "sink.before_rename",
     "sink.after_rename",
     "publish.after",
+    "published.before_rename",
     "collect.before",
     "collect.half_way",
     "collect.after",

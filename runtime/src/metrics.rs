@@ -100,13 +100,22 @@ impl Gauge {
     }
 }
 
+/// A value that belongs to no step: to the job as a whole, or to one of its workers.
+#[derive(Debug)]
+struct Whole {
+    name: &'static str,
+    worker: Option<Slot>,
+    help: &'static str,
+    value: f64,
+}
+
 /// All numbers of a process.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     counters: Mutex<Vec<Counter>>,
     gauges: Mutex<Vec<Gauge>>,
-    /// The job's own, without a step: name, help, value.
-    job: Mutex<Vec<(&'static str, &'static str, f64)>>,
+    /// Those without a step.
+    whole: Mutex<Vec<Whole>>,
 }
 
 impl Metrics {
@@ -123,13 +132,21 @@ impl Metrics {
         gauge
     }
 
-    /// Sets a number of the job as a whole.
-    pub(crate) fn set(&self, name: &'static str, help: &'static str, value: f64) {
-        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
-        match job.iter_mut().find(|entry| entry.0 == name) {
-            Some(entry) => entry.2 = value,
-            None => job.push((name, help, value)),
+    /// Sets a number of the job as a whole, or of all that one of its workers does.
+    pub(crate) fn set(&self, name: &'static str, worker: Option<Slot>, help: &'static str, value: f64) {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        match whole.iter_mut().find(|entry| (entry.name, entry.worker) == (name, worker)) {
+            Some(entry) => entry.value = value,
+            None => whole.push(Whole { name, worker, help, value }),
         }
+        whole.sort_by_key(|entry| (entry.name, entry.worker));
+    }
+
+    /// The sum of a number without a step over all workers; None if nobody has set it.
+    pub(crate) fn whole(&self, name: &str) -> Option<f64> {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = whole.iter().filter(|entry| entry.name == name).map(|entry| entry.value);
+        values.reduce(|a, b| a + b)
     }
 
     /// The sum of a counter over all steps of a kind and all workers.
@@ -142,12 +159,6 @@ impl Metrics {
     pub(crate) fn least(&self, name: &str) -> Option<i64> {
         let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.iter().filter(|g| g.name == name).map(Gauge::get).filter(|&v| v != i64::MIN).min()
-    }
-
-    /// The sum of a gauge over all steps and workers that have set it.
-    pub(crate) fn sum(&self, name: &str) -> i64 {
-        let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
-        gauges.iter().filter(|g| g.name == name).map(Gauge::get).filter(|&v| v != i64::MIN).sum()
     }
 
     /// Everything in Prometheus' text format.
@@ -173,9 +184,15 @@ impl Metrics {
             }
             text.push_str(&line);
         }
-        for (name, help, value) in self.job.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ = writeln!(text, "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} gauge");
-            let _ = writeln!(text, "tidegate_{name}{{job=\"{}\"}} {value}", escape(job));
+        for Whole { name, worker, help, value } in
+            self.whole.lock().unwrap_or_else(PoisonError::into_inner).iter()
+        {
+            if *name != last {
+                let _ = writeln!(text, "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} gauge");
+                last = (*name).to_owned();
+            }
+            let worker = worker.map_or(String::new(), |slot| format!(",worker=\"{slot}\""));
+            let _ = writeln!(text, "tidegate_{name}{{job=\"{}\"{worker}}} {value}", escape(job));
         }
         text
     }
@@ -192,4 +209,38 @@ type Sample = (String, &'static str, String);
 
 fn escape(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_every_value_with_its_operator_and_worker() {
+        let metrics = Metrics::default();
+        let step = Step::new("source", "read\"ings");
+        for slot in [Slot(1), Slot(0)] {
+            metrics.counter(&step, "records_in", slot).add(5 + u64::from(slot.0));
+            metrics.set("checkpoint_bytes", Some(slot), "Bytes.", 7.0);
+        }
+        metrics.gauge(&step, "state_entries", Slot(0)).set(3);
+        metrics.gauge(&step, "watermark_ms", Slot(0));
+        metrics.set("epoch", None, "The epoch.", 9.0);
+        metrics.set("epoch", None, "The epoch.", 12.0);
+        let text = r#"# TYPE tidegate_records_in_total counter
+tidegate_records_in_total{job="j",operator="read\"ings",worker="0"} 5
+tidegate_records_in_total{job="j",operator="read\"ings",worker="1"} 6
+# TYPE tidegate_state_entries gauge
+tidegate_state_entries{job="j",operator="read\"ings",worker="0"} 3
+# HELP tidegate_checkpoint_bytes Bytes.
+# TYPE tidegate_checkpoint_bytes gauge
+tidegate_checkpoint_bytes{job="j",worker="0"} 7
+tidegate_checkpoint_bytes{job="j",worker="1"} 7
+# HELP tidegate_epoch The epoch.
+# TYPE tidegate_epoch gauge
+tidegate_epoch{job="j"} 12
+"#;
+        assert_eq!(metrics.render("j"), text);
+        assert_eq!((metrics.whole("checkpoint_bytes"), metrics.whole("nothing")), (Some(14.0), None));
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) key_groups: KeyGroups,
     /// Memory for keyed state of all workers, in bytes.
     pub(crate) memory: usize,
+    /// Whether sources are read on as they grow, all of them.
+    pub(crate) follow: bool,
 }
 
 /// What a worker or its snapshot thread tells the driver.

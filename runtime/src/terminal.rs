@@ -43,9 +43,10 @@ impl Terminal {
         };
         self.last = Some((now, rows));
         let watermark = metrics.least("watermark_ms").map_or("-".to_owned(), utc);
-        let state = human(metrics.sum("state_entries").max(0) as f64);
+        // Of what is in memory nobody knows the bytes before it is written.
+        let state = metrics.whole("checkpoint_bytes").map_or("-".to_owned(), |bytes| human(bytes) + "B");
         format!(
-            "{} rows  {} rows/s  watermark {watermark}  epoch {epoch}  state {state} entries",
+            "{} rows  {} rows/s  watermark {watermark}  epoch {epoch}  state {state}",
             human(rows as f64),
             human(rate)
         )
@@ -104,6 +105,27 @@ fn utc(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Step;
+    use tidegate_protocol::Slot;
+
+    #[test]
+    fn the_line_tells_rows_and_their_rate_watermark_epoch_and_state() {
+        let metrics = Metrics::default();
+        let rows = metrics.counter(&Step::new("source", "readings"), "records_in", Slot(0));
+        rows.add(1_250_000);
+        let mut terminal = Terminal { bar: None, last: None };
+        assert_eq!(terminal.line(&metrics, Epoch(0)), "1.25 M rows  0 rows/s  watermark -  epoch 0  state -");
+        metrics.gauge(&Step::new("window", "features"), "watermark_ms", Slot(0)).set(1_700_000_000_000);
+        metrics.set("checkpoint_bytes", Some(Slot(0)), "", 2_000_000.0);
+        metrics.set("checkpoint_bytes", Some(Slot(1)), "", 1_500_000.0);
+        terminal.last = terminal.last.map(|(at, rows)| (at - Duration::from_secs(1), rows));
+        rows.add(500_000);
+        let line = terminal.line(&metrics, Epoch(7));
+        let rate = line.split("  ").nth(1).and_then(|rate| rate.strip_suffix(" k rows/s")).expect("a rate");
+        assert!(rate.parse::<f64>().is_ok_and(|rate| (250.0..=500.0).contains(&rate)), "{line}");
+        assert!(line.starts_with("1.75 M rows  "), "{line}");
+        assert!(line.ends_with("  watermark 2023-11-14 22:13:20  epoch 7  state 3.50 MB"), "{line}");
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

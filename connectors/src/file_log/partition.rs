@@ -31,6 +31,19 @@ impl<T: DeserializeOwned> Partition<T> for JsonPartition<T> {
         if self.ended {
             return Ok(PartitionStatus::Ended);
         }
+        let before = self.lines.position();
+        let status = self.read(out, budget);
+        out.took((self.lines.position() - before) as usize);
+        status
+    }
+
+    fn position(&self) -> Position {
+        self.lines.position().into()
+    }
+}
+
+impl<T: DeserializeOwned> JsonPartition<T> {
+    fn read(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
         let (mut left, mut bytes) = (budget, 0);
         loop {
             left -= self.lines.hand_out(left, |offset, line| take(out, offset, line));
@@ -44,12 +57,6 @@ impl<T: DeserializeOwned> Partition<T> for JsonPartition<T> {
         }
     }
 
-    fn position(&self) -> Position {
-        self.lines.position().into()
-    }
-}
-
-impl<T: DeserializeOwned> JsonPartition<T> {
     #[cold]
     fn at_the_end(&mut self, out: &mut Polled<T>) -> Result<PartitionStatus> {
         self.lines.check_end(self.followed)?;

@@ -28,7 +28,8 @@ impl FileLogSource {
         Self { directory: directory.to_owned(), followed: false, max_line_bytes: Self::MAX_LINE_BYTES }
     }
 
-    /// Whether to wait for what is appended to the files, and for new files, instead of ending at the end.
+    /// Whether to wait for what is appended to the files, and for new files, instead of ending at the end, without the
+    /// flag `--follow` too.
     #[must_use]
     pub fn follow(mut self, follow: bool) -> Self {
         self.followed = follow;
@@ -51,12 +52,7 @@ impl FileLogSource {
 
     fn list(&self) -> Result<Vec<String>> {
         let directory = self.directory.display();
-        let entries = fs::read_dir(&self.directory).map_err(|e| {
-            Error::job(format!(
-                "cannot list the partitions in {directory}; it must be a directory that can be read"
-            ))
-            .caused_by(e)
-        })?;
+        let entries = fs::read_dir(&self.directory).map_err(|e| self.no_directory(e))?;
         let mut partitions = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| storage::failed("list", &self.directory, e))?;
@@ -78,6 +74,13 @@ impl FileLogSource {
         }
         partitions.sort();
         Ok(partitions)
+    }
+
+    fn no_directory(&self, cause: std::io::Error) -> Error {
+        let directory = self.directory.display();
+        let text =
+            format!("cannot list the partitions in {directory}; it must be a directory that can be read");
+        Error::job(text).caused_by(cause)
     }
 
     fn open(&self, partition: &str, position: Option<&Position>) -> Result<Lines> {
@@ -142,7 +145,9 @@ impl<T: DeserializeOwned + 'static> Source for JsonLines<T> {
     type Item = T;
 
     fn outside(&self) -> Result<String> {
-        storage::canonical(&self.log.directory)
+        let directory = &self.log.directory;
+        fs::read_dir(directory).map_err(|e| self.log.no_directory(e))?;
+        storage::canonical(directory)
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
@@ -156,6 +161,10 @@ impl<T: DeserializeOwned + 'static> Source for JsonLines<T> {
 
     fn bounded(&self) -> bool {
         !self.log.followed
+    }
+
+    fn follow(&mut self) {
+        self.log.followed = true;
     }
 
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {

@@ -24,9 +24,6 @@ struct Args {
     /// The XGBoost model (JSON or UBJ) over temp_std, vibration_mean, pressure_mean.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Follows the input as it grows, instead of ending where it ends now.
-    #[arg(long)]
-    follow: bool,
 }
 
 fn main() -> Result<()> {
@@ -37,7 +34,7 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
     let model = XgboostModel::load(&args.model)?;
     model.expect_features(3)?;
     model.expect_outputs(1)?;
-    job.source("readings", FileLog::partitions(&args.input).follow(args.follow).json::<Reading>())
+    job.source("readings", FileLog::partitions(&args.input).json::<Reading>())
         .dead_letters(FileLog::sink(&args.dead_letters))
         .filter(|r| (0.0..=100.0).contains(&r.temperature))
         .named("out_of_range")

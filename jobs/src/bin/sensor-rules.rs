@@ -29,9 +29,6 @@ struct Args {
     /// Where rows go that are no readings or no rules: one directory for each below this one.
     #[arg(long, value_name = "DIR")]
     dead_letters: PathBuf,
-    /// Follows readings and rules as they grow, instead of ending where they end now.
-    #[arg(long)]
-    follow: bool,
 }
 
 fn main() -> Result<()> {
@@ -40,9 +37,9 @@ fn main() -> Result<()> {
 
 fn build(job: &mut Job, args: &Args) -> Result<()> {
     let rules = job
-        .source("rules", FileLog::partitions(&args.rules).follow(args.follow).json::<Rule>())
+        .source("rules", FileLog::partitions(&args.rules).json::<Rule>())
         .dead_letters(FileLog::sink(args.dead_letters.join("rules")));
-    job.source("readings", FileLog::partitions(&args.input).follow(args.follow).json::<Reading>())
+    job.source("readings", FileLog::partitions(&args.input).json::<Reading>())
         .dead_letters(FileLog::sink(args.dead_letters.join("readings")))
         .event_time(|r| r.timestamp, Watermarks::bounded(Duration::from_secs(2)))
         .key_by(|r| &r.device_id)

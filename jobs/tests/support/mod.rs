@@ -68,10 +68,21 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(place: &Place, program: &str, arguments: &[&str]) -> Self {
+        Self::start_with(place, program, arguments, &[])
+    }
+
+    /// With variables in its environment.
+    pub(crate) fn start_with(
+        place: &Place,
+        program: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let stderr = place.path("stderr");
         let log = fs::File::options().create(true).append(true).open(&stderr).expect("a log");
         let child = Command::new(program)
             .args(arguments)
+            .envs(variables.iter().copied())
             .current_dir(place.root.path())
             .stdin(Stdio::null())
             .stderr(log)

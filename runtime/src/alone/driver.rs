@@ -42,6 +42,7 @@ pub(crate) struct Driver<'a> {
     triggered: Instant,
     ready: usize,
     done: usize,
+    /// Snapshots completed since the job's first start.
     checkpoints: u64,
     exit: Option<Exit>,
 }
@@ -62,6 +63,7 @@ impl<'a> Driver<'a> {
             writers: run.parallelism as u32,
         };
         let control = Control::new(settings, process.attempt);
+        let checkpoints = process.restored.as_ref().map_or(0, |m| m.checkpoints);
         let now = Instant::now();
         Self {
             run,
@@ -77,7 +79,7 @@ impl<'a> Driver<'a> {
             triggered: now,
             ready: 0,
             done: 0,
-            checkpoints: 0,
+            checkpoints,
             exit: None,
         }
     }
@@ -100,7 +102,7 @@ impl<'a> Driver<'a> {
             Some(Exit::Finished | Exit::Stopped) | None => {}
         }
         let newest = self.newest.ok_or_else(|| Error::us("the job ended without a snapshot"))?;
-        Ok(Summary::of(self.plan, &newest, self.checkpoints, self.began.elapsed()))
+        Ok(Summary::of(self.plan, &newest, self.began.elapsed()))
     }
 
     fn serve(&mut self, events: &Receiver<Event>) -> Result<()> {
@@ -148,6 +150,7 @@ impl<'a> Driver<'a> {
             }
             Event::SourcesEnded(slot) => self.step(Input::SourcesEnded { attempt, slot }),
             Event::Acked { slot, epoch, part } => {
+                self.measure_worker(slot, &part);
                 self.parts.insert(slot, *part);
                 self.step(Input::Acked { attempt, epoch, slot })
             }
@@ -164,6 +167,24 @@ impl<'a> Driver<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Notes what a worker's part of a snapshot cost.
+    fn measure_worker(&self, slot: Slot, part: &SlotSnapshot) {
+        let bytes: u64 = part.store.values().map(|file| file.bytes).sum();
+        let metrics = &self.run.metrics;
+        metrics.set(
+            "checkpoint_bytes",
+            Some(slot),
+            "The size of the worker's state in its last snapshot.",
+            bytes as f64,
+        );
+        metrics.set(
+            "checkpoint_worker_seconds",
+            Some(slot),
+            "From the trigger of the worker's last snapshot until it had written its part.",
+            self.triggered.elapsed().as_secs_f64(),
+        );
     }
 
     fn all_ready(&mut self) -> Result<()> {
@@ -229,6 +250,7 @@ impl<'a> Driver<'a> {
             attempt,
             epoch,
             finished,
+            checkpoints: self.checkpoints + 1,
             completed_at_ms: self.run.clock.now_ms().max(0) as u64,
             parallelism: self.run.parallelism as u32,
             key_groups: self.process.settings.key_groups,
@@ -242,6 +264,7 @@ impl<'a> Driver<'a> {
             }
             return Ok(Input::Refused { record, reason: error.to_string() });
         }
+        self.checkpoints = manifest.checkpoints;
         self.newest = Some(Arc::new(manifest));
         Ok(Input::Committed(record))
     }
@@ -251,16 +274,14 @@ impl<'a> Driver<'a> {
         self.publishers.publish(&manifest)?;
         self.process.set_completed(manifest.epoch);
         self.process.state.set_published(manifest.epoch)?;
-        self.checkpoints += 1;
         let metrics = &self.run.metrics;
-        let bytes: u64 = manifest.store_files().map(|f| f.bytes).sum();
-        metrics.set("epoch", "The last complete epoch.", manifest.epoch.0 as f64);
+        metrics.set("epoch", None, "The last complete epoch.", manifest.epoch.0 as f64);
         metrics.set(
             "checkpoint_seconds",
+            None,
             "From the trigger of the last complete epoch until its output was published.",
             self.triggered.elapsed().as_secs_f64(),
         );
-        metrics.set("checkpoint_bytes", "The size of the last complete snapshot's state.", bytes as f64);
         self.watcher.published(self.plan, &manifest);
         Ok(())
     }

@@ -41,6 +41,7 @@ pub(crate) struct Run {
     pub(crate) interval: Option<Duration>,
     pub(crate) retain: usize,
     pub(crate) memory: usize,
+    pub(crate) follow: bool,
     pub(crate) max_parallelism: u16,
     pub(crate) arguments: BTreeMap<String, Vec<String>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -94,12 +95,6 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
         plan.check_fits(manifest, &run.job)?;
-        if run.parallelism > usize::from(manifest.key_groups.count) {
-            return Err(Error::job(format!(
-                "--parallelism {} cannot be: the job was first started with --max-parallelism {}, which stays",
-                run.parallelism, manifest.key_groups.count
-            )));
-        }
         if run.max_parallelism != manifest.key_groups.count {
             watcher.note(&format!(
                 "--max-parallelism stays {}, as it was when the job was first started",
@@ -110,18 +105,26 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
             watcher.note(&note);
         }
     }
-    let mut publishers = Publishers::open(&plan, restored.as_deref(), directory.published(), watcher)?;
+    let groups = restored.as_ref().map_or(groups, |m| m.key_groups);
+    if run.parallelism > usize::from(groups.count) {
+        let stays =
+            if restored.is_some() { ", as it was when the job was first started; that stays" } else { "" };
+        return Err(Error::job(format!(
+            "--parallelism {} cannot be: it must be at most --max-parallelism, which is {}{stays}",
+            run.parallelism, groups.count
+        )));
+    }
+    let mut publishers = Publishers::open(&plan, restored.as_deref(), directory.published()?, watcher)?;
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
-        watcher.note(&plan.describe_finished(manifest)?);
-        return Ok(Summary::of(&plan, manifest, 0, Duration::ZERO));
+        watcher.note(&plan.describe_finished(manifest));
+        return Ok(Summary::of(&plan, manifest, Duration::ZERO));
     }
     let attempt = Attempt(directory.last_attempt()?.max(found.last_attempt).0 + 1);
     directory.set_attempt(attempt)?;
     point("start.attempt_written");
     directory.clean_local()?;
     let mut parts = process(run, &directory, groups, &mailbox);
-    parts.settings.key_groups = restored.as_ref().map_or(groups, |m| m.key_groups);
     parts.attempt = attempt;
     parts.first_epoch = found.last_epoch.next();
     parts.store_ids = plan.store_ids(restored.as_deref())?;
@@ -135,7 +138,12 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
 /// What a process needs, before anything was restored.
 fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, mailbox: &Mailbox) -> Parts {
     Parts {
-        settings: Settings { workers: run.parallelism, key_groups: groups, memory: run.memory },
+        settings: Settings {
+            workers: run.parallelism,
+            key_groups: groups,
+            memory: run.memory,
+            follow: run.follow,
+        },
         attempt: Attempt(1),
         first_epoch: Epoch(1),
         restored: None,

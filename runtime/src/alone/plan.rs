@@ -195,22 +195,28 @@ impl Plan {
     }
 
     /// What to say when a finished job is started again.
-    pub(crate) fn describe_finished(&self, manifest: &Manifest) -> Result<String> {
+    pub(crate) fn describe_finished(&self, manifest: &Manifest) -> String {
         let how = |position: Option<_>| if position.is_some() { "longer" } else { "new" };
-        let unread = self.unread(manifest)?.into_iter();
-        let grown: Vec<String> = unread.map(|(name, at)| format!("{name} ({})", how(at))).collect();
         let done = format!(
             "the job has finished already, at epoch {} of attempt {}: nothing to do",
             manifest.epoch, manifest.attempt
         );
+        let unread = match self.unread(manifest) {
+            Ok(unread) => unread.into_iter(),
+            // An input that was read to its end may have been cleared away.
+            Err(error) => {
+                return format!("{done}; whether its input has grown since cannot be told: {error}");
+            }
+        };
+        let grown: Vec<String> = unread.map(|(name, at)| format!("{name} ({})", how(at))).collect();
         if grown.is_empty() {
-            return Ok(done);
+            return done;
         }
-        Ok(format!(
+        format!(
             "{done}. But its input has grown since: {}; to read that too, start the job with an empty \
              --checkpoint-dir and --output, or with --follow from the beginning",
             grown.join(", ")
-        ))
+        )
     }
 }
 

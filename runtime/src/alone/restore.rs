@@ -25,7 +25,8 @@ pub(crate) fn choose(directory: &StateDirectory, watcher: &mut dyn Watcher) -> R
     let found = directory.find()?;
     let last_attempt = found.manifests.iter().map(|m| m.attempt).max().unwrap_or_default();
     // A number that was published once is never used again, even if somebody has removed its manifest.
-    let last_epoch = found.last_epoch.max(directory.published());
+    let published = directory.published()?;
+    let last_epoch = found.last_epoch.max(published);
     let mut choice = Choice { manifest: None, older: Vec::new(), last_epoch, last_attempt };
     let mut damaged = found.damaged;
     for manifest in found.manifests {
@@ -33,7 +34,7 @@ pub(crate) fn choose(directory: &StateDirectory, watcher: &mut dyn Watcher) -> R
             choice.older.push(manifest.epoch);
             continue;
         }
-        match directory.check_files(&manifest) {
+        match directory.check_files(&manifest, published) {
             Ok(()) => choice.manifest = Some(manifest),
             Err(why) => damaged.push((manifest.epoch, why)),
         }

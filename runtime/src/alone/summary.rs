@@ -9,7 +9,7 @@ use tidegate_protocol::Manifest;
 use super::plan::Plan;
 
 /// What a job has done since its first start. The totals are those of the last snapshot: exact, however often the job was
-/// killed in between.
+/// killed in between. Only the time is that of the last run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// Records read, malformed ones included.
@@ -25,7 +25,7 @@ pub struct Summary {
     pub rows_out: u64,
     /// Dead letters put out.
     pub dead_letters: u64,
-    /// Checkpoints completed in this run.
+    /// Checkpoints completed.
     pub checkpoints: u64,
     /// How often the job was started again.
     pub restarts: u32,
@@ -33,12 +33,12 @@ pub struct Summary {
     pub epoch: u64,
     /// True if the input was read to its end.
     pub finished: bool,
-    /// How long this run took.
+    /// How long the last run took.
     pub seconds: f64,
 }
 
 impl Summary {
-    pub(crate) fn of(plan: &Plan, manifest: &Manifest, checkpoints: u64, took: Duration) -> Self {
+    pub(crate) fn of(plan: &Plan, manifest: &Manifest, took: Duration) -> Self {
         let total = |uid: &str, counter: &str| -> u64 {
             let parts = manifest.slots.values().filter_map(|slot| slot.operators.get(uid));
             parts.filter_map(|part| part.counters.get(counter)).sum()
@@ -54,7 +54,7 @@ impl Summary {
             late: sum("window", "late"),
             rows_out: sum("sink", "records_out"),
             dead_letters: sum("dead_letters", "records_out"),
-            checkpoints,
+            checkpoints: manifest.checkpoints,
             restarts: manifest.attempt.0 - 1,
             epoch: manifest.epoch.0,
             finished: manifest.finished,

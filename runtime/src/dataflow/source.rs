@@ -3,7 +3,8 @@
 //! A tick ends after so many records, or after a millisecond if there were fewer, and the source never has more than
 //! [`WINDOW`] ticks out that the last operator has not finished. That bounds what is in flight, and so the time a barrier
 //! takes, without a word between sender and receiver. A record may cost a microsecond or a read from disk, so how many
-//! records a tick has follows from how long the ticks before took.
+//! records a tick has follows from how long the ticks before took. It may have a hundred bytes or a million, so their
+//! bytes end a tick too.
 //!
 //! A tick is finished when every source is beyond it. So the sources of a process keep one clock, as Lamport's: a tick
 //! goes beyond the highest that any source has come to, and a source without records follows it. Otherwise one that has
@@ -21,6 +22,8 @@ use crate::error::Result;
 
 /// Records that end a tick: at first, at least, and at most.
 const TICK_RECORDS: (usize, usize, usize) = (2048, 64, 10_000);
+/// Bytes, as the connector tells them, that end a tick.
+const TICK_BYTES: usize = 1 << 20;
 /// How long a tick may take to be finished, with those before it: a barrier takes little more.
 const TICK_LATENCY: Duration = Duration::from_millis(15);
 /// Time after which a tick ends that has any records.
@@ -41,8 +44,8 @@ const WAIT_FOR_INPUT: (Duration, Duration) = (Duration::from_millis(1), Duration
 /// What a poll of a source brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Poll {
-    /// So many records, malformed ones included; there may be more.
-    Records(usize),
+    /// So many records, malformed ones included, that took so many bytes; there may be more.
+    Read { records: usize, bytes: usize },
     /// No partition has anything now.
     CaughtUp,
     /// Every partition was read to its end, and there will be no others.
@@ -72,8 +75,9 @@ pub(crate) struct Pacing {
     tick_records: usize,
     /// Ticks that were sent and are not known to be finished, and when they were sent.
     open: VecDeque<(Time, Instant)>,
-    /// Records in the running tick, and when it began.
+    /// Records in the running tick, their bytes, and when it began.
     records: usize,
+    bytes: usize,
     began: Instant,
     wait: Duration,
     ended: bool,
@@ -91,6 +95,7 @@ impl Pacing {
             tick_records: TICK_RECORDS.0,
             open: VecDeque::with_capacity(WINDOW),
             records: 0,
+            bytes: 0,
             began: Instant::now(),
             wait: WAIT_FOR_INPUT.0,
             ended: false,
@@ -122,12 +127,12 @@ impl Pacing {
         }
         self.follow();
         for _ in 0..POLLS_A_ROUND {
-            if self.records >= self.tick_records && !self.tick() {
+            if self.is_tick_full() && !self.tick() {
                 self.running.alarm.after(WAIT_FOR_WINDOW);
                 return Ok(());
             }
             match if self.ended { Poll::Ended } else { self.source.poll(POLL_RECORDS)? } {
-                Poll::Records(read) => self.have_read(read),
+                Poll::Read { records, bytes } => self.have_read(records, bytes),
                 Poll::CaughtUp => return self.rest(),
                 Poll::Ended => return self.end(),
             }
@@ -143,13 +148,18 @@ impl Pacing {
         self.running.host.worker.collecting().is_none_or(|epoch| epoch >= self.running.job_epoch())
     }
 
-    fn have_read(&mut self, records: usize) {
+    fn is_tick_full(&self) -> bool {
+        self.records >= self.tick_records || self.bytes >= TICK_BYTES
+    }
+
+    fn have_read(&mut self, records: usize, bytes: usize) {
         if self.records == 0 {
             self.began = Instant::now();
         }
         self.records += records;
+        self.bytes += bytes;
         self.wait = WAIT_FOR_INPUT.0;
-        if self.records < self.tick_records && self.began.elapsed() >= TICK_TIME {
+        if !self.is_tick_full() && self.began.elapsed() >= TICK_TIME {
             self.tick();
         }
     }
@@ -174,10 +184,15 @@ impl Pacing {
         }
         self.source.advance_watermark();
         self.running.flush(true);
-        self.open.push_back((self.time, Instant::now()));
-        self.records = 0;
+        self.send_tick();
         self.move_hand();
         true
+    }
+
+    /// What the running tick holds is on its way.
+    fn send_tick(&mut self) {
+        self.open.push_back((self.time, Instant::now()));
+        (self.records, self.bytes) = (0, 0);
     }
 
     /// Forgets the ticks that are finished; returns how long the last of them took.
@@ -228,7 +243,7 @@ impl Pacing {
             self.source.ended();
             self.running.flush(true);
             // The last tick ends here: others must not wait for it to fill.
-            self.records = 0;
+            (self.records, self.bytes) = (0, 0);
             self.move_hand();
             self.running.host.worker.source_ended();
         }
@@ -239,8 +254,7 @@ impl Pacing {
         self.source.advance_watermark();
         self.running.end_epoch()?;
         if self.records > 0 {
-            self.open.push_back((self.time, Instant::now()));
-            self.records = 0;
+            self.send_tick();
         }
         self.time = start_of(self.running.epoch);
         Ok(())

@@ -192,9 +192,10 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
             }
             let before = this.rows.get();
             let status = this.poll_partition(i, budget)?;
-            let read = (this.rows.get() - before) as usize;
-            if read > 0 || status == PartitionStatus::More {
-                return Ok(Poll::Records(read));
+            let records = (this.rows.get() - before) as usize;
+            let bytes = this.polled.take_bytes();
+            if records > 0 || status == PartitionStatus::More {
+                return Ok(Poll::Read { records, bytes });
             }
         }
         let all_ended = this.source.bounded() && this.open.iter().all(|open| open.ended);

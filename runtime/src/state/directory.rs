@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! LOCK                      held by the process that uses the directory
-//! attempt                   the number of the last attempt
-//! published                 the last epoch whose output is known to be published
+//! attempt                   the number of the last attempt, with its checksum
+//! published                 the last epoch whose output is known to be published, with its checksum
 //! manifest-00000000007.json one for every retained snapshot, written last
 //! damaged-00000000006.json  a manifest that was given up for an older one, for people to look at
 //! files/                    the state store's files, shared between snapshots
@@ -42,9 +42,14 @@ impl StateDirectory {
     /// Opens a directory, making it if it is not there.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let doing = || format!("make the checkpoint directory {}", root.display());
+        let missing =
+            root.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
         fs::create_dir_all(root.join("files")).context(doing)?;
         fs::create_dir_all(root.join("local")).context(doing)?;
-        Ok(Self { root: root.canonicalize().context(doing)? })
+        let root = root.canonicalize().context(doing)?;
+        // What was published must not outlive the directory that says so.
+        root.ancestors().take(missing + 1).try_for_each(sync_dir)?;
+        Ok(Self { root })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -73,33 +78,44 @@ impl StateDirectory {
         Ok(file)
     }
 
-    /// The number of the last attempt, 0 if there was none.
+    /// The number of the last attempt, 0 if there was none or the file does not tell any more: manifests know the rest.
     pub(crate) fn last_attempt(&self) -> Result<Attempt> {
-        let path = self.root.join("attempt");
-        match fs::read_to_string(&path) {
-            // A file that was torn by a full disk says nothing; manifests and local directories know the rest.
-            Ok(text) => Ok(Attempt(text.trim().parse().unwrap_or(0))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Attempt(0)),
-            Err(e) => Err(Error::from(e).context(format!("read {}", path.display()))),
-        }
+        Ok(Attempt(self.number("attempt")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)))
     }
 
     pub(crate) fn set_attempt(&self, attempt: Attempt) -> Result<()> {
-        self.write_whole("attempt", format!("{attempt}\n").as_bytes(), || ())
+        self.write_whole("attempt", numbered(attempt.0.into()).as_bytes(), || ())
     }
 
-    /// The last epoch whose output is known to have been published; 0 if nothing is known.
-    pub(crate) fn published(&self) -> Epoch {
-        let text = fs::read_to_string(self.root.join("published")).unwrap_or_default();
-        Epoch(text.trim().parse().unwrap_or(0))
+    /// The last epoch whose output is known to have been published; 0 if nothing is known. Output of an epoch that is
+    /// believed to be published is published by nobody again, so a number that is not as it was written is not believed.
+    pub(crate) fn published(&self) -> Result<Epoch> {
+        Ok(Epoch(self.number("published")?.unwrap_or(0)))
     }
 
     /// Notes that an epoch was published. A note that is lost costs a second, harmless publishing.
     pub(crate) fn set_published(&self, epoch: Epoch) -> Result<()> {
         let (part, whole) = (self.root.join(".published.part"), self.root.join("published"));
-        fs::write(&part, format!("{epoch}\n"))
-            .and_then(|()| fs::rename(&part, &whole))
-            .context(|| format!("write {}", whole.display()))
+        let write = || -> std::io::Result<()> {
+            fs::write(&part, numbered(epoch.0))?;
+            point("published.before_rename");
+            fs::rename(&part, &whole)
+        };
+        write().context(|| format!("write {}", whole.display()))
+    }
+
+    /// The number that [`numbered`] wrote to a file; None if there is no file, or if it was torn or changed.
+    fn number(&self, name: &str) -> Result<Option<u64>> {
+        let path = self.root.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let number =
+                    std::str::from_utf8(&bytes).ok().and_then(|text| text.split(' ').next()?.parse().ok());
+                Ok(number.filter(|n| numbered(*n).as_bytes() == bytes))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::from(e).context(format!("read {}", path.display()))),
+        }
     }
 
     /// Removes the running stores of earlier attempts.
@@ -206,22 +222,26 @@ impl StateDirectory {
         Ok(files)
     }
 
-    /// Compares every store file of a snapshot with its length and checksum.
-    pub(crate) fn check_files(&self, manifest: &Manifest) -> Result<(), String> {
-        for file in manifest.store_files() {
-            let path = self.root.join(&file.path);
-            let (bytes, crc32) = checksum(&path).map_err(|e| e.to_string())?;
-            if (bytes, crc32) != (file.bytes, file.crc32) {
-                return Err(format!(
-                    "{} is damaged: {bytes} bytes with CRC-32 {crc32:08x}, where the manifest says {} bytes with \
-                     {:08x}",
-                    path.display(),
-                    file.bytes,
-                    file.crc32
-                ));
-            }
+    /// Compares the files of a snapshot with their lengths and checksums: those of the state store, and the output that
+    /// is still to be published. A staged file that is gone may be in its place already; its publisher knows.
+    pub(crate) fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
+        let staged = manifest.staged().filter(|_| manifest.epoch > published).map(|(_, staged)| &staged.file);
+        let staged = staged.filter(|file| self.root.join(&file.path).exists());
+        manifest.store_files().chain(staged).try_for_each(|file| self.check_file(file))
+    }
+
+    fn check_file(&self, file: &FileRef) -> Result<(), String> {
+        let path = self.root.join(&file.path);
+        let (bytes, crc32) = checksum(&path).map_err(|e| e.to_string())?;
+        if (bytes, crc32) == (file.bytes, file.crc32) {
+            return Ok(());
         }
-        Ok(())
+        Err(format!(
+            "{} is damaged: {bytes} bytes with CRC-32 {crc32:08x}, where the manifest says {} bytes with {:08x}",
+            path.display(),
+            file.bytes,
+            file.crc32
+        ))
     }
 
     /// Sets a damaged snapshot aside, so that nobody goes on from it later, when another life has begun before it.
@@ -262,6 +282,11 @@ impl StateDirectory {
     }
 }
 
+/// A number as it stands in a file, with the checksum of its digits.
+fn numbered(number: u64) -> String {
+    format!("{number} crc32={:08x}\n", crc32fast::hash(number.to_string().as_bytes()))
+}
+
 fn manifest_name(epoch: Epoch) -> String {
     format!("manifest-{:011}.json", epoch.0)
 }
@@ -289,4 +314,42 @@ fn checksum(path: &Path) -> Result<(u64, u32)> {
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|d| d.sync_all()).context(|| format!("sync {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every way to flip one bit of a file, and every way to cut it short.
+    fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        let flipped = (0..bytes.len() * 8).map(|bit| {
+            let mut copy = bytes.to_vec();
+            copy[bit / 8] ^= 1 << (bit % 8);
+            copy
+        });
+        flipped.chain((0..bytes.len()).map(|length| bytes[..length].to_vec()))
+    }
+
+    #[test]
+    fn a_note_that_was_torn_or_changed_is_not_believed() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(place.path()).unwrap();
+        assert_eq!(
+            (directory.published().unwrap(), directory.last_attempt().unwrap()),
+            (Epoch(0), Attempt(0))
+        );
+        directory.set_published(Epoch(41)).unwrap();
+        directory.set_attempt(Attempt(7)).unwrap();
+        assert_eq!(
+            (directory.published().unwrap(), directory.last_attempt().unwrap()),
+            (Epoch(41), Attempt(7))
+        );
+        for name in ["published", "attempt"] {
+            let path = directory.root().join(name);
+            for bytes in damaged(&fs::read(&path).unwrap()) {
+                fs::write(&path, &bytes).unwrap();
+                assert_eq!(directory.number(name).unwrap(), None, "{:?}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
 }

@@ -153,9 +153,12 @@ impl Job {
     /// assert_eq!(out.len(), 4);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn source<S: Source>(&mut self, name: &str, source: S) -> Stream<S::Item> {
+    pub fn source<S: Source>(&mut self, name: &str, mut source: S) -> Stream<S::Item> {
         let inner = &self.inner;
         let step = inner.step("source", name);
+        if inner.worker.process.settings.follow {
+            source.follow();
+        }
         let source = Rc::new(source);
         let host = inner.graph.borrow_mut().host(name, &inner.worker, true);
         let route = inner.error_route(&host, &step);

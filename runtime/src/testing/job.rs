@@ -181,6 +181,7 @@ impl TestJob {
             interval: self.interval,
             retain: self.retain,
             memory: self.memory,
+            follow: false,
             max_parallelism: self.max_parallelism,
             arguments: self.arguments.clone(),
             clock: self.clock.clone(),

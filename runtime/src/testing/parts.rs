@@ -25,7 +25,7 @@ pub(crate) fn process(
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
     let parts = Parts {
-        settings: Settings { workers, key_groups: KeyGroups { count: 16 }, memory: 8 << 20 },
+        settings: Settings { workers, key_groups: KeyGroups { count: 16 }, memory: 8 << 20, follow: false },
         attempt,
         first_epoch,
         restored: restored.map(Arc::new),
@@ -49,6 +49,7 @@ pub(crate) fn manifest(process: &Process, epoch: Epoch, slots: BTreeMap<Slot, Sl
         job: "test".to_owned(),
         attempt: process.attempt,
         epoch,
+        checkpoints: 1,
         finished: false,
         completed_at_ms: 0,
         parallelism: process.settings.workers as u32,

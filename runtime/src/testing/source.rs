@@ -81,6 +81,9 @@ impl<T: Clone + Send + 'static> Source for VecSource<T> {
         true
     }
 
+    /// What it holds is all that it will ever hold.
+    fn follow(&mut self) {}
+
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {
         self.0.has_more(partition, position)
     }
@@ -240,6 +243,10 @@ impl<T: Clone + Send + 'static> Source for TestSource<T> {
 
     fn bounded(&self) -> bool {
         self.bounded
+    }
+
+    fn follow(&mut self) {
+        self.bounded = false;
     }
 
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {

@@ -183,8 +183,8 @@ fn a_finished_job_says_so_and_whether_its_input_has_grown() {
     source.end();
     let first = job.run().unwrap();
     let again = job.run().unwrap();
-    assert!(again.finished && again.checkpoints == 0);
-    assert_eq!((again.rows_in, again.rows_out, again.epoch), (first.rows_in, first.rows_out, first.epoch));
+    assert!(again.finished && again.checkpoints > 0);
+    assert_eq!(tidegate::Summary { seconds: 0.0, ..again }, tidegate::Summary { seconds: 0.0, ..first });
     let said = job.notes().join("\n");
     assert!(said.contains("has finished already") && !said.contains("grown"), "{said}");
     source.push(0, 7);
@@ -252,6 +252,78 @@ fn a_snapshot_without_changes_has_the_files_of_the_one_before() {
     source.end();
     job.parallelism(2).run().unwrap();
     assert_eq!(out.sorted(), counts(3_000));
+}
+
+#[test]
+fn a_snapshot_shares_the_files_of_what_has_not_changed() {
+    use std::os::unix::fs::MetadataExt;
+    let Counting { source, job, .. } = counting();
+    let running = job.start();
+    source.extend(0, 0..1_000);
+    running.checkpoint();
+    // Its completion is known to the next one but one.
+    running.checkpoint();
+    let first = newest_files(job.directory());
+    source.push(0, 7);
+    running.checkpoint();
+    let second = newest_files(job.directory());
+    assert_ne!(first, second);
+    let shared: Vec<_> = first.iter().filter(|f| f.ends_with(".sst") && second.contains(f)).collect();
+    assert!(!shared.is_empty(), "{first:?}, {second:?}");
+    for file in shared {
+        let links = fs::metadata(job.directory().join(file)).unwrap().nlink();
+        assert!(links > 1, "{file} is a copy of the running store's file");
+    }
+    running.kill();
+}
+
+#[test]
+fn a_copy_of_one_snapshot_is_enough_to_go_on() {
+    let Counting { source, out, job } = counting();
+    let running = job.start();
+    source.extend(0, 0..1_000);
+    running.checkpoint();
+    source.extend(0, 1_000..2_000);
+    running.checkpoint();
+    running.stop().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join("files")).unwrap();
+    let newest = manifests(job.directory()).pop().unwrap();
+    fs::copy(&newest, copy.path().join(newest.file_name().unwrap())).unwrap();
+    for file in files(&newest) {
+        fs::copy(job.directory().join(&file), copy.path().join(&file)).unwrap();
+    }
+    source.extend(0, 2_000..3_000);
+    source.end();
+    let summary = job.checkpoint_dir(copy.path()).parallelism(2).run().unwrap();
+    assert_eq!(summary.rows_in, 3_000);
+    assert_eq!(out.sorted(), counts(3_000));
+}
+
+#[test]
+fn a_stop_publishes_all_that_was_read_and_keeps_where_it_was() {
+    let (source, out, sums) = (TestSource::new(1), VecSink::new(), VecSink::named("sums"));
+    let (from, to, sums_to) = (source.clone(), out.clone(), sums.clone());
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("numbers", from.clone());
+        numbers.clone().sink("out", to.clone());
+        let timed = numbers.event_time(|n: &i64| *n, tidegate::Watermarks::monotonous());
+        let windows = timed.key_by_value(|_| 0).window(tidegate::Tumbling::of(crate::events::ms(1_000)));
+        windows.aggregate("sums", Count).map(|w| (w.window.start, w.value)).sink("sums", sums_to.clone());
+        Ok(())
+    });
+    let job = job.no_interval();
+    let running = job.start();
+    source.extend(0, 0..1_500);
+    source.wait_until_read();
+    running.stop().unwrap();
+    assert_eq!(out.sorted(), (0..1_500).collect::<Vec<_>>());
+    assert_eq!(sums.sorted(), [(0, 1_000)], "the second window stays open");
+    source.extend(0, 1_500..1_600);
+    source.end();
+    job.parallelism(2).run().unwrap();
+    assert_eq!(out.sorted(), (0..1_600).collect::<Vec<_>>());
+    assert_eq!(sums.sorted(), [(0, 1_000), (1_000, 600)]);
 }
 
 #[test]

@@ -244,6 +244,8 @@ impl Source for Bad {
         true
     }
 
+    fn follow(&mut self) {}
+
     fn has_more(&self, _: &str, _: &Position) -> Result<bool> {
         Ok(false)
     }

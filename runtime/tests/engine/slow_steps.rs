@@ -1,8 +1,11 @@
 //! Steps that take longer than a host may work at a time, so that barriers, watermarks and the end of input come while
 //! batches wait their turn.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tidegate::connector::{Partition, PartitionStatus, Polled, Position, Source};
 use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{Error, KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
@@ -86,4 +89,78 @@ fn records_keep_their_order_and_their_epoch_while_batches_wait() {
     assert_eq!(out.sorted(), expected);
     let windows = |source| (0..i64::from(RECORDS) / 1_000).map(move |w| (source, w * 1_000, 1_000));
     assert_eq!(counts.sorted(), (0..2).flat_map(windows).collect::<Vec<_>>());
+}
+
+/// Records that say that they have 100,000 bytes each; how many were read.
+#[derive(Clone, Default)]
+struct Large(Arc<AtomicU64>);
+
+const LARGE_RECORDS: u64 = 1_000;
+
+impl Source for Large {
+    type Item = u64;
+
+    fn outside(&self) -> Result<String> {
+        Ok("large".to_owned())
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        Ok(vec!["large".to_owned()])
+    }
+
+    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn Partition<u64>>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn follow(&mut self) {}
+
+    fn has_more(&self, _: &str, _: &Position) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+impl Partition<u64> for Large {
+    fn poll(&mut self, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
+        let n = self.0.fetch_add(1, Ordering::Relaxed);
+        if n == LARGE_RECORDS {
+            return Ok(PartitionStatus::Ended);
+        }
+        out.record(n, n);
+        out.took(100_000);
+        Ok(PartitionStatus::More)
+    }
+
+    fn position(&self) -> Position {
+        self.0.load(Ordering::Relaxed).into()
+    }
+}
+
+#[test]
+fn few_large_records_are_in_flight() {
+    let (source, done) = (Large::default(), Arc::new(AtomicU64::new(0)));
+    let (read, most, out) = (source.0.clone(), Arc::new(AtomicU64::new(0)), VecSink::new());
+    let (most_seen, to) = (most.clone(), out.clone());
+    let job = TestJob::new(move |job| {
+        let (done, read, most) = (done.clone(), read.clone(), most_seen.clone());
+        let slow = job.source("large", source.clone()).rebalance().map(move |n| {
+            let until = Instant::now() + Duration::from_micros(500);
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            let in_flight = read.load(Ordering::Relaxed) - done.fetch_add(1, Ordering::Relaxed);
+            most.fetch_max(in_flight, Ordering::Relaxed);
+            n
+        });
+        slow.sink("out", to.clone());
+        Ok(())
+    });
+    job.no_interval().run().unwrap();
+    assert_eq!(out.sorted(), (0..LARGE_RECORDS).collect::<Vec<_>>());
+    // Four ticks of a megabyte that are out, and the one that is being read.
+    let most = most.load(Ordering::Relaxed);
+    assert!(most <= 5 * 11, "{most} records of 100,000 bytes were in flight");
 }

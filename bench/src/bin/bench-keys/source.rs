@@ -52,6 +52,8 @@ impl Source for Updates {
         true
     }
 
+    fn follow(&mut self) {}
+
     fn has_more(&self, _: &str, _: &Position) -> Result<bool> {
         Ok(false)
     }

@@ -288,7 +288,7 @@ impl Life {
         }
         self.process.set_completed(epoch);
         let manifest = parts::manifest(&self.process, epoch, slots);
-        self.process.state.check_files(&manifest).unwrap();
+        self.process.state.check_files(&manifest, manifest.epoch).unwrap();
         manifest
     }
 }
