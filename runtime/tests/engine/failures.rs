@@ -8,7 +8,7 @@ use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
-    Aggregate, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks,
+    Aggregate, Either, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks,
 };
 
 use crate::events::ms;
@@ -83,10 +83,41 @@ fn an_error_of_a_parsing_step_names_step_partition_and_offset() {
 
 #[test]
 fn a_panic_in_a_key_names_the_step_that_reads_it() {
-    let text = message(2, |s| {
-        s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::testing::Count).map(|c| c.0)
+    for workers in 1..=2 {
+        let text = message(workers, |s| {
+            s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::testing::Count).map(|c| c.0)
+        });
+        says(&text, &["step 'count'"]);
+        says(&text, PLACE);
+    }
+    // The key of a stream that is connected with another, in the middle of a batch.
+    let job = TestJob::new(|job| {
+        let left = job.source("left", VecSource::of([1, 2, 3, BAD, 5])).key_by_value(|n| stumble(*n));
+        let right = job.source("right", VecSource::of([1])).key_by(|n| n);
+        left.connect(right).process("both", Pass).sink("out", Discard::named("out"));
+        Ok(())
     });
-    says(&text, &["panicked", "stumbled over 66"]);
+    let text = job.run().unwrap_err().to_string();
+    says(&text, &["step 'both'"]);
+    says(&text, PLACE);
+}
+
+/// Lets everything through.
+struct Pass;
+
+impl KeyedProcess<i64, Either<i64, i64>> for Pass {
+    type State = ();
+    type Out = i64;
+    type Side = ();
+
+    fn on_record(
+        &mut self,
+        _: Either<i64, i64>,
+        cx: &mut ProcessContext<'_, i64, Either<i64, i64>, Self>,
+    ) -> Result<()> {
+        cx.emit(*cx.key());
+        Ok(())
+    }
 }
 
 #[test]
