@@ -30,6 +30,7 @@ pub(crate) struct JobInner {
     pub(crate) graph: RefCell<Graph>,
     steps: RefCell<Vec<Arc<Step>>>,
     declared: RefCell<Vec<Declared>>,
+    routes: RefCell<Vec<Rc<ErrorRoute>>>,
     errors: RefCell<Vec<Error>>,
 }
 
@@ -96,23 +97,46 @@ pub enum OnError {
     Fail,
     /// The record is counted and dropped.
     Skip,
-    /// The record is counted and goes to the step's dead letters.
+    /// The record is counted and goes to the sink of the step's dead letters; see [`Stream::dead_letters`].
     DeadLetter,
 }
 
 /// Where the errors of a parsing step go.
 pub(crate) struct ErrorRoute {
-    pub(crate) policy: Cell<Option<OnError>>,
+    step: Arc<Step>,
+    /// What the author asked for; see [`ErrorRoute::policy`].
+    pub(crate) asked: Cell<Option<OnError>>,
     pub(crate) letters: Outlet<DeadLetter>,
     pub(crate) has_letters: Cell<bool>,
     pub(crate) malformed: Counter,
 }
 
 impl ErrorRoute {
+    fn policy(&self) -> OnError {
+        let unasked = if self.has_letters.get() { OnError::DeadLetter } else { OnError::Fail };
+        self.asked.get().unwrap_or(unasked)
+    }
+
+    /// Refuses dead letters that nobody takes, and a sink for them that would stay empty.
+    fn check(&self) -> Result<()> {
+        let name = self.step.name();
+        match self.policy() {
+            OnError::DeadLetter if !self.has_letters.get() => Err(Error::job(format!(
+                "'{name}' is followed by .on_error(OnError::DeadLetter), but it has no sink for its dead letters: add \
+                 .dead_letters(..), or drop such records with .on_error(OnError::Skip)"
+            ))),
+            policy @ (OnError::Skip | OnError::Fail) if self.has_letters.get() => Err(Error::job(format!(
+                "'{name}' is followed by .dead_letters(..) and by .on_error(OnError::{policy:?}), with which no record \
+                 goes there: leave one of the two out"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Does with a record what the policy says.
     pub(crate) fn handle(&self, host: &Host, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
         self.malformed.add(1);
-        match self.policy.get().unwrap_or(OnError::Fail) {
+        match self.policy() {
             OnError::Skip => {}
             OnError::DeadLetter => {
                 let letter = crate::record::Rec { ts: i64::MIN, hash: 0, val: letter() };
@@ -137,6 +161,7 @@ impl Job {
             graph: RefCell::default(),
             steps: RefCell::default(),
             declared: RefCell::default(),
+            routes: RefCell::default(),
             errors: RefCell::default(),
         };
         Self { inner: Rc::new(inner) }
@@ -181,6 +206,7 @@ impl Job {
         if let Some(error) = self.inner.errors.borrow_mut().pop() {
             return Err(error);
         }
+        self.inner.routes.borrow().iter().try_for_each(|route| route.check())?;
         let mut uids = std::collections::HashMap::new();
         for step in self.inner.steps.borrow().iter() {
             if let Some(other) = uids.insert(step.uid(), step.kind()) {
@@ -236,12 +262,15 @@ impl JobInner {
     }
 
     pub(crate) fn error_route(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {
-        Rc::new(ErrorRoute {
-            policy: Cell::new(None),
+        let route = Rc::new(ErrorRoute {
+            step: step.clone(),
+            asked: Cell::new(None),
             letters: Outlet::new(),
             has_letters: Cell::new(false),
             malformed: host.counter(step, "malformed"),
-        })
+        });
+        self.routes.borrow_mut().push(route.clone());
+        route
     }
 
     /// Adds a sink behind an outlet.

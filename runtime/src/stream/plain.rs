@@ -110,7 +110,10 @@ impl<T: 'static> Stream<T> {
         self
     }
 
-    /// Says what happens to records that the parsing step before cannot read.
+    /// Says what happens to records that the parsing step before cannot read; without a word the job ends.
+    ///
+    /// [`OnError::DeadLetter`] is what [`Stream::dead_letters`] asks for by itself: the two mean the same, and without a
+    /// sink for them the job is refused. So it is if [`OnError::Skip`] or [`OnError::Fail`] stands beside such a sink.
     ///
     /// ```
     /// use tidegate::OnError;
@@ -125,7 +128,7 @@ impl<T: 'static> Stream<T> {
     /// ```
     pub fn on_error(self, policy: OnError) -> Self {
         match &self.last.route {
-            Some(route) => route.policy.set(Some(policy)),
+            Some(route) => route.asked.set(Some(policy)),
             None => self.job.refuse(Error::job(format!(
                 "'{}' is followed by .on_error(..), but it is no parsing step: only a source or try_map has records \
                  that it cannot read",
@@ -135,7 +138,7 @@ impl<T: 'static> Stream<T> {
         self
     }
 
-    /// Sends records that the parsing step before cannot read to a sink.
+    /// Sends records that the parsing step before cannot read to a sink. [`Stream::on_error`] has no place beside it.
     ///
     /// ```
     /// use tidegate::testing::{Discard, TestJob, VecSink, VecSource};
@@ -156,7 +159,6 @@ impl<T: 'static> Stream<T> {
     pub fn dead_letters(self, sink: impl TransactionalSink<DeadLetter>) -> Self {
         match &self.last.route {
             Some(route) if !route.has_letters.replace(true) => {
-                route.policy.set(Some(OnError::DeadLetter));
                 let name = format!("{}.dead_letters", self.last.step.name());
                 self.job.sink("dead_letters", &name, (&self.host, &route.letters), sink);
             }

@@ -185,6 +185,34 @@ fn policies_belong_behind_parsing_steps() {
     assert!(refused(|s| s.map(|n| n).dead_letters(Discard::named("a"))).contains("it is no parsing step"));
     let twice = refused(|s| s.dead_letters(Discard::named("a")).dead_letters(Discard::named("b")));
     assert!(twice.contains("two sinks for its dead letters"), "{twice}");
+    let nobody = refused(|s| s.on_error(OnError::DeadLetter).map(|n| n));
+    assert!(nobody.contains("'numbers'") && nobody.contains("add .dead_letters(..)"), "{nobody}");
+    let useless: [(&str, fn(Stream<u32>) -> Stream<u32>); 2] = [
+        ("OnError::Skip", |s| s.dead_letters(Discard::named("a")).on_error(OnError::Skip)),
+        ("OnError::Fail", |s| s.on_error(OnError::Fail).dead_letters(Discard::named("a"))),
+    ];
+    for (policy, steps) in useless {
+        let text = refused(steps);
+        assert!(text.contains(policy) && text.contains("leave one of the two out"), "{text}");
+    }
+}
+
+#[test]
+fn every_policy_does_what_it_says() {
+    let with = |policy| {
+        parsing(move |words, letters| {
+            let words = words.on_error(OnError::Skip).try_map("parse", |w| w.parse::<i32>()).on_error(policy);
+            if policy == OnError::DeadLetter { words.dead_letters(letters.clone()) } else { words }
+        })
+    };
+    let letters = with(OnError::DeadLetter);
+    assert_eq!((letters.out, letters.letters.len()), (vec![1, 3], 1));
+    assert_eq!(letters.summary.unwrap().dead_letters, 1);
+    let skipped = with(OnError::Skip);
+    assert_eq!((skipped.out, skipped.letters.len()), (vec![1, 3], 0));
+    assert_eq!(skipped.summary.unwrap().malformed, 2);
+    let failed = with(OnError::Fail).summary.unwrap_err().to_string();
+    assert!(failed.contains("step 'parse', partition 'partition-0', offset 2"), "{failed}");
 }
 
 #[test]
