@@ -154,6 +154,32 @@ impl ErrorRoute {
     }
 }
 
+/// A sink that was added to a job. There is nothing left to do with it, unless its name changes.
+pub struct Sink(Arc<Step>);
+
+impl Sink {
+    pub(crate) fn new(step: Arc<Step>) -> Self {
+        Self(step)
+    }
+
+    /// Fixes what the sink is called in snapshots, so that its name can change.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, TestJob, VecSource};
+    ///
+    /// let job = TestJob::new(|job| {
+    ///     // Called "archive" in metrics from now on; snapshots know it as "out", as it was called before.
+    ///     job.source("numbers", VecSource::of([1, 2])).sink("archive", Discard::named("out")).uid("out");
+    ///     Ok(())
+    /// });
+    /// assert_eq!(job.run()?.rows_out, 2);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn uid(self, uid: &str) {
+        self.0.set_uid(uid);
+    }
+}
+
 impl Job {
     pub(crate) fn new(worker: Rc<WorkerCx>) -> Self {
         let inner = JobInner {
@@ -246,6 +272,13 @@ impl JobInner {
         step
     }
 
+    /// A step that is called after another one.
+    pub(crate) fn step_after(&self, kind: &'static str, other: &Arc<Step>) -> Arc<Step> {
+        let step = Step::after(kind, other);
+        self.steps.borrow_mut().push(step.clone());
+        step
+    }
+
     /// A step that is called by its kind and number until the author names it.
     pub(crate) fn numbered_step(&self, kind: &'static str) -> Arc<Step> {
         let number = self.steps.borrow().iter().filter(|s| s.kind() == kind).count() + 1;
@@ -276,16 +309,14 @@ impl JobInner {
     /// Adds a sink behind an outlet.
     pub(crate) fn sink<T: 'static>(
         &self,
-        kind: &'static str,
-        name: &str,
+        step: &Arc<Step>,
         (host, outlet): (&Rc<Host>, &Outlet<T>),
         sink: impl TransactionalSink<T>,
     ) {
-        let step = self.step(kind, name);
         let sink = Rc::new(sink);
         let published = PublishedSink(sink.clone(), std::marker::PhantomData);
-        self.declare(&step, "", None, End::Sink(Box::new(published)));
-        let sink = Rc::new(RefCell::new(SinkStep::new(sink, &step, host.clone())));
+        self.declare(step, "", None, End::Sink(Box::new(published)));
+        let sink = Rc::new(RefCell::new(SinkStep::new(sink, step, host.clone())));
         host.add(sink.clone());
         outlet.attach(sink);
     }

@@ -15,7 +15,7 @@ use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
 use crate::record::{Data, Rec};
 use crate::stream::event_time::{EventTime, Watermarks};
-use crate::stream::job::{ErrorRoute, JobInner, OnError};
+use crate::stream::job::{ErrorRoute, JobInner, OnError, Sink};
 use crate::stream::keyed::KeyedStream;
 
 /// A stream of records of one type.
@@ -138,7 +138,7 @@ impl<T: 'static> Stream<T> {
         self
     }
 
-    /// Sends records that the parsing step before cannot read to a sink. [`Stream::on_error`] has no place beside it.
+    /// Sends records that the parsing step before cannot read to a sink, which is called after that step in snapshots, too.
     ///
     /// ```
     /// use tidegate::testing::{Discard, TestJob, VecSink, VecSource};
@@ -159,8 +159,8 @@ impl<T: 'static> Stream<T> {
     pub fn dead_letters(self, sink: impl TransactionalSink<DeadLetter>) -> Self {
         match &self.last.route {
             Some(route) if !route.has_letters.replace(true) => {
-                let name = format!("{}.dead_letters", self.last.step.name());
-                self.job.sink("dead_letters", &name, (&self.host, &route.letters), sink);
+                let step = self.job.step_after("dead_letters", &self.last.step);
+                self.job.sink(&step, (&self.host, &route.letters), sink);
             }
             Some(_) => self.job.refuse(Error::job(format!(
                 "'{}' has two sinks for its dead letters",
@@ -353,8 +353,10 @@ impl<T: 'static> Stream<T> {
     /// assert_eq!(out.records(), [1, 2]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) {
-        self.job.sink("sink", name, (&self.host, &self.outlet), sink);
+    pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) -> Sink {
+        let step = self.job.step("sink", name);
+        self.job.sink(&step, (&self.host, &self.outlet), sink);
+        Sink::new(step)
     }
 
     /// Puts both streams into one. A watermark of the result is the lesser of both.
