@@ -208,15 +208,17 @@ pub trait Publisher: Send {
     fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
 }
 
-/// A record of a dead-letter sink: what a source could not read, where it stood and why.
+/// A record of a dead-letter sink: what a source or a parsing step could not read, where it stood and why.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeadLetter {
-    /// The name of the source in the job.
+    /// The name of the source, or of the parsing step, in the job.
     pub source: String,
-    /// The partition's name.
-    pub partition: String,
-    /// The offset in the partition (for a file the byte offset of the line's start).
-    pub offset: u64,
+    /// The partition's name. None behind an exchange or a union, where a record's place is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// The offset in the partition (for a file the byte offset of the line's start); known where the partition is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// What is wrong with it.
     pub error: String,
     /// The record as it was read, if it is UTF-8.

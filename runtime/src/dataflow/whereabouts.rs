@@ -103,9 +103,9 @@ impl Whereabouts {
         self.partition.get().unwrap_or(0)
     }
 
-    /// The name of the partition that the records at hand come from.
-    pub(crate) fn partition_name(&self) -> String {
-        self.partitions.borrow().get(self.current_partition()).cloned().unwrap_or_default()
+    /// The name of the partition that the records at hand come from; None in a host that reads no source.
+    pub(crate) fn partition_name(&self) -> Option<String> {
+        self.partition.get().and_then(|partition| self.partitions.borrow().get(partition).cloned())
     }
 
     /// From here on records come from this partition.
@@ -126,7 +126,7 @@ impl Whereabouts {
         let step = steps.get(self.step.get()).map_or_else(|| "?".to_owned(), |s| s.name());
         let key = self.key.borrow().as_ref().map_or_else(String::new, |key| format!(", key {key}"));
         let record = self.record.get();
-        match self.partition.get().and_then(|p| self.partitions.borrow().get(p).cloned()) {
+        match self.partition_name() {
             Some(partition) => format!("step '{step}', partition '{partition}', offset {record}"),
             None if self.event_time.get() != i64::MIN => {
                 format!("step '{step}'{key}, record with event time {}", self.event_time.get())

@@ -171,8 +171,8 @@ fn letter(source: &str, partition: &str, malformed: Malformed) -> DeadLetter {
     };
     DeadLetter {
         source: source.to_owned(),
-        partition: partition.to_owned(),
-        offset: malformed.offset,
+        partition: Some(partition.to_owned()),
+        offset: Some(malformed.offset),
         error: malformed.error,
         raw,
         raw_base64,

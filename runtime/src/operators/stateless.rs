@@ -254,10 +254,11 @@ where
                 Ok(val) => self.out.push(Rec { ts: record.ts, hash: record.hash, val }),
                 Err(error) => {
                     let host = &self.here.host;
+                    let partition = host.at.partition_name();
                     let letter = || DeadLetter {
                         source: self.step.name(),
-                        partition: host.at.partition_name(),
-                        offset: record.hash,
+                        offset: partition.is_some().then_some(record.hash),
+                        partition,
                         error: error.to_string(),
                         raw: serde_json::to_string(&record.val).ok(),
                         raw_base64: None,

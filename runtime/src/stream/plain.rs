@@ -153,7 +153,7 @@ impl<T: 'static> Stream<T> {
     ///     Ok(())
     /// });
     /// assert_eq!(job.run()?.dead_letters, 1);
-    /// assert_eq!((letters.records()[0].offset, letters.records()[0].raw.as_deref()), (1, Some("\"two\"")));
+    /// assert_eq!((letters.records()[0].offset, letters.records()[0].raw.as_deref()), (Some(1), Some("\"two\"")));
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn dead_letters(self, sink: impl TransactionalSink<DeadLetter>) -> Self {

@@ -138,8 +138,8 @@ fn what_cannot_be_read_goes_to_dead_letters() {
     assert_eq!((parsing.out, parsing.letters.len()), (vec![1, 3], 1));
     let letter = &parsing.letters[0];
     assert_eq!(
-        (letter.source.as_str(), letter.partition.as_str(), letter.offset),
-        ("words", "partition-0", 1)
+        (letter.source.as_str(), letter.partition.as_deref(), letter.offset),
+        ("words", Some("partition-0"), Some(1))
     );
     assert_eq!((letter.error.as_str(), letter.raw.as_deref()), ("not a record", Some("??")));
     assert_eq!((summary.rows_in, summary.malformed, summary.dead_letters, summary.rows_out), (4, 2, 2, 2));
@@ -152,11 +152,25 @@ fn a_refused_record_says_where_it_stood() {
     });
     let letter = &parsing.letters[0];
     assert_eq!(
-        (letter.source.as_str(), letter.partition.as_str(), letter.offset),
-        ("parse", "partition-0", 2)
+        (letter.source.as_str(), letter.partition.as_deref(), letter.offset),
+        ("parse", Some("partition-0"), Some(2))
     );
     assert_eq!(letter.raw.as_deref(), Some("\"two\""));
     assert_eq!(parsing.summary.unwrap().malformed, 2);
+}
+
+#[test]
+fn a_record_that_is_refused_behind_an_exchange_has_no_place() {
+    let parsing = parsing(|words, letters| {
+        let keyed = words.on_error(OnError::Skip).key_by(|w| w).reduce("last", |last, w| last.clone_from(w));
+        keyed.try_map("parse", |(_, w)| w.parse::<i32>()).dead_letters(letters.clone())
+    });
+    assert_eq!(parsing.out, [1, 3]);
+    let letter = serde_json::to_value(&parsing.letters[0]).unwrap();
+    assert_eq!((&letter["source"], &letter["raw"]), (&"parse".into(), &"[\"two\",\"two\"]".into()));
+    assert_eq!((letter.get("partition"), letter.get("offset")), (None, None));
+    // What is written can be read.
+    assert_eq!(serde_json::from_value::<DeadLetter>(letter).unwrap(), parsing.letters[0]);
 }
 
 #[test]
