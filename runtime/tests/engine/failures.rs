@@ -362,20 +362,71 @@ fn the_connector_is_good_if_it_does_not_stumble() {
     assert_eq!(with_bad(At::Nowhere, true).unwrap().rows_out, 2);
 }
 
+/// Where a connector stumbles, as the message says it.
+fn place(at: At) -> &'static str {
+    match at {
+        At::Nowhere => "",
+        At::List => "source 'numbers', list of partitions: ",
+        At::Open | At::Poll => "step 'numbers', partition '",
+        At::Write => "', offset 0: ",
+        At::Writer => "step 'out': ",
+        At::Publisher | At::Recover => "sink 'out': ",
+        At::Stage => "step 'out', end of epoch 1: ",
+        At::Staging => "stage the output of 'out': ",
+        At::Publish => "publish epoch 1 of 'out': ",
+    }
+}
+
+fn stumbles_at_its_place(at: At, panics: bool) {
+    let text = with_bad(at, panics).expect_err(&format!("{at:?}")).to_string();
+    says(&text, &[place(at), "the connector stumbled"]);
+    // No record is at hand while a partition is polled; a connector is not Tidegate.
+    assert_eq!(text.contains("offset"), at == At::Write, "{at:?}: {text}");
+    assert!(!text.contains("defect of Tidegate"), "{at:?}: {text}");
+}
+
 #[test]
-fn an_error_of_a_connector_ends_the_run_wherever_it_is() {
-    for at in CONNECTOR {
-        let text = with_bad(at, false).expect_err(&format!("{at:?}")).to_string();
-        assert!(text.contains("the connector stumbled"), "{at:?}: {text}");
+fn an_error_of_a_connector_ends_the_run_and_names_the_place_wherever_it_is() {
+    CONNECTOR.into_iter().for_each(|at| stumbles_at_its_place(at, false));
+}
+
+#[test]
+fn a_panic_of_a_connector_ends_the_run_and_names_the_place_wherever_it_is() {
+    CONNECTOR.into_iter().for_each(|at| stumbles_at_its_place(at, true));
+}
+
+/// A state that is never read back: it cannot even be written.
+#[derive(Default, serde::Deserialize)]
+struct Unwritten;
+
+impl serde::Serialize for Unwritten {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not with me"))
+    }
+}
+
+struct Keeps;
+
+impl KeyedProcess<i64, i64> for Keeps {
+    type State = Unwritten;
+    type Out = i64;
+    type Side = ();
+
+    fn on_record(&mut self, n: i64, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
+        *cx.state_mut() = Unwritten;
+        cx.emit(n);
+        Ok(())
     }
 }
 
 #[test]
-fn a_panic_of_a_connector_ends_the_run_wherever_it_is() {
-    for at in CONNECTOR {
-        let text = with_bad(at, true).expect_err(&format!("{at:?}")).to_string();
-        assert!(text.contains("the connector stumbled"), "{at:?}: {text}");
-    }
+fn a_state_that_cannot_be_written_is_told_with_its_step() {
+    let job = TestJob::new(|job| {
+        let numbers = job.source("numbers", VecSource::of([1, 2]));
+        numbers.key_by(|n| n).process("keeps", Keeps).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    says(&job.run().unwrap_err().to_string(), &["step 'keeps': a key or a state cannot be serialized"]);
 }
 
 #[test]
