@@ -143,6 +143,9 @@ impl<T, U: 'static, I: IntoIterator<Item = U>, F: FnMut(T) -> I> Receiver<T> for
                 self.out.push(Rec { ts, hash, val });
                 if self.out.len() >= crate::dataflow::batch::BATCH_RECORDS {
                     self.next.records(&mut self.out);
+                    // Other steps were at work in between; a lazy iterator goes on with this one's code.
+                    self.here.enter();
+                    self.here.record(&Rec { ts, hash, val: () });
                 }
             }
         }

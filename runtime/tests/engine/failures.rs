@@ -68,6 +68,9 @@ fn a_panic_before_an_exchange_names_step_partition_and_offset() {
         named("double", message(workers, |s| s.map(stumble).named("double")));
         named("positive", message(workers, |s| s.filter(|n| stumble(*n) > 0).named("positive")));
         named("each", message(workers, |s| s.flat_map(|n| Some(stumble(n))).named("each")));
+        // What it has given so far has gone through the next step by then.
+        let lazy = |n| (0..300).map(move |i| if i == 299 { stumble(n) } else { n });
+        named("lazy", message(workers, move |s| s.flat_map(lazy).named("lazy").map(|n| n + 1)));
         named("some", message(workers, |s| s.filter_map(|n| Some(stumble(n))).named("some")));
         named("look", message(workers, |s| s.inspect(|n| assert!(stumble(*n) > 0)).named("look")));
         named("sides", message(workers, |s| s.split(|n| Ok::<_, ()>(stumble(n))).0.named("sides")));
