@@ -154,7 +154,8 @@ pub trait TransactionalSink<T>: 'static {
     /// If the target cannot be written to.
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>>;
 
-    /// Makes the publisher, of which a process has one for a sink. It runs on a thread of its own.
+    /// Makes the publisher, of which a process has one for a sink. It is called on the driver's thread, one sink after the
+    /// other: until all have published, no further checkpoint begins.
     ///
     /// # Errors
     /// If the target cannot be reached.
@@ -187,6 +188,11 @@ pub trait Writer<T> {
 }
 
 /// What is left to do until a piece of output is durably staged.
+///
+/// [`Staged::file`] is what a snapshot can be checked by before it is restored. For a piece that is a file of the local file
+/// system: its absolute path while it is staged, and the length and the CRC-32 (IEEE) of its content; a file that is there
+/// under this path and differs makes the snapshot a damaged one. For any other target: a name that is no absolute path
+/// (`s3://bucket/key`, say), which is for people, with 0 for what is not known; it is left to the publisher.
 pub type Staging = Box<dyn FnOnce() -> Result<Staged> + Send>;
 
 /// Makes staged pieces visible.

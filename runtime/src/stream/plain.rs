@@ -21,7 +21,7 @@ use crate::stream::keyed::KeyedStream;
 /// A stream of records of one type.
 ///
 /// Every step takes the stream and returns the next one; [`Clone`] splits it where two steps are to see the same records.
-/// Steps between two exchanges run in one go over batches of about a thousand records.
+/// Steps between two exchanges run in one go over batches of up to 256 records.
 #[must_use = "a stream without a sink does nothing"]
 pub struct Stream<T> {
     pub(crate) job: Rc<JobInner>,
