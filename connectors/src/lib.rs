@@ -7,3 +7,8 @@
 pub mod file_log;
 
 pub use file_log::FileLog;
+
+/// Runs the source and the sink that the documentation shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/connectors.md")]
+mod documentation {}

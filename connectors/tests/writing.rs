@@ -133,8 +133,8 @@ fn dead_letters_have_the_documented_form() {
     let mut writer: Box<dyn Writer<DeadLetter>> = sink.writer(place).unwrap();
     let letter = DeadLetter {
         source: "readings".to_owned(),
-        partition: "part-0.jsonl".to_owned(),
-        offset: 1234,
+        partition: Some("part-0.jsonl".to_owned()),
+        offset: Some(1234),
         error: "why".to_owned(),
         raw: Some("{\"".to_owned()),
         raw_base64: None,

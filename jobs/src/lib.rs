@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Compiles the program that the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
+
 /// What a sensor tells, one row of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {

@@ -113,7 +113,7 @@ pub struct Staged {
     pub records: u64,
     /// Where the connector finds it, in the connector's own words.
     pub place: serde_json::Value,
-    /// Its length and checksum.
+    /// Its length and checksum. The path is absolute if it is a file of the local file system, and only then.
     pub file: FileRef,
 }
 

@@ -75,7 +75,9 @@ struct Cli<A: Args> {
 /// it is called on every worker, and once before to check the job.
 ///
 /// # Errors
-/// Whatever ends the job before its end; returned from `main`, it is printed and makes the exit code 1.
+/// A flag that cannot be, an address or a file that cannot be had; returned from `main`, it is printed and makes the exit
+/// code 1. What ends the job itself is not returned: it is printed and the process exits with 1 here and now, because a
+/// worker may be stuck in user code.
 pub fn main<A>(
     name: &'static str,
     build: impl Fn(&mut Job, &A) -> Result<()> + Send + Sync + 'static,

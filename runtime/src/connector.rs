@@ -170,7 +170,8 @@ pub trait TransactionalSink<T>: 'static {
     /// If the target cannot be written to.
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>>;
 
-    /// Makes the publisher, of which a process has one for a sink. It runs on a thread of its own.
+    /// Makes the publisher, of which a process has one for a sink. It is called on the driver's thread, one sink after the
+    /// other: until all have published, no further checkpoint begins.
     ///
     /// # Errors
     /// If the target cannot be reached.
@@ -203,6 +204,11 @@ pub trait Writer<T> {
 }
 
 /// What is left to do until a piece of output is durably staged.
+///
+/// [`Staged::file`] is what a snapshot can be checked by before it is restored. For a piece that is a file of the local file
+/// system: its absolute path while it is staged, and the length and the CRC-32 (IEEE) of its content; a file that is there
+/// under this path and differs makes the snapshot a damaged one. For any other target: a name that is no absolute path
+/// (`s3://bucket/key`, say), which is for people, with 0 for what is not known; it is left to the publisher.
 pub type Staging = Box<dyn FnOnce() -> Result<Staged> + Send>;
 
 /// Makes staged pieces visible.
@@ -224,15 +230,17 @@ pub trait Publisher: Send {
     fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
 }
 
-/// A record of a dead-letter sink: what a source could not read, where it stood and why.
+/// A record of a dead-letter sink: what a source or a parsing step could not read, where it stood and why.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeadLetter {
-    /// The name of the source in the job.
+    /// The name of the source, or of the parsing step, in the job.
     pub source: String,
-    /// The partition's name.
-    pub partition: String,
-    /// The offset in the partition (for a file the byte offset of the line's start).
-    pub offset: u64,
+    /// The partition's name. None behind an exchange or a union, where a record's place is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// The offset in the partition (for a file the byte offset of the line's start); known where the partition is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// What is wrong with it.
     pub error: String,
     /// The record as it was read, if it is UTF-8.

@@ -67,7 +67,7 @@ pub use process_fn::{
 pub use record::Data;
 pub use stream::keyed::Either;
 pub use stream::{
-    BroadcastConnected, Connected, Job, KeyedStream, OnError, Stream, Watermarks, WindowedStream,
+    BroadcastConnected, Connected, Job, KeyedStream, OnError, Sink, Stream, Watermarks, WindowedStream,
 };
 pub use tidegate_protocol as protocol;
 pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};

@@ -9,7 +9,7 @@ use tidegate_control::{Action, Control, Exit, Input, Record, Settings, Time};
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::{Epoch, Manifest, Slot};
 
-use super::plan::Plan;
+use super::plan::{Plan, partitions};
 use super::publishers::Publishers;
 use super::summary::Summary;
 use super::{Run, Watcher};
@@ -289,7 +289,7 @@ impl<'a> Driver<'a> {
     /// Deals partitions that have turned up since the last look.
     fn discover(&mut self) -> Result<()> {
         for (uid, source) in self.plan.sources.iter().filter(|(_, source)| !source.bounded()) {
-            if self.process.deal_new(uid, source.partitions()?) {
+            if self.process.deal_new(uid, partitions(uid, &**source)?) {
                 self.process.wakers.wake();
             }
         }

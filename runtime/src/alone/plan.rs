@@ -9,7 +9,7 @@ use tidegate_protocol::{Manifest, Slot};
 
 use crate::connector::Position;
 use crate::dataflow::worker::BuildJob;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, catch};
 use crate::metrics::{Metrics, Step};
 use crate::process::{Parts, Process};
 use crate::stream::Job;
@@ -50,12 +50,12 @@ impl Plan {
         let outside = match declared.end {
             End::Inner => None,
             End::Source(source) => {
-                let outside = source.outside().context(|| format!("source '{uid}'"))?;
+                let outside = catch(|| source.outside()).context(|| format!("source '{uid}'"))?;
                 self.sources.push((uid.clone(), source));
                 Some(outside)
             }
             End::Sink(sink) => {
-                let outside = sink.outside().context(|| format!("sink '{uid}'"))?;
+                let outside = catch(|| sink.outside()).context(|| format!("sink '{uid}'"))?;
                 self.sinks.push((uid.clone(), sink));
                 Some(outside)
             }
@@ -165,7 +165,7 @@ impl Plan {
     ) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
         let mut deals = BTreeMap::new();
         for (uid, source) in &self.sources {
-            let mut names: BTreeSet<String> = source.partitions()?.into_iter().collect();
+            let mut names: BTreeSet<String> = partitions(uid, &**source)?.into_iter().collect();
             names.extend(restored_partitions(restored, uid).map(|(name, _)| name.clone()));
             let mut hands = vec![Vec::new(); workers];
             for (i, name) in names.into_iter().enumerate() {
@@ -181,13 +181,14 @@ impl Plan {
         let mut unread = Vec::new();
         for (uid, source) in &self.sources {
             let known: BTreeMap<_, _> = restored_partitions(Some(manifest), uid).collect();
-            for name in source.partitions()? {
-                match known.get(&name) {
-                    None => unread.push((name, None)),
-                    Some(p) if source.has_more(&name, &p.position)? => {
-                        unread.push((name, Some(p.position.clone())));
-                    }
-                    Some(_) => {}
+            for name in partitions(uid, &**source)? {
+                let Some(position) = known.get(&name).map(|p| &p.position) else {
+                    unread.push((name, None));
+                    continue;
+                };
+                let more = catch(|| source.has_more(&name, position));
+                if more.context(|| format!("source '{uid}', partition '{name}'"))? {
+                    unread.push((name, Some(position.clone())));
                 }
             }
         }
@@ -218,6 +219,11 @@ impl Plan {
             grown.join(", ")
         )
     }
+}
+
+/// The partitions that a source has now; an error or a panic of its says whose it is.
+pub(crate) fn partitions(uid: &str, source: &dyn Listed) -> Result<Vec<String>> {
+    catch(|| source.partitions()).context(|| format!("source '{uid}', list of partitions"))
 }
 
 /// The partitions of a source in a snapshot.

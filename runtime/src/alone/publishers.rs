@@ -7,7 +7,7 @@ use tidegate_protocol::{Epoch, Manifest};
 use super::Watcher;
 use super::plan::Plan;
 use crate::connector::Publisher;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, catch};
 use crate::fault::point;
 
 /// The publishers of all sinks, by uid.
@@ -24,15 +24,16 @@ impl Publishers {
     ) -> Result<Self> {
         let mut all = BTreeMap::new();
         for (uid, sink) in &plan.sinks {
-            all.insert(uid.clone(), sink.publisher().context(|| format!("sink '{uid}'"))?);
+            let publisher = catch(|| sink.publisher()).context(|| format!("sink '{uid}'"))?;
+            all.insert(uid.clone(), publisher);
         }
         let mut publishers = Self(all);
         if let Some(manifest) = restored.filter(|m| m.epoch > published) {
             publishers.publish(manifest)?;
         }
         for (uid, publisher) in &mut publishers.0 {
-            let taken_back =
-                publisher.recover(restored.map(|m| m.epoch)).context(|| format!("sink '{uid}'"))?;
+            let taken_back = catch(|| publisher.recover(restored.map(|m| m.epoch)));
+            let taken_back = taken_back.context(|| format!("sink '{uid}'"))?;
             if !taken_back.is_empty() {
                 watcher.note(&format!("sink '{uid}' has taken back {}", taken_back.join(", ")));
             }
@@ -48,7 +49,8 @@ impl Publishers {
                 .0
                 .get_mut(uid)
                 .ok_or_else(|| Error::us(format!("the snapshot has output of the unknown sink '{uid}'")))?;
-            publisher.publish(staged).context(|| format!("publish epoch {} of '{uid}'", staged.epoch))?;
+            catch(|| publisher.publish(staged))
+                .context(|| format!("publish epoch {} of '{uid}'", staged.epoch))?;
         }
         point("publish.after");
         Ok(())

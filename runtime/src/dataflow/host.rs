@@ -22,7 +22,7 @@ use super::port::{InputPort, OutputPort};
 use super::time::{Time, start_of};
 use super::whereabouts::Whereabouts;
 use crate::element::{Element, Generator, Opening};
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Context, Error, Result, panic_text};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::worker::WorkerCx;
 
@@ -34,6 +34,8 @@ const PULL_TIME: Duration = Duration::from_millis(5);
 /// What everything inside one host shares.
 pub(crate) struct Host {
     pub(crate) id: usize,
+    /// The name of the source that it reads, or of the step with state that it begins with.
+    name: String,
     pub(crate) worker: Rc<WorkerCx>,
     pub(crate) at: Whereabouts,
     elements: RefCell<Vec<Rc<RefCell<dyn Element>>>>,
@@ -57,6 +59,7 @@ impl Host {
             alignment: gauge("alignment_microseconds"),
             generators: reads_source.then(RefCell::default),
             id,
+            name: name.to_owned(),
             worker,
             at: Whereabouts::default(),
             elements: RefCell::default(),
@@ -142,7 +145,7 @@ impl Host {
         let elements = self.elements.borrow().clone();
         self.worker.host_copy(|rows| {
             for element in &elements {
-                if !element.borrow_mut().copy(rows, until)? {
+                if !element.borrow_mut().copy(rows, until).context(|| self.with_state())? {
                     return Ok(false);
                 }
             }
@@ -157,7 +160,12 @@ impl Host {
 
     fn maintain(&self) -> Result<()> {
         let elements = self.elements.borrow();
-        elements.iter().try_for_each(|element| element.borrow_mut().maintain())
+        elements.iter().try_for_each(|e| e.borrow_mut().maintain().context(|| self.with_state()))
+    }
+
+    /// The step of this host that has state, for what goes wrong with it while no record is at hand.
+    fn with_state(&self) -> String {
+        format!("step '{}'", self.name)
     }
 
     /// Runs timers of processing time that are due; returns how long until the next one.

@@ -3,10 +3,14 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::batch::{BATCH_RECORDS, Batch, Pool};
+use super::host::Host;
 use crate::chain::Receiver;
 use crate::key::KeyFn;
+use crate::metrics::Step;
+use crate::operators::stateless::Here;
 use crate::record::{Mark, Rec};
 use tidegate_protocol::KeyGroups;
 
@@ -27,10 +31,24 @@ pub(crate) trait HashKeys<T> {
     fn hash_all(&self, batch: &mut [Rec<T>]);
 }
 
-impl<T, K: crate::key::Key> HashKeys<T> for KeyFn<T, K> {
+/// Reads keys in the host that sends, for the step behind the exchange: it is that one which asks for them.
+pub(crate) struct KeyReader<T, K> {
+    here: Here,
+    key: KeyFn<T, K>,
+}
+
+impl<T, K> KeyReader<T, K> {
+    pub(crate) fn new(sender: &Rc<Host>, step: &Arc<Step>, key: KeyFn<T, K>) -> Self {
+        Self { here: Here::new(sender, step), key }
+    }
+}
+
+impl<T, K: crate::key::Key> HashKeys<T> for KeyReader<T, K> {
     fn hash_all(&self, batch: &mut [Rec<T>]) {
+        self.here.enter();
         for record in batch {
-            record.hash = self.with(&record.val, crate::key::hash);
+            self.here.record(record);
+            record.hash = self.key.with(&record.val, crate::key::hash);
         }
     }
 }

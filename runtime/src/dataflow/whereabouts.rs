@@ -11,6 +11,8 @@ use crate::record::Rec;
 
 /// Bytes of a key that a message quotes.
 const KEY_BYTES: usize = 200;
+/// In place of an offset: no record is at hand. No partition is as long as that.
+const NO_RECORD: u64 = u64::MAX;
 
 /// What the host is doing, for the message if it fails.
 pub(crate) struct Whereabouts {
@@ -65,7 +67,7 @@ impl Default for Whereabouts {
             partitions: RefCell::default(),
             step: Cell::default(),
             partition: Cell::default(),
-            record: Cell::default(),
+            record: Cell::new(NO_RECORD),
             event_time: Cell::new(i64::MIN),
             key: RefCell::default(),
         }
@@ -103,12 +105,12 @@ impl Whereabouts {
         self.partition.get().unwrap_or(0)
     }
 
-    /// The name of the partition that the records at hand come from.
-    pub(crate) fn partition_name(&self) -> String {
-        self.partitions.borrow().get(self.current_partition()).cloned().unwrap_or_default()
+    /// The name of the partition that the records at hand come from; None in a host that reads no source.
+    pub(crate) fn partition_name(&self) -> Option<String> {
+        self.partition.get().and_then(|partition| self.partitions.borrow().get(partition).cloned())
     }
 
-    /// From here on records come from this partition.
+    /// From here on records come from this partition; there is none yet.
     pub(crate) fn partition(&self, partition: usize, name: &str) {
         let mut names = self.partitions.borrow_mut();
         if names.len() <= partition {
@@ -118,6 +120,7 @@ impl Whereabouts {
             name.clone_into(&mut names[partition]);
         }
         self.partition.set(Some(partition));
+        self.record.set(NO_RECORD);
     }
 
     /// Where the host is, as the beginning of a sentence.
@@ -125,13 +128,13 @@ impl Whereabouts {
         let steps = self.steps.borrow();
         let step = steps.get(self.step.get()).map_or_else(|| "?".to_owned(), |s| s.name());
         let key = self.key.borrow().as_ref().map_or_else(String::new, |key| format!(", key {key}"));
-        let record = self.record.get();
-        match self.partition.get().and_then(|p| self.partitions.borrow().get(p).cloned()) {
-            Some(partition) => format!("step '{step}', partition '{partition}', offset {record}"),
-            None if self.event_time.get() != i64::MIN => {
+        match (self.partition_name(), self.record.get()) {
+            (Some(partition), NO_RECORD) => format!("step '{step}', partition '{partition}'"),
+            (Some(partition), offset) => format!("step '{step}', partition '{partition}', offset {offset}"),
+            (None, _) if self.event_time.get() != i64::MIN => {
                 format!("step '{step}'{key}, record with event time {}", self.event_time.get())
             }
-            None => format!("step '{step}'{key}"),
+            (None, _) => format!("step '{step}'{key}"),
         }
     }
 

@@ -15,7 +15,7 @@ use tidegate_protocol::Epoch;
 use crate::chain::Receiver;
 use crate::dataflow::host::Host;
 use crate::element::{Element, Opening, Parts};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::key::Key;
 use crate::metrics::Step;
 use crate::operators::stateless::Here;
@@ -114,7 +114,8 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
     /// Every worker keeps the same; one copy is enough.
     fn barrier(&mut self, _: Epoch, parts: &mut Parts<'_>) -> Result<()> {
         if self.here.host.worker.slot.0 == 0 {
-            let bytes = postcard::to_stdvec(&self.both.borrow().shared)?;
+            let bytes = postcard::to_stdvec(&self.both.borrow().shared)
+                .context(|| format!("step '{}', what it keeps of its broadcast stream", self.step.name()))?;
             parts.keep(&self.uid(), "shared", BASE64.encode(bytes).into());
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::chain::Receiver;
 use crate::connector::{SinkPlace, TransactionalSink, Writer};
 use crate::dataflow::host::Host;
 use crate::element::{Element, Opening, Parts};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result, catch};
 use crate::metrics::{Counter, Step};
 use crate::operators::stateless::Here;
 use crate::record::{Mark, Rec};
@@ -43,9 +43,8 @@ impl<T, S: TransactionalSink<T>> SinkStep<T, S> {
 
 impl<T, S: TransactionalSink<T>> Receiver<T> for SinkStep<T, S> {
     fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        if let Err(error) = self.write(batch) {
-            self.here.host.fail(error.context(format_args!("sink '{}'", self.step.name())));
-        }
+        let written = self.write(batch);
+        self.here.or_fail(written);
     }
 
     fn watermark(&mut self, _: Mark) {}
@@ -54,16 +53,17 @@ impl<T, S: TransactionalSink<T>> Receiver<T> for SinkStep<T, S> {
 impl<T: 'static, S: TransactionalSink<T>> Element for SinkStep<T, S> {
     fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
         let place = SinkPlace { slot: opening.worker.slot, attempt: opening.process.attempt };
-        self.writer = Some(self.sink.writer(place)?);
+        // It is not at work on a record: what the host was doing last is not where this is.
+        let writer = catch(|| self.sink.writer(place)).context(|| format!("step '{}'", self.step.name()))?;
+        self.writer = Some(writer);
         Ok(())
     }
 
     fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
-        if let Some(writer) = &mut self.writer
-            && let Some(staging) = writer.stage(epoch)?
-        {
-            parts.stagings.push((self.step.uid(), staging));
-        }
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let staged = catch(|| writer.stage(epoch));
+        let staged = staged.context(|| format!("step '{}', end of epoch {epoch}", self.step.name()))?;
+        parts.stagings.extend(staged.map(|staging| (self.step.uid(), staging)));
         Ok(())
     }
 }

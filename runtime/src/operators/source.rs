@@ -15,7 +15,7 @@ use crate::dataflow::batch::BATCH_RECORDS;
 use crate::dataflow::host::Host;
 use crate::dataflow::source::{Poll, SourceLoop};
 use crate::element::{Element, Opening, Parts};
-use crate::error::Result;
+use crate::error::{Context, Result, catch};
 use crate::metrics::{Counter, Step};
 use crate::operators::stateless::Here;
 use crate::record::Mark;
@@ -80,7 +80,10 @@ impl<S: Source> SourceStep<S> {
     fn open_partition(&mut self, name: String) -> Result<()> {
         let kept = self.restored.remove(&name);
         let number = self.open.len();
-        let reader = self.source.open(&name, kept.as_ref().map(|p| &p.position))?;
+        self.here.enter();
+        self.here.host.at.partition(number, &name);
+        let reader = catch(|| self.source.open(&name, kept.as_ref().map(|p| &p.position)));
+        let reader = reader.context(|| self.here.host.at.describe())?;
         let ended = kept.as_ref().is_some_and(|p| p.ended) && self.source.bounded();
         let mut opened = Ok(());
         self.here.host.generators(|generator| {
@@ -99,7 +102,7 @@ impl<S: Source> SourceStep<S> {
         self.here.enter();
         let open = &mut self.open[i];
         self.here.host.at.partition(i, &open.name);
-        let status = open.reader.poll(&mut self.polled, budget)?;
+        let status = open.reader.poll(&mut self.polled, budget).context(|| self.here.host.at.describe())?;
         let records = self.polled.records.len();
         let total = self.polled.len();
         if total > 0 {
@@ -171,8 +174,8 @@ fn letter(source: &str, partition: &str, malformed: Malformed) -> DeadLetter {
     };
     DeadLetter {
         source: source.to_owned(),
-        partition: partition.to_owned(),
-        offset: malformed.offset,
+        partition: Some(partition.to_owned()),
+        offset: Some(malformed.offset),
         error: malformed.error,
         raw,
         raw_base64,

@@ -143,6 +143,9 @@ impl<T, U: 'static, I: IntoIterator<Item = U>, F: FnMut(T) -> I> Receiver<T> for
                 self.out.push(Rec { ts, hash, val });
                 if self.out.len() >= crate::dataflow::batch::BATCH_RECORDS {
                     self.next.records(&mut self.out);
+                    // Other steps were at work in between; a lazy iterator goes on with this one's code.
+                    self.here.enter();
+                    self.here.record(&Rec { ts, hash, val: () });
                 }
             }
         }
@@ -254,10 +257,11 @@ where
                 Ok(val) => self.out.push(Rec { ts: record.ts, hash: record.hash, val }),
                 Err(error) => {
                     let host = &self.here.host;
+                    let partition = host.at.partition_name();
                     let letter = || DeadLetter {
                         source: self.step.name(),
-                        partition: host.at.partition_name(),
-                        offset: record.hash,
+                        offset: partition.is_some().then_some(record.hash),
+                        partition,
                         error: error.to_string(),
                         raw: serde_json::to_string(&record.val).ok(),
                         raw_base64: None,

@@ -21,7 +21,7 @@ use tidegate_protocol::{Epoch, Slot};
 
 use super::store::{Rows, SharedStore};
 use crate::connector::Staging;
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Context, Error, Result, catch, panic_text};
 use crate::fault::point;
 use crate::process::{Event, Process};
 
@@ -143,7 +143,8 @@ impl Thread {
         let Barrier { epoch, rows, mut operators, stagings } = barrier;
         self.settle();
         for (uid, staging) in stagings {
-            let staged = staging().map_err(|e| e.context(format!("stage the output of '{uid}'")))?;
+            // It is a connector's code, which may panic.
+            let staged = catch(staging).context(|| format!("stage the output of '{uid}'"))?;
             self.unpublished.push((uid, staged));
         }
         point("snapshot.staged");

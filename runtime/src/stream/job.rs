@@ -30,6 +30,7 @@ pub(crate) struct JobInner {
     pub(crate) graph: RefCell<Graph>,
     steps: RefCell<Vec<Arc<Step>>>,
     declared: RefCell<Vec<Declared>>,
+    routes: RefCell<Vec<Rc<ErrorRoute>>>,
     errors: RefCell<Vec<Error>>,
 }
 
@@ -96,23 +97,46 @@ pub enum OnError {
     Fail,
     /// The record is counted and dropped.
     Skip,
-    /// The record is counted and goes to the step's dead letters.
+    /// The record is counted and goes to the sink of the step's dead letters; see [`Stream::dead_letters`].
     DeadLetter,
 }
 
 /// Where the errors of a parsing step go.
 pub(crate) struct ErrorRoute {
-    pub(crate) policy: Cell<Option<OnError>>,
+    step: Arc<Step>,
+    /// What the author asked for; see [`ErrorRoute::policy`].
+    pub(crate) asked: Cell<Option<OnError>>,
     pub(crate) letters: Outlet<DeadLetter>,
     pub(crate) has_letters: Cell<bool>,
     pub(crate) malformed: Counter,
 }
 
 impl ErrorRoute {
+    fn policy(&self) -> OnError {
+        let unasked = if self.has_letters.get() { OnError::DeadLetter } else { OnError::Fail };
+        self.asked.get().unwrap_or(unasked)
+    }
+
+    /// Refuses dead letters that nobody takes, and a sink for them that would stay empty.
+    fn check(&self) -> Result<()> {
+        let name = self.step.name();
+        match self.policy() {
+            OnError::DeadLetter if !self.has_letters.get() => Err(Error::job(format!(
+                "'{name}' is followed by .on_error(OnError::DeadLetter), but it has no sink for its dead letters: add \
+                 .dead_letters(..), or drop such records with .on_error(OnError::Skip)"
+            ))),
+            policy @ (OnError::Skip | OnError::Fail) if self.has_letters.get() => Err(Error::job(format!(
+                "'{name}' is followed by .dead_letters(..) and by .on_error(OnError::{policy:?}), with which no record \
+                 goes there: leave one of the two out"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Does with a record what the policy says.
     pub(crate) fn handle(&self, host: &Host, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
         self.malformed.add(1);
-        match self.policy.get().unwrap_or(OnError::Fail) {
+        match self.policy() {
             OnError::Skip => {}
             OnError::DeadLetter => {
                 let letter = crate::record::Rec { ts: i64::MIN, hash: 0, val: letter() };
@@ -130,6 +154,32 @@ impl ErrorRoute {
     }
 }
 
+/// A sink that was added to a job. There is nothing left to do with it, unless its name changes.
+pub struct Sink(Arc<Step>);
+
+impl Sink {
+    pub(crate) fn new(step: Arc<Step>) -> Self {
+        Self(step)
+    }
+
+    /// Fixes what the sink is called in snapshots, so that its name can change.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, TestJob, VecSource};
+    ///
+    /// let job = TestJob::new(|job| {
+    ///     // Called "archive" in metrics from now on; snapshots know it as "out", as it was called before.
+    ///     job.source("numbers", VecSource::of([1, 2])).sink("archive", Discard::named("out")).uid("out");
+    ///     Ok(())
+    /// });
+    /// assert_eq!(job.run()?.rows_out, 2);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn uid(self, uid: &str) {
+        self.0.set_uid(uid);
+    }
+}
+
 impl Job {
     pub(crate) fn new(worker: Rc<WorkerCx>) -> Self {
         let inner = JobInner {
@@ -137,6 +187,7 @@ impl Job {
             graph: RefCell::default(),
             steps: RefCell::default(),
             declared: RefCell::default(),
+            routes: RefCell::default(),
             errors: RefCell::default(),
         };
         Self { inner: Rc::new(inner) }
@@ -184,6 +235,7 @@ impl Job {
         if let Some(error) = self.inner.errors.borrow_mut().pop() {
             return Err(error);
         }
+        self.inner.routes.borrow().iter().try_for_each(|route| route.check())?;
         let mut uids = std::collections::HashMap::new();
         for step in self.inner.steps.borrow().iter() {
             if let Some(other) = uids.insert(step.uid(), step.kind()) {
@@ -223,6 +275,13 @@ impl JobInner {
         step
     }
 
+    /// A step that is called after another one.
+    pub(crate) fn step_after(&self, kind: &'static str, other: &Arc<Step>) -> Arc<Step> {
+        let step = Step::after(kind, other);
+        self.steps.borrow_mut().push(step.clone());
+        step
+    }
+
     /// A step that is called by its kind and number until the author names it.
     pub(crate) fn numbered_step(&self, kind: &'static str) -> Arc<Step> {
         let number = self.steps.borrow().iter().filter(|s| s.kind() == kind).count() + 1;
@@ -239,27 +298,28 @@ impl JobInner {
     }
 
     pub(crate) fn error_route(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {
-        Rc::new(ErrorRoute {
-            policy: Cell::new(None),
+        let route = Rc::new(ErrorRoute {
+            step: step.clone(),
+            asked: Cell::new(None),
             letters: Outlet::new(),
             has_letters: Cell::new(false),
             malformed: host.counter(step, "malformed"),
-        })
+        });
+        self.routes.borrow_mut().push(route.clone());
+        route
     }
 
     /// Adds a sink behind an outlet.
     pub(crate) fn sink<T: 'static>(
         &self,
-        kind: &'static str,
-        name: &str,
+        step: &Arc<Step>,
         (host, outlet): (&Rc<Host>, &Outlet<T>),
         sink: impl TransactionalSink<T>,
     ) {
-        let step = self.step(kind, name);
         let sink = Rc::new(sink);
         let published = PublishedSink(sink.clone(), std::marker::PhantomData);
-        self.declare(&step, "", None, End::Sink(Box::new(published)));
-        let sink = Rc::new(RefCell::new(SinkStep::new(sink, &step, host.clone())));
+        self.declare(step, "", None, End::Sink(Box::new(published)));
+        let sink = Rc::new(RefCell::new(SinkStep::new(sink, step, host.clone())));
         host.add(sink.clone());
         outlet.attach(sink);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::host::Host;
-use crate::dataflow::outbox::Route;
+use crate::dataflow::outbox::{KeyReader, Route};
 use crate::element::Element;
 use crate::error::Error;
 use crate::key::{Key, KeyFn};
@@ -56,7 +56,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let merge = Merge::new(self.inputs.len(), inlet);
         let groups = job.worker.process.settings.key_groups;
         for (number, input) in self.inputs.iter().enumerate() {
-            let route = Route::Keyed(Box::new(self.key.clone()), groups);
+            let keys = KeyReader::new(&input.host, &step, self.key.clone());
+            let route = Route::Keyed(Box::new(keys), groups);
             let to = (&*host, merge.input(number));
             job.graph.borrow_mut().exchange((&input.host, &input.outlet), to, route);
         }

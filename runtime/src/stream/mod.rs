@@ -11,6 +11,6 @@ pub(crate) mod keyed;
 pub(crate) mod plain;
 
 pub use event_time::Watermarks;
-pub use job::{Job, OnError};
+pub use job::{Job, OnError, Sink};
 pub use keyed::{BroadcastConnected, Connected, KeyedStream, WindowedStream};
 pub use plain::Stream;

@@ -15,13 +15,13 @@ use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
 use crate::record::{Data, Rec};
 use crate::stream::event_time::{EventTime, Watermarks};
-use crate::stream::job::{ErrorRoute, JobInner, OnError};
+use crate::stream::job::{ErrorRoute, JobInner, OnError, Sink};
 use crate::stream::keyed::KeyedStream;
 
 /// A stream of records of one type.
 ///
 /// Every step takes the stream and returns the next one; [`Clone`] splits it where two steps are to see the same records.
-/// Steps between two exchanges run in one go over batches of about a thousand records.
+/// Steps between two exchanges run in one go over batches of up to 256 records.
 #[must_use = "a stream without a sink does nothing"]
 pub struct Stream<T> {
     pub(crate) job: Rc<JobInner>,
@@ -110,7 +110,10 @@ impl<T: 'static> Stream<T> {
         self
     }
 
-    /// Says what happens to records that the parsing step before cannot read.
+    /// Says what happens to records that the parsing step before cannot read; without a word the job ends.
+    ///
+    /// [`OnError::DeadLetter`] is what [`Stream::dead_letters`] asks for by itself: the two mean the same, and without a
+    /// sink for them the job is refused. So it is if [`OnError::Skip`] or [`OnError::Fail`] stands beside such a sink.
     ///
     /// ```
     /// use tidegate::OnError;
@@ -125,7 +128,7 @@ impl<T: 'static> Stream<T> {
     /// ```
     pub fn on_error(self, policy: OnError) -> Self {
         match &self.last.route {
-            Some(route) => route.policy.set(Some(policy)),
+            Some(route) => route.asked.set(Some(policy)),
             None => self.job.refuse(Error::job(format!(
                 "'{}' is followed by .on_error(..), but it is no parsing step: only a source or try_map has records \
                  that it cannot read",
@@ -135,7 +138,7 @@ impl<T: 'static> Stream<T> {
         self
     }
 
-    /// Sends records that the parsing step before cannot read to a sink.
+    /// Sends records that the parsing step before cannot read to a sink, which is called after that step in snapshots, too.
     ///
     /// ```
     /// use tidegate::testing::{Discard, TestJob, VecSink, VecSource};
@@ -150,15 +153,14 @@ impl<T: 'static> Stream<T> {
     ///     Ok(())
     /// });
     /// assert_eq!(job.run()?.dead_letters, 1);
-    /// assert_eq!((letters.records()[0].offset, letters.records()[0].raw.as_deref()), (1, Some("\"two\"")));
+    /// assert_eq!((letters.records()[0].offset, letters.records()[0].raw.as_deref()), (Some(1), Some("\"two\"")));
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn dead_letters(self, sink: impl TransactionalSink<DeadLetter>) -> Self {
         match &self.last.route {
             Some(route) if !route.has_letters.replace(true) => {
-                route.policy.set(Some(OnError::DeadLetter));
-                let name = format!("{}.dead_letters", self.last.step.name());
-                self.job.sink("dead_letters", &name, (&self.host, &route.letters), sink);
+                let step = self.job.step_after("dead_letters", &self.last.step);
+                self.job.sink(&step, (&self.host, &route.letters), sink);
             }
             Some(_) => self.job.refuse(Error::job(format!(
                 "'{}' has two sinks for its dead letters",
@@ -351,8 +353,10 @@ impl<T: 'static> Stream<T> {
     /// assert_eq!(out.records(), [1, 2]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) {
-        self.job.sink("sink", name, (&self.host, &self.outlet), sink);
+    pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) -> Sink {
+        let step = self.job.step("sink", name);
+        self.job.sink(&step, (&self.host, &self.outlet), sink);
+        Sink::new(step)
     }
 
     /// Puts both streams into one. A watermark of the result is the lesser of both.

@@ -59,8 +59,9 @@ pub struct TestJob {
 }
 
 /// Where snapshots go.
+#[derive(Clone)]
 enum Directory {
-    Temporary(TemporaryDirectory),
+    Temporary(Arc<TemporaryDirectory>),
     Given(PathBuf),
 }
 
@@ -77,7 +78,7 @@ impl TestJob {
             max_parallelism: 128,
             arguments: BTreeMap::new(),
             clock: Arc::new(SystemClock),
-            directory: Directory::Temporary(TemporaryDirectory::new()),
+            directory: Directory::Temporary(Arc::new(TemporaryDirectory::new())),
             observed: Arc::default(),
         }
     }
@@ -170,7 +171,8 @@ impl TestJob {
             observed.end(how);
             drop(tell.send(result));
         });
-        Running { events, result, observed: self.observed.clone(), has_interval: self.interval.is_some() }
+        let (observed, has_interval) = (self.observed.clone(), self.interval.is_some());
+        Running { events, result, observed, has_interval, _directory: self.directory.clone() }
     }
 
     fn to_run(&self) -> Run {
@@ -211,6 +213,8 @@ pub struct Running {
     result: Receiver<Result<Summary>>,
     observed: Arc<Observed>,
     has_interval: bool,
+    /// The job may be gone before its run is.
+    _directory: Directory,
 }
 
 impl Running {

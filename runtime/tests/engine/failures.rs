@@ -8,7 +8,7 @@ use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
-    Aggregate, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks,
+    Aggregate, Either, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks,
 };
 
 use crate::events::ms;
@@ -68,6 +68,9 @@ fn a_panic_before_an_exchange_names_step_partition_and_offset() {
         named("double", message(workers, |s| s.map(stumble).named("double")));
         named("positive", message(workers, |s| s.filter(|n| stumble(*n) > 0).named("positive")));
         named("each", message(workers, |s| s.flat_map(|n| Some(stumble(n))).named("each")));
+        // What it has given so far has gone through the next step by then.
+        let lazy = |n| (0..300).map(move |i| if i == 299 { stumble(n) } else { n });
+        named("lazy", message(workers, move |s| s.flat_map(lazy).named("lazy").map(|n| n + 1)));
         named("some", message(workers, |s| s.filter_map(|n| Some(stumble(n))).named("some")));
         named("look", message(workers, |s| s.inspect(|n| assert!(stumble(*n) > 0)).named("look")));
         named("sides", message(workers, |s| s.split(|n| Ok::<_, ()>(stumble(n))).0.named("sides")));
@@ -83,10 +86,41 @@ fn an_error_of_a_parsing_step_names_step_partition_and_offset() {
 
 #[test]
 fn a_panic_in_a_key_names_the_step_that_reads_it() {
-    let text = message(2, |s| {
-        s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::testing::Count).map(|c| c.0)
+    for workers in 1..=2 {
+        let text = message(workers, |s| {
+            s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::testing::Count).map(|c| c.0)
+        });
+        says(&text, &["step 'count'"]);
+        says(&text, PLACE);
+    }
+    // The key of a stream that is connected with another, in the middle of a batch.
+    let job = TestJob::new(|job| {
+        let left = job.source("left", VecSource::of([1, 2, 3, BAD, 5])).key_by_value(|n| stumble(*n));
+        let right = job.source("right", VecSource::of([1])).key_by(|n| n);
+        left.connect(right).process("both", Pass).sink("out", Discard::named("out"));
+        Ok(())
     });
-    says(&text, &["panicked", "stumbled over 66"]);
+    let text = job.run().unwrap_err().to_string();
+    says(&text, &["step 'both'"]);
+    says(&text, PLACE);
+}
+
+/// Lets everything through.
+struct Pass;
+
+impl KeyedProcess<i64, Either<i64, i64>> for Pass {
+    type State = ();
+    type Out = i64;
+    type Side = ();
+
+    fn on_record(
+        &mut self,
+        _: Either<i64, i64>,
+        cx: &mut ProcessContext<'_, i64, Either<i64, i64>, Self>,
+    ) -> Result<()> {
+        cx.emit(*cx.key());
+        Ok(())
+    }
 }
 
 #[test]
@@ -333,20 +367,71 @@ fn the_connector_is_good_if_it_does_not_stumble() {
     assert_eq!(with_bad(At::Nowhere, true).unwrap().rows_out, 2);
 }
 
+/// Where a connector stumbles, as the message says it.
+fn place(at: At) -> &'static str {
+    match at {
+        At::Nowhere => "",
+        At::List => "source 'numbers', list of partitions: ",
+        At::Open | At::Poll => "step 'numbers', partition '",
+        At::Write => "', offset 0: ",
+        At::Writer => "step 'out': ",
+        At::Publisher | At::Recover => "sink 'out': ",
+        At::Stage => "step 'out', end of epoch 1: ",
+        At::Staging => "stage the output of 'out': ",
+        At::Publish => "publish epoch 1 of 'out': ",
+    }
+}
+
+fn stumbles_at_its_place(at: At, panics: bool) {
+    let text = with_bad(at, panics).expect_err(&format!("{at:?}")).to_string();
+    says(&text, &[place(at), "the connector stumbled"]);
+    // No record is at hand while a partition is polled; a connector is not Tidegate.
+    assert_eq!(text.contains("offset"), at == At::Write, "{at:?}: {text}");
+    assert!(!text.contains("defect of Tidegate"), "{at:?}: {text}");
+}
+
 #[test]
-fn an_error_of_a_connector_ends_the_run_wherever_it_is() {
-    for at in CONNECTOR {
-        let text = with_bad(at, false).expect_err(&format!("{at:?}")).to_string();
-        assert!(text.contains("the connector stumbled"), "{at:?}: {text}");
+fn an_error_of_a_connector_ends_the_run_and_names_the_place_wherever_it_is() {
+    CONNECTOR.into_iter().for_each(|at| stumbles_at_its_place(at, false));
+}
+
+#[test]
+fn a_panic_of_a_connector_ends_the_run_and_names_the_place_wherever_it_is() {
+    CONNECTOR.into_iter().for_each(|at| stumbles_at_its_place(at, true));
+}
+
+/// A state that is never read back: it cannot even be written.
+#[derive(Default, serde::Deserialize)]
+struct Unwritten;
+
+impl serde::Serialize for Unwritten {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not with me"))
+    }
+}
+
+struct Keeps;
+
+impl KeyedProcess<i64, i64> for Keeps {
+    type State = Unwritten;
+    type Out = i64;
+    type Side = ();
+
+    fn on_record(&mut self, n: i64, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
+        *cx.state_mut() = Unwritten;
+        cx.emit(n);
+        Ok(())
     }
 }
 
 #[test]
-fn a_panic_of_a_connector_ends_the_run_wherever_it_is() {
-    for at in CONNECTOR {
-        let text = with_bad(at, true).expect_err(&format!("{at:?}")).to_string();
-        assert!(text.contains("the connector stumbled"), "{at:?}: {text}");
-    }
+fn a_state_that_cannot_be_written_is_told_with_its_step() {
+    let job = TestJob::new(|job| {
+        let numbers = job.source("numbers", VecSource::of([1, 2]));
+        numbers.key_by(|n| n).process("keeps", Keeps).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    says(&job.run().unwrap_err().to_string(), &["step 'keeps': a key or a state cannot be serialized"]);
 }
 
 #[test]

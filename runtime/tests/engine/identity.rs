@@ -109,6 +109,50 @@ fn a_removed_step_is_refused_and_an_added_one_is_not() {
     more.unwrap();
 }
 
+#[test]
+fn a_source_that_is_renamed_and_keeps_its_uid_keeps_its_dead_letters() {
+    let letters = || Discard::named("letters");
+    let dir = tempfile::tempdir().unwrap();
+    let before = run(dir.path(), move |job| {
+        job.source("numbers", numbers()).dead_letters(letters()).sink("out", Discard::named("a"));
+        Ok(())
+    });
+    before.unwrap();
+    // The uid may be given before the sink or after it.
+    for first in [true, false] {
+        let renamed = run(dir.path(), move |job| {
+            let readings = job.source("readings", numbers());
+            let readings = match first {
+                true => readings.uid("numbers").dead_letters(letters()),
+                false => readings.dead_letters(letters()).uid("numbers"),
+            };
+            readings.sink("out", Discard::named("a"));
+            Ok(())
+        });
+        assert_eq!(renamed.unwrap().rows_in, 100);
+    }
+}
+
+#[test]
+fn a_sink_can_be_renamed_if_it_keeps_its_uid() {
+    let renamed = |job: &mut Job| {
+        let counts = job.source("numbers", numbers()).key_by_value(|n| n % 10).aggregate("count", Count);
+        counts.sink("archive", Discard::named("a"))
+    };
+    let refused = refusal(move |job| {
+        renamed(job);
+        Ok(())
+    });
+    says(&refused, &["a sink with the uid 'out'", "give it .uid(\"out\")"]);
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), original).unwrap();
+    let with_uid = run(dir.path(), move |job| {
+        renamed(job).uid("out");
+        Ok(())
+    });
+    assert_eq!(with_uid.unwrap().rows_in, 100);
+}
+
 /// Counts too, but in another type.
 struct Average;
 

@@ -138,8 +138,8 @@ fn what_cannot_be_read_goes_to_dead_letters() {
     assert_eq!((parsing.out, parsing.letters.len()), (vec![1, 3], 1));
     let letter = &parsing.letters[0];
     assert_eq!(
-        (letter.source.as_str(), letter.partition.as_str(), letter.offset),
-        ("words", "partition-0", 1)
+        (letter.source.as_str(), letter.partition.as_deref(), letter.offset),
+        ("words", Some("partition-0"), Some(1))
     );
     assert_eq!((letter.error.as_str(), letter.raw.as_deref()), ("not a record", Some("??")));
     assert_eq!((summary.rows_in, summary.malformed, summary.dead_letters, summary.rows_out), (4, 2, 2, 2));
@@ -152,11 +152,25 @@ fn a_refused_record_says_where_it_stood() {
     });
     let letter = &parsing.letters[0];
     assert_eq!(
-        (letter.source.as_str(), letter.partition.as_str(), letter.offset),
-        ("parse", "partition-0", 2)
+        (letter.source.as_str(), letter.partition.as_deref(), letter.offset),
+        ("parse", Some("partition-0"), Some(2))
     );
     assert_eq!(letter.raw.as_deref(), Some("\"two\""));
     assert_eq!(parsing.summary.unwrap().malformed, 2);
+}
+
+#[test]
+fn a_record_that_is_refused_behind_an_exchange_has_no_place() {
+    let parsing = parsing(|words, letters| {
+        let keyed = words.on_error(OnError::Skip).key_by(|w| w).reduce("last", |last, w| last.clone_from(w));
+        keyed.try_map("parse", |(_, w)| w.parse::<i32>()).dead_letters(letters.clone())
+    });
+    assert_eq!(parsing.out, [1, 3]);
+    let letter = serde_json::to_value(&parsing.letters[0]).unwrap();
+    assert_eq!((&letter["source"], &letter["raw"]), (&"parse".into(), &"[\"two\",\"two\"]".into()));
+    assert_eq!((letter.get("partition"), letter.get("offset")), (None, None));
+    // What is written can be read.
+    assert_eq!(serde_json::from_value::<DeadLetter>(letter).unwrap(), parsing.letters[0]);
 }
 
 #[test]
@@ -185,6 +199,34 @@ fn policies_belong_behind_parsing_steps() {
     assert!(refused(|s| s.map(|n| n).dead_letters(Discard::named("a"))).contains("it is no parsing step"));
     let twice = refused(|s| s.dead_letters(Discard::named("a")).dead_letters(Discard::named("b")));
     assert!(twice.contains("two sinks for its dead letters"), "{twice}");
+    let nobody = refused(|s| s.on_error(OnError::DeadLetter).map(|n| n));
+    assert!(nobody.contains("'numbers'") && nobody.contains("add .dead_letters(..)"), "{nobody}");
+    let useless: [(&str, fn(Stream<u32>) -> Stream<u32>); 2] = [
+        ("OnError::Skip", |s| s.dead_letters(Discard::named("a")).on_error(OnError::Skip)),
+        ("OnError::Fail", |s| s.on_error(OnError::Fail).dead_letters(Discard::named("a"))),
+    ];
+    for (policy, steps) in useless {
+        let text = refused(steps);
+        assert!(text.contains(policy) && text.contains("leave one of the two out"), "{text}");
+    }
+}
+
+#[test]
+fn every_policy_does_what_it_says() {
+    let with = |policy| {
+        parsing(move |words, letters| {
+            let words = words.on_error(OnError::Skip).try_map("parse", |w| w.parse::<i32>()).on_error(policy);
+            if policy == OnError::DeadLetter { words.dead_letters(letters.clone()) } else { words }
+        })
+    };
+    let letters = with(OnError::DeadLetter);
+    assert_eq!((letters.out, letters.letters.len()), (vec![1, 3], 1));
+    assert_eq!(letters.summary.unwrap().dead_letters, 1);
+    let skipped = with(OnError::Skip);
+    assert_eq!((skipped.out, skipped.letters.len()), (vec![1, 3], 0));
+    assert_eq!(skipped.summary.unwrap().malformed, 2);
+    let failed = with(OnError::Fail).summary.unwrap_err().to_string();
+    assert!(failed.contains("step 'parse', partition 'partition-0', offset 2"), "{failed}");
 }
 
 #[test]
