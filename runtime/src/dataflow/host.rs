@@ -53,9 +53,13 @@ impl Host {
     pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerCx>, reads_source: bool) -> Self {
         let step = Step::new("host", name);
         let gauge = |name| worker.process.metrics.gauge(&step, name, worker.slot);
+        let blocked = gauge("blocked_microseconds");
+        if reads_source {
+            blocked.set(0);
+        }
         Self {
             busy: gauge("busy_microseconds"),
-            blocked: gauge("blocked_microseconds"),
+            blocked,
             alignment: gauge("alignment_microseconds"),
             generators: reads_source.then(RefCell::default),
             id,

@@ -226,7 +226,8 @@ impl StateDirectory {
     /// is still to be published. A staged file that is gone may be in its place already; its publisher knows.
     pub(crate) fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
         let staged = manifest.staged().filter(|_| manifest.epoch > published).map(|(_, staged)| &staged.file);
-        let staged = staged.filter(|file| self.root.join(&file.path).exists());
+        let staged =
+            staged.filter(|file| Path::new(&file.path).is_absolute() && Path::new(&file.path).exists());
         manifest.store_files().chain(staged).try_for_each(|file| self.check_file(file))
     }
 
