@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_protocol::manifest::StateType;
+
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::host::Host;
 use crate::dataflow::outbox::Route;
@@ -19,7 +21,7 @@ use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{WindowDef, WindowStep};
 use crate::process_fn::{BroadcastProcess, KeyedProcess};
 use crate::record::Data;
-use crate::state::shape::state_type;
+use crate::state::shape::{state_type, state_type_by_key};
 use crate::stream::job::End;
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
@@ -103,7 +105,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let built = self.operator("aggregate", name, |host, step, key| {
             AggregateStep::new(host, step, key, aggregate, next)
         });
-        built.declare::<A::Acc>("");
+        built.declare("", state_type_by_key::<K, A::Acc>());
         built.stream(outlet)
     }
 
@@ -174,9 +176,9 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let built = self.operator("process", name, |host, step, key| {
             ProcessStep::new(host, step, key, f, next, next_side)
         });
-        built.declare::<F::State>("");
-        built.declare::<K>(EVENT_TIMERS);
-        built.declare::<K>(PROCESSING_TIMERS);
+        built.declare("", state_type_by_key::<K, F::State>());
+        built.declare(EVENT_TIMERS, state_type::<K>());
+        built.declare(PROCESSING_TIMERS, state_type::<K>());
         (built.stream(outlet), built.stream(side))
     }
 
@@ -346,17 +348,16 @@ struct Built<R> {
 }
 
 impl<R> Built<R> {
-    fn declare<S: serde::de::DeserializeOwned>(&self, suffix: &'static str) {
-        self.job.declare(&self.step, suffix, Some(state_type::<S>()), End::Inner);
+    fn declare(&self, suffix: &'static str, state: StateType) {
+        self.job.declare(&self.step, suffix, Some(state), End::Inner);
     }
 
     /// State by window and key. How windows are cut, and when they are over, is part of its type: rows lie by window, and
     /// of what is over there is no trace.
-    fn declare_by_window<S: serde::de::DeserializeOwned>(&self, windows: Windows, lateness_ms: i64) {
-        let mut state = state_type::<S>();
+    fn declare_by_window(&self, mut state: StateType, windows: Windows, lateness_ms: i64) {
         let lateness = Duration::from_millis(lateness_ms.max(0) as u64);
         state.shape = format!("{} in {windows}, lateness {lateness:?}", state.shape);
-        self.job.declare(&self.step, "", Some(state), End::Inner);
+        self.declare("", state);
     }
 
     fn stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
@@ -462,7 +463,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         let built = self.stream.operator("window", name, |host, step, key| {
             WindowStep::new(host, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
-        built.declare_by_window::<A::Acc>(windows, lateness_ms);
+        built.declare_by_window(state_type_by_key::<K, A::Acc>(), windows, lateness_ms);
         built.stream(outlet)
     }
 }

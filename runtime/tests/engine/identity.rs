@@ -4,7 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate::testing::{Count, Discard, TestJob, VecSource};
-use tidegate::{Aggregate, Job, Result, Sliding, Tumbling, Watermarks, Windows};
+use tidegate::{
+    Aggregate, Job, Key, KeyedProcess, ProcessContext, Result, Sliding, Tumbling, Watermarks, Windows,
+};
+
+use crate::events::ms;
 
 /// Runs a job to its stop on a directory, in which a later one is to be refused or not.
 fn run(
@@ -136,7 +140,57 @@ fn state_of_another_type_is_refused_with_both_named() {
         counts.sink("out", Discard::named("a"));
         Ok(())
     });
-    says(&refused, &["the state of 'count' was of type u64 (u64) and is of type (u64, f64) ("]);
+    let named = "was of type u64 by key u32 (u64 by key u32) and is of type (u64, f64) by key u32 (";
+    says(&refused, &["the state of 'count'", named]);
+}
+
+/// Every kind of step that keeps something by key, with a key of this type.
+fn keyed_by<K: Key>(
+    step: &'static str,
+    key: impl Fn(&u32) -> K + Copy + Send + Sync + 'static,
+) -> impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static {
+    move |job| {
+        let numbers = job.source("numbers", numbers());
+        let keyed = numbers.event_time(|n| i64::from(*n), Watermarks::monotonous()).key_by_value(key);
+        let out = match step {
+            "aggregate" => keyed.aggregate("step", Count).map(|c| c.1),
+            "reduce" => keyed.reduce("step", |sum, n| *sum += n).map(|r| u64::from(r.1)),
+            "window" => keyed.window(Tumbling::of(ms(10))).aggregate("step", Count).map(|w| w.value),
+            _ => keyed.process("step", Seen),
+        };
+        out.sink("out", Discard::named("a"));
+        Ok(())
+    }
+}
+
+/// Counts, as a function with state and without timers.
+struct Seen;
+
+impl<K: Key> KeyedProcess<K, u32> for Seen {
+    type State = u64;
+    type Out = u64;
+    type Side = ();
+
+    fn on_record(&mut self, _: u32, context: &mut ProcessContext<'_, K, u32, Self>) -> Result<()> {
+        *context.state_mut() += 1;
+        let count = *context.state_mut();
+        context.emit(count);
+        Ok(())
+    }
+}
+
+/// Rows hold their key: with another type it is not found, or not even read.
+#[test]
+fn another_type_of_key_is_refused_with_both_named() {
+    for step in ["aggregate", "reduce", "window", "process"] {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), keyed_by(step, |n| n % 10)).unwrap();
+        run(dir.path(), keyed_by(step, |n| n % 10)).unwrap();
+        let number = run(dir.path(), keyed_by(step, |n| (n % 10) as i32)).unwrap_err().to_string();
+        says(&number, &["the state of 'step' was of type ", " by key u32 (", " by key i32 ("]);
+        let text = run(dir.path(), keyed_by(step, |n| n.to_string())).unwrap_err().to_string();
+        says(&text, &["the state of 'step' was of type ", " by key u32 (", " by key String ("]);
+    }
 }
 
 #[test]
@@ -248,7 +302,6 @@ fn windowed(windows: Windows, lateness: Duration) -> impl Fn(&mut Job) -> Result
 
 #[test]
 fn windows_that_are_cut_in_another_way_are_refused() {
-    let ms = Duration::from_millis;
     let (before, lateness) = (Tumbling::of(ms(50)), ms(0));
     for (now, late, named) in [
         (Tumbling::of(ms(70)), lateness, "tumbling windows of 70ms of event time, lateness 0ns"),

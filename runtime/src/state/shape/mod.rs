@@ -51,6 +51,15 @@ pub(crate) fn state_type<T: DeserializeOwned>() -> StateType {
     StateType { name: readable(type_name::<T>()), shape: trace::<T>().text() }
 }
 
+/// The type of state by key. Rows hold the key too: one of another type is not found again.
+pub(crate) fn state_type_by_key<K: DeserializeOwned, S: DeserializeOwned>() -> StateType {
+    let (key, state) = (state_type::<K>(), state_type::<S>());
+    StateType {
+        name: format!("{} by key {}", state.name, key.name),
+        shape: format!("{} by key {}", state.shape, key.shape),
+    }
+}
+
 fn trace<T: DeserializeOwned>() -> Node {
     let (mut root, mut run) = (Node::default(), Run::default());
     loop {
