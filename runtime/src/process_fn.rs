@@ -106,8 +106,17 @@ use crate::state::timers::Timers;
 /// assert_eq!(out, [(1, 1, 1), (2, 2, 1), (3, 3, 2)]);
 /// # Ok::<(), tidegate::Error>(())
 /// ```
+///
+/// # What can be kept
+///
+/// A snapshot does not describe its values, so one that wants to be told what it is cannot be read back from it. State,
+/// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, but not with
+/// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or
+/// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. A job that keeps one of those is refused
+/// before it starts; only a `skip_serializing_if` that leaves nothing out of the first value (the state's default) is not
+/// noticed.
 pub trait KeyedProcess<K, T>: 'static {
-    /// What is kept for a key.
+    /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
     /// What comes out.
     type Out: 'static;
@@ -178,9 +187,10 @@ pub type BroadcastContext<'a, K, T, B, F> = KeyContext<
 /// snapshots. Workers may hear the records of different senders in different orders: what follows from them should not
 /// depend on that.
 pub trait BroadcastProcess<K, T, B>: 'static {
-    /// What is kept for a key.
+    /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
-    /// What is kept of the broadcast stream, the same on every worker.
+    /// What is kept of the broadcast stream, the same on every worker; [some types](KeyedProcess#what-can-be-kept) cannot
+    /// be.
     type Shared: Serialize + DeserializeOwned + Default + 'static;
     /// What comes out.
     type Out: 'static;

@@ -191,7 +191,7 @@ impl std::fmt::Display for Windows {
 /// }
 /// ```
 pub trait Aggregate<T>: 'static {
-    /// What is kept between records; part of snapshots.
+    /// What is kept between records; part of snapshots. [Some types](crate::KeyedProcess#what-can-be-kept) cannot be.
     type Acc: Serialize + serde::de::DeserializeOwned + 'static;
     /// What comes out.
     type Out: 'static;

@@ -11,7 +11,7 @@ use crate::chain::{Outlet, Receiver};
 use crate::dataflow::host::Host;
 use crate::dataflow::outbox::Route;
 use crate::element::Element;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::Step;
 use crate::operators::aggregate::AggregateStep;
@@ -21,8 +21,7 @@ use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{WindowDef, WindowStep};
 use crate::process_fn::{BroadcastProcess, KeyedProcess};
 use crate::record::Data;
-use crate::state::shape::{state_type, state_type_by_key};
-use crate::stream::job::End;
+use crate::state::shape::{state_type, state_type_by_key, state_type_of};
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
 
@@ -101,11 +100,11 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// ```
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<(K, A::Out)> {
         let outlet = Outlet::new();
-        let next = outlet.clone();
+        let (next, state) = (outlet.clone(), state_type_by_key::<K, _>(&aggregate.create()));
         let built = self.operator("aggregate", name, |host, step, key| {
             AggregateStep::new(host, step, key, aggregate, next)
         });
-        built.declare("", state_type_by_key::<K, A::Acc>());
+        built.declare("", state);
         built.stream(outlet)
     }
 
@@ -176,7 +175,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let built = self.operator("process", name, |host, step, key| {
             ProcessStep::new(host, step, key, f, next, next_side)
         });
-        built.declare("", state_type_by_key::<K, F::State>());
+        built.declare("", state_type_by_key::<K, _>(&F::State::default()));
         built.declare(EVENT_TIMERS, state_type::<K>());
         built.declare(PROCESSING_TIMERS, state_type::<K>());
         (built.stream(outlet), built.stream(side))
@@ -307,7 +306,7 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
         let Stream { job, host, .. } = &main;
         let listener = Rc::new(RefCell::new(broadcast::Listener::new(host, main.step(), both)));
         host.add(listener.clone());
-        job.declare(main.step(), broadcast::SHARED, Some(state_type::<F::Shared>()), End::Inner);
+        job.declare_state(main.step(), broadcast::SHARED, state_type_of(&F::Shared::default()));
         let inlet = Outlet::new();
         inlet.attach(listener);
         let from = (&*self.broadcast.host, &self.broadcast.outlet);
@@ -348,16 +347,16 @@ struct Built<R> {
 }
 
 impl<R> Built<R> {
-    fn declare(&self, suffix: &'static str, state: StateType) {
-        self.job.declare(&self.step, suffix, Some(state), End::Inner);
+    fn declare(&self, suffix: &'static str, state: Result<StateType>) {
+        self.job.declare_state(&self.step, suffix, state);
     }
 
     /// State by window and key. How windows are cut, and when they are over, is part of its type: rows lie by window, and
     /// of what is over there is no trace.
-    fn declare_by_window(&self, mut state: StateType, windows: Windows, lateness_ms: i64) {
+    fn declare_by_window(&self, state: Result<StateType>, windows: Windows, lateness_ms: i64) {
         let lateness = Duration::from_millis(lateness_ms.max(0) as u64);
-        state.shape = format!("{} in {windows}, lateness {lateness:?}", state.shape);
-        self.declare("", state);
+        let shape = |shape: String| format!("{shape} in {windows}, lateness {lateness:?}");
+        self.declare("", state.map(|state| StateType { shape: shape(state.shape), ..state }));
     }
 
     fn stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
@@ -460,10 +459,11 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     ) -> Stream<Windowed<K, A::Out>> {
         let outlet = Outlet::new();
         let (windows, lateness_ms, next) = (self.windows, self.lateness_ms, outlet.clone());
+        let state = state_type_by_key::<K, _>(&aggregate.create());
         let built = self.stream.operator("window", name, |host, step, key| {
             WindowStep::new(host, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
-        built.declare_by_window(state_type_by_key::<K, A::Acc>(), windows, lateness_ms);
+        built.declare_by_window(state, windows, lateness_ms);
         built.stream(outlet)
     }
 }

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
 use tidegate::testing::{Count, Discard, TestJob, VecSource};
 use tidegate::{
-    Aggregate, Job, Key, KeyedProcess, ProcessContext, Result, Sliding, Tumbling, Watermarks, Windows,
+    Aggregate, BroadcastContext, BroadcastProcess, Job, Key, KeyedProcess, ProcessContext, Result, Sliding,
+    Tumbling, Watermarks, Windows,
 };
 
 use crate::events::ms;
@@ -314,4 +316,103 @@ fn windows_that_are_cut_in_another_way_are_refused() {
         let refused = run(dir.path(), windowed(now, late)).unwrap_err().to_string();
         says(&refused, &["'count'", "tumbling windows of 50ms of event time, lateness 0ns", named]);
     }
+}
+
+/// Keeps what a snapshot cannot be read back from.
+struct Loose;
+
+impl KeyedProcess<u32, u32> for Loose {
+    type State = Value;
+    type Out = u32;
+    type Side = ();
+
+    fn on_record(&mut self, n: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+        *context.state_mut() = n.into();
+        Ok(())
+    }
+}
+
+impl BroadcastProcess<u32, u32, u32> for Loose {
+    type State = ();
+    type Shared = Value;
+    type Out = u32;
+    type Side = ();
+
+    fn on_broadcast(&mut self, n: u32, shared: &mut Value) -> Result<()> {
+        *shared = n.into();
+        Ok(())
+    }
+
+    fn on_record(
+        &mut self,
+        _: u32,
+        _: &Value,
+        _: &mut BroadcastContext<'_, u32, u32, u32, Self>,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Aggregate<u32> for Loose {
+    type Acc = Vec<Value>;
+    type Out = u32;
+
+    fn create(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn add(&self, acc: &mut Vec<Value>, n: &u32) {
+        acc.push((*n).into());
+    }
+
+    fn finish(&self, _: &Vec<Value>) -> u32 {
+        0
+    }
+}
+
+#[test]
+fn what_could_not_be_read_back_is_refused_before_it_is_written() {
+    let cannot_be = |what: &str, build: fn(&mut Job)| {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = run(dir.path(), move |job| {
+            build(job);
+            Ok(())
+        });
+        let refused = refused.unwrap_err().to_string();
+        says(&refused, &["step 'step': ", &format!("a value of type {what} can be written"), "untagged"]);
+    };
+    cannot_be("Value (any)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.process("step", Loose).sink("out", Discard::named("a"));
+    });
+    cannot_be("Vec<Value> (seq<any>)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.aggregate("step", Loose).sink("out", Discard::named("a"));
+    });
+    cannot_be("Vec<Value> (seq<any>)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.window(Tumbling::of(ms(10))).aggregate("step", Loose).sink("out", Discard::named("a"));
+    });
+    cannot_be("Value (any)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by_value(|n| Value::from(*n));
+        keyed.aggregate("step", Count).sink("out", Discard::named("a"));
+    });
+    cannot_be("Value (any)", |job| {
+        let rules = job.source("rules", numbers().called("rules"));
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.connect_broadcast(rules).process("step", Loose).sink("out", Discard::named("a"));
+    });
+}
+
+/// Records are not kept, and within one process not even written.
+#[test]
+fn records_may_be_what_cannot_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = run(dir.path(), |job| {
+        let values = job.source("numbers", numbers()).map(Value::from);
+        let keyed = values.rebalance().key_by_value(|n| n.as_u64().unwrap_or(0) % 10);
+        keyed.aggregate("count", Count).sink("out", Discard::named("a"));
+        Ok(())
+    });
+    assert_eq!(summary.unwrap().rows_out, 100);
 }
