@@ -268,6 +268,54 @@ fn a_timer_that_sets_itself_again_does_not_keep_the_job_from_its_end() {
     assert_eq!(out.sorted(), [10, 20, 30, 40, 46], "the end of time fires what is set, once");
 }
 
+/// Sets a timer of each kind, and some more when they fire.
+struct Kinds;
+
+impl KeyedProcess<u32, Event> for Kinds {
+    type State = ();
+    type Out = (bool, i64);
+    type Side = ();
+
+    fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        cx.set_timer(Timer { at: record.2, time: Time::Processing });
+        cx.set_timer(Timer { at: record.1 + 100, time: Time::Event });
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        let processing = timer.time == Time::Processing;
+        cx.emit((processing, timer.at));
+        let later = if processing { timer.at + 1_000 } else { 50 };
+        cx.set_timer(Timer { at: later, time: Time::Processing });
+        Ok(())
+    }
+}
+
+#[test]
+fn the_end_fires_timers_of_event_time_and_then_those_of_processing_time() {
+    for workers in 1..=3 {
+        let (source, out) = (TestSource::new(1), VecSink::new());
+        let (from, to) = (source.clone(), out.clone());
+        let job = TestJob::new(move |job| {
+            job.source("events", from.clone())
+                .event_time(|e: &Event| e.1, Watermarks::monotonous())
+                .key_by(|e: &Event| &e.0)
+                .process("kinds", Kinds)
+                .sink("out", to.clone());
+            Ok(())
+        });
+        let job = job.parallelism(workers).clock(Arc::new(ManualClock::at(0)));
+        let running = job.start();
+        source.extend(0, [(1, 0, 500), (1, 1, 300)]);
+        running.checkpoint();
+        running.kill();
+        source.end();
+        job.run().unwrap();
+        let expected = [(false, 100), (false, 101), (true, 50), (true, 300), (true, 500)];
+        assert_eq!(out.records(), expected, "what these set for later does not fire");
+    }
+}
+
 /// Adds the left, multiplies by the right.
 struct Calculate;
 
