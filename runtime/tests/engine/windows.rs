@@ -212,16 +212,27 @@ fn windows_of_processing_time_follow_the_clock_across_a_restart() {
 
 #[test]
 fn a_clock_that_goes_back_opens_no_window_again() {
-    let clock = Arc::new(ManualClock::at(1_000));
-    let Windowing { source, sums, job, .. } = windowing(1, Tumbling::of_processing_time(ms(100)), 0);
-    let running = job.clock(clock.clone()).start();
-    source.push(0, (1, 0, 1));
-    running.checkpoint();
-    clock.advance_ms(100);
-    sums.wait_for(1);
-    clock.advance_ms(-80);
-    source.push(0, (1, 0, 5));
-    source.end();
-    running.wait().unwrap();
-    assert_eq!(sums.sorted(), [(1_000, 1, 1, 1), (1_100, 1, 1, 5)]);
+    for (before, after) in [(1, 1), (1, 3), (3, 2)] {
+        let clock = Arc::new(ManualClock::at(1_000));
+        let Windowing { source, sums, job, .. } = windowing(1, Tumbling::of_processing_time(ms(100)), 0);
+        let job = job.clock(clock.clone()).parallelism(before);
+        let running = job.start();
+        source.push(0, (1, 0, 1));
+        running.checkpoint();
+        clock.advance_ms(100);
+        sums.wait_for(1);
+        clock.advance_ms(-80);
+        source.push(0, (1, 0, 5));
+        running.checkpoint();
+        running.kill();
+        // The clock is still behind, and nobody but the snapshot knows of the window that has fired.
+        let job = job.parallelism(after);
+        let running = job.start();
+        source.extend(0, (0..10).map(|key| (key, 0, 7)));
+        source.end();
+        running.wait().unwrap();
+        let mut expected = vec![(1_000, 1, 1, 1)];
+        expected.extend((0..10).map(|key| if key == 1 { (1_100, 1, 2, 12) } else { (1_100, key, 1, 7) }));
+        assert_eq!(sums.sorted(), expected);
+    }
 }
