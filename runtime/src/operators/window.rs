@@ -81,8 +81,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             step: step.clone(),
             key: def.key,
             windows: def.windows,
-            // Nothing is late in processing time.
-            lateness_ms: if def.windows.processing_time { 0 } else { def.lateness_ms },
+            lateness_ms: def.lateness_ms,
             aggregate: def.aggregate,
             panes: Vec::new(),
             gone: Vec::new(),

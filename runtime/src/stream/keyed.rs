@@ -374,7 +374,8 @@ pub struct WindowedStream<K, T> {
 }
 
 impl<K: Key, T: Data> WindowedStream<K, T> {
-    /// Keeps a window this long after it has fired; a record that comes for it in that time has it put out again.
+    /// Keeps a window this long after it has fired; a record that comes for it in that time has it put out again. For
+    /// windows of event time: with those of processing time the job is refused.
     ///
     /// ```
     /// use std::time::Duration;
@@ -457,6 +458,12 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         aggregate: A,
         late_to: Option<Outlet<T>>,
     ) -> Stream<Windowed<K, A::Out>> {
+        if self.windows.processing_time && self.lateness_ms > 0 {
+            self.stream.inputs[0].job.refuse(Error::job(format!(
+                "'{name}' has windows of processing time with .allowed_lateness(..): nothing comes late for the clock; \
+                 leave it out"
+            )));
+        }
         let outlet = Outlet::new();
         let (windows, lateness_ms, next) = (self.windows, self.lateness_ms, outlet.clone());
         let state = state_type_by_key::<K, _>(&aggregate.create());

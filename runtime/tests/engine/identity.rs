@@ -318,6 +318,13 @@ fn windows_that_are_cut_in_another_way_are_refused() {
     }
 }
 
+#[test]
+fn windows_of_processing_time_with_allowed_lateness_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), windowed(Tumbling::of_processing_time(ms(50)), ms(5)));
+    says(&refused.unwrap_err().to_string(), &["'count'", "processing time", ".allowed_lateness(..)"]);
+}
+
 /// Keeps what a snapshot cannot be read back from.
 struct Loose;
 
