@@ -492,8 +492,54 @@ pub struct Connected<K, L, R> {
 }
 
 impl<K: Key, L: Data, R: Data> Connected<K, L, R> {
-    /// Runs a function with state and timers over the records of both; its watermark is the lesser of both.
+    /// Runs a function with state and timers over the records of both; its watermark is the lesser of both. See
+    /// [`KeyedStream::connect`] for an example.
     pub fn process<F: KeyedProcess<K, Either<L, R>>>(self, name: &str, f: F) -> Stream<F::Out> {
+        self.process_with_side(name, f).0
+    }
+
+    /// The same; the second stream is the function's side output.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, VecSource, collect};
+    /// use tidegate::{Either, KeyedProcess, ProcessContext, Result};
+    ///
+    /// /// Lets words through, and numbers to the side.
+    /// struct Sort;
+    ///
+    /// impl KeyedProcess<usize, Either<String, usize>> for Sort {
+    ///     type State = ();
+    ///     type Out = String;
+    ///     type Side = usize;
+    ///
+    ///     fn on_record(
+    ///         &mut self,
+    ///         record: Either<String, usize>,
+    ///         context: &mut ProcessContext<'_, usize, Either<String, usize>, Self>,
+    ///     ) -> Result<()> {
+    ///         match record {
+    ///             Either::Left(word) => context.emit(word),
+    ///             Either::Right(number) => context.emit_side(number),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let numbers = collect(|job| {
+    ///     let words = job.source("words", VecSource::of(["tide".to_owned()])).key_by_value(String::len);
+    ///     let numbers = job.source("numbers", VecSource::of([4])).key_by(|n| n);
+    ///     let (words, numbers) = words.connect(numbers).process_with_side("sort", Sort);
+    ///     words.sink("words_out", Discard::named("words"));
+    ///     Ok(numbers)
+    /// })?;
+    /// assert_eq!(numbers, [4]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn process_with_side<F: KeyedProcess<K, Either<L, R>>>(
+        self,
+        name: &str,
+        f: F,
+    ) -> (Stream<F::Out>, Stream<F::Side>) {
         let (left_key, right_key) = (self.left.key, self.right.key);
         let key = KeyFn::Computed(Rc::new(move |record: &Either<L, R>| match record {
             Either::Left(record) => left_key.with(record, K::clone),
@@ -501,6 +547,6 @@ impl<K: Key, L: Data, R: Data> Connected<K, L, R> {
         }));
         let left = self.left.inputs.into_iter().map(|input| input.map(Either::Left));
         let right = self.right.inputs.into_iter().map(|input| input.map(Either::Right));
-        KeyedStream { inputs: left.chain(right).collect(), key }.process(name, f)
+        KeyedStream { inputs: left.chain(right).collect(), key }.process_with_side(name, f)
     }
 }

@@ -368,6 +368,76 @@ fn connected_streams_share_one_state_a_key() {
     assert_eq!(out.sorted(), expected);
 }
 
+/// Sets a timer for the number of a record of either side; tells it to the side when it comes.
+struct EitherAlarms;
+
+impl KeyedProcess<u32, Either<Event, Event>> for EitherAlarms {
+    type State = ();
+    type Out = i64;
+    type Side = i64;
+
+    fn on_record(
+        &mut self,
+        record: Either<Event, Event>,
+        cx: &mut ProcessContext<'_, u32, Either<Event, Event>, Self>,
+    ) -> Result<()> {
+        let (Either::Left((_, _, at)) | Either::Right((_, _, at))) = record;
+        cx.set_timer(Timer { at, time: Time::Event });
+        cx.emit(at);
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: Timer,
+        cx: &mut ProcessContext<'_, u32, Either<Event, Event>, Self>,
+    ) -> Result<()> {
+        cx.emit_side(timer.at);
+        Ok(())
+    }
+}
+
+#[test]
+fn timers_of_connected_streams_wait_for_the_slower_one() {
+    for (before, after) in [(1, 1), (1, 3), (3, 2)] {
+        let (left, right) = (TestSource::new(1), TestSource::new(1).called("right"));
+        let (out, side) = (VecSink::new(), VecSink::new());
+        let (from, other, to, side_to) = (left.clone(), right.clone(), out.clone(), side.clone());
+        let job = TestJob::new(move |job| {
+            let marks = Watermarks::monotonous;
+            let left = job.source("left", from.clone()).event_time(|e: &Event| e.1, marks());
+            let right = job.source("right", other.clone()).event_time(|e: &Event| e.1, marks());
+            let both = left.key_by(|e: &Event| &e.0).connect(right.key_by(|e: &Event| &e.0));
+            let (main, side) = both.process_with_side("alarms", EitherAlarms);
+            main.sink("out", to.clone());
+            side.sink("side", side_to.clone());
+            Ok(())
+        });
+        let job = job.parallelism(before);
+        let running = job.start();
+        left.push(0, (1, 100, 10));
+        running.checkpoint();
+        assert_eq!(side.records(), [0i64; 0], "the right has told nothing yet");
+        right.push(0, (1, 10, 20));
+        running.checkpoint();
+        assert_eq!(side.records(), [0i64; 0]);
+        right.push(0, (1, 11, 30));
+        running.checkpoint();
+        assert_eq!(side.records(), [10]);
+        running.kill();
+        let job = job.parallelism(after);
+        let running = job.start();
+        running.checkpoint();
+        assert_eq!(side.records(), [10]);
+        right.end();
+        assert_eq!(side.wait_for(3), [10, 20, 30], "what has ended is not waited for");
+        left.push(0, (1, 120, 1_000));
+        left.end();
+        running.wait().unwrap();
+        assert_eq!((out.sorted(), side.sorted()), (vec![10, 20, 30, 1_000], vec![10, 20, 30, 1_000]));
+    }
+}
+
 /// Adds what was broadcast to every number, and tells how many rules it knows when a timer fires.
 struct Ruled;
 
