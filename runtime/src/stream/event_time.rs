@@ -17,6 +17,9 @@ use crate::metrics::Step;
 use crate::operators::stateless::Here;
 use crate::record::{Mark, Rec};
 
+/// The kind of the step, and the beginning of its name as long as its author gives it none.
+pub(crate) const EVENT_TIME: &str = "event_time";
+
 /// How watermarks follow from the event times of a partition.
 #[derive(Clone)]
 pub struct Watermarks {

@@ -14,8 +14,8 @@ use crate::metrics::Step;
 use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
 use crate::record::{Data, Rec};
-use crate::stream::event_time::{EventTime, Watermarks};
-use crate::stream::job::{ErrorRoute, JobInner, OnError};
+use crate::stream::event_time::{EVENT_TIME, EventTime, Watermarks};
+use crate::stream::job::{End, ErrorRoute, JobInner, OnError};
 use crate::stream::keyed::KeyedStream;
 
 /// A stream of records of one type.
@@ -322,8 +322,9 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn event_time(self, at: impl FnMut(&T) -> i64 + 'static, watermarks: Watermarks) -> Self {
-        let step = self.job.numbered_step("event_time");
+        let step = self.job.numbered_step(EVENT_TIME);
         let outlet = Outlet::new();
+        self.job.declare(&step, "", None, End::Inner);
         let stage = EventTime::new(&self.host, &step, at, watermarks, outlet.clone());
         let stage = Rc::new(RefCell::new(stage));
         self.outlet.attach(stage.clone());

@@ -423,3 +423,37 @@ fn records_may_be_what_cannot_be_kept() {
     });
     assert_eq!(summary.unwrap().rows_out, 100);
 }
+
+/// Two sources, each with its event time; `uids` are those that the steps are given.
+fn two_times(uids: [Option<&'static str>; 2]) -> impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static {
+    move |job| {
+        let mut sources = ["first", "second"].into_iter().zip(uids).map(|(name, uid)| {
+            let numbers = job.source(name, numbers().called(name));
+            let numbers = numbers.event_time(|n| i64::from(*n), Watermarks::monotonous());
+            if let Some(uid) = uid { numbers.uid(uid) } else { numbers }
+        });
+        let (first, second) = (sources.next().unwrap(), sources.next().unwrap());
+        first.union(second).sink("out", Discard::named("a"));
+        Ok(())
+    }
+}
+
+/// What partitions keep of event time is kept by the step's uid, which is a number as long as nobody names the step.
+#[test]
+fn steps_of_event_time_that_numbers_do_not_tell_apart_are_refused() {
+    let only_second = |job: &mut Job| {
+        let numbers = job.source("second", numbers().called("second"));
+        numbers.event_time(|n| i64::from(*n), Watermarks::monotonous()).sink("out", Discard::named("a"));
+        Ok(())
+    };
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), only_second).unwrap();
+    let refused = run(dir.path(), two_times([None, None])).unwrap_err().to_string();
+    says(&refused, &["without a name, 'event_time-2'", ".named(\"..\")", ".uid(\"event_time-1\")"]);
+    let told_apart = two_times([Some("new"), Some("event_time-1")]);
+    run(dir.path(), told_apart).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), two_times([None, None])).unwrap();
+    let refused = run(dir.path(), two_times([None, Some("late")])).unwrap_err().to_string();
+    says(&refused, &["it holds a event_time with the uid 'event_time-2'", ".uid(\"event_time-2\")"]);
+}
