@@ -127,7 +127,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.aggregate(name, Reduce(f))
     }
 
-    /// Runs a function with state and timers; see [`KeyedProcess`] for an example.
+    /// Runs a function with state and timers; see [`KeyedProcess`] for examples.
     pub fn process<F: KeyedProcess<K, T>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
@@ -289,12 +289,63 @@ pub struct BroadcastConnected<K, T, B> {
 }
 
 impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
-    /// Runs a function with state and timers over the keyed stream, which also hears the broadcast stream.
+    /// Runs a function with state and timers over the keyed stream, which also hears the broadcast stream. See
+    /// [`KeyedStream::connect_broadcast`] for an example.
     pub fn process<F: BroadcastProcess<K, T, B>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
 
     /// The same; the second stream is the function's side output.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, TestJob, TestSource, VecSink};
+    /// use tidegate::{BroadcastContext, BroadcastProcess, Result};
+    ///
+    /// /// Sends numbers that were banned to the side.
+    /// struct Ban;
+    ///
+    /// impl BroadcastProcess<i64, i64, i64> for Ban {
+    ///     type State = ();
+    ///     type Shared = Vec<i64>;
+    ///     type Out = i64;
+    ///     type Side = i64;
+    ///
+    ///     fn on_broadcast(&mut self, number: i64, banned: &mut Vec<i64>) -> Result<()> {
+    ///         banned.push(number);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_record(
+    ///         &mut self,
+    ///         number: i64,
+    ///         banned: &Vec<i64>,
+    ///         context: &mut BroadcastContext<'_, i64, i64, i64, Self>,
+    ///     ) -> Result<()> {
+    ///         if banned.contains(&number) { context.emit_side(number) } else { context.emit(number) }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (numbers, banned, out) = (TestSource::new(1), TestSource::new(1), VecSink::new());
+    /// let (from, heard, sink) = (numbers.clone(), banned.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let banned = job.source("banned", heard.clone());
+    ///     let numbers = job.source("numbers", from.clone()).key_by(|n| n);
+    ///     let (good, bad) = numbers.connect_broadcast(banned).process_with_side("ban", Ban);
+    ///     good.sink("good", Discard::named("good"));
+    ///     bad.sink("bad", sink.clone());
+    ///     Ok(())
+    /// });
+    /// let running = job.start();
+    /// banned.push(0, 13);
+    /// running.checkpoint();
+    /// numbers.extend(0, [12, 13]);
+    /// numbers.end();
+    /// banned.end();
+    /// running.wait()?;
+    /// assert_eq!(out.records(), [13]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn process_with_side<F: BroadcastProcess<K, T, B>>(
         self,
         name: &str,
@@ -411,6 +462,21 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
 
     /// Computes a value for every key and window, put out when the watermark passes the window's end. Records that come
     /// too late are counted and dropped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let clicks = job.source("clicks", VecSource::of([("ann", 100), ("bob", 500), ("ann", 900)]));
+    ///     let clicks = clicks.map(|(who, at)| (who.to_owned(), at)).event_time(|c| c.1, Watermarks::monotonous());
+    ///     let windows = clicks.key_by(|click| &click.0).window(Tumbling::of(Duration::from_secs(1)));
+    ///     Ok(windows.aggregate("count", Count).filter(|w| w.key == "ann").map(|w| (w.window.end, w.value)))
+    /// })?;
+    /// assert_eq!(out, [(1_000, 2)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<Windowed<K, A::Out>> {
         self.build(name, aggregate, None)
     }

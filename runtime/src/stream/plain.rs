@@ -266,12 +266,16 @@ impl<T: 'static> Stream<T> {
     /// Looks at every record.
     ///
     /// ```
+    /// use std::sync::mpsc::channel;
     /// use tidegate::testing::{VecSource, collect};
     ///
-    /// let out = collect(|job| {
-    ///     Ok(job.source("numbers", VecSource::of([1, 2])).inspect(|n| println!("{n} came by")))
+    /// let (tell, seen) = channel();
+    /// let out = collect(move |job| {
+    ///     let tell = tell.clone();
+    ///     Ok(job.source("numbers", VecSource::of([1, 2])).inspect(move |n| tell.send(*n).expect("somebody listens")))
     /// })?;
     /// assert_eq!(out, [1, 2]);
+    /// assert_eq!(seen.try_iter().collect::<Vec<_>>(), [1, 2]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn inspect(self, f: impl FnMut(&T) + 'static) -> Self {
