@@ -11,7 +11,8 @@ use serde::ser::{self, Serialize};
 
 /// A key: a string, a number, or any type that derives serde's traits, compared by equality.
 ///
-/// Floating-point numbers make poor keys (`NaN` equals nothing); equal keys must serialize alike.
+/// Floating-point numbers make poor keys (`NaN` equals nothing); equal keys must serialize alike. What a snapshot
+/// [cannot keep](crate::KeyedProcess#what-can-be-kept) cannot be a key of a step that keeps something.
 pub trait Key: Serialize + serde::de::DeserializeOwned + Eq + Clone + Send + 'static {}
 
 impl<K: Serialize + serde::de::DeserializeOwned + Eq + Clone + Send + 'static> Key for K {}

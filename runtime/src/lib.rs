@@ -29,8 +29,33 @@
 //! ```
 //!
 //! As a program of its own, a job's `main` is one call of [`main`], which gives it a command line, checkpoints, metrics and
-//! a clean stop. Start with [`Job::source`] and [`Stream`]; [`connector`] is for who brings a source or a sink,
-//! [`testing`] for who tests a job.
+//! a clean stop:
+//!
+//! ```no_run
+//! use tidegate::testing::{Discard, VecSource};
+//! use tidegate::{Job, Result};
+//!
+//! /// Lets small numbers through
+//! #[derive(clap::Args)]
+//! struct Args {
+//!     /// The largest number that is small.
+//!     #[arg(long, default_value_t = 10)]
+//!     limit: u32,
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     tidegate::main("small-numbers", build)
+//! }
+//!
+//! fn build(job: &mut Job, args: &Args) -> Result<()> {
+//!     let limit = args.limit;
+//!     job.source("numbers", VecSource::of(0..100)).filter(move |n| *n <= limit).sink("small", Discard::named("small"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Start with [`Job::source`] and [`Stream`]; [`connector`] is for who brings a source or a sink, [`testing`] for who tests
+//! a job.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -106,8 +106,17 @@ use crate::state::timers::Timers;
 /// assert_eq!(out, [(1, 1, 1), (2, 2, 1), (3, 3, 2)]);
 /// # Ok::<(), tidegate::Error>(())
 /// ```
+///
+/// # What can be kept
+///
+/// A snapshot does not describe its values, so one that wants to be told what it is cannot be read back from it. State,
+/// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, but not with
+/// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or
+/// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. A job that keeps one of those is refused
+/// before it starts; only a `skip_serializing_if` that leaves nothing out of the first value (the state's default) is not
+/// noticed.
 pub trait KeyedProcess<K, T>: 'static {
-    /// What is kept for a key.
+    /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
     /// What comes out.
     type Out: 'static;
@@ -178,9 +187,10 @@ pub type BroadcastContext<'a, K, T, B, F> = KeyContext<
 /// snapshots. Workers may hear the records of different senders in different orders: what follows from them should not
 /// depend on that.
 pub trait BroadcastProcess<K, T, B>: 'static {
-    /// What is kept for a key.
+    /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
-    /// What is kept of the broadcast stream, the same on every worker.
+    /// What is kept of the broadcast stream, the same on every worker; [some types](KeyedProcess#what-can-be-kept) cannot
+    /// be.
     type Shared: Serialize + DeserializeOwned + Default + 'static;
     /// What comes out.
     type Out: 'static;
@@ -288,8 +298,54 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
     }
 
     /// Has [`KeyedProcess::on_timer`] called for this key once the time has come. A timer that is set twice fires once;
-    /// one for a time that has passed already fires at the next watermark, or at once in processing time. At the end of
-    /// the input event time goes on to the last timer that is set then, and no further.
+    /// one for a time that has passed already fires at the next watermark, or at once in processing time.
+    ///
+    /// At the end of the input what is left fires: first event time goes on to the last timer that is set then, after it
+    /// processing time to the last of its own. Neither goes further: what a timer sets at the end for a later time does not
+    /// fire, so one that sets itself again and again does not keep the job from its end.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tidegate::clock::ManualClock;
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
+    /// use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer};
+    ///
+    /// /// Tells of a device that it was heard of, a second later.
+    /// struct Reminder;
+    ///
+    /// impl KeyedProcess<u32, u32> for Reminder {
+    ///     type State = ();
+    ///     type Out = (u32, i64);
+    ///     type Side = ();
+    ///
+    ///     fn on_record(&mut self, _: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+    ///         let at = context.processing_time() + 1_000;
+    ///         context.set_timer(Timer { at, time: Time::Processing });
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_timer(&mut self, timer: Timer, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+    ///         context.emit((*context.key(), timer.at));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (devices, out, clock) = (TestSource::new(1), VecSink::new(), Arc::new(ManualClock::at(0)));
+    /// let (source, sink) = (devices.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let devices = job.source("devices", source.clone()).key_by(|device| device);
+    ///     devices.process("reminder", Reminder).sink("out", sink.clone());
+    ///     Ok(())
+    /// })
+    /// .clock(clock.clone());
+    /// let running = job.start();
+    /// devices.push(0, 7);
+    /// running.checkpoint();
+    /// clock.advance_ms(1_000);
+    /// assert_eq!(out.wait_for(1), [(7, 1_000)]);
+    /// # running.stop()?;
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn set_timer(&mut self, timer: Timer) {
         let (key, hash) = (self.key, self.hash);
         let result = self.timers(timer.time).set(timer.at, hash, key);

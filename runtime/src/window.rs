@@ -43,7 +43,7 @@ pub struct Windowed<K, V> {
 pub struct Tumbling;
 
 impl Tumbling {
-    /// Windows of event time.
+    /// Windows of event time; see the example of [`Tumbling`].
     pub fn of(size: Duration) -> Windows {
         Sliding::of(size, size)
     }
@@ -99,12 +99,37 @@ impl Tumbling {
 pub struct Sliding;
 
 impl Sliding {
-    /// Windows of event time.
+    /// Windows of event time; see the example of [`Sliding`].
     pub fn of(size: Duration, slide: Duration) -> Windows {
         Windows::new(size, slide, false)
     }
 
     /// Windows of processing time: a record belongs to the windows in which it is processed.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use tidegate::Sliding;
+    /// use tidegate::clock::ManualClock;
+    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    ///
+    /// let (words, out, clock) = (TestSource::new(1), VecSink::new(), Arc::new(ManualClock::at(70_000)));
+    /// let (source, sink) = (words.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let words = job.source("words", source.clone()).key_by(|word: &String| word);
+    ///     let windows = Sliding::of_processing_time(Duration::from_secs(60), Duration::from_secs(30));
+    ///     words.window(windows).aggregate("count", Count).map(|w| (w.window.start, w.value)).sink("out", sink.clone());
+    ///     Ok(())
+    /// })
+    /// .clock(clock.clone());
+    /// let running = job.start();
+    /// words.push(0, "tide".to_owned());
+    /// running.checkpoint();
+    /// clock.advance_ms(50_000);
+    /// assert_eq!(out.wait_for(2), [(30_000, 1), (60_000, 1)]);
+    /// running.stop()?;
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn of_processing_time(size: Duration, slide: Duration) -> Windows {
         Windows::new(size, slide, true)
     }
@@ -191,7 +216,7 @@ impl std::fmt::Display for Windows {
 /// }
 /// ```
 pub trait Aggregate<T>: 'static {
-    /// What is kept between records; part of snapshots.
+    /// What is kept between records; part of snapshots. [Some types](crate::KeyedProcess#what-can-be-kept) cannot be.
     type Acc: Serialize + serde::de::DeserializeOwned + 'static;
     /// What comes out.
     type Out: 'static;

@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result, catch};
 use crate::metrics::{Metrics, Step};
 use crate::process::{Parts, Process};
 use crate::stream::Job;
+use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{End, Listed, Published};
 use crate::worker::WorkerCx;
 
@@ -97,7 +98,24 @@ impl Plan {
                 manifest.job
             )));
         }
-        manifest.operators.iter().try_for_each(|(uid, old)| self.check_operator(uid, old))
+        manifest.operators.iter().try_for_each(|(uid, old)| self.check_operator(uid, old))?;
+        self.check_numbered(manifest)
+    }
+
+    /// Steps without a name of their own are called by their number, and one more gives its number to another step: the
+    /// watermarks of partitions would be taken for those of the wrong one.
+    fn check_numbered(&self, manifest: &Manifest) -> Result<()> {
+        let mut before = manifest.operators.iter().filter(|(uid, operator)| is_numbered(uid, operator));
+        let Some((old, _)) = before.next() else { return Ok(()) };
+        let mut now = self.operators.iter().filter(|(uid, operator)| is_numbered(uid, operator));
+        let Some((new, _)) = now.find(|(uid, _)| !manifest.operators.contains_key(*uid)) else {
+            return Ok(());
+        };
+        Err(Error::job(format!(
+            "the snapshot does not fit the job: there is one step more without a name, '{new}', and numbers do not tell \
+             which one is new; give the new one .named(\"..\"), and the others the uids that they had, \
+             .uid(\"{old}\") and so on"
+        )))
     }
 
     fn check_operator(&self, uid: &str, old: &Operator) -> Result<()> {
@@ -224,6 +242,12 @@ impl Plan {
 /// The partitions that a source has now; an error or a panic of its says whose it is.
 pub(crate) fn partitions(uid: &str, source: &dyn Listed) -> Result<Vec<String>> {
     catch(|| source.partitions()).context(|| format!("source '{uid}', list of partitions"))
+}
+
+/// True for a step that makes watermarks and was given no name.
+fn is_numbered(uid: &str, operator: &Operator) -> bool {
+    let number = uid.strip_prefix(EVENT_TIME).and_then(|rest| rest.strip_prefix('-'));
+    operator.kind == EVENT_TIME && number.is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 /// The partitions of a source in a snapshot.

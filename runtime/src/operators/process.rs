@@ -82,6 +82,11 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         }
     }
 
+    /// True once all that could come has come.
+    fn has_ended(&self) -> bool {
+        self.watermark == i64::MAX
+    }
+
     fn call(&mut self, hash: u64, key: &K, event_time: i64, now: i64, call: Call<T>) -> Result<()> {
         let Some(Kept { store, table, event_timers, processing_timers }) = &mut self.kept else {
             return Ok(());
@@ -182,7 +187,11 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T
             if mark.at < i64::MAX {
                 self.watermark_gauge.set(mark.at);
             }
-            let result = self.run_timers(Time::Event, mark.at);
+            let mut result = self.run_timers(Time::Event, mark.at);
+            if self.has_ended() {
+                // What waits for the clock would wait for ever.
+                result = result.and_then(|()| self.run_timers(Time::Processing, i64::MAX));
+            }
             self.here.or_fail(result);
         }
         let mark = Mark { at: self.watermark, idle: mark.idle };
@@ -228,7 +237,8 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.kept.as_ref().and_then(|kept| kept.processing_timers.next())
+        // Beyond the end time does not go on.
+        self.kept.as_ref().filter(|_| !self.has_ended()).and_then(|kept| kept.processing_timers.next())
     }
 
     fn on_processing_time(&mut self, now: i64) {

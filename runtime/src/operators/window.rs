@@ -22,6 +22,9 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
 use crate::window::{Aggregate, Windowed, Windows};
 
+/// What a snapshot calls the latest processing time that a worker has seen; not there in windows of event time.
+const NEWEST_TIME: &str = "newest_time";
+
 /// See [`crate::stream::WindowedStream::aggregate`].
 pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     here: Here,
@@ -37,7 +40,7 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     /// Rows of the last barrier, of windows that have gone before all of theirs were asked for.
     left_behind: Rows,
     watermark: i64,
-    /// The latest processing time seen.
+    /// The latest processing time seen, by any worker before a restart.
     newest_time: i64,
     store: Option<(Rc<Store>, u16)>,
     epoch: u64,
@@ -78,8 +81,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             step: step.clone(),
             key: def.key,
             windows: def.windows,
-            // Nothing is late in processing time.
-            lateness_ms: if def.windows.processing_time { 0 } else { def.lateness_ms },
+            lateness_ms: def.lateness_ms,
             aggregate: def.aggregate,
             panes: Vec::new(),
             gone: Vec::new(),
@@ -327,6 +329,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
                 None => Vec::new(),
             };
             panes.extend(kept);
+            let newest = part.extra.get(NEWEST_TIME).and_then(serde_json::Value::as_i64);
+            self.newest_time = self.newest_time.max(newest.unwrap_or(i64::MIN));
         }
         for (start, fired) in panes {
             let pane = self.pane(start, true);
@@ -348,6 +352,9 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         }
         let windows: Vec<(i64, bool)> = self.panes.iter().map(|p| (p.start, p.fired)).collect();
         parts.keep(&uid, "windows", serde_json::to_value(windows)?);
+        if self.newest_time > i64::MIN {
+            parts.keep(&uid, NEWEST_TIME, self.newest_time.into());
+        }
         parts.operator(&uid).watermark = (self.watermark > i64::MIN).then_some(self.watermark);
         Ok(())
     }

@@ -17,6 +17,9 @@ use crate::metrics::Step;
 use crate::operators::stateless::Here;
 use crate::record::{Mark, Rec};
 
+/// The kind of the step, and the beginning of its name as long as its author gives it none.
+pub(crate) const EVENT_TIME: &str = "event_time";
+
 /// How watermarks follow from the event times of a partition.
 #[derive(Clone)]
 pub struct Watermarks {
@@ -53,7 +56,22 @@ impl Watermarks {
         Self { rule: Rule::Bounded(out_of_order.as_millis() as i64), idle_after: None }
     }
 
-    /// Event times never go back within a partition.
+    /// Event times never go back within a partition: a record that is older than one before it is late once a window of
+    /// its time is over.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let times = job.source("times", VecSource::of([100, 900, 1_200]));
+    ///     let times = times.event_time(|t| *t, Watermarks::monotonous()).key_by_value(|_| 0u8);
+    ///     Ok(times.window(Tumbling::of(Duration::from_secs(1))).aggregate("count", Count).map(|w| w.value))
+    /// })?;
+    /// assert_eq!(out, [2, 1]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn monotonous() -> Self {
         Self::bounded(Duration::ZERO)
     }
@@ -62,18 +80,27 @@ impl Watermarks {
     /// watermark (all in milliseconds). A watermark never goes back, whatever the rule says.
     ///
     /// ```
-    /// use tidegate::Watermarks;
-    /// use tidegate::testing::{VecSource, collect};
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::{Tumbling, Watermarks};
     ///
-    /// /// A record of this kind says that all before its time is there.
-    /// #[derive(Clone)]
-    /// struct Tick(i64);
-    ///
-    /// let out = collect(|job| {
-    ///     let ticks = job.source("ticks", VecSource::of([Tick(1_000), Tick(2_000)]));
-    ///     Ok(ticks.event_time(|tick| tick.0, Watermarks::own(|_highest, at| at - 1)).map(|tick| tick.0))
-    /// })?;
-    /// assert_eq!(out, [1_000, 2_000]);
+    /// let (times, out) = (TestSource::new(1), VecSink::new());
+    /// let (source, sink) = (times.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     // A record of a full second says that all before it is there; no other moves event time.
+    ///     let marks = Watermarks::own(|_highest, at| if at % 1_000 == 0 { at - 1 } else { i64::MIN });
+    ///     let times = job.source("times", source.clone()).event_time(|t| *t, marks).key_by_value(|_| 0u8);
+    ///     let windows = times.window(Tumbling::of(Duration::from_secs(1)));
+    ///     windows.aggregate("count", Count).map(|w| (w.window.start, w.value)).sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// let running = job.start();
+    /// times.extend(0, [100, 1_700, 200]);
+    /// running.checkpoint();
+    /// assert_eq!(out.records(), [], "no second was said to be over");
+    /// times.push(0, 1_000);
+    /// running.checkpoint();
+    /// assert_eq!(out.records(), [(0, 2)]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn own(rule: impl Fn(i64, i64) -> i64 + 'static) -> Self {

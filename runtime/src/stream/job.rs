@@ -292,6 +292,14 @@ impl JobInner {
         self.declared.borrow_mut().push(Declared { step: step.clone(), suffix, state, end });
     }
 
+    /// Declares what a step keeps; a type that could not be read back is refused.
+    pub(crate) fn declare_state(&self, step: &Arc<Step>, suffix: &'static str, state: Result<StateType>) {
+        match state {
+            Ok(state) => self.declare(step, suffix, Some(state), End::Inner),
+            Err(error) => self.refuse(error.context(format!("step '{}'", step.name()))),
+        }
+    }
+
     /// Notes what is wrong with the description; it is told when the description is complete.
     pub(crate) fn refuse(&self, error: Error) {
         self.errors.borrow_mut().push(error);

@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_protocol::manifest::StateType;
+
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::host::Host;
 use crate::dataflow::outbox::{KeyReader, Route};
 use crate::element::Element;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::Step;
 use crate::operators::aggregate::AggregateStep;
@@ -19,8 +21,7 @@ use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{WindowDef, WindowStep};
 use crate::process_fn::{BroadcastProcess, KeyedProcess};
 use crate::record::Data;
-use crate::state::shape::state_type;
-use crate::stream::job::End;
+use crate::state::shape::{state_type, state_type_by_key, state_type_of};
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
 
@@ -100,11 +101,11 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// ```
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<(K, A::Out)> {
         let outlet = Outlet::new();
-        let next = outlet.clone();
+        let (next, state) = (outlet.clone(), state_type_by_key::<K, _>(&aggregate.create()));
         let built = self.operator("aggregate", name, |host, step, key| {
             AggregateStep::new(host, step, key, aggregate, next)
         });
-        built.declare::<A::Acc>("");
+        built.declare("", state);
         built.stream(outlet)
     }
 
@@ -127,7 +128,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.aggregate(name, Reduce(f))
     }
 
-    /// Runs a function with state and timers; see [`KeyedProcess`] for an example.
+    /// Runs a function with state and timers; see [`KeyedProcess`] for examples.
     pub fn process<F: KeyedProcess<K, T>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
@@ -175,9 +176,9 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let built = self.operator("process", name, |host, step, key| {
             ProcessStep::new(host, step, key, f, next, next_side)
         });
-        built.declare::<F::State>("");
-        built.declare::<K>(EVENT_TIMERS);
-        built.declare::<K>(PROCESSING_TIMERS);
+        built.declare("", state_type_by_key::<K, _>(&F::State::default()));
+        built.declare(EVENT_TIMERS, state_type::<K>());
+        built.declare(PROCESSING_TIMERS, state_type::<K>());
         (built.stream(outlet), built.stream(side))
     }
 
@@ -289,12 +290,63 @@ pub struct BroadcastConnected<K, T, B> {
 }
 
 impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
-    /// Runs a function with state and timers over the keyed stream, which also hears the broadcast stream.
+    /// Runs a function with state and timers over the keyed stream, which also hears the broadcast stream. See
+    /// [`KeyedStream::connect_broadcast`] for an example.
     pub fn process<F: BroadcastProcess<K, T, B>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
 
     /// The same; the second stream is the function's side output.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, TestJob, TestSource, VecSink};
+    /// use tidegate::{BroadcastContext, BroadcastProcess, Result};
+    ///
+    /// /// Sends numbers that were banned to the side.
+    /// struct Ban;
+    ///
+    /// impl BroadcastProcess<i64, i64, i64> for Ban {
+    ///     type State = ();
+    ///     type Shared = Vec<i64>;
+    ///     type Out = i64;
+    ///     type Side = i64;
+    ///
+    ///     fn on_broadcast(&mut self, number: i64, banned: &mut Vec<i64>) -> Result<()> {
+    ///         banned.push(number);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_record(
+    ///         &mut self,
+    ///         number: i64,
+    ///         banned: &Vec<i64>,
+    ///         context: &mut BroadcastContext<'_, i64, i64, i64, Self>,
+    ///     ) -> Result<()> {
+    ///         if banned.contains(&number) { context.emit_side(number) } else { context.emit(number) }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (numbers, banned, out) = (TestSource::new(1), TestSource::new(1), VecSink::new());
+    /// let (from, heard, sink) = (numbers.clone(), banned.clone(), out.clone());
+    /// let job = TestJob::new(move |job| {
+    ///     let banned = job.source("banned", heard.clone());
+    ///     let numbers = job.source("numbers", from.clone()).key_by(|n| n);
+    ///     let (good, bad) = numbers.connect_broadcast(banned).process_with_side("ban", Ban);
+    ///     good.sink("good", Discard::named("good"));
+    ///     bad.sink("bad", sink.clone());
+    ///     Ok(())
+    /// });
+    /// let running = job.start();
+    /// banned.push(0, 13);
+    /// running.checkpoint();
+    /// numbers.extend(0, [12, 13]);
+    /// numbers.end();
+    /// banned.end();
+    /// running.wait()?;
+    /// assert_eq!(out.records(), [13]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn process_with_side<F: BroadcastProcess<K, T, B>>(
         self,
         name: &str,
@@ -306,7 +358,7 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
         let Stream { job, host, .. } = &main;
         let listener = Rc::new(RefCell::new(broadcast::Listener::new(host, main.step(), both)));
         host.add(listener.clone());
-        job.declare(main.step(), broadcast::SHARED, Some(state_type::<F::Shared>()), End::Inner);
+        job.declare_state(main.step(), broadcast::SHARED, state_type_of(&F::Shared::default()));
         let inlet = Outlet::new();
         inlet.attach(listener);
         let from = (&*self.broadcast.host, &self.broadcast.outlet);
@@ -347,17 +399,16 @@ struct Built<R> {
 }
 
 impl<R> Built<R> {
-    fn declare<S: serde::de::DeserializeOwned>(&self, suffix: &'static str) {
-        self.job.declare(&self.step, suffix, Some(state_type::<S>()), End::Inner);
+    fn declare(&self, suffix: &'static str, state: Result<StateType>) {
+        self.job.declare_state(&self.step, suffix, state);
     }
 
     /// State by window and key. How windows are cut, and when they are over, is part of its type: rows lie by window, and
     /// of what is over there is no trace.
-    fn declare_by_window<S: serde::de::DeserializeOwned>(&self, windows: Windows, lateness_ms: i64) {
-        let mut state = state_type::<S>();
+    fn declare_by_window(&self, state: Result<StateType>, windows: Windows, lateness_ms: i64) {
         let lateness = Duration::from_millis(lateness_ms.max(0) as u64);
-        state.shape = format!("{} in {windows}, lateness {lateness:?}", state.shape);
-        self.job.declare(&self.step, "", Some(state), End::Inner);
+        let shape = |shape: String| format!("{shape} in {windows}, lateness {lateness:?}");
+        self.declare("", state.map(|state| StateType { shape: shape(state.shape), ..state }));
     }
 
     fn stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
@@ -375,7 +426,8 @@ pub struct WindowedStream<K, T> {
 }
 
 impl<K: Key, T: Data> WindowedStream<K, T> {
-    /// Keeps a window this long after it has fired; a record that comes for it in that time has it put out again.
+    /// Keeps a window this long after it has fired; a record that comes for it in that time has it put out again. For
+    /// windows of event time: with those of processing time the job is refused.
     ///
     /// ```
     /// use std::time::Duration;
@@ -411,6 +463,21 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
 
     /// Computes a value for every key and window, put out when the watermark passes the window's end. Records that come
     /// too late are counted and dropped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let clicks = job.source("clicks", VecSource::of([("ann", 100), ("bob", 500), ("ann", 900)]));
+    ///     let clicks = clicks.map(|(who, at)| (who.to_owned(), at)).event_time(|c| c.1, Watermarks::monotonous());
+    ///     let windows = clicks.key_by(|click| &click.0).window(Tumbling::of(Duration::from_secs(1)));
+    ///     Ok(windows.aggregate("count", Count).filter(|w| w.key == "ann").map(|w| (w.window.end, w.value)))
+    /// })?;
+    /// assert_eq!(out, [(1_000, 2)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<Windowed<K, A::Out>> {
         self.build(name, aggregate, None)
     }
@@ -458,12 +525,19 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         aggregate: A,
         late_to: Option<Outlet<T>>,
     ) -> Stream<Windowed<K, A::Out>> {
+        if self.windows.processing_time && self.lateness_ms > 0 {
+            self.stream.inputs[0].job.refuse(Error::job(format!(
+                "'{name}' has windows of processing time with .allowed_lateness(..): nothing comes late for the clock; \
+                 leave it out"
+            )));
+        }
         let outlet = Outlet::new();
         let (windows, lateness_ms, next) = (self.windows, self.lateness_ms, outlet.clone());
+        let state = state_type_by_key::<K, _>(&aggregate.create());
         let built = self.stream.operator("window", name, |host, step, key| {
             WindowStep::new(host, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
-        built.declare_by_window::<A::Acc>(windows, lateness_ms);
+        built.declare_by_window(state, windows, lateness_ms);
         built.stream(outlet)
     }
 }
@@ -485,8 +559,54 @@ pub struct Connected<K, L, R> {
 }
 
 impl<K: Key, L: Data, R: Data> Connected<K, L, R> {
-    /// Runs a function with state and timers over the records of both; its watermark is the lesser of both.
+    /// Runs a function with state and timers over the records of both; its watermark is the lesser of both. See
+    /// [`KeyedStream::connect`] for an example.
     pub fn process<F: KeyedProcess<K, Either<L, R>>>(self, name: &str, f: F) -> Stream<F::Out> {
+        self.process_with_side(name, f).0
+    }
+
+    /// The same; the second stream is the function's side output.
+    ///
+    /// ```
+    /// use tidegate::testing::{Discard, VecSource, collect};
+    /// use tidegate::{Either, KeyedProcess, ProcessContext, Result};
+    ///
+    /// /// Lets words through, and numbers to the side.
+    /// struct Sort;
+    ///
+    /// impl KeyedProcess<usize, Either<String, usize>> for Sort {
+    ///     type State = ();
+    ///     type Out = String;
+    ///     type Side = usize;
+    ///
+    ///     fn on_record(
+    ///         &mut self,
+    ///         record: Either<String, usize>,
+    ///         context: &mut ProcessContext<'_, usize, Either<String, usize>, Self>,
+    ///     ) -> Result<()> {
+    ///         match record {
+    ///             Either::Left(word) => context.emit(word),
+    ///             Either::Right(number) => context.emit_side(number),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let numbers = collect(|job| {
+    ///     let words = job.source("words", VecSource::of(["tide".to_owned()])).key_by_value(String::len);
+    ///     let numbers = job.source("numbers", VecSource::of([4])).key_by(|n| n);
+    ///     let (words, numbers) = words.connect(numbers).process_with_side("sort", Sort);
+    ///     words.sink("words_out", Discard::named("words"));
+    ///     Ok(numbers)
+    /// })?;
+    /// assert_eq!(numbers, [4]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn process_with_side<F: KeyedProcess<K, Either<L, R>>>(
+        self,
+        name: &str,
+        f: F,
+    ) -> (Stream<F::Out>, Stream<F::Side>) {
         let (left_key, right_key) = (self.left.key, self.right.key);
         let key = KeyFn::Computed(Rc::new(move |record: &Either<L, R>| match record {
             Either::Left(record) => left_key.with(record, K::clone),
@@ -494,6 +614,6 @@ impl<K: Key, L: Data, R: Data> Connected<K, L, R> {
         }));
         let left = self.left.inputs.into_iter().map(|input| input.map(Either::Left));
         let right = self.right.inputs.into_iter().map(|input| input.map(Either::Right));
-        KeyedStream { inputs: left.chain(right).collect(), key }.process(name, f)
+        KeyedStream { inputs: left.chain(right).collect(), key }.process_with_side(name, f)
     }
 }

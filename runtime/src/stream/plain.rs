@@ -14,8 +14,8 @@ use crate::metrics::Step;
 use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
 use crate::record::{Data, Rec};
-use crate::stream::event_time::{EventTime, Watermarks};
-use crate::stream::job::{ErrorRoute, JobInner, OnError, Sink};
+use crate::stream::event_time::{EVENT_TIME, EventTime, Watermarks};
+use crate::stream::job::{End, ErrorRoute, JobInner, OnError, Sink};
 use crate::stream::keyed::KeyedStream;
 
 /// A stream of records of one type.
@@ -268,12 +268,16 @@ impl<T: 'static> Stream<T> {
     /// Looks at every record.
     ///
     /// ```
+    /// use std::sync::mpsc::channel;
     /// use tidegate::testing::{VecSource, collect};
     ///
-    /// let out = collect(|job| {
-    ///     Ok(job.source("numbers", VecSource::of([1, 2])).inspect(|n| println!("{n} came by")))
+    /// let (tell, seen) = channel();
+    /// let out = collect(move |job| {
+    ///     let tell = tell.clone();
+    ///     Ok(job.source("numbers", VecSource::of([1, 2])).inspect(move |n| tell.send(*n).expect("somebody listens")))
     /// })?;
     /// assert_eq!(out, [1, 2]);
+    /// assert_eq!(seen.try_iter().collect::<Vec<_>>(), [1, 2]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn inspect(self, f: impl FnMut(&T) + 'static) -> Self {
@@ -324,8 +328,9 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn event_time(self, at: impl FnMut(&T) -> i64 + 'static, watermarks: Watermarks) -> Self {
-        let step = self.job.numbered_step("event_time");
+        let step = self.job.numbered_step(EVENT_TIME);
         let outlet = Outlet::new();
+        self.job.declare(&step, "", None, End::Inner);
         let stage = EventTime::new(&self.host, &step, at, watermarks, outlet.clone());
         let stage = Rc::new(RefCell::new(stage));
         self.outlet.attach(stage.clone());

@@ -3,8 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
 use tidegate::testing::{Count, Discard, TestJob, VecSource};
-use tidegate::{Aggregate, Job, Result, Sliding, Tumbling, Watermarks, Windows};
+use tidegate::{
+    Aggregate, BroadcastContext, BroadcastProcess, Job, Key, KeyedProcess, ProcessContext, Result, Sliding,
+    Tumbling, Watermarks, Windows,
+};
+
+use crate::events::ms;
 
 /// Runs a job to its stop on a directory, in which a later one is to be refused or not.
 fn run(
@@ -180,7 +186,57 @@ fn state_of_another_type_is_refused_with_both_named() {
         counts.sink("out", Discard::named("a"));
         Ok(())
     });
-    says(&refused, &["the state of 'count' was of type u64 (u64) and is of type (u64, f64) ("]);
+    let named = "was of type u64 by key u32 (u64 by key u32) and is of type (u64, f64) by key u32 (";
+    says(&refused, &["the state of 'count'", named]);
+}
+
+/// Every kind of step that keeps something by key, with a key of this type.
+fn keyed_by<K: Key>(
+    step: &'static str,
+    key: impl Fn(&u32) -> K + Copy + Send + Sync + 'static,
+) -> impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static {
+    move |job| {
+        let numbers = job.source("numbers", numbers());
+        let keyed = numbers.event_time(|n| i64::from(*n), Watermarks::monotonous()).key_by_value(key);
+        let out = match step {
+            "aggregate" => keyed.aggregate("step", Count).map(|c| c.1),
+            "reduce" => keyed.reduce("step", |sum, n| *sum += n).map(|r| u64::from(r.1)),
+            "window" => keyed.window(Tumbling::of(ms(10))).aggregate("step", Count).map(|w| w.value),
+            _ => keyed.process("step", Seen),
+        };
+        out.sink("out", Discard::named("a"));
+        Ok(())
+    }
+}
+
+/// Counts, as a function with state and without timers.
+struct Seen;
+
+impl<K: Key> KeyedProcess<K, u32> for Seen {
+    type State = u64;
+    type Out = u64;
+    type Side = ();
+
+    fn on_record(&mut self, _: u32, context: &mut ProcessContext<'_, K, u32, Self>) -> Result<()> {
+        *context.state_mut() += 1;
+        let count = *context.state_mut();
+        context.emit(count);
+        Ok(())
+    }
+}
+
+/// Rows hold their key: with another type it is not found, or not even read.
+#[test]
+fn another_type_of_key_is_refused_with_both_named() {
+    for step in ["aggregate", "reduce", "window", "process"] {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), keyed_by(step, |n| n % 10)).unwrap();
+        run(dir.path(), keyed_by(step, |n| n % 10)).unwrap();
+        let number = run(dir.path(), keyed_by(step, |n| (n % 10) as i32)).unwrap_err().to_string();
+        says(&number, &["the state of 'step' was of type ", " by key u32 (", " by key i32 ("]);
+        let text = run(dir.path(), keyed_by(step, |n| n.to_string())).unwrap_err().to_string();
+        says(&text, &["the state of 'step' was of type ", " by key u32 (", " by key String ("]);
+    }
 }
 
 #[test]
@@ -292,7 +348,6 @@ fn windowed(windows: Windows, lateness: Duration) -> impl Fn(&mut Job) -> Result
 
 #[test]
 fn windows_that_are_cut_in_another_way_are_refused() {
-    let ms = Duration::from_millis;
     let (before, lateness) = (Tumbling::of(ms(50)), ms(0));
     for (now, late, named) in [
         (Tumbling::of(ms(70)), lateness, "tumbling windows of 70ms of event time, lateness 0ns"),
@@ -305,4 +360,144 @@ fn windows_that_are_cut_in_another_way_are_refused() {
         let refused = run(dir.path(), windowed(now, late)).unwrap_err().to_string();
         says(&refused, &["'count'", "tumbling windows of 50ms of event time, lateness 0ns", named]);
     }
+}
+
+#[test]
+fn windows_of_processing_time_with_allowed_lateness_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), windowed(Tumbling::of_processing_time(ms(50)), ms(5)));
+    says(&refused.unwrap_err().to_string(), &["'count'", "processing time", ".allowed_lateness(..)"]);
+}
+
+/// Keeps what a snapshot cannot be read back from.
+struct Loose;
+
+impl KeyedProcess<u32, u32> for Loose {
+    type State = Value;
+    type Out = u32;
+    type Side = ();
+
+    fn on_record(&mut self, n: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+        *context.state_mut() = n.into();
+        Ok(())
+    }
+}
+
+impl BroadcastProcess<u32, u32, u32> for Loose {
+    type State = ();
+    type Shared = Value;
+    type Out = u32;
+    type Side = ();
+
+    fn on_broadcast(&mut self, n: u32, shared: &mut Value) -> Result<()> {
+        *shared = n.into();
+        Ok(())
+    }
+
+    fn on_record(
+        &mut self,
+        _: u32,
+        _: &Value,
+        _: &mut BroadcastContext<'_, u32, u32, u32, Self>,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Aggregate<u32> for Loose {
+    type Acc = Vec<Value>;
+    type Out = u32;
+
+    fn create(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn add(&self, acc: &mut Vec<Value>, n: &u32) {
+        acc.push((*n).into());
+    }
+
+    fn finish(&self, _: &Vec<Value>) -> u32 {
+        0
+    }
+}
+
+#[test]
+fn what_could_not_be_read_back_is_refused_before_it_is_written() {
+    let cannot_be = |what: &str, build: fn(&mut Job)| {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = run(dir.path(), move |job| {
+            build(job);
+            Ok(())
+        });
+        let refused = refused.unwrap_err().to_string();
+        says(&refused, &["step 'step': ", &format!("a value of type {what} can be written"), "untagged"]);
+    };
+    cannot_be("Value (any)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.process("step", Loose).sink("out", Discard::named("a"));
+    });
+    cannot_be("Vec<Value> (seq<any>)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.aggregate("step", Loose).sink("out", Discard::named("a"));
+    });
+    cannot_be("Vec<Value> (seq<any>)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.window(Tumbling::of(ms(10))).aggregate("step", Loose).sink("out", Discard::named("a"));
+    });
+    cannot_be("Value (any)", |job| {
+        let keyed = job.source("numbers", numbers()).key_by_value(|n| Value::from(*n));
+        keyed.aggregate("step", Count).sink("out", Discard::named("a"));
+    });
+    cannot_be("Value (any)", |job| {
+        let rules = job.source("rules", numbers().called("rules"));
+        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        keyed.connect_broadcast(rules).process("step", Loose).sink("out", Discard::named("a"));
+    });
+}
+
+/// Records are not kept, and within one process not even written.
+#[test]
+fn records_may_be_what_cannot_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = run(dir.path(), |job| {
+        let values = job.source("numbers", numbers()).map(Value::from);
+        let keyed = values.rebalance().key_by_value(|n| n.as_u64().unwrap_or(0) % 10);
+        keyed.aggregate("count", Count).sink("out", Discard::named("a"));
+        Ok(())
+    });
+    assert_eq!(summary.unwrap().rows_out, 100);
+}
+
+/// Two sources, each with its event time; `uids` are those that the steps are given.
+fn two_times(uids: [Option<&'static str>; 2]) -> impl Fn(&mut Job) -> Result<()> + Send + Sync + 'static {
+    move |job| {
+        let mut sources = ["first", "second"].into_iter().zip(uids).map(|(name, uid)| {
+            let numbers = job.source(name, numbers().called(name));
+            let numbers = numbers.event_time(|n| i64::from(*n), Watermarks::monotonous());
+            if let Some(uid) = uid { numbers.uid(uid) } else { numbers }
+        });
+        let (first, second) = (sources.next().unwrap(), sources.next().unwrap());
+        first.union(second).sink("out", Discard::named("a"));
+        Ok(())
+    }
+}
+
+/// What partitions keep of event time is kept by the step's uid, which is a number as long as nobody names the step.
+#[test]
+fn steps_of_event_time_that_numbers_do_not_tell_apart_are_refused() {
+    let only_second = |job: &mut Job| {
+        let numbers = job.source("second", numbers().called("second"));
+        numbers.event_time(|n| i64::from(*n), Watermarks::monotonous()).sink("out", Discard::named("a"));
+        Ok(())
+    };
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), only_second).unwrap();
+    let refused = run(dir.path(), two_times([None, None])).unwrap_err().to_string();
+    says(&refused, &["without a name, 'event_time-2'", ".named(\"..\")", ".uid(\"event_time-1\")"]);
+    let told_apart = two_times([Some("new"), Some("event_time-1")]);
+    run(dir.path(), told_apart).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), two_times([None, None])).unwrap();
+    let refused = run(dir.path(), two_times([None, Some("late")])).unwrap_err().to_string();
+    says(&refused, &["it holds a event_time with the uid 'event_time-2'", ".uid(\"event_time-2\")"]);
 }

@@ -268,6 +268,54 @@ fn a_timer_that_sets_itself_again_does_not_keep_the_job_from_its_end() {
     assert_eq!(out.sorted(), [10, 20, 30, 40, 46], "the end of time fires what is set, once");
 }
 
+/// Sets a timer of each kind, and some more when they fire.
+struct Kinds;
+
+impl KeyedProcess<u32, Event> for Kinds {
+    type State = ();
+    type Out = (bool, i64);
+    type Side = ();
+
+    fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        cx.set_timer(Timer { at: record.2, time: Time::Processing });
+        cx.set_timer(Timer { at: record.1 + 100, time: Time::Event });
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        let processing = timer.time == Time::Processing;
+        cx.emit((processing, timer.at));
+        let later = if processing { timer.at + 1_000 } else { 50 };
+        cx.set_timer(Timer { at: later, time: Time::Processing });
+        Ok(())
+    }
+}
+
+#[test]
+fn the_end_fires_timers_of_event_time_and_then_those_of_processing_time() {
+    for workers in 1..=3 {
+        let (source, out) = (TestSource::new(1), VecSink::new());
+        let (from, to) = (source.clone(), out.clone());
+        let job = TestJob::new(move |job| {
+            job.source("events", from.clone())
+                .event_time(|e: &Event| e.1, Watermarks::monotonous())
+                .key_by(|e: &Event| &e.0)
+                .process("kinds", Kinds)
+                .sink("out", to.clone());
+            Ok(())
+        });
+        let job = job.parallelism(workers).clock(Arc::new(ManualClock::at(0)));
+        let running = job.start();
+        source.extend(0, [(1, 0, 500), (1, 1, 300)]);
+        running.checkpoint();
+        running.kill();
+        source.end();
+        job.run().unwrap();
+        let expected = [(false, 100), (false, 101), (true, 50), (true, 300), (true, 500)];
+        assert_eq!(out.records(), expected, "what these set for later does not fire");
+    }
+}
+
 /// Adds the left, multiplies by the right.
 struct Calculate;
 
@@ -318,6 +366,76 @@ fn connected_streams_share_one_state_a_key() {
     job.run().unwrap();
     expected.sort_unstable();
     assert_eq!(out.sorted(), expected);
+}
+
+/// Sets a timer for the number of a record of either side; tells it to the side when it comes.
+struct EitherAlarms;
+
+impl KeyedProcess<u32, Either<Event, Event>> for EitherAlarms {
+    type State = ();
+    type Out = i64;
+    type Side = i64;
+
+    fn on_record(
+        &mut self,
+        record: Either<Event, Event>,
+        cx: &mut ProcessContext<'_, u32, Either<Event, Event>, Self>,
+    ) -> Result<()> {
+        let (Either::Left((_, _, at)) | Either::Right((_, _, at))) = record;
+        cx.set_timer(Timer { at, time: Time::Event });
+        cx.emit(at);
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: Timer,
+        cx: &mut ProcessContext<'_, u32, Either<Event, Event>, Self>,
+    ) -> Result<()> {
+        cx.emit_side(timer.at);
+        Ok(())
+    }
+}
+
+#[test]
+fn timers_of_connected_streams_wait_for_the_slower_one() {
+    for (before, after) in [(1, 1), (1, 3), (3, 2)] {
+        let (left, right) = (TestSource::new(1), TestSource::new(1).called("right"));
+        let (out, side) = (VecSink::new(), VecSink::new());
+        let (from, other, to, side_to) = (left.clone(), right.clone(), out.clone(), side.clone());
+        let job = TestJob::new(move |job| {
+            let marks = Watermarks::monotonous;
+            let left = job.source("left", from.clone()).event_time(|e: &Event| e.1, marks());
+            let right = job.source("right", other.clone()).event_time(|e: &Event| e.1, marks());
+            let both = left.key_by(|e: &Event| &e.0).connect(right.key_by(|e: &Event| &e.0));
+            let (main, side) = both.process_with_side("alarms", EitherAlarms);
+            main.sink("out", to.clone());
+            side.sink("side", side_to.clone());
+            Ok(())
+        });
+        let job = job.parallelism(before);
+        let running = job.start();
+        left.push(0, (1, 100, 10));
+        running.checkpoint();
+        assert_eq!(side.records(), [0i64; 0], "the right has told nothing yet");
+        right.push(0, (1, 10, 20));
+        running.checkpoint();
+        assert_eq!(side.records(), [0i64; 0]);
+        right.push(0, (1, 11, 30));
+        running.checkpoint();
+        assert_eq!(side.records(), [10]);
+        running.kill();
+        let job = job.parallelism(after);
+        let running = job.start();
+        running.checkpoint();
+        assert_eq!(side.records(), [10]);
+        right.end();
+        assert_eq!(side.wait_for(3), [10, 20, 30], "what has ended is not waited for");
+        left.push(0, (1, 120, 1_000));
+        left.end();
+        running.wait().unwrap();
+        assert_eq!((out.sorted(), side.sorted()), (vec![10, 20, 30, 1_000], vec![10, 20, 30, 1_000]));
+    }
 }
 
 /// Adds what was broadcast to every number, and tells how many rules it knows when a timer fires.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate::clock::ManualClock;
-use tidegate::testing::{TestJob, TestSource, VecSink};
+use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{Tumbling, Watermarks};
 
 use crate::events::{Event, Fired, Sums, fired, ms};
@@ -74,6 +74,39 @@ fn the_slowest_partition_holds_event_time_back_after_a_restart_too() {
         source.end();
         assert_eq!(running.wait().unwrap().late, 0);
         assert_eq!(sums.sorted()[0], (0, 1, 2, 2));
+    }
+}
+
+#[test]
+fn a_partition_that_has_ended_is_not_waited_for_after_a_restart_either() {
+    for after in 1..=3 {
+        let Marked { source, sums, job } = marked(TestSource::new(2), Watermarks::monotonous);
+        source.push(0, (1, 5, 1));
+        source.push(1, (1, 3, 1));
+        source.end_partition(1);
+        let running = job.start();
+        running.checkpoint();
+        running.kill();
+        assert_eq!(sums.records(), []);
+        let job = job.parallelism(after);
+        let running = job.start();
+        source.push(0, (1, 20, 1));
+        running.checkpoint();
+        assert_eq!(sums.records(), [(0, 1, 2, 2)]);
+    }
+}
+
+#[test]
+fn a_panic_in_event_time_names_step_partition_and_offset() {
+    let job = TestJob::new(|job| {
+        let numbers = job.source("numbers", VecSource::of([1, 2, -1]));
+        let at = |n: &i64| u32::try_from(*n).map(i64::from).expect("no negative time");
+        numbers.event_time(at, Watermarks::monotonous()).named("times").sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let message = job.run().unwrap_err().to_string();
+    for part in ["step 'times', partition 'partition-0', offset 2", "panicked", "no negative time"] {
+        assert!(message.contains(part), "{message}");
     }
 }
 

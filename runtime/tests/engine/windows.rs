@@ -212,16 +212,77 @@ fn windows_of_processing_time_follow_the_clock_across_a_restart() {
 
 #[test]
 fn a_clock_that_goes_back_opens_no_window_again() {
-    let clock = Arc::new(ManualClock::at(1_000));
-    let Windowing { source, sums, job, .. } = windowing(1, Tumbling::of_processing_time(ms(100)), 0);
-    let running = job.clock(clock.clone()).start();
-    source.push(0, (1, 0, 1));
-    running.checkpoint();
-    clock.advance_ms(100);
-    sums.wait_for(1);
-    clock.advance_ms(-80);
-    source.push(0, (1, 0, 5));
-    source.end();
-    running.wait().unwrap();
-    assert_eq!(sums.sorted(), [(1_000, 1, 1, 1), (1_100, 1, 1, 5)]);
+    for (before, after) in [(1, 1), (1, 3), (3, 2)] {
+        let clock = Arc::new(ManualClock::at(1_000));
+        let Windowing { source, sums, job, .. } = windowing(1, Tumbling::of_processing_time(ms(100)), 0);
+        let job = job.clock(clock.clone()).parallelism(before);
+        let running = job.start();
+        source.push(0, (1, 0, 1));
+        running.checkpoint();
+        clock.advance_ms(100);
+        sums.wait_for(1);
+        clock.advance_ms(-80);
+        source.push(0, (1, 0, 5));
+        running.checkpoint();
+        running.kill();
+        // The clock is still behind, and nobody but the snapshot knows of the window that has fired.
+        let job = job.parallelism(after);
+        let running = job.start();
+        source.extend(0, (0..10).map(|key| (key, 0, 7)));
+        source.end();
+        running.wait().unwrap();
+        let mut expected = vec![(1_000, 1, 1, 1)];
+        expected.extend((0..10).map(|key| if key == 1 { (1_100, 1, 2, 12) } else { (1_100, key, 1, 7) }));
+        assert_eq!(sums.sorted(), expected);
+    }
+}
+
+#[test]
+fn sliding_windows_of_processing_time_take_a_record_each() {
+    for (before, after) in [(1, 1), (1, 2), (2, 1)] {
+        let clock = Arc::new(ManualClock::at(1_010));
+        let Windowing { source, sums, job, .. } =
+            windowing(1, Sliding::of_processing_time(ms(100), ms(50)), 0);
+        let job = job.clock(clock.clone()).parallelism(before);
+        let running = job.start();
+        source.push(0, (1, 0, 1));
+        running.checkpoint();
+        assert_eq!(sums.records(), []);
+        clock.advance_ms(40);
+        assert_eq!(sums.wait_for(1), [(950, 1, 1, 1)]);
+        source.push(0, (1, 0, 5));
+        running.checkpoint();
+        running.kill();
+        let job = job.parallelism(after);
+        let running = job.start();
+        clock.advance_ms(50);
+        assert_eq!(sums.wait_for(2), [(950, 1, 1, 1), (1_000, 1, 2, 6)]);
+        source.end();
+        running.wait().unwrap();
+        assert_eq!(sums.sorted(), [(950, 1, 1, 1), (1_000, 1, 2, 6), (1_050, 1, 1, 5)]);
+    }
+}
+
+#[test]
+fn sliding_windows_wait_for_late_records_each_for_itself() {
+    for workers in 1..=2 {
+        let Windowing { source, sums, late, job } = windowing(1, Sliding::of(ms(20), ms(10)), 10);
+        let running = job.parallelism(workers);
+        let running = running.start();
+        source.push(0, (1, 21, 1));
+        running.checkpoint();
+        // Both come for the window from 0 on, which is over and waits; that from -10 on waits no more.
+        source.extend(0, [(1, 15, 10), (1, 5, 100)]);
+        running.checkpoint();
+        assert_eq!(sums.sorted(), [(0, 1, 1, 10), (0, 1, 2, 110)]);
+        source.push(0, (1, 31, 0));
+        running.checkpoint();
+        source.extend(0, [(1, 16, 1_000), (1, 4, 7)]);
+        source.end();
+        assert_eq!(running.wait().unwrap().late, 1);
+        assert_eq!(late.records(), [(1, 4, 7)]);
+        let first = [(0, 1, 1, 10), (0, 1, 2, 110), (10, 1, 2, 11), (10, 1, 3, 1_011)];
+        let last = [(20, 1, 2, 1), (30, 1, 1, 0)];
+        assert_eq!(sums.sorted(), [&first[..], &last].concat());
+    }
 }

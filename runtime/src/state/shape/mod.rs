@@ -16,12 +16,13 @@
 //!   hold to rules that the shape does not know. It gets some other dummies; if it likes none, it is *dead*, and what
 //!   contains it does without: None, an empty sequence, a struct with the field missing, another variant. What is left
 //!   unseen behind a dead part of a tuple is covered by the name of what contains it.
-//! - A type that asks what the bytes are (`deserialize_any`) is `any`.
+//! - A type that asks what the bytes are (`deserialize_any`) is `any`. Postcard can write it and not read it, so that it is
+//!   refused; and so is one whose first value is not read back, for want of parts that `skip_serializing_if` has left out.
 //!
 //! Names of types come from the compiler. They do not change under one toolchain; another one may write the name of an
 //! opaque type differently, and the restore is then refused.
 //!
-//! Not here: whether postcard can store the type at all, and the comparison of the shapes at a restore.
+//! Not here: the comparison of the shapes at a restore.
 //!
 //! - [`node`]: a place in the type, and how far it is known.
 //! - [`run`]: what the passes share: where the walk is.
@@ -37,18 +38,65 @@ mod tests;
 
 use std::any::type_name;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::StateType;
 
+use crate::error::{Error, Result};
 use node::{Kind, Node};
+use probe::ASKING;
 use run::Run;
 
 /// A longer tuple of equal parts is written as an array.
 const TUPLE_WRITTEN_OUT: usize = 4;
 
-/// The name and the shape of a type. Runs the type's own `Deserialize`, many times over: call it once a state.
-pub(crate) fn state_type<T: DeserializeOwned>() -> StateType {
-    StateType { name: readable(type_name::<T>()), shape: trace::<T>().text() }
+/// The name and the shape of a type that is to be kept; an error if it could not be read back. Runs the type's own
+/// `Deserialize`, many times over: call it once a state.
+pub(crate) fn state_type<T: DeserializeOwned>() -> Result<StateType> {
+    let root = trace::<T>();
+    let found = StateType { name: readable(type_name::<T>()), shape: root.text() };
+    if root.asks_what_it_is() {
+        return Err(unreadable(
+            &found,
+            "where its shape says 'any' or 'identifier' it asks what the bytes are, and they do not tell. That is so for \
+             serde_json::Value and with #[serde(untagged)], #[serde(tag)] and #[serde(flatten)]: keep a type without \
+             them, or such a part as text",
+        ));
+    }
+    Ok(found)
+}
+
+/// As [`state_type`], and tries it with the value that there is at first.
+pub(crate) fn state_type_of<T: Serialize + DeserializeOwned>(first: &T) -> Result<StateType> {
+    let found = state_type::<T>()?;
+    let bytes = postcard::to_stdvec(first)?;
+    match postcard::take_from_bytes::<T>(&bytes) {
+        Ok((_, [])) => Ok(found),
+        _ => Err(unreadable(
+            &found,
+            "its first value was written and is not read back as a whole. With #[serde(skip_serializing_if)] parts are \
+             missing that are expected: leave that attribute out",
+        )),
+    }
+}
+
+/// The type of state by key, tried with the state that there is at first. Rows hold the key too: one of another type is
+/// not found again.
+pub(crate) fn state_type_by_key<K: DeserializeOwned, S: Serialize + DeserializeOwned>(
+    first: &S,
+) -> Result<StateType> {
+    let (key, state) = (state_type::<K>()?, state_type_of(first)?);
+    Ok(StateType {
+        name: format!("{} by key {}", state.name, key.name),
+        shape: format!("{} by key {}", state.shape, key.shape),
+    })
+}
+
+fn unreadable(found: &StateType, why: &str) -> Error {
+    let StateType { name, shape } = found;
+    Error::job(format!(
+        "a value of type {name} ({shape}) can be written to a snapshot, but not be read back: {why}"
+    ))
 }
 
 fn trace<T: DeserializeOwned>() -> Node {
@@ -85,6 +133,12 @@ fn readable(name: &str) -> String {
 }
 
 impl Node {
+    /// True if the type asks what the bytes are, here or in a part.
+    fn asks_what_it_is(&self) -> bool {
+        matches!(self.kind, Some(Kind::Leaf(name)) if ASKING.contains(&name))
+            || self.parts.iter().any(Node::asks_what_it_is)
+    }
+
     fn text(&self) -> String {
         let shape = match self.kind {
             None | Some(Kind::TooLarge) => String::new(),

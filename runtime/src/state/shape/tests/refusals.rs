@@ -15,15 +15,16 @@ impl<'de> Deserialize<'de> for Picky {
     }
 }
 
+#[derive(Deserialize)]
+struct Account {
+    id: NonZeroU32,
+    secret: Picky,
+    balance: Option<i64>,
+    colour: Colour,
+}
+
 #[test]
 fn types_that_refuse_dummies_are_marked_and_what_lies_behind_them_is_seen() {
-    #[derive(Deserialize)]
-    struct Account {
-        id: NonZeroU32,
-        secret: Picky,
-        balance: Option<i64>,
-        colour: Colour,
-    }
     let account = format!(
         "struct{{id:u32+opaque(NonZero<u32>),secret:str+opaque(Picky),balance:option<i64>,colour:{COLOUR}}}"
     );
@@ -83,25 +84,113 @@ fn a_field_read_by_a_function_that_refuses_is_marked_without_a_name() {
     assert_eq!(shape::<Custom>(), "struct{a:str+opaque(with),b:u16}");
 }
 
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Untagged {
+    A(u8),
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(tag = "t")]
+enum Tagged {
+    A { x: u8 },
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(tag = "t", content = "c")]
+enum Beside {
+    A(u8),
+}
+
+#[derive(Deserialize, Serialize)]
+struct Flat {
+    x: u8,
+    #[serde(flatten)]
+    rest: Stats,
+}
+
 #[test]
 fn what_postcard_cannot_read_does_not_panic() {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Untagged {
-        A(u8),
-    }
-    #[derive(Deserialize)]
-    #[serde(tag = "t")]
-    enum Tagged {
-        A { x: u8 },
-    }
-    #[derive(Deserialize)]
-    struct Flat {
-        x: u8,
-        #[serde(flatten)]
-        rest: Wrapper<u8>,
-    }
     assert_eq!(shape::<Untagged>(), "any+opaque(Untagged)");
     assert_eq!(shape::<Tagged>(), "any+opaque(Tagged)");
     assert!(shape::<Flat>().ends_with("+opaque(Flat)"), "{}", shape::<Flat>());
+}
+
+#[test]
+fn what_postcard_cannot_read_is_refused_wherever_it_is() {
+    fn refused<T: DeserializeOwned>(name: &str) {
+        let error = state_type::<T>().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("a value of type {name} (")), "{error}");
+        assert!(error.contains("#[serde(untagged)]"), "{error}");
+    }
+    refused::<serde_json::Value>("Value");
+    refused::<Untagged>("Untagged");
+    refused::<Tagged>("Tagged");
+    refused::<Beside>("Beside");
+    refused::<Flat>("Flat");
+    refused::<Option<Vec<(u8, Wrapper<Tagged>)>>>("Option<Vec<(u8, Wrapper<Tagged>)>>");
+    refused::<BTreeMap<String, serde_json::Value>>("BTreeMap<String, Value>");
+}
+
+/// Written as a map with the key "at"; what has another key is not looked at.
+struct ByHand;
+
+impl<'de> Deserialize<'de> for ByHand {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct At;
+        impl<'de> serde::de::Visitor<'de> for At {
+            type Value = ByHand;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<ByHand, A::Error> {
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "at" => drop(map.next_value::<i64>()?),
+                        _ => drop(map.next_value::<serde::de::IgnoredAny>()?),
+                    }
+                }
+                Ok(ByHand)
+            }
+        }
+        deserializer.deserialize_map(At)
+    }
+}
+
+#[test]
+fn what_is_passed_over_for_a_dummy_is_not_refused() {
+    assert_eq!(shape::<ByHand>(), "map<str,ignored>");
+    assert!(state_type::<ByHand>().is_ok());
+}
+
+#[test]
+fn a_first_value_that_leaves_parts_out_is_refused() {
+    #[derive(Default, Deserialize, Serialize)]
+    struct Sparse {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        count: u64,
+    }
+    let error = state_type_of(&Sparse::default()).unwrap_err().to_string();
+    assert!(error.contains("Sparse (struct{note:option<str>,count:u64})"), "{error}");
+    assert!(error.contains("skip_serializing_if"), "{error}");
+}
+
+#[test]
+fn what_postcard_reads_back_is_kept() {
+    #[derive(Default, Deserialize, Serialize)]
+    struct Everything {
+        stats: Option<Box<Everything>>,
+        list: Vec<(i64, f32, char)>,
+        by_name: HashMap<String, Option<IpAddr>>,
+        #[serde(skip)]
+        skipped: u8,
+        #[serde(default, rename = "new", alias = "former")]
+        old: [u16; 3],
+    }
+    assert!(state_type_of(&Everything::default()).is_ok());
+    assert!(state_type_of(&(1u8, "a".to_owned(), Some([0.5f64; 4]))).is_ok());
+    assert!(state_type::<Event>().is_ok());
+    assert!(state_type::<Account>().is_ok(), "what refuses dummies may still be read back");
+    assert!(state_type_of(&(Some(NonZeroU32::MIN), std::time::Duration::ZERO)).is_ok());
 }
