@@ -5,7 +5,8 @@
 //! `FAILPOINTS="snapshot.linked=3*off->return"` the process dies, as by `kill -9`, the fourth time it comes there;
 //! `sleep(200)` makes a slow disk.
 
-/// All points, in the order in which an epoch meets them.
+/// All points, in the order in which an epoch meets them; `make chaos` kills at these. A test holds the list against the
+/// sources.
 pub const POINTS: &[&str] = &[
     "start.locked",
     "start.attempt_written",
@@ -34,7 +35,6 @@ pub const POINTS: &[&str] = &[
 
 /// Dies here if a test asked for it. `name` is one of [`POINTS`].
 pub fn point(name: &'static str) {
-    debug_assert!(POINTS.contains(&name), "'{name}' is not in the list of failpoints");
     if fail::eval(name, |_| ()).is_some() {
         die();
     }
@@ -50,4 +50,35 @@ fn die() -> ! {
 /// Switches on what the environment variable `FAILPOINTS` names, until the result is dropped.
 pub(crate) fn from_environment() -> Option<fail::FailScenario<'static>> {
     std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    /// The names in calls of [`point`] in the files below `dir`.
+    fn called_below(dir: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                called_below(&path, names);
+            } else {
+                let source = fs::read_to_string(&path).unwrap();
+                let calls = source.split("point(\"").skip(1);
+                names.extend(calls.map(|call| call.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+
+    /// A point that is not in the list would never be killed at; one that is only there would never be come to.
+    #[test]
+    fn the_list_has_the_points_of_the_sources_and_no_others() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut called = BTreeSet::new();
+        ["runtime/src", "connectors/src"].iter().for_each(|dir| called_below(&root.join(dir), &mut called));
+        assert_eq!(called, POINTS.iter().map(|name| (*name).to_owned()).collect());
+    }
 }

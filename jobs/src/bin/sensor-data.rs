@@ -2,7 +2,8 @@
 //!
 //! Each device has its own mean temperature, vibration and pressure; in one of ten 5-minute windows it is sick
 //! and shakes. Mixed in, at the shares asked for, are rows that a job has to survive: malformed ones (every
-//! kind that a gateway has been seen to send), temperatures out of range, and rows that come too late.
+//! kind that a gateway has been seen to send), temperatures out of range, rows that come too late, and rows out of
+//! order, which come behind newer ones but not too late.
 //!
 //! A late row is late for every correct reader, however it is paced: its event time lies an hour before the
 //! stream's start, and it comes only in the second half, when every partition has long told a watermark. A
@@ -63,7 +64,10 @@ struct Args {
     /// Share of rows an hour and more before the start (in the second half of the stream only)
     #[arg(long, value_name = "SHARE", default_value_t = 0.0005, value_parser = share)]
     late: f64,
-    /// Disorder within a partition: a row is up to this much older than the newest one
+    /// Share of rows that come out of order; the others are each the newest so far
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
+    out_of_order: f64,
+    /// A row that is out of order is up to this much older than the newest one
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     out_of_order_ms: u64,
     /// Writes the counts to this file too
@@ -154,7 +158,7 @@ impl Args {
     }
 
     fn generate(&self, mut stream: Stream, out: &mut Partitions) -> Result<Counts, String> {
-        let (mut pace, mut progress) = (Pace::new(self.rate), Progress::new(self.rows, self.quiet));
+        let (pace, mut progress) = (Pace::new(self.rate), Progress::new(self.rows, self.quiet));
         while stream.counts.rows < self.rows {
             let due = pace.due(stream.counts.rows).min(self.rows);
             while stream.counts.rows < due {
@@ -185,6 +189,7 @@ impl Args {
 
 /// What a job that reads the stream must count. A row is counted in `rows` and in one other at most.
 #[derive(Default, Serialize)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 struct Counts {
     rows: u64,
     malformed: u64,
@@ -277,6 +282,8 @@ struct Stream {
     devices: u64,
     partitions: u64,
     disorder: u64,
+    /// Upper end, out of 2^32, of the draws that mean out of order.
+    out_of_order: u64,
     /// Upper ends, out of 2^32, of the draws that mean malformed, out of range, late.
     limits: [u64; 3],
     line: Vec<u8>,
@@ -296,6 +303,7 @@ impl Stream {
             devices: args.devices,
             partitions: args.partitions,
             disorder: args.out_of_order_ms,
+            out_of_order: limit(args.out_of_order),
             limits: [bad, bad + hot, bad + hot + limit(args.late)],
             line: Vec::with_capacity(512),
             counts: Counts::default(),
@@ -305,8 +313,9 @@ impl Stream {
     /// Makes the next row and returns its partition.
     fn next_row(&mut self) -> usize {
         let device = self.rng.below(self.devices);
-        let kind = self.kind();
-        let timestamp = self.timestamp(kind);
+        let draw = self.rng.next();
+        let kind = self.kind(draw >> 32);
+        let timestamp = self.timestamp(kind, draw & 0xffff_ffff);
         self.line.clear();
         self.reading(device, timestamp, kind);
         if kind == Kind::Malformed {
@@ -317,8 +326,8 @@ impl Stream {
         (device % self.partitions) as usize
     }
 
-    fn kind(&mut self) -> Kind {
-        let draw = self.rng.next() >> 32;
+    /// `draw` is out of 2^32, as in `timestamp`.
+    fn kind(&self, draw: u64) -> Kind {
         let [bad, hot, late] = self.limits;
         match draw {
             d if d >= late => Kind::Good,
@@ -329,12 +338,14 @@ impl Stream {
         }
     }
 
-    fn timestamp(&mut self, kind: Kind) -> u64 {
+    fn timestamp(&mut self, kind: Kind, draw: u64) -> u64 {
         if kind == Kind::Late {
             return self.start - LATE_MS - self.rng.below(600_000);
         }
         let newest = self.start + (self.counts.rows as f64 * self.step) as u64;
-        newest - self.rng.below(self.disorder + 1)
+        // Drawn in any case: whatever the share, a row is the same but for its time.
+        let age = self.rng.below(self.disorder + 1);
+        if draw < self.out_of_order { newest - age } else { newest }
     }
 
     fn reading(&mut self, device: u64, timestamp: u64, kind: Kind) {
@@ -566,11 +577,16 @@ impl Pace {
     }
 
     /// With a rate, waits for the next beat. Without, a batch at a time, so that progress can be shown.
-    fn due(&mut self, written: u64) -> u64 {
+    fn due(&self, written: u64) -> u64 {
         let Some(rate) = self.rate else { return written + 65_536 };
         std::thread::sleep(PACE);
-        (self.start.elapsed().as_secs_f64() * rate) as u64
+        rows_in(self.start.elapsed(), rate)
     }
+}
+
+/// All rows that are to be out after this time, so that a beat that comes late is made up for by the next.
+fn rows_in(time: Duration, rate: f64) -> u64 {
+    (time.as_secs_f64() * rate) as u64
 }
 
 /// A line that is written over, on a terminal only.
@@ -607,10 +623,10 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     #[derive(serde::Deserialize)]
-    #[expect(dead_code, reason = "the types are what is tested")]
+    #[expect(dead_code, reason = "the types of the rest are what is tested")]
     struct Row<'a> {
         device_id: &'a str,
         timestamp: i64,
@@ -665,6 +681,93 @@ mod tests {
         let lines = rows(&["--late", "0.1", "--rows", "10000"], 10_000);
         assert!(!lines[..5000].iter().any(|l| late(l)));
         assert!(lines[5000..].iter().filter(|l| late(l)).count() > 300);
+    }
+
+    const ONLY_GOOD: [&str; 6] = ["--malformed", "0", "--out-of-range", "0", "--late", "0"];
+
+    /// How much older than the newest row before it each row is; 0 for a row that is the newest.
+    fn ages(options: &[&str], count: usize) -> Vec<u64> {
+        let lines = rows(&[&ONLY_GOOD[..], options].concat(), count);
+        let mut newest = 0;
+        let mut age = |timestamp: u64| {
+            newest = newest.max(timestamp);
+            newest - timestamp
+        };
+        lines.iter().flat_map(|line| timestamps(line)).map(&mut age).collect()
+    }
+
+    #[test]
+    fn disorder_stays_within_its_bound() {
+        for (options, bound) in
+            [(&[][..], 2000), (&["--out-of-order-ms", "50"], 50), (&["--rows-per-window", "3"], 2000)]
+        {
+            let most = ages(options, 50_000).into_iter().max().expect("rows");
+            assert!((bound * 9 / 10..=bound).contains(&most), "{most} ms with {options:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_rows_are_out_of_order_as_asked_for() {
+        let older = |share| ages(&["--out-of-order", share], 100_000).iter().filter(|age| **age > 0).count();
+        assert_eq!(older("0"), 0);
+        assert!((9_500..10_500).contains(&older("0.1")), "{}", older("0.1"));
+        assert!((48_500..51_500).contains(&older("0.5")), "{}", older("0.5"));
+    }
+
+    #[test]
+    fn but_for_its_time_a_row_is_the_same_whatever_the_share() {
+        let temperatures = |share| {
+            let lines = rows(&[&ONLY_GOOD[..], &["--out-of-order", share]].concat(), 1_000);
+            let row = |line: &Vec<u8>| serde_json::from_slice::<Row<'_>>(line).map(|row| row.temperature);
+            lines.iter().map(|line| row(line).expect("a valid row")).collect::<Vec<_>>()
+        };
+        assert_eq!(temperatures("0"), temperatures("1"));
+    }
+
+    #[test]
+    fn a_device_stays_in_one_partition() {
+        let mut stream = stream(&["--partitions", "3", "--devices", "100", "--malformed", "0"]);
+        let mut homes = HashMap::new();
+        for _ in 0..10_000 {
+            let partition = stream.next_row();
+            let row: Row<'_> = serde_json::from_slice(&stream.line).expect("a valid row");
+            assert_eq!(*homes.entry(row.device_id.to_owned()).or_insert(partition), partition);
+        }
+        assert_eq!(homes.len(), 100);
+        assert_eq!(homes.into_values().collect::<HashSet<_>>(), HashSet::from([0, 1, 2]));
+    }
+
+    #[test]
+    fn the_counts_are_those_of_the_rows_and_agree_with_the_shares() {
+        let shares = ["--malformed", "0.1", "--out-of-range", "0.2", "--late", "0.04", "--rows", "100000"];
+        let mut stream = stream(&shares);
+        let mut found = Counts::default();
+        for _ in 0..100_000 {
+            stream.next_row();
+            found.rows += 1;
+            found.bytes += stream.line.len() as u64;
+            match serde_json::from_slice::<Row<'_>>(&stream.line) {
+                Err(_) => found.malformed += 1,
+                Ok(row) if !(0.0..=100.0).contains(&row.temperature) => found.out_of_range += 1,
+                Ok(row) if row.timestamp <= 1_700_000_000_000 - LATE_MS as i64 => found.late += 1,
+                Ok(_) => {}
+            }
+        }
+        assert_eq!(found, stream.counts);
+        // Late rows are in the second half only.
+        let wanted = [(found.malformed, 10_000), (found.out_of_range, 20_000), (found.late, 2_000)];
+        assert!(wanted.iter().all(|(n, wanted)| n.abs_diff(*wanted) < wanted / 10), "{wanted:?}");
+    }
+
+    #[test]
+    fn a_rate_is_kept_over_all_beats() {
+        assert_eq!(rows_in(PACE, 10_000.0), 200);
+        assert_eq!(rows_in(Duration::from_secs(3600), 10_000.0), 36_000_000);
+        let beats = (1..=150).map(|beat| rows_in(PACE * beat, 0.7));
+        let rows: Vec<u64> = beats.collect();
+        assert!(rows.is_sorted() && rows.last() == Some(&2), "less than a row a beat adds up: {rows:?}");
+        assert_eq!(rows_in(Duration::MAX, f64::MAX), u64::MAX);
+        assert_eq!(Pace::new(None).due(7), 7 + 65_536, "without a rate nothing is waited for");
     }
 
     #[test]

@@ -3,9 +3,14 @@
 //!
 //! A rule is a row like `{"rule_id":"hot","field":"temperature","above":80.0,"for_ms":60000}`; a later row with the same
 //! `rule_id` replaces it, and one with `"deleted":true` takes it back. A rule counts for the readings that a worker
-//! processes after it: there is no order in time between the two streams.
+//! processes after it: there is no order in time between the two streams. A rule that is replaced while it is broken
+//! counts as it is now, from the breach's beginning; a breach of a rule that is gone ends with the next reading.
+//!
+//! The readings of a device are judged in the order of event time. One that comes behind a newer one, or behind the
+//! watermark, is ignored: what would have followed from it may have been told already.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,7 +63,7 @@ struct Rule {
     /// The limit; a value above it is a breach.
     #[serde(default)]
     above: f64,
-    /// How long a breach may last, in milliseconds of event time.
+    /// How long a breach may last, in milliseconds of event time; one millisecond more is too long.
     #[serde(default)]
     for_ms: i64,
     #[serde(default)]
@@ -83,10 +88,24 @@ impl Rule {
         };
         value > self.above
     }
+
+    /// The first instant at which a breach has lasted too long.
+    fn too_long_at(&self, breach: &Breach) -> i64 {
+        breach.since.saturating_add(self.for_ms).saturating_add(1)
+    }
+}
+
+/// What is kept of a device.
+#[derive(Default, Serialize, Deserialize)]
+struct Device {
+    /// The event time of the newest reading that was judged.
+    latest: Option<i64>,
+    /// What goes on, by rule.
+    breaches: BTreeMap<String, Breach>,
 }
 
 /// A breach that goes on, of one rule by one device.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Breach {
     since: i64,
     alerted: bool,
@@ -107,7 +126,7 @@ struct Breaches;
 type Context<'a> = BroadcastContext<'a, String, Reading, Rule, Breaches>;
 
 impl BroadcastProcess<String, Reading, Rule> for Breaches {
-    type State = BTreeMap<String, Breach>;
+    type State = Device;
     type Shared = BTreeMap<String, Rule>;
     type Out = Alert;
     type Side = ();
@@ -127,20 +146,25 @@ impl BroadcastProcess<String, Reading, Rule> for Breaches {
         rules: &BTreeMap<String, Rule>,
         context: &mut Context<'_>,
     ) -> Result<()> {
+        let at = reading.timestamp;
+        if context.watermark() >= Some(at) || context.state().is_some_and(|device| device.latest > Some(at)) {
+            return Ok(());
+        }
+        context.state_mut().latest = Some(at);
+        let mut breaches = take(&mut context.state_mut().breaches);
         for (id, rule) in rules {
-            let breach = context.state().and_then(|breaches| breaches.get(id)).copied();
-            match (rule.is_broken_by(&reading), breach) {
-                (true, None) => enter(id, rule, reading.timestamp, context),
-                (false, Some(breach)) => {
-                    // The reading may come before the timer: what counts is event time, not who is first.
-                    let lasted = reading.timestamp - breach.since >= rule.for_ms;
-                    let breach = if lasted { enter_late(id, rule, breach, context) } else { breach };
-                    leave(id, breach, reading.timestamp, context);
-                }
-                _ => {}
+            if rule.is_broken_by(&reading) {
+                let breach = breaches.entry(id.clone()).or_insert(Breach { since: at, alerted: false });
+                enter(id, rule, breach, at, context);
+            } else if let Some(mut breach) = breaches.remove(id) {
+                // The reading may come before the timer: what counts is event time, not who is first.
+                enter(id, rule, &mut breach, at, context);
+                leave(id, &breach, at, context);
             }
         }
-        self.forget_deleted(reading.timestamp, rules, context);
+        let gone = breaches.extract_if(.., |id, _| !rules.contains_key(id));
+        gone.for_each(|(id, breach)| leave(&id, &breach, at, context));
+        context.state_mut().breaches = breaches;
         Ok(())
     }
 
@@ -150,54 +174,37 @@ impl BroadcastProcess<String, Reading, Rule> for Breaches {
         rules: &BTreeMap<String, Rule>,
         context: &mut Context<'_>,
     ) -> Result<()> {
-        let breaches = context.state().cloned().unwrap_or_default();
-        for (id, breach) in breaches {
-            let too_long = rules.get(&id).is_some_and(|rule| breach.since + rule.for_ms <= timer.at);
-            if too_long && !breach.alerted {
-                context.state_mut().insert(id.clone(), Breach { alerted: true, ..breach });
-                alert("entered", &id, breach.since, timer.at, context);
+        let mut breaches = take(&mut context.state_mut().breaches);
+        for (id, breach) in &mut breaches {
+            if let Some(rule) = rules.get(id) {
+                enter(id, rule, breach, timer.at, context);
             }
         }
+        context.state_mut().breaches = breaches;
         Ok(())
     }
 }
 
-impl Breaches {
-    /// A breach of a rule that is gone is over.
-    fn forget_deleted(&self, at: i64, rules: &BTreeMap<String, Rule>, context: &mut Context<'_>) {
-        let breaches = context.state().into_iter().flatten();
-        let gone: Vec<_> =
-            breaches.filter(|(id, _)| !rules.contains_key(*id)).map(|(id, b)| (id.clone(), *b)).collect();
-        for (id, breach) in gone {
-            leave(&id, breach, at, context);
-        }
-    }
-}
-
-fn enter(id: &str, rule: &Rule, at: i64, context: &mut Context<'_>) {
-    context.state_mut().insert(id.to_owned(), Breach { since: at, alerted: false });
-    context.set_timer(Timer { at: at + rule.for_ms, time: Time::Event });
-}
-
-/// Tells of a breach that has lasted too long before its timer was due.
-fn enter_late(id: &str, rule: &Rule, breach: Breach, context: &mut Context<'_>) -> Breach {
-    if !breach.alerted {
-        alert("entered", id, breach.since, breach.since + rule.for_ms, context);
-    }
-    Breach { alerted: true, ..breach }
-}
-
-fn leave(id: &str, breach: Breach, at: i64, context: &mut Context<'_>) {
-    context.state_mut().remove(id);
-    if context.state().is_some_and(BTreeMap::is_empty) {
-        context.clear();
-    }
+/// Tells of a breach that has lasted too long at `now`, by its rule as it is now; one that has not gets a timer.
+fn enter(id: &str, rule: &Rule, breach: &mut Breach, now: i64, context: &mut Context<'_>) {
+    let too_long_at = rule.too_long_at(breach);
     if breach.alerted {
-        alert("left", id, breach.since, at, context);
+        return;
+    }
+    if now < too_long_at {
+        return context.set_timer(Timer { at: too_long_at, time: Time::Event });
+    }
+    breach.alerted = true;
+    alert("entered", id, breach, too_long_at, context);
+}
+
+fn leave(id: &str, breach: &Breach, at: i64, context: &mut Context<'_>) {
+    if breach.alerted {
+        alert("left", id, breach, at, context);
     }
 }
 
-fn alert(event: &'static str, id: &str, since: i64, at: i64, context: &mut Context<'_>) {
+fn alert(event: &'static str, id: &str, breach: &Breach, at: i64, context: &mut Context<'_>) {
     let device_id = context.key().clone();
-    context.emit(Alert { device_id, rule_id: id.to_owned(), event, since, at });
+    context.emit(Alert { device_id, rule_id: id.to_owned(), event, since: breach.since, at });
 }

@@ -34,7 +34,7 @@ pub struct Driver {
     pub(crate) job: Job,
     pub(crate) planner: Planner,
     pub(crate) watch: Watch,
-    tally: Report,
+    pub(crate) tally: Report,
 }
 
 /// Flags of a job whose state is not to fit into memory.
@@ -96,12 +96,18 @@ impl Driver {
     fn all(&mut self) -> Result<()> {
         self.rehearse()?;
         if self.options.full_disk {
-            self.tally.full_disks = full_disk::run(self)?;
+            full_disk::run(self)?;
+        }
+        if self.options.slow_disk {
+            self.slow_disk()?;
+        }
+        if self.options.damage {
+            self.certain_damage()?;
         }
         while self.tally.kills < self.options.kills {
             self.round()?;
         }
-        self.tally.covered()
+        self.tally.covered(&self.options)
     }
 
     /// One undisturbed run: it must be right, and its time gives the scale of the instants.
@@ -111,6 +117,37 @@ impl Driver {
         let whole = run.age();
         println!("undisturbed, parallelism {parallelism}: {:.2} s", whole.as_secs_f64());
         self.planner.scale(whole);
+        self.finished(&run, parallelism)
+    }
+
+    /// One run to the end in which every step sleeps. The rounds draw slow steps too, but a kill may come before them.
+    fn slow_disk(&mut self) -> Result<()> {
+        self.clear()?;
+        let (parallelism, failpoints) = (self.planner.parallelism(), self.planner.all_slow()?);
+        println!("  slow disk every step sleeps, parallelism {parallelism}");
+        let mut run = self.job.start_with(&self.bench, parallelism, &failpoints, &[])?;
+        self.await_end(&mut run)?;
+        self.tally.slow_disks += 1;
+        self.finished(&run, parallelism)
+    }
+
+    /// One run that is killed when it has a snapshot to lose and one to fall back to, and goes on from the damage to the
+    /// end. The rounds damage snapshots too, but there may be none where chance asks for it.
+    fn certain_damage(&mut self) -> Result<()> {
+        self.clear()?;
+        let parallelism = self.planner.parallelism();
+        let mut run = self.job.start(&self.bench, parallelism)?;
+        let (watch, checkpoints) = (&mut self.watch, &self.bench.checkpoints);
+        run.until(self.options.patience(), || watch.glance().map(|_| damage::newest_epoch(checkpoints) > 1))?;
+        if !was_killed(run.kill()?) {
+            return Err(Failure::new("the job ended before it could be killed: give it more --rows"));
+        }
+        self.killed(&format!("with a second snapshot, parallelism {parallelism}"))?;
+        if let Ended::Finished = self.damage()? {
+            return Ok(());
+        }
+        let parallelism = self.planner.parallelism();
+        let run = self.run_out(parallelism)?;
         self.finished(&run, parallelism)
     }
 
@@ -259,10 +296,15 @@ impl Driver {
     /// A run that is left alone, to exit code 0.
     pub(crate) fn run_out(&mut self, parallelism: usize) -> Result<Run> {
         let mut run = self.job.start(&self.bench, parallelism)?;
+        self.await_end(&mut run)?;
+        Ok(run)
+    }
+
+    fn await_end(&mut self, run: &mut Run) -> Result<()> {
         match run.until(self.options.patience(), || self.watch.glance().map(|_| false))? {
-            Some(status) if status.success() => Ok(run),
+            Some(status) if status.success() => Ok(()),
             Some(status) => Err(Failure::new(format!("the job failed by itself: {status}"))),
-            None => Err(hangs(&run)),
+            None => Err(hangs(run)),
         }
     }
 

@@ -20,22 +20,25 @@ const STALL: Duration = Duration::from_secs(10);
 /// Words of which a job says one that has no room.
 const NO_ROOM: [&str; 4] = ["no space", "disk full", "disk is full", "enospc"];
 
-/// Fills the disk under the checkpoints, then the one under the output; returns how many were filled.
-pub fn run(driver: &mut Driver) -> Result<u32> {
+/// How many disks are filled.
+pub const DISKS: usize = 2;
+
+/// Fills the disk under the checkpoints, then the one under the output, or notes why that cannot be done here.
+pub fn run(driver: &mut Driver) -> Result<()> {
     let bench = &driver.bench;
-    let dirs = [("checkpoints", bench.checkpoints.clone()), ("output", bench.output.clone())];
+    let dirs: [_; DISKS] = [("checkpoints", bench.checkpoints.clone()), ("output", bench.output.clone())];
     for (what, dir) in &dirs {
         driver.clear()?;
         match SmallDisk::mount(dir)? {
             Ok(disk) => fill(driver, what, &disk)?,
             Err(reason) => {
-                println!("  skipped   full disk: {reason}");
-                return Ok(0);
+                println!("  skipped   full disks: {reason}");
+                driver.tally.skipped.push(format!("full disks ({reason})"));
+                return Ok(());
             }
         }
     }
-    driver.clear()?;
-    Ok(dirs.len() as u32)
+    driver.clear()
 }
 
 /// How a run without room ended.
@@ -53,6 +56,7 @@ fn fill(driver: &mut Driver, what: &str, disk: &SmallDisk) -> Result<()> {
     run.until(STALL, || watch.glance().map(|new| new > 0))?;
     run.paused(|| disk.fill())?;
     let ended = without_room(what, run)?;
+    driver.tally.full_disks += usize::from(!matches!(ended, Ended::Finished(_)));
     driver.sound()?;
     disk.make_room()?;
     let run = match ended {

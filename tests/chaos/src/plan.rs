@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Instants are drawn from a span no shorter than this, or a run would never complete a checkpoint.
 const LONGEST_MIN: Duration = Duration::from_millis(400);
 
+/// Where every step sleeps, it does so for this long.
+const ALL_SLOW_MS: u64 = 20;
+
 /// How a run is to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
@@ -164,6 +167,15 @@ impl Planner {
             }
         }
         self.deck.pop()
+    }
+
+    /// The value of FAILPOINTS with which every step sleeps.
+    pub fn all_slow(&self) -> Result<String> {
+        if self.failpoints.is_empty() {
+            return Err(Failure::new("a slow disk needs --failpoints: its steps are what sleeps"));
+        }
+        let all = self.failpoints.iter().map(|name| format!("{name}=sleep({ALL_SLOW_MS})"));
+        Ok(all.collect::<Vec<_>>().join(";"))
     }
 
     /// The failpoint that kills cannot sleep too.

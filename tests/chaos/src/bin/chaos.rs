@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     match Driver::run(Options::parse()) {
         Ok(report) => {
             report.lines().iter().for_each(|line| println!("{line}"));
-            println!("PASS");
+            println!("{}", report.verdict());
             ExitCode::SUCCESS
         }
         Err(failure) => {
