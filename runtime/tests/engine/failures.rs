@@ -400,13 +400,16 @@ fn a_panic_of_a_connector_ends_the_run_and_names_the_place_wherever_it_is() {
     CONNECTOR.into_iter().for_each(|at| stumbles_at_its_place(at, true));
 }
 
-/// A state that is never read back: it cannot even be written.
+/// A state that cannot be written any more once it is true.
 #[derive(Default, serde::Deserialize)]
-struct Unwritten;
+struct Unwritten(bool);
 
 impl serde::Serialize for Unwritten {
-    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(serde::ser::Error::custom("not with me"))
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 {
+            return Err(serde::ser::Error::custom("not with me"));
+        }
+        serializer.serialize_newtype_struct("Unwritten", &self.0)
     }
 }
 
@@ -418,7 +421,7 @@ impl KeyedProcess<i64, i64> for Keeps {
     type Side = ();
 
     fn on_record(&mut self, n: i64, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
-        *cx.state_mut() = Unwritten;
+        *cx.state_mut() = Unwritten(true);
         cx.emit(n);
         Ok(())
     }

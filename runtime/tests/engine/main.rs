@@ -3,6 +3,7 @@
 mod checkpoints;
 mod events;
 mod failures;
+mod golden;
 mod identity;
 mod memory;
 mod processes;

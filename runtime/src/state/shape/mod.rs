@@ -69,7 +69,9 @@ pub(crate) fn state_type<T: DeserializeOwned>() -> Result<StateType> {
 /// As [`state_type`], and tries it with the value that there is at first.
 pub(crate) fn state_type_of<T: Serialize + DeserializeOwned>(first: &T) -> Result<StateType> {
     let found = state_type::<T>()?;
-    let bytes = postcard::to_stdvec(first)?;
+    let bytes = postcard::to_stdvec(first).map_err(|e| {
+        Error::job(format!("a first value of type {} cannot be serialized", found.name)).caused_by(e)
+    })?;
     match postcard::take_from_bytes::<T>(&bytes) {
         Ok((_, [])) => Ok(found),
         _ => Err(unreadable(
