@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// How often it is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// How often something is looked for whose time is taken.
+const POLL: Duration = Duration::from_millis(1);
+
 /// A child that does not outlive the measurement.
 pub struct Watched(Child);
 
@@ -30,6 +33,21 @@ impl Watched {
         let _ = self.0.wait();
     }
 
+    /// Waits until `there` is true; the process must not end before.
+    pub fn until(&mut self, patience: Duration, mut there: impl FnMut() -> bool) -> Result<()> {
+        let started = Instant::now();
+        while !there() {
+            if self.ended() {
+                return Err("it ended before what was waited for".into());
+            }
+            if started.elapsed() > patience {
+                return Err(format!("not there after {:.0} s", patience.as_secs_f64()));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
     /// Has `look` look every few milliseconds until the process ends, which must be with exit code 0.
     pub fn until_end(&mut self, patience: Duration, mut look: impl FnMut(&Watched)) -> Result<()> {
         let started = Instant::now();
@@ -42,6 +60,19 @@ impl Watched {
         }
         let status = self.0.wait().map_err(|e| format!("cannot wait for it: {e}"))?;
         if status.success() { Ok(()) } else { Err(format!("it failed: {status}")) }
+    }
+
+    /// The CPU time of all its threads, those that have ended too, by the kernel's account.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut clock = 0;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a local that outlives the call.
+        let known = unsafe { libc::clock_getcpuclockid(self.0.id() as libc::pid_t, &mut clock) } == 0;
+        // SAFETY: as above.
+        if known && unsafe { libc::clock_gettime(clock, &mut time) } == 0 {
+            return Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32));
+        }
+        Err("cannot tell the CPU time of the process: it has ended".into())
     }
 
     /// Bytes that are resident now.
@@ -70,5 +101,26 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_that_of_the_child() {
+        let mut idle = Watched::start(Command::new("sleep").arg("60")).expect("sleep");
+        let busy = Watched::start(Command::new("sh").args(["-c", "while :; do :; done"])).expect("a shell");
+        let used = |child: &Watched| child.cpu().expect("it runs");
+        let began = Instant::now();
+        while used(&busy) < Duration::from_millis(50) {
+            assert!(began.elapsed() < Duration::from_secs(60), "a busy child uses CPU");
+            std::thread::yield_now();
+        }
+        assert!(used(&idle) < Duration::from_millis(50));
+        idle.kill();
+        idle.cpu().expect_err("it has ended");
+        idle.until(Duration::from_secs(60), || false).expect_err("it has ended");
     }
 }

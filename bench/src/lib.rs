@@ -9,6 +9,7 @@
 //! | [`measure`] | the measurements, one file each; add yours to its list |
 //! | [`setting`] | the programs, the input and the directories of one bench run |
 //! | [`child`], [`keys`] | a child that is looked at while it runs; runs of the job over synthetic keys |
+//! | [`manifest`] | the manifests of a job's snapshots |
 //! | [`process`] | CPU, wall time and peak memory of a child, from the kernel's accounts |
 //! | [`quantile`] | the middle, the tail and the worst of a set of figures |
 //! | [`table`], [`machine`] | what is printed: Markdown, with the machine it was measured on |
@@ -18,6 +19,7 @@
 pub mod child;
 pub mod keys;
 pub mod machine;
+pub mod manifest;
 pub mod measure;
 pub mod process;
 pub mod quantile;

@@ -7,6 +7,7 @@ use crate::setting::Setting;
 use crate::table::Table;
 
 pub mod alignment;
+pub mod idle;
 pub mod restart;
 pub mod slow_sink;
 pub mod state;
@@ -35,6 +36,7 @@ pub const ALL: &[Measurement] = &[
         about: "from kill -9 to the first new output, with much state",
         take: restart::take,
     },
+    Measurement { name: "idle", about: "what a followed input without traffic costs", take: idle::take },
     Measurement { name: "alignment", about: "from trigger to barrier, at full load", take: alignment::take },
     Measurement {
         name: "trickle",

@@ -92,10 +92,21 @@ impl Setting {
 
     /// The directory `name` with an input as the options say; `more` are options of the generator that come last.
     pub fn input(&self, name: &str, more: &[&str]) -> Result<PathBuf> {
-        let (dir, options) = (self.path(name), &self.options);
+        let dir = self.path(name);
         eprintln!("generating the input ...");
+        self.generate("--force", &dir, more)?;
+        Ok(dir)
+    }
+
+    /// More rows for an input, which go on in time where it ends.
+    pub fn append(&self, input: &Path, more: &[&str]) -> Result<()> {
+        self.generate("--append", input, more)
+    }
+
+    fn generate(&self, how: &str, dir: &Path, more: &[&str]) -> Result<()> {
+        let options = &self.options;
         let mut command = Command::new(&self.generator);
-        command.arg("--force").arg("--out").arg(&dir).stdout(Stdio::null());
+        command.arg(how).arg("--out").arg(dir).stdout(Stdio::null());
         let numbers = [
             ("--rows", options.rows.to_string()),
             ("--partitions", options.partitions.to_string()),
@@ -107,8 +118,7 @@ impl Setting {
         for (name, value) in numbers.iter().filter(|(name, _)| !more.contains(name)) {
             command.arg(name).arg(value);
         }
-        process::run(command.args(more))?;
-        Ok(dir)
+        process::run(command.args(more)).map(drop)
     }
 
     /// The bare loop over an input; it writes `bare.out` and `bare.dead`.

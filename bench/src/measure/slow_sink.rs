@@ -18,6 +18,7 @@ pub fn take(setting: &Setting) -> Result<Table> {
     table.row(row);
     let slow = (rate / 100.0 / 2.0).max(1.0);
     table.row(run(setting, "100 times slower", &format!("--seconds 20 --sink-rate {slow:.0}"))?.1);
+    table.note("Goal: memory stays bounded, and checkpoints go on.");
     Ok(table)
 }
 

@@ -21,5 +21,6 @@ pub fn take(setting: &Setting) -> Result<Table> {
     for (name, rate) in ["2 full", "2 full, 1 with 10 rows/s"].iter().zip(best) {
         table.row([(*name).into(), format!("{:.2}", rate / 1e6), format!("{:.2}", rate / best[0].max(1.0))]);
     }
+    table.note("Goal: a ratio above 0.80.");
     Ok(table)
 }

@@ -116,7 +116,8 @@ impl SmallDisk {
         Ok(match done {
             Ok(done) if done.status.success() => Ok(SmallDisk { dir: dir.to_path_buf() }),
             Ok(done) => {
-                Err(format!("cannot mount a tmpfs: {}", String::from_utf8_lossy(&done.stderr).trim()))
+                let said = String::from_utf8_lossy(&done.stderr).into_owned();
+                Err(format!("cannot mount a tmpfs: {}", said.lines().next().unwrap_or_default()))
             }
             Err(e) => Err(format!("cannot mount a tmpfs: {e}")),
         })
