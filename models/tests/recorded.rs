@@ -32,7 +32,7 @@ const CASES: [&str; 11] = [
 const CASES_OF_3_2: [&str; 2] = ["binary-always", "binary-never"];
 
 fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+    PathBuf::from("testdata")
 }
 
 fn table(value: &Value) -> Vec<Vec<f32>> {

@@ -1,16 +1,13 @@
 //! Files that must not become models: each is refused by an error that names what is wrong, and never by a panic.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_models::{ModelError, XgboostModel};
 
 fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+    PathBuf::from("testdata")
 }
 
 fn recorded(name: &str) -> Vec<u8> {

@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Devices with state.
-const DEVICES: [u64; 3] = [500_000, 1_000_000, 2_000_000];
+const DEVICES: [u64; 3] = [400_000, 800_000, 1_600_000];
 /// Rows to catch up with.
-const BACKLOG: u64 = 50_000;
+const BACKLOG: u64 = 600_000;
 /// The partitions of the large window, which begins two seconds before: rows are so much out of order.
 const LARGE: [&str; 4] = ["--partitions", "3", "--rows-per-window", "2"];
 const LARGE_START: [&str; 2] = ["--start-time", "1700000102000"];

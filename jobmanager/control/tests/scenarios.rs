@@ -34,7 +34,7 @@ fn scenarios_give_the_golden_answers() {
 }
 
 fn scripts() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let folder = Path::new("tests/scenarios");
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut scripts: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|e| e == "txt")).collect();

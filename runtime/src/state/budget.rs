@@ -36,6 +36,11 @@ impl Budget {
         self.used.get().saturating_sub(self.limit)
     }
 
+    /// True if as much again could be added to what is used.
+    pub(crate) fn is_half_free(&self) -> bool {
+        self.used.get() < self.limit / 2
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }

@@ -380,6 +380,32 @@ impl Store {
         }
     }
 
+    /// Calls `each` with up to `most` rows that lie behind one in its namespace, as long as it returns true.
+    pub(crate) fn scan_behind<K: Serialize + DeserializeOwned, V: DeserializeOwned>(
+        &self,
+        row: RowKey<'_, K>,
+        most: usize,
+        mut each: impl FnMut(Row<K, V>) -> bool,
+    ) -> Result<()> {
+        let mut from = Vec::with_capacity(64);
+        row.encode(&mut from)?;
+        let place = prefix(row.operator, row.group, Some(row.namespace));
+        // Nothing lies between a row's key and the same with a zero behind it.
+        from.push(0);
+        let rows = self.shared()?.db.iterator(IteratorMode::From(&from, Direction::Forward));
+        for row in rows.take(most) {
+            let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+            if !row.starts_with(&place) {
+                break;
+            }
+            let (namespace, hash, key) = split(&row)?;
+            if !each(Row { namespace, hash, key: decode(key)?, value: decode(&value)? }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Calls `each` with the rows of an operator that this worker owns, those of one namespace if it is given, in the
     /// order of their keys.
     pub(crate) fn scan<K: DeserializeOwned, V: DeserializeOwned>(

@@ -20,6 +20,9 @@ use super::store::{Patience, RowKey, Rows, Store, encoded_len};
 use crate::error::{Error, Result};
 use crate::key::Key;
 
+/// Rows that come along with one that is read from the store, if there is room: after a restart all are there, and one by
+/// one they would take fifty times as long.
+const ROWS_AHEAD: usize = 64;
 /// Changed entries that are written early in one go: records wait for them.
 const ENTRIES_A_ROUND: usize = 8192;
 
@@ -69,6 +72,8 @@ pub(crate) struct Table<K, V> {
     epoch: u64,
     /// True if the store may have keys that are not in memory.
     cold: bool,
+    /// True if there is room for rows that nobody has asked for yet.
+    roomy: bool,
     hand: usize,
     /// What the store had written when a search for something to evict was in vain: until it has written more, so is another.
     in_vain: Option<u64>,
@@ -97,6 +102,7 @@ impl<K: Key, V: Value> Table<K, V> {
             graves: Vec::new(),
             epoch,
             cold,
+            roomy: true,
             hand: 0,
             in_vain: None,
             heap_per_entry: 0,
@@ -172,8 +178,24 @@ impl<K: Key, V: Value> Table<K, V> {
         if !self.cold {
             return Ok(None);
         }
-        let found: Option<V> = store.get(self.row(store, hash, key))?;
-        Ok(found.map(|value| self.insert(hash, key.clone(), Some(value), true)))
+        let Some(value) = store.get(self.row(store, hash, key))? else { return Ok(None) };
+        let i = self.insert(hash, key.clone(), Some(value), true);
+        if self.roomy {
+            self.fetch_ahead(store, hash, key)?;
+        }
+        Ok(Some(i))
+    }
+
+    /// Brings in the rows behind that of a key, up to the first that memory has.
+    fn fetch_ahead(&mut self, store: &Store, hash: u64, key: &K) -> Result<()> {
+        store.scan_behind(self.row(store, hash, key), ROWS_AHEAD, |row| {
+            let is_new = self.find(row.hash, &row.key).is_none();
+            if is_new {
+                let i = self.insert(row.hash, row.key, Some(row.value), true);
+                self.slots[i as usize].used = false;
+            }
+            is_new
+        })
     }
 
     #[inline]
@@ -343,6 +365,7 @@ impl<K: Key, V: Value> Table<K, V> {
             self.estimate()?;
         }
         self.charge(budget);
+        self.roomy = budget.is_half_free();
         // A barrier copies what has changed: memory for that copy has its bounds too.
         if budget.is_much_changed() && !self.changed.is_empty() && store.may_spill(Patience::None)? {
             self.write_early(store, ENTRIES_A_ROUND)?;

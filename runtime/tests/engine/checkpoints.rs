@@ -309,15 +309,14 @@ fn a_stop_publishes_all_that_was_read_and_keeps_where_it_was() {
         numbers.clone().sink("out", to.clone());
         let timed = numbers.event_time(|n: &i64| *n, tidegate::Watermarks::monotonous());
         let windows = timed.key_by_value(|_| 0).window(tidegate::Tumbling::of(crate::events::ms(1_000)));
-        windows.aggregate("sums", Count).map(|w| (w.window.start, w.value)).sink("sums", sums_to.clone());
+        windows.aggregate("counts", Count).map(|w| (w.window.start, w.value)).sink("sums", sums_to.clone());
         Ok(())
     });
     let job = job.no_interval();
     let running = job.start();
     source.extend(0, 0..1_500);
-    let x = running.stop();
-    eprintln!("DEBUG {x:?}");
-    x.unwrap();
+    source.wait_until_read();
+    running.stop().unwrap();
     assert_eq!(out.sorted(), (0..1_500).collect::<Vec<_>>());
     assert_eq!(sums.sorted(), [(0, 1_000)], "the second window stays open");
     source.extend(0, 1_500..1_600);

@@ -2,7 +2,8 @@
 //!
 //! Any file can be hit that the manifest names: state, staged output that is not published yet, or the manifest.
 //! The damage goes into a new file under the old name, so that an older snapshot which shares the bytes by a
-//! hard link keeps its own. The job must then fall back to the snapshot before and say so, or refuse.
+//! hard link keeps its own. The job must then fall back to the snapshot before and say so. It may refuse only if there is
+//! no older one without the file, or if staged output is gone: that may have been published and taken away.
 
 use crate::failure::{Context, Result};
 use crate::rng::Rng;
@@ -21,6 +22,8 @@ pub struct Damage {
     path: PathBuf,
     before: Vec<u8>,
     how: How,
+    /// True if there is an older snapshot that does not need the file.
+    spared: bool,
 }
 
 /// What was done to it.
@@ -46,18 +49,29 @@ impl Damage {
     /// Damages one file of the newest snapshot under `checkpoints`, or none where there is no snapshot. What the
     /// snapshot has staged lies in the directories `staging`.
     pub fn newest(checkpoints: &Path, staging: &[&Path], rng: &mut Rng) -> Result<Option<Damage>> {
-        let Some(manifest) = newest_manifest(checkpoints) else { return Ok(None) };
+        let mut manifests = manifests(checkpoints);
+        let Some(manifest) = manifests.pop() else { return Ok(None) };
         let mut files: Vec<PathBuf> = data_files(checkpoints, staging, &manifest)?.into_iter().collect();
         files.retain(|path| path.metadata().is_ok_and(|meta| meta.len() > 0));
         // The manifest itself is hit in one case of four. One that is gone is no damage: nobody knows of its snapshot.
         if rng.chance(25) || files.is_empty() {
-            return Damage::of(manifest, false, rng).map(Some);
+            return Damage::of(manifest, false, !manifests.is_empty(), rng).map(Some);
         }
         let path = files.swap_remove(rng.below(files.len() as u64) as usize);
-        Damage::of(path, true, rng).map(Some)
+        let mut spared = false;
+        for older in &manifests {
+            spared |= !data_files(checkpoints, staging, older)?.contains(&path);
+        }
+        Damage::of(path, true, spared, rng).map(Some)
     }
 
-    fn of(path: PathBuf, may_lose: bool, rng: &mut Rng) -> Result<Damage> {
+    /// True if the job has no reason to refuse.
+    pub fn is_avoidable(&self, checkpoints: &Path) -> bool {
+        let lost_output = matches!(self.how, How::Lose) && !self.path.starts_with(checkpoints);
+        self.spared && !lost_output
+    }
+
+    fn of(path: PathBuf, may_lose: bool, spared: bool, rng: &mut Rng) -> Result<Damage> {
         let before = fs::read(&path).context(format!("cannot read {}", path.display()))?;
         let length = before.len() as u64;
         let how = if may_lose && rng.chance(20) {
@@ -67,7 +81,7 @@ impl Damage {
         } else {
             How::Flip { byte: rng.below(length) as usize, bit: rng.below(8) as u8 }
         };
-        let damage = Damage { path, before, how };
+        let damage = Damage { path, before, how, spared };
         damage.inflict()?;
         Ok(damage)
     }
@@ -96,11 +110,14 @@ impl Damage {
     }
 }
 
-/// The manifest of the greatest epoch, wherever it lies under `dir`.
-fn newest_manifest(dir: &Path) -> Option<PathBuf> {
+/// The manifests, wherever they lie under `dir`, that of the greatest epoch last.
+fn manifests(dir: &Path) -> Vec<PathBuf> {
     let mut files = BTreeSet::new();
     collect(dir, &mut files);
-    files.into_iter().filter_map(|path| Some((epoch(&path, "manifest-")?, path))).max().map(|(_, path)| path)
+    let mut found: Vec<_> =
+        files.into_iter().filter_map(|path| Some((epoch(&path, "manifest-")?, path))).collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
 }
 
 /// The greatest epoch that any manifest under `dir` is named for, one that was set aside too; 0 where there is none.
@@ -118,7 +135,7 @@ fn epoch(path: &Path, kind: &str) -> Option<u64> {
 
 /// The newest manifest's path and bytes: they change when the job completes or drops a snapshot.
 pub fn newest_snapshot(dir: &Path) -> Option<(PathBuf, Vec<u8>)> {
-    let path = newest_manifest(dir)?;
+    let path = manifests(dir).pop()?;
     let bytes = fs::read(&path).ok()?;
     Some((path, bytes))
 }

@@ -261,7 +261,14 @@ impl Driver {
         let before = damage::newest_snapshot(&self.bench.checkpoints);
         let moved_on = || Ok(damage::newest_snapshot(&self.bench.checkpoints) != before);
         match run.until(patience, moved_on)? {
-            Some(status) if status.code().is_some_and(|code| code != 0) => self.refused(&damage),
+            Some(status) if status.code().is_some_and(|code| code != 0) => {
+                if damage.is_avoidable(&self.bench.checkpoints) {
+                    return Err(Failure::new(format!(
+                        "the job refuses to start ({status}) although an older snapshot is whole: {damage}"
+                    )));
+                }
+                self.refused(&damage)
+            }
             _ => self.fell_back(run, parallelism),
         }
     }
