@@ -284,6 +284,7 @@ fn metrics_are_served_while_the_job_runs() {
             values.len() == 2 && values.iter().sum::<f64>() == *value
         };
         totals.iter().all(total)
+            && is("watermark_ms", "operator=\"event_time-1\"")
             && by_operator.iter().all(|name| is(name, "operator=\"features\""))
             && by_host.iter().all(|name| !samples(&last, name, "operator=").is_empty())
             && by_worker.iter().all(|name| is(name, "worker="))

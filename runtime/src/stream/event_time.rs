@@ -13,7 +13,7 @@ use crate::chain::{Outlet, Receiver};
 use crate::dataflow::host::Host;
 use crate::element::Generator;
 use crate::error::Result;
-use crate::metrics::Step;
+use crate::metrics::{Gauge, Step};
 use crate::operators::stateless::Here;
 use crate::record::{Mark, Rec};
 
@@ -157,6 +157,7 @@ pub(crate) struct EventTime<T, F> {
     watermarks: Watermarks,
     partitions: Vec<Progress>,
     told: Option<Mark>,
+    watermark_gauge: Gauge,
     next: Outlet<T>,
 }
 
@@ -169,7 +170,9 @@ impl<T, F> EventTime<T, F> {
         next: Outlet<T>,
     ) -> Self {
         let here = Here::new(host, step);
-        Self { here, step: step.clone(), at, watermarks, partitions: Vec::new(), told: None, next }
+        let watermark_gauge = host.gauge(step, "watermark_ms");
+        let (step, partitions) = (step.clone(), Vec::new());
+        Self { here, step, at, watermarks, partitions, told: None, watermark_gauge, next }
     }
 
     fn tell(&mut self, mark: Mark)
@@ -178,6 +181,9 @@ impl<T, F> EventTime<T, F> {
     {
         if self.told != Some(mark) {
             self.told = Some(mark);
+            if mark.at > i64::MIN {
+                self.watermark_gauge.set(mark.at);
+            }
             self.next.watermark(mark);
         }
     }
