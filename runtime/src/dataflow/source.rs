@@ -20,8 +20,8 @@ use super::host::{Running, guarded};
 use super::time::{Time, epoch_of, next_tick, start_of};
 use crate::error::Result;
 
-/// Records that end a tick: at first, at least, and at most.
-const TICK_RECORDS: (usize, usize, usize) = (2048, 64, 10_000);
+/// Records that end a tick: at first (few, because after a restart all keys are on disk), at least, and at most.
+const TICK_RECORDS: (usize, usize, usize) = (256, 64, 10_000);
 /// Bytes, as the connector tells them, that end a tick.
 const TICK_BYTES: usize = 1 << 20;
 /// How long a tick may take to be finished, with those before it: a barrier takes little more.
