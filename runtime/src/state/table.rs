@@ -20,9 +20,11 @@ use super::store::{Patience, RowKey, Rows, Store, encoded_len};
 use crate::error::{Error, Result};
 use crate::key::Key;
 
-/// Rows that come along with one that is read from the store, if there is room: after a restart all are there, and one by
-/// one they would take fifty times as long.
+/// Rows that come along with one that is read from the store, if there is room, at most: after a restart all are there, and
+/// one by one they take twenty times as long.
 const ROWS_AHEAD: usize = 64;
+/// Reads after which one more row comes along: the first ones should not wait for rows that nobody asks for yet.
+const READS_A_ROW: usize = 128;
 /// Changed entries that are written early in one go: records wait for them.
 const ENTRIES_A_ROUND: usize = 8192;
 
@@ -74,6 +76,8 @@ pub(crate) struct Table<K, V> {
     cold: bool,
     /// True if there is room for rows that nobody has asked for yet.
     roomy: bool,
+    /// Rows that were read because somebody asked for them.
+    reads: usize,
     hand: usize,
     /// What the store had written when a search for something to evict was in vain: until it has written more, so is another.
     in_vain: Option<u64>,
@@ -103,6 +107,7 @@ impl<K: Key, V: Value> Table<K, V> {
             epoch,
             cold,
             roomy: true,
+            reads: 0,
             hand: 0,
             in_vain: None,
             heap_per_entry: 0,
@@ -126,7 +131,7 @@ impl<K: Key, V: Value> Table<K, V> {
     pub(crate) fn reuse(&mut self, place: Place, epoch: u64, cold: bool) {
         self.clear();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
-        (self.spilled, self.in_vain) = (false, None);
+        (self.spilled, self.in_vain, self.reads) = (false, None, 0);
     }
 
     /// Bytes that it has allocated for entries.
@@ -180,15 +185,17 @@ impl<K: Key, V: Value> Table<K, V> {
         }
         let Some(value) = store.get(self.row(store, hash, key))? else { return Ok(None) };
         let i = self.insert(hash, key.clone(), Some(value), true);
-        if self.roomy {
-            self.fetch_ahead(store, hash, key)?;
+        self.reads += 1;
+        let ahead = ROWS_AHEAD.min(self.reads / READS_A_ROW);
+        if self.roomy && ahead > 0 {
+            self.fetch_ahead(store, hash, key, ahead)?;
         }
         Ok(Some(i))
     }
 
     /// Brings in the rows behind that of a key, up to the first that memory has.
-    fn fetch_ahead(&mut self, store: &Store, hash: u64, key: &K) -> Result<()> {
-        store.scan_behind(self.row(store, hash, key), ROWS_AHEAD, |row| {
+    fn fetch_ahead(&mut self, store: &Store, hash: u64, key: &K, most: usize) -> Result<()> {
+        store.scan_behind(self.row(store, hash, key), most, |row| {
             let is_new = self.find(row.hash, &row.key).is_none();
             if is_new {
                 let i = self.insert(row.hash, row.key, Some(row.value), true);
