@@ -5,7 +5,7 @@
 //! that of a key that is about to change first, so that the dataflow need not stand still for them (the idea is
 //! copy-on-write, as in Flink's heap snapshots and Redis' fork). When the worker's budget is exceeded, slots that the store has as they are
 //! make room (a clock hand gives those used since its last round a second chance); from then on the table is *cold*: a
-//! key that it does not find may lie in the store. A removed key of which the store has a row stays as a tombstone until
+//! key that it does not find may lie in the store, and while memory is half free its neighbours come along. A removed key of which the store has a row stays as a tombstone until
 //! the barrier that deletes the row has been written.
 
 use std::time::Instant;
