@@ -79,7 +79,8 @@ pub struct SlotSnapshot {
 /// The part of one operator on one worker that does not live in the state store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OperatorSnapshot {
-    /// The watermark at the barrier (milliseconds of event time); the same on every worker. None before the first.
+    /// The watermark at the barrier (milliseconds of event time); None before the first. The same on every worker, but
+    /// that where all input had ended it is the time of what the end has fired last on this one.
     pub watermark: Option<i64>,
     /// Totals since the job's first start, by name; a restore adds up those of all slots.
     pub counters: BTreeMap<String, u64>,

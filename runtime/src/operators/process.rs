@@ -32,6 +32,9 @@ pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
     f: F,
     kept: Option<Kept<K, F::State>>,
     watermark: i64,
+    /// The event time that a snapshot remembers: the watermark, and at the end of everything that of the last timer,
+    /// because a job that is started again may find more to read.
+    event_time: i64,
     out: (Vec<F::Out>, Vec<Rec<F::Out>>),
     side: (Vec<F::Side>, Vec<Rec<F::Side>>),
     next: Outlet<F::Out>,
@@ -71,6 +74,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             f,
             kept: None,
             watermark: i64::MIN,
+            event_time: i64::MIN,
             out: Default::default(),
             side: Default::default(),
             next,
@@ -144,7 +148,6 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     fn run_timers(&mut self, time: Time, until: i64) -> Result<()> {
         let now = self.here.host.worker.process.clock.now_ms();
         self.here.enter();
-        let until = if until == i64::MAX { self.last_timer(time) } else { until };
         // What a timer sets for a time that has passed fires in the same go.
         loop {
             let Some(kept) = &mut self.kept else { return Ok(()) };
@@ -160,6 +163,16 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         }
         self.send();
         Ok(())
+    }
+
+    /// The end of everything: what waits for event time or for the clock would wait for ever.
+    fn run_last_timers(&mut self) -> Result<()> {
+        let last = self.last_timer(Time::Event);
+        self.event_time = self.event_time.max(last);
+        self.run_timers(Time::Event, last)?;
+        self.run_timers(Time::Processing, self.last_timer(Time::Processing))?;
+        // Those of the clock may have set others for an event time that has passed.
+        self.run_timers(Time::Event, self.event_time)
     }
 
     /// The time to which the end of everything brings timers: a timer that sets itself again and again must not keep the
@@ -184,14 +197,13 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T
     fn watermark(&mut self, mark: Mark) {
         if mark.at > self.watermark {
             self.watermark = mark.at;
-            if mark.at < i64::MAX {
+            let result = if mark.at < i64::MAX {
                 self.watermark_gauge.set(mark.at);
-            }
-            let mut result = self.run_timers(Time::Event, mark.at);
-            if self.has_ended() {
-                // What waits for the clock would wait for ever.
-                result = result.and_then(|()| self.run_timers(Time::Processing, i64::MAX));
-            }
+                self.event_time = mark.at;
+                self.run_timers(Time::Event, mark.at)
+            } else {
+                self.run_last_timers()
+            };
             self.here.or_fail(result);
         }
         let mark = Mark { at: self.watermark, idle: mark.idle };
@@ -218,6 +230,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
             store,
         });
         self.watermark = opening.restored_watermark(&uid);
+        self.event_time = self.watermark;
         Ok(())
     }
 
@@ -227,7 +240,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
             kept.event_timers.barrier(&kept.store, parts.rows)?;
             kept.processing_timers.barrier(&kept.store, parts.rows)?;
         }
-        parts.operator(&self.step.uid()).watermark = (self.watermark > i64::MIN).then_some(self.watermark);
+        parts.operator(&self.step.uid()).watermark = (self.event_time > i64::MIN).then_some(self.event_time);
         Ok(())
     }
 

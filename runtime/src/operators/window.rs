@@ -40,6 +40,9 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     /// Rows of the last barrier, of windows that have gone before all of theirs were asked for.
     left_behind: Rows,
     watermark: i64,
+    /// The event time that a snapshot remembers: the watermark, and at the end of everything the end of the last window,
+    /// because a job that is started again may find more to read.
+    event_time: i64,
     /// The latest processing time seen, by any worker before a restart.
     newest_time: i64,
     store: Option<(Rc<Store>, u16)>,
@@ -88,6 +91,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             spare: None,
             left_behind: Rows::default(),
             watermark: i64::MIN,
+            event_time: i64::MIN,
             newest_time: i64::MIN,
             store: None,
             epoch: 0,
@@ -237,6 +241,13 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         Ok(())
     }
 
+    /// The watermark at which the last window of event time is over; the least if there is none.
+    fn last_close(&self) -> i64 {
+        let panes = self.panes.iter().filter(|_| !self.windows.processing_time);
+        let closes = panes.map(|p| (self.windows.window(p.start).end - 1).saturating_add(self.lateness_ms));
+        closes.max().unwrap_or(i64::MIN)
+    }
+
     /// The earliest window with something to do at this watermark.
     fn due(&self, watermark: i64) -> Option<usize> {
         let to_do = |pane: &Pane<K, A::Acc>| {
@@ -302,6 +313,9 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for WindowStep<K, T, A> {
             self.watermark = mark.at;
             if mark.at < i64::MAX {
                 self.watermark_gauge.set(mark.at);
+                self.event_time = mark.at;
+            } else {
+                self.event_time = self.event_time.max(self.last_close());
             }
             // At the end of everything windows of processing time fire too.
             if !self.windows.processing_time || mark == Mark::END {
@@ -322,6 +336,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         self.epoch = opening.process.first_epoch.0;
         self.store = Some(opening.store(&uid)?);
         self.watermark = opening.restored_watermark(&uid);
+        self.event_time = self.watermark;
         let mut panes = std::collections::BTreeMap::new();
         for part in opening.restored(&uid) {
             let kept: Vec<(i64, bool)> = match part.extra.get("windows") {
@@ -355,7 +370,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         if self.newest_time > i64::MIN {
             parts.keep(&uid, NEWEST_TIME, self.newest_time.into());
         }
-        parts.operator(&uid).watermark = (self.watermark > i64::MIN).then_some(self.watermark);
+        parts.operator(&uid).watermark = (self.event_time > i64::MIN).then_some(self.event_time);
         Ok(())
     }
 

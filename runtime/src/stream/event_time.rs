@@ -181,7 +181,7 @@ impl<T, F> EventTime<T, F> {
     {
         if self.told != Some(mark) {
             self.told = Some(mark);
-            if mark.at > i64::MIN {
+            if mark.at > i64::MIN && mark.at < i64::MAX {
                 self.watermark_gauge.set(mark.at);
             }
             self.next.watermark(mark);

@@ -511,3 +511,73 @@ fn every_worker_knows_what_was_broadcast_after_a_restart_too() {
     // A timer of a round fires with the watermark of the next, when one rule more is known; the last ones at the end.
     assert_eq!(side.sorted(), [vec![2; 50], vec![3; 100]].concat());
 }
+
+/// Tells of its timers. One of processing time sets one of event time that has passed.
+struct Chained;
+
+impl KeyedProcess<u32, Event> for Chained {
+    type State = ();
+    type Out = (u32, i64);
+    type Side = ();
+
+    fn on_record(&mut self, (_, at, _): Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        cx.set_timer(Timer { at: FAR + at, time: Time::Processing });
+        cx.set_timer(Timer { at: at + 5, time: Time::Event });
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        let key = *cx.key();
+        cx.emit((key, timer.at));
+        if timer.time == Time::Processing {
+            cx.set_timer(Timer { at: timer.at - FAR, time: Time::Event });
+        }
+        Ok(())
+    }
+}
+
+/// Beyond the time of any machine that runs this.
+const FAR: i64 = 9_000_000_000_000;
+
+#[test]
+fn a_source_that_had_ended_and_has_more_after_a_restart_is_read_on() {
+    let (first, second) = (TestSource::new(1).called("first"), TestSource::<u32>::new(1).called("second"));
+    let (fired, sums) = (VecSink::named("fired"), VecSink::named("sums"));
+    let (from, other, fired_to, sums_to) = (first.clone(), second.clone(), fired.clone(), sums.clone());
+    let job = TestJob::new(move |job| {
+        let events = job.source("first", from.clone()).event_time(|e: &Event| e.1, Watermarks::monotonous());
+        events.clone().key_by(|e| &e.0).process("chained", Chained).sink("fired", fired_to.clone());
+        let windows = events.key_by(|e| &e.0).window(tidegate::Tumbling::of(crate::events::ms(10)));
+        let counts = windows.aggregate("counts", tidegate::testing::Count);
+        counts.map(|w| (w.window.start, w.value)).sink("sums", sums_to.clone());
+        job.source("second", other.clone()).sink("others", tidegate::testing::Discard::named("others"));
+        Ok(())
+    });
+    let mut job = job;
+    let running = job.start();
+    first.extend(0, [(1, 1, 0), (1, 15, 0)]);
+    first.end();
+    second.push(0, 1);
+    sums.wait_for(2);
+    // The end of the first source is part of a snapshot that is not the last one.
+    running.checkpoint();
+    running.kill();
+    let timers = |at: [i64; 2]| at.map(|at| [(1, at), (1, at + 5), (1, FAR + at)]).concat();
+    let mut expected = timers([1, 15]);
+    expected.sort_unstable();
+    assert_eq!(fired.sorted(), expected);
+    assert_eq!(sums.sorted(), [(0, 1), (10, 1)]);
+
+    first.add_partition();
+    first.extend(1, [(1, 5, 0), (1, 16, 0), (1, 27, 0), (1, 38, 0)]);
+    first.end();
+    second.end();
+    job = job.parallelism(2);
+    let summary = job.run().unwrap();
+    assert_eq!(summary.late, 2, "two windows have fired already");
+    assert_eq!(sums.sorted(), [(0, 1), (10, 1), (20, 1), (30, 1)]);
+    expected.extend(timers([5, 16]));
+    expected.extend(timers([27, 38]));
+    expected.sort_unstable();
+    assert_eq!(fired.sorted(), expected);
+}
