@@ -31,7 +31,7 @@ fn counts(numbers: u32) -> Vec<(u32, u64)> {
 }
 
 /// The manifests of a directory, the oldest first.
-fn manifests(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn manifests(dir: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let is_manifest = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("manifest-");
     let mut files: Vec<PathBuf> = files.filter(is_manifest).collect();
@@ -39,13 +39,22 @@ fn manifests(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn read(manifest: &Path) -> Manifest {
+pub(crate) fn read(manifest: &Path) -> Manifest {
     Manifest::from_bytes(&fs::read(manifest).unwrap()).unwrap()
 }
 
 /// The state files that a manifest names.
 fn files(manifest: &Path) -> Vec<String> {
     read(manifest).store_files().map(|f| f.path.clone()).collect()
+}
+
+/// Copies a manifest and the state files that it names to another directory.
+pub(crate) fn copy_snapshot(manifest: &Path, to: &Path) {
+    fs::create_dir_all(to.join("files")).unwrap();
+    fs::copy(manifest, to.join(manifest.file_name().unwrap())).unwrap();
+    for file in files(manifest) {
+        fs::copy(manifest.with_file_name(&file), to.join(&file)).unwrap();
+    }
 }
 
 /// Flips one bit in the middle of a file.
@@ -287,12 +296,7 @@ fn a_copy_of_one_snapshot_is_enough_to_go_on() {
     running.checkpoint();
     running.stop().unwrap();
     let copy = tempfile::tempdir().unwrap();
-    fs::create_dir(copy.path().join("files")).unwrap();
-    let newest = manifests(job.directory()).pop().unwrap();
-    fs::copy(&newest, copy.path().join(newest.file_name().unwrap())).unwrap();
-    for file in files(&newest) {
-        fs::copy(job.directory().join(&file), copy.path().join(&file)).unwrap();
-    }
+    copy_snapshot(manifests(job.directory()).last().unwrap(), copy.path());
     source.extend(0, 2_000..3_000);
     source.end();
     let summary = job.checkpoint_dir(copy.path()).parallelism(2).run().unwrap();

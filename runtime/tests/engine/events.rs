@@ -6,6 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidegate::{Aggregate, Windowed};
 
+/// Beyond the time of any machine that runs this.
+pub(crate) const FAR: i64 = 9_000_000_000_000;
+
 /// A key, an event time, a number.
 pub(crate) type Event = (u32, i64, i64);
 /// What came out of a window: start, key, count, sum.

@@ -5,16 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tidegate::protocol::{Epoch, Manifest};
 use tidegate::testing::{Count, TestJob, TestSource, VecSink};
 use tidegate::{BroadcastContext, BroadcastProcess, Result, Time, Timer, Tumbling, Watermarks};
 
-use crate::events::ms;
-
-/// Beyond the time of any machine that runs this.
-const FAR: i64 = 9_000_000_000_000;
+use crate::checkpoints::{copy_snapshot, manifests, read};
+use crate::events::{FAR, ms};
 
 /// Keeps something of every kind: a state, what was broadcast, timers of both times.
 struct Keeper;
@@ -88,15 +86,8 @@ fn snapshot(golden: &Golden) -> (PathBuf, Manifest) {
     let running = golden.job.start();
     running.checkpoint();
     running.stop().unwrap();
-    newest(golden.job.directory())
-}
-
-fn newest(directory: &Path) -> (PathBuf, Manifest) {
-    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let manifests =
-        paths.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("manifest-")));
-    let path = manifests.max().expect("a manifest");
-    let manifest = Manifest::from_bytes(&fs::read(&path).unwrap()).unwrap();
+    let path = manifests(golden.job.directory()).pop().expect("a manifest");
+    let manifest = read(&path);
     (path, manifest)
 }
 
@@ -124,8 +115,7 @@ fn a_manifest_is_what_the_first_release_wrote() {
 fn a_snapshot_of_the_first_release_is_gone_on_from() {
     let Golden { numbers, rules, windows, kept, job } = golden();
     let copy = tempfile::tempdir().unwrap();
-    copy_all(&stored(), copy.path());
-    copy_all(&stored().join("files"), &copy.path().join("files"));
+    copy_snapshot(manifests(&stored()).last().expect("a manifest"), copy.path());
     numbers.extend(0, [41]);
     numbers.end();
     rules.end();
@@ -151,25 +141,12 @@ fn a_snapshot_of_the_first_release_is_gone_on_from() {
     assert_eq!(kept.sorted(), expected);
 }
 
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
-}
-
 #[test]
 #[ignore = "it writes what the other tests compare with"]
 fn write_the_golden_snapshot() {
     let golden = golden();
     let (path, manifest) = snapshot(&golden);
     drop(fs::remove_dir_all(stored()));
-    fs::create_dir_all(stored().join("files")).unwrap();
-    fs::copy(&path, stored().join(path.file_name().unwrap())).unwrap();
-    for file in manifest.store_files() {
-        fs::copy(golden.job.directory().join(&file.path), stored().join(&file.path)).unwrap();
-    }
+    copy_snapshot(&path, &stored());
     fs::write(stored().with_file_name("manifest.json"), normalized(manifest)).unwrap();
 }

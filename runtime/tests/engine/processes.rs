@@ -10,7 +10,7 @@ use tidegate::{
     BroadcastContext, BroadcastProcess, Either, KeyedProcess, ProcessContext, Result, Time, Timer, Watermarks,
 };
 
-use crate::events::Event;
+use crate::events::{Event, FAR};
 
 /// What a key keeps: a number, a list, a map.
 #[derive(Default, Serialize, Deserialize)]
@@ -535,9 +535,6 @@ impl KeyedProcess<u32, Event> for Chained {
         Ok(())
     }
 }
-
-/// Beyond the time of any machine that runs this.
-const FAR: i64 = 9_000_000_000_000;
 
 #[test]
 fn a_source_that_had_ended_and_has_more_after_a_restart_is_read_on() {
