@@ -106,9 +106,13 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
     }
 
-    /// True if a window ending at `end` takes no record any more.
+    /// The watermark from which on a window ending at `end` takes no record any more.
+    fn closes_at(&self, end: i64) -> i64 {
+        (end - 1).saturating_add(self.lateness_ms)
+    }
+
     fn is_late(&self, end: i64) -> bool {
-        !self.windows.processing_time && (end - 1).saturating_add(self.lateness_ms) <= self.watermark
+        !self.windows.processing_time && self.closes_at(end) <= self.watermark
     }
 
     /// Brings the window that begins at `start` to the front; false if it is over.
@@ -234,7 +238,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
                 self.panes[i].fired = true;
             }
             let end = self.windows.window(self.panes[i].start).end;
-            if (end - 1).saturating_add(self.lateness_ms) <= watermark {
+            if self.closes_at(end) <= watermark {
                 self.drop_pane(i)?;
             }
         }
@@ -244,15 +248,14 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     /// The watermark at which the last window of event time is over; the least if there is none.
     fn last_close(&self) -> i64 {
         let panes = self.panes.iter().filter(|_| !self.windows.processing_time);
-        let closes = panes.map(|p| (self.windows.window(p.start).end - 1).saturating_add(self.lateness_ms));
-        closes.max().unwrap_or(i64::MIN)
+        panes.map(|p| self.closes_at(self.windows.window(p.start).end)).max().unwrap_or(i64::MIN)
     }
 
     /// The earliest window with something to do at this watermark.
     fn due(&self, watermark: i64) -> Option<usize> {
         let to_do = |pane: &Pane<K, A::Acc>| {
-            let last = self.windows.window(pane.start).end - 1;
-            (!pane.fired && last <= watermark) || last.saturating_add(self.lateness_ms) <= watermark
+            let end = self.windows.window(pane.start).end;
+            (!pane.fired && end - 1 <= watermark) || self.closes_at(end) <= watermark
         };
         let due = self.panes.iter().enumerate().filter(|(_, pane)| to_do(pane));
         due.min_by_key(|(_, pane)| pane.start).map(|(i, _)| i)
