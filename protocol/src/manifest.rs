@@ -13,8 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Attempt, Epoch, KeyGroups, Slot};
 
-/// The version that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version that this build writes. It reads this one and those from [`OLDEST_FORMAT_VERSION`] on.
+///
+/// Version 2 keeps of every entry of a window whether it has fired, where version 1 kept it of every window. A build that
+/// knows version 1 alone refuses version 2.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest version that this build reads.
+pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// One complete snapshot of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,8 +85,8 @@ pub struct SlotSnapshot {
 /// The part of one operator on one worker that does not live in the state store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OperatorSnapshot {
-    /// The watermark at the barrier (milliseconds of event time); None before the first. The same on every worker, but
-    /// that where all input had ended it is the time of what the end has fired last on this one.
+    /// The event time that the operator had come to at the barrier (milliseconds); None before the first watermark, and
+    /// for an operator that keeps none. The same on every worker.
     pub watermark: Option<i64>,
     /// Totals since the job's first start, by name; a restore adds up those of all slots.
     pub counters: BTreeMap<String, u64>,
@@ -147,7 +153,8 @@ impl std::fmt::Display for ManifestError {
             Self::Damaged(what) => write!(f, "the manifest is damaged: {what}"),
             Self::Version { found } => write!(
                 f,
-                "the manifest has format version {found}, and this build reads version {FORMAT_VERSION}; \
+                "the manifest has format version {found}, and this build reads versions {OLDEST_FORMAT_VERSION} to \
+                 {FORMAT_VERSION}; \
                  start the job with the build that wrote it, or from a savepoint that this build wrote"
             ),
         }
@@ -191,7 +198,7 @@ impl Manifest {
         }
         let unreadable = |e: serde_json::Error| ManifestError::Damaged(e.to_string());
         let OnlyVersion { format_version: found } = serde_json::from_str(json).map_err(unreadable)?;
-        if found != FORMAT_VERSION {
+        if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) {
             return Err(ManifestError::Version { found });
         }
         serde_json::from_str(json).map_err(unreadable)

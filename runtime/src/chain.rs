@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
+use crate::watermark::Mark;
 
 /// Something that takes records and watermarks in order.
 pub(crate) trait Receiver<T> {
@@ -11,7 +12,7 @@ pub(crate) trait Receiver<T> {
     /// looked at; whoever called drops those.
     fn records(&mut self, batch: &mut Vec<Rec<T>>);
 
-    /// Learns how far event time has come after the records before.
+    /// Learns how far event time has come after the records before, or what it will count from in the next epoch.
     fn watermark(&mut self, mark: Mark);
 }
 

@@ -33,8 +33,16 @@ pub(crate) trait Element {
         None
     }
 
-    /// Processing time has come to `now`.
+    /// Processing time has come to `now`: notes what is due.
     fn on_processing_time(&mut self, _now: i64) {}
+
+    /// True if a watermark, the clock or the end of the input has made something due that is not emitted yet.
+    fn is_due(&self) -> bool {
+        false
+    }
+
+    /// Emits about `most` records of what is due, and says how far event time has come by that.
+    fn fire(&mut self, _most: usize) {}
 
     /// Called after every round of work, to keep to the memory budget.
     fn maintain(&mut self) -> Result<()> {
@@ -47,11 +55,15 @@ pub(crate) trait Generator {
     /// What it is called in a snapshot.
     fn uid(&self) -> String;
 
-    /// A partition is opened, with what an earlier attempt kept of it.
-    fn open(&mut self, partition: usize, kept: Option<&Value>) -> Result<()>;
+    /// A partition is opened.
+    fn open(&mut self, partition: usize, opened: &OpenedPartition<'_>) -> Result<()>;
 
-    /// A partition expects nothing for now (`true`), or has records again.
-    fn set_idle(&mut self, partition: usize, idle: bool);
+    /// A partition that is read to its end has brought nothing for so long (ms); it is idle if that is long enough.
+    fn quiet(&mut self, partition: usize, quiet_ms: u64);
+
+    /// At a barrier: the same, or None if there is more to read. In the next epoch the partition is idle or active as that
+    /// says.
+    fn judge(&mut self, partition: usize, quiet_ms: Option<u64>);
 
     /// A bounded partition has ended.
     fn end(&mut self, partition: usize);
@@ -59,11 +71,21 @@ pub(crate) trait Generator {
     /// What is to be kept of a partition.
     fn keep(&self, partition: usize) -> Value;
 
-    /// After how many milliseconds without a record a partition that is read to its end counts as idle.
-    fn idle_after_ms(&self) -> Option<u64>;
+    /// Sends the watermark on if it has changed. `more` is true if partitions may still be added.
+    fn advance(&mut self, more: bool);
 
-    /// Sends the watermark on if it has changed.
-    fn advance(&mut self);
+    /// At a barrier, after [`Generator::judge`]: tells what counts from the next epoch on.
+    fn announce(&mut self, more: bool);
+}
+
+/// What is known of a partition when it is opened.
+pub(crate) struct OpenedPartition<'a> {
+    /// What an earlier attempt kept of it.
+    pub(crate) kept: Option<&'a Value>,
+    /// False for one that turns up while the job runs: it counts from the next epoch on.
+    pub(crate) counts: bool,
+    /// True if it is read on as it grows.
+    pub(crate) is_followed: bool,
 }
 
 /// What an element finds when it is opened.

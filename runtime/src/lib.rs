@@ -79,6 +79,7 @@ mod state;
 mod stream;
 mod terminal;
 pub mod testing;
+mod watermark;
 mod window;
 mod worker;
 

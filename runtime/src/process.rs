@@ -31,7 +31,7 @@ pub(crate) struct Settings {
 pub(crate) enum Event {
     /// A worker's dataflow is built, its state restored.
     Ready,
-    /// All sources of a worker have read their bounded input to its end.
+    /// All of a worker's bounded input is read to its end, and what the end makes due is emitted.
     SourcesEnded(Slot),
     /// A worker's part of a snapshot is durable.
     Acked { slot: Slot, epoch: Epoch, part: Box<SlotSnapshot> },

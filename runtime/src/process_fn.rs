@@ -241,6 +241,8 @@ pub struct KeyContext<'a, K, S, O, X> {
     pub(crate) event_time: i64,
     pub(crate) watermark: i64,
     pub(crate) now: i64,
+    /// True at the end of the input, when no further time comes.
+    pub(crate) has_ended: bool,
     pub(crate) state: Option<S>,
     pub(crate) changed: bool,
     pub(crate) out: &'a mut Vec<O>,
@@ -297,12 +299,16 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
         self.side.push(record);
     }
 
-    /// Has [`KeyedProcess::on_timer`] called for this key once the time has come. A timer that is set twice fires once;
-    /// one for a time that has passed already fires at the next watermark, or at once in processing time.
+    /// Has [`KeyedProcess::on_timer`] called for this key once the time has come. A timer that is set twice fires once.
     ///
-    /// At the end of the input what is left fires: first event time goes on to the last timer that is set then, after it
-    /// processing time to the last of its own. Neither goes further: what a timer sets at the end for a later time does not
-    /// fire, so one that sets itself again and again does not keep the job from its end.
+    /// Timers fire in order of time, also those that a timer sets for a later time that has come already. A timer for a
+    /// time that has passed, when it is set by a record, or by a timer for its own time or before, fires when the watermark
+    /// comes further the next time; in processing time it fires in the next round.
+    ///
+    /// At the end of the input event time first comes to the furthest that any partition had. Then everything that is still
+    /// set fires once, timers of event time before those of processing time. A timer that is set meanwhile is not kept: no
+    /// time follows at which it could fire. So a timer that sets itself again and again ends with the input, at any
+    /// parallelism, and in the same way after a crash.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -347,6 +353,9 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn set_timer(&mut self, timer: Timer) {
+        if self.has_ended {
+            return;
+        }
         let (key, hash) = (self.key, self.hash);
         let result = self.timers(timer.time).set(timer.at, hash, key);
         self.note(result);

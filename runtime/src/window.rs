@@ -135,6 +135,9 @@ impl Sliding {
     }
 }
 
+/// The largest size of a window: a thousand years.
+const LARGEST_MS: i64 = 1_000 * 366 * 24 * 3_600 * 1_000;
+
 /// How records are assigned to windows; made by [`Tumbling`] and [`Sliding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
@@ -145,16 +148,17 @@ pub struct Windows {
 
 impl Windows {
     fn new(size: Duration, slide: Duration, processing_time: bool) -> Self {
-        Self { size_ms: size.as_millis() as i64, slide_ms: slide.as_millis() as i64, processing_time }
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Self { size_ms: millis(size), slide_ms: millis(slide), processing_time }
     }
 
     /// What is wrong with the sizes, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let (size, slide) = (self.size_ms, self.slide_ms);
-        (size < 1 || slide < 1 || slide > size).then(|| {
+        (size < 1 || slide < 1 || slide > size || size > LARGEST_MS).then(|| {
             format!(
-                "windows of {size} ms every {slide} ms cannot be: both must be at least 1 ms, and the slide at most \
-                 the size"
+                "windows of {size} ms every {slide} ms are invalid: both must be at least 1 ms, the slide at most the \
+                 size, and the size at most {LARGEST_MS} ms"
             )
         })
     }

@@ -24,8 +24,8 @@ pub(crate) struct WorkerCx {
     snapshotter: OnceCell<Snapshotter>,
     collected: RefCell<Collected>,
     pub(crate) budget: Rc<Budget>,
-    /// Sources of this worker that have not ended yet.
-    sources: Cell<usize>,
+    /// Hosts of this worker that have something to do still.
+    active_hosts: Cell<usize>,
 }
 
 /// What the hosts of this worker have handed out for the epoch that has ended or is about to.
@@ -52,7 +52,7 @@ impl WorkerCx {
             store: OnceCell::new(),
             snapshotter: OnceCell::new(),
             collected: RefCell::default(),
-            sources: Cell::new(0),
+            active_hosts: Cell::new(0),
         }
     }
 
@@ -65,9 +65,9 @@ impl WorkerCx {
     }
 
     /// Restores the store and starts the snapshot thread; called before any element is opened.
-    pub(crate) fn open(&self, hosts: usize, sources: usize) -> Result<()> {
+    pub(crate) fn open(&self, hosts: usize) -> Result<()> {
         self.collected.borrow_mut().hosts = hosts;
-        self.sources.set(sources);
+        self.active_hosts.set(hosts);
         let store = Store::open(self.slot, &self.process)?;
         let snapshotter =
             Snapshotter::start(self.slot, store.share_with_snapshotter(), self.process.clone())?;
@@ -76,10 +76,11 @@ impl WorkerCx {
         self.snapshotter.set(snapshotter).map_err(|_| twice())
     }
 
-    /// One of the worker's sources has read its bounded input to the end.
-    pub(crate) fn source_ended(&self) {
-        self.sources.set(self.sources.get() - 1);
-        if self.sources.get() == 0 {
+    /// A host has come to its end: a source has read its bounded input, or all senders of a host have ended and what their
+    /// end has made due is emitted.
+    pub(crate) fn host_ended(&self) {
+        self.active_hosts.set(self.active_hosts.get() - 1);
+        if self.active_hosts.get() == 0 {
             self.process.tell(Event::SourcesEnded(self.slot));
         }
     }

@@ -49,7 +49,7 @@ impl Summary {
         let filters = plan.steps.iter().filter(|s| s.kind() == "filter");
         Self {
             rows_in: sum("source", "records_in"),
-            malformed: sum("source", "malformed") + sum("try_map", "malformed"),
+            malformed: ["source", "try_map", "event_time"].map(|kind| sum(kind, "malformed")).iter().sum(),
             dropped: filters.map(|s| (s.name(), total(&s.uid(), "dropped"))).collect(),
             late: sum("window", "late"),
             rows_out: sum("sink", "records_out"),

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::Write;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,10 +19,14 @@ use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::channels::{ContainerBytes, Message, Stamp};
 
-use crate::record::{Data, Mark, Rec};
+use crate::record::{Data, Rec};
+use crate::watermark::Mark;
 
 /// The number of records that a full batch holds.
 pub(crate) const BATCH_RECORDS: usize = 256;
+
+/// Batches of a sender that its receivers have not looked at, from which on it should wait, for each receiver.
+const UNREAD_BATCHES: usize = 16;
 
 /// Buffers that a pool keeps for its own use; more are freed.
 const POOL_BUFFERS: usize = 64;
@@ -120,6 +125,14 @@ pub(crate) struct Ways(Mutex<HashMap<usize, Box<dyn Any + Send>>>);
 struct EdgeWays<T> {
     to: Vec<Sender<Vec<T>>>,
     at: Vec<Option<Receiver<Vec<T>>>>,
+    unread: Unread,
+}
+
+/// The number of batches of every sender that no receiver has looked at yet.
+type Unread = Arc<[AtomicUsize]>;
+
+fn unread(senders: usize) -> Unread {
+    (0..senders).map(|_| AtomicUsize::new(0)).collect()
 }
 
 /// One worker's ends of the ways home.
@@ -130,14 +143,15 @@ struct Home<T> {
 }
 
 impl Ways {
-    fn home<T: Send + 'static>(&self, edge: usize, me: usize, workers: usize) -> Option<Home<T>> {
+    fn home<T: Send + 'static>(&self, edge: usize, me: usize, workers: usize) -> Option<(Home<T>, Unread)> {
         let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ways = edges.entry(edge).or_insert_with(|| {
             let (to, at) = (0..workers).map(|_| channel()).map(|(to, at)| (to, Some(at))).unzip();
-            Box::new(EdgeWays::<T> { to, at })
+            Box::new(EdgeWays::<T> { to, at, unread: unread(workers) })
         });
         let ways = ways.downcast_mut::<EdgeWays<T>>()?;
-        Some(Home { me, to: ways.to.clone(), at: ways.at[me].take()? })
+        let home = Home { me, to: ways.to.clone(), at: ways.at[me].take()? };
+        Some((home, ways.unread.clone()))
     }
 }
 
@@ -145,23 +159,42 @@ impl Ways {
 pub(crate) struct Pool<T> {
     free: Rc<RefCell<Vec<Vec<T>>>>,
     home: Option<Rc<Home<T>>>,
+    unread: Unread,
 }
 
 impl<T> Clone for Pool<T> {
     fn clone(&self) -> Self {
-        Self { free: self.free.clone(), home: self.home.clone() }
+        Self { free: self.free.clone(), home: self.home.clone(), unread: self.unread.clone() }
     }
 }
 
 impl<T: Send + 'static> Pool<T> {
     /// The pool of an edge that stays on this worker.
     pub(crate) fn local() -> Self {
-        Self { free: Rc::default(), home: None }
+        Self { free: Rc::default(), home: None, unread: unread(1) }
     }
 
     /// The pool of an edge between the workers of this process.
     pub(crate) fn shared(ways: &Arc<Ways>, edge: usize, me: usize, workers: usize) -> Self {
-        Self { free: Rc::default(), home: ways.home(edge, me, workers).map(Rc::new) }
+        match ways.home(edge, me, workers) {
+            Some((home, unread)) => Self { free: Rc::default(), home: Some(Rc::new(home)), unread },
+            None => Self::local(),
+        }
+    }
+
+    /// The number that a sender has here: on an edge that stays on the worker there is only one.
+    fn unread_of(&self, sender: usize) -> &AtomicUsize {
+        &self.unread[if self.home.is_some() { sender } else { 0 }]
+    }
+
+    /// Worker `me` has filled a buffer for a receiver.
+    pub(crate) fn sent(&self, me: usize) {
+        self.unread_of(me).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True if the receivers of what worker `me` has sent should look at it before it sends more, if it can wait.
+    pub(crate) fn is_behind(&self, me: usize) -> bool {
+        self.unread_of(me).load(Ordering::Relaxed) >= UNREAD_BATCHES * self.unread.len()
     }
 
     /// An empty buffer.
@@ -175,6 +208,7 @@ impl<T: Send + 'static> Pool<T> {
 
     /// Takes back a buffer that worker `from` filled.
     pub(crate) fn give(&self, mut buffer: Vec<T>, from: usize) {
+        self.unread_of(from).fetch_sub(1, Ordering::Relaxed);
         match &self.home {
             // If its worker is gone, so is the job; the buffer is freed here.
             Some(home) if from != home.me => drop(home.to[from].send(buffer)),
@@ -192,13 +226,14 @@ impl<T: Send + 'static> Pool<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watermark::Watermark;
 
     #[test]
     fn a_batch_survives_the_wire() {
         let batch = Batch {
             target: 3,
             from: 1,
-            mark: Some(Mark { at: -5, idle: true }),
+            mark: Some(Mark::NextEpoch(Watermark::idle(-5))),
             records: vec![Rec { ts: 7, hash: u64::MAX, val: "x".to_owned() }],
         };
         let mut bytes = Vec::new();
@@ -216,6 +251,7 @@ mod tests {
         let ways = Arc::new(Ways::default());
         let (first, second) = (Pool::<u8>::shared(&ways, 0, 0, 2), Pool::<u8>::shared(&ways, 0, 1, 2));
         let mut buffer = first.take();
+        first.sent(0);
         buffer.push(9);
         let address = buffer.as_ptr();
         second.give(buffer, 0);

@@ -14,11 +14,13 @@ use super::alarm::Alarm;
 use super::batch::{Pool, by_target};
 use super::host::{Host, Running};
 use super::outbox::{Outbox, Route, SharedOutbox};
+use super::pace::Pace;
 use super::port::{Input, InputPort, Output, OutputPort, Silent};
 use super::source::{Pacing, SourceLoop};
 use super::time::Time;
 use crate::chain::Outlet;
-use crate::record::{Data, MinWatermark, Rec};
+use crate::record::{Data, Rec};
+use crate::watermark::Senders;
 use crate::worker::WorkerCx;
 
 /// The hosts and edges that a job's build function has asked for.
@@ -130,6 +132,8 @@ impl<'scope> Wiring<'scope> {
             epoch: 0,
             copying: false,
             took: Duration::ZERO,
+            pace: Pace::default(),
+            has_ended: false,
         };
         match def.source {
             Some(source) => {
@@ -170,7 +174,7 @@ macro_rules! wire {
         let (handle, stream) = $wirings[from].builder.new_output();
         $wirings[from].outputs.push(Box::new(Output { handle: OutputBuilder::from(handle), outbox }));
         let handle = $wirings[to].builder.new_input(stream, $pact);
-        let senders = MinWatermark::new($senders, i64::MIN);
+        let senders = Senders::new($senders);
         let input = Input::new(handle, outlet, pool, senders);
         $wirings[to].inputs.push(Box::new(input));
     }};

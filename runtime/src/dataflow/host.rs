@@ -1,5 +1,9 @@
 //! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
+//! What a watermark, the clock or the end of the input makes due ([`Element::fire`]) is emitted slice by slice, and no faster
+//! than the receivers look at it. As long as there is any, records wait, and by that the sources: only a barrier that is
+//! on its way has them taken in before.
+//!
 //! A host has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
 //! a time, because the worker's sources want their turn; those of later epochs wait in a stash. When the frontier passes
@@ -18,6 +22,7 @@ use timely::dataflow::operators::Capability;
 use timely::progress::frontier::MutableAntichain;
 
 use super::alarm::Alarm;
+use super::pace::Pace;
 use super::port::{InputPort, OutputPort};
 use super::time::{Time, start_of};
 use super::whereabouts::Whereabouts;
@@ -30,6 +35,8 @@ use crate::worker::WorkerCx;
 const COPY_TIME: Duration = Duration::from_millis(1);
 /// For how long a host works at its records before others of the worker have their turn.
 const PULL_TIME: Duration = Duration::from_millis(5);
+/// How long to wait for receivers to look at what was sent.
+const WAIT_FOR_RECEIVERS: Duration = Duration::from_micros(100);
 
 /// What everything inside one host shares.
 pub(crate) struct Host {
@@ -157,6 +164,19 @@ impl Host {
         })
     }
 
+    /// True if something is due that is not emitted yet.
+    fn is_due(&self) -> bool {
+        self.elements.borrow().iter().any(|element| element.borrow().is_due())
+    }
+
+    /// Emits about `most` records of what is due.
+    fn fire(&self, most: usize) {
+        let elements = self.elements.borrow();
+        if let Some(element) = elements.iter().find(|element| element.borrow().is_due()) {
+            element.borrow_mut().fire(most);
+        }
+    }
+
     /// The host has waited for its records to be finished downstream.
     pub(crate) fn add_blocked(&self, time: Duration) {
         self.blocked.add(time.as_micros() as i64);
@@ -184,7 +204,7 @@ impl Host {
             }
         }
         // A clock that a test moves does not wake anybody: look again soon.
-        let wait = if clock.ticks() { (next()? - now).clamp(1, 60_000) } else { 1 };
+        let wait = if clock.ticks() { next()?.saturating_sub(now).clamp(1, 60_000) } else { 1 };
         Some(Duration::from_millis(wait as u64))
     }
 }
@@ -203,6 +223,10 @@ pub(crate) struct Running {
     pub(crate) copying: bool,
     /// How long the last round's records took.
     pub(crate) took: Duration,
+    /// How many records of what is due are emitted at a time.
+    pub(crate) pace: Pace,
+    /// True once its input is over and nothing is due.
+    pub(crate) has_ended: bool,
 }
 
 impl Running {
@@ -259,15 +283,24 @@ impl Running {
     fn round(&mut self, frontier: Option<Time>) -> Result<()> {
         self.go_on_copying()?;
         let began = Instant::now();
-        for input in &mut self.inputs {
-            if !input.pull(self.epoch, began + PULL_TIME) {
-                self.alarm.now();
+        let is_barrier_near = self.host.worker.process.triggered() >= self.job_epoch();
+        let mut is_behind = false;
+        let has_pulled = is_barrier_near || !self.host.is_due();
+        if has_pulled {
+            for input in &mut self.inputs {
+                is_behind |= !input.pull(self.epoch, began + PULL_TIME);
             }
         }
         self.took = began.elapsed();
+        if is_behind {
+            self.alarm.now();
+        } else {
+            self.fire();
+        }
         self.host.maintain()?;
         self.flush(true);
         while self.has_passed(frontier) {
+            self.inputs.iter_mut().for_each(|input| input.announce());
             self.end_epoch()?;
             self.inputs.iter_mut().for_each(|input| input.pass_barrier());
             self.alarm.now();
@@ -276,10 +309,31 @@ impl Running {
             self.downgrade(time);
         }
         if let Some(wait) = self.host.run_timers() {
-            self.flush(true);
             self.alarm.after(wait);
         }
+        if self.host.is_due() {
+            self.alarm.after(WAIT_FOR_RECEIVERS);
+        } else if !has_pulled {
+            self.alarm.now();
+        } else if !self.has_ended && self.inputs.iter().all(|input| input.is_ended()) {
+            self.has_ended = true;
+            self.host.worker.host_ended();
+        }
         Ok(())
+    }
+
+    /// Emits what is due, for a while, and as long as the receivers keep up.
+    fn fire(&mut self) {
+        let until = Instant::now() + PULL_TIME;
+        let mut began = Instant::now();
+        while began < until && self.host.is_due() && !self.outputs.iter().any(|output| output.is_behind()) {
+            let records = self.pace.records();
+            self.host.fire(records);
+            self.flush(false);
+            let now = Instant::now();
+            self.pace.took(records, now - began);
+            began = now;
+        }
     }
 
     /// True if nothing of the running epoch can come any more, and the epoch is one that has a barrier.

@@ -8,6 +8,7 @@
 //! - [`batch`]: what travels on an edge, and the pool that its buffers come from and go home to.
 //! - [`outbox`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
 //! - [`port`]: the typed ends of edges: what waits for its turn or for a later epoch, what goes out.
+//! - [`pace`]: how many records are given to user code at a time.
 //! - [`host`]: one operator host: its elements, its barrier.
 //! - [`whereabouts`]: what a host is doing, for the message if it fails.
 //! - [`source`]: the loop of a host that reads a source: pacing, ticks, triggers.
@@ -23,6 +24,7 @@ pub(crate) mod batch;
 pub(crate) mod graph;
 pub(crate) mod host;
 pub(crate) mod outbox;
+pub(crate) mod pace;
 pub(crate) mod port;
 pub(crate) mod source;
 pub(crate) mod time;

@@ -11,7 +11,8 @@ use crate::chain::Receiver;
 use crate::key::KeyFn;
 use crate::metrics::Step;
 use crate::operators::stateless::Here;
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
+use crate::watermark::{Mark, Watermark};
 use tidegate_protocol::KeyGroups;
 
 /// Who gets a record.
@@ -61,7 +62,8 @@ pub(crate) struct Outbox<T> {
     ready: VecDeque<Batch<T>>,
     me: u32,
     next: usize,
-    last_mark: Option<Mark>,
+    /// What was said last of event time, be it for this epoch or the next.
+    said: Watermark,
     pool: Pool<Rec<T>>,
     /// The receiver of every key group: a division a record is more than a look.
     owners: Vec<u16>,
@@ -77,12 +79,26 @@ impl<T: Send + 'static> Outbox<T> {
             }
             _ => Vec::new(),
         };
-        Self { route, open, ready: VecDeque::new(), me: me as u32, next: 0, last_mark: None, pool, owners }
+        Self {
+            route,
+            open,
+            ready: VecDeque::new(),
+            me: me as u32,
+            next: 0,
+            said: Watermark::UNKNOWN,
+            pool,
+            owners,
+        }
     }
 
     /// The number of workers that this edge leads to, which is also the number it comes from.
     pub(crate) fn receivers(&self) -> usize {
         self.open.len()
+    }
+
+    /// True if the receivers should look at what was sent before more is sent that can wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.pool.is_behind(self.me as usize)
     }
 
     /// Ends the open buffer of a receiver, with a watermark behind it if there is one.
@@ -100,6 +116,9 @@ impl<T: Send + 'static> Outbox<T> {
 
     fn send(&mut self, receiver: usize, records: Vec<Rec<T>>, mark: Option<Mark>) {
         let target = if matches!(self.route, Route::Local) { self.me } else { receiver as u32 };
+        if !records.is_empty() {
+            self.pool.sent(self.me as usize);
+        }
         self.ready.push_back(Batch { target, from: self.me, mark, records });
     }
 
@@ -171,10 +190,11 @@ impl<T: Send + 'static> Receiver<T> for Outbox<T> {
     }
 
     fn watermark(&mut self, mark: Mark) {
-        if self.last_mark == Some(mark) {
+        let (Mark::Now(said) | Mark::NextEpoch(said)) = mark;
+        if said == self.said {
             return;
         }
-        self.last_mark = Some(mark);
+        self.said = said;
         for receiver in 0..self.open.len() {
             self.end(receiver, Some(mark));
         }

@@ -13,17 +13,23 @@ use timely::dataflow::operators::{Capability, InputCapability};
 
 use super::batch::{Batch, Pool};
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::time::{Time, epoch_of};
 use crate::chain::Outlet;
-use crate::record::{MinWatermark, Rec};
+use crate::record::Rec;
+use crate::watermark::{Mark, Senders};
 
 /// A typed input of a host.
 pub(crate) trait InputPort {
     /// Puts what has arrived of `epoch` through the chain, at least a batch, until it is time to stop; true if nothing of
     /// it is left. Later epochs wait.
     fn pull(&mut self, epoch: u64, until: Instant) -> bool;
-    /// The barrier has come: what waited for it is next.
+    /// The epoch has ended, the barrier is next: tells the chain what the senders will be in the next epoch.
+    fn announce(&mut self);
+    /// The barrier has come: what waited for it is next, and what was announced counts.
     fn pass_barrier(&mut self);
+    /// True once all senders have said that their input is over.
+    fn is_ended(&self) -> bool;
 }
 
 /// A batch that has arrived. As long as it is held the frontier does not pass its time.
@@ -34,7 +40,10 @@ pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
     handle: InputHandleCore<Time, Batch<T>, P>,
     outlet: Outlet<T>,
     pool: Pool<Rec<T>>,
-    senders: MinWatermark,
+    senders: Senders,
+    pace: Pace,
+    /// Records of a batch that is given to the chain piece by piece.
+    piece: Vec<Rec<T>>,
     /// In the order in which it has arrived; each sender's order is that in which it sent.
     waiting: VecDeque<Arrived<T>>,
     /// What belongs to later epochs; all of it arrived before what is `waiting`.
@@ -46,54 +55,83 @@ impl<T, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
         handle: InputHandleCore<Time, Batch<T>, P>,
         outlet: Outlet<T>,
         pool: Pool<Rec<T>>,
-        senders: MinWatermark,
+        senders: Senders,
     ) -> Self {
-        Self { handle, outlet, pool, senders, waiting: VecDeque::new(), stash: VecDeque::new() }
+        let (waiting, stash) = (VecDeque::new(), VecDeque::new());
+        Self { handle, outlet, pool, senders, pace: Pace::default(), piece: Vec::new(), waiting, stash }
     }
 }
 
-fn apply<T: Send + 'static>(
-    batch: &mut Batch<T>,
-    outlet: &Outlet<T>,
-    pool: &Pool<Rec<T>>,
-    senders: &mut MinWatermark,
-    only_sender: bool,
-) {
-    let from = batch.from as usize;
-    if !batch.records.is_empty() {
-        let mut records = std::mem::take(&mut batch.records);
-        outlet.look_at(&mut records);
-        pool.give(records, from);
-    }
-    if let Some(mark) = batch.mark.take()
-        && let Some(least) = senders.update(if only_sender { 0 } else { from }, mark)
-    {
-        outlet.watermark(least);
+impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
+    /// Gives records of a batch to the chain, as many as it takes at a time; true if those were the last.
+    fn apply(&mut self, batch: &mut Batch<T>) -> bool {
+        let (from, most) = (batch.from as usize, self.pace.records());
+        if batch.records.len() > most {
+            self.piece.extend(batch.records.drain(..most));
+            self.outlet.records(&mut self.piece);
+            return false;
+        }
+        if !batch.records.is_empty() {
+            let mut records = std::mem::take(&mut batch.records);
+            self.outlet.look_at(&mut records);
+            self.pool.give(records, from);
+        }
+        let sender = if self.senders.len() == 1 { 0 } else { from };
+        match batch.mark.take() {
+            Some(Mark::Now(watermark)) => {
+                if let Some(watermark) = self.senders.update(sender, watermark) {
+                    self.outlet.watermark(Mark::Now(watermark));
+                }
+            }
+            Some(Mark::NextEpoch(watermark)) => self.senders.announce(sender, watermark),
+            None => {}
+        }
+        true
     }
 }
 
 impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T, P> {
     fn pull(&mut self, epoch: u64, until: Instant) -> bool {
-        let Self { handle, outlet, pool, senders, waiting, stash } = self;
-        let only = senders.len() == 1;
+        let Self { handle, waiting, .. } = self;
         // `for_each` keeps the order of each sender; grouping by time would not.
         handle.for_each(|capability, batch| waiting.push_back((capability, std::mem::take(batch))));
-        while let Some((capability, mut batch)) = waiting.pop_front() {
+        let mut began = Instant::now();
+        while let Some((capability, mut batch)) = self.waiting.pop_front() {
             if capability.least().is_some_and(|time| epoch_of(*time) > epoch) {
-                stash.push_back((capability, batch));
+                self.stash.push_back((capability, batch));
                 continue;
             }
-            apply(&mut batch, outlet, pool, senders, only);
-            if Instant::now() >= until {
-                return waiting.is_empty();
+            let before = batch.records.len();
+            let was_all = self.apply(&mut batch);
+            let (now, done) = (Instant::now(), before - batch.records.len());
+            self.pace.took(done, now - began);
+            began = now;
+            if !was_all {
+                self.waiting.push_front((capability, batch));
+            }
+            if now >= until {
+                return self.waiting.is_empty();
             }
         }
         true
     }
 
+    fn announce(&mut self) {
+        if let Some(watermark) = self.senders.next_epoch() {
+            self.outlet.watermark(Mark::NextEpoch(watermark));
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        self.senders.is_ended()
+    }
+
     fn pass_barrier(&mut self) {
         self.stash.append(&mut self.waiting);
         std::mem::swap(&mut self.stash, &mut self.waiting);
+        if let Some(watermark) = self.senders.begin_epoch() {
+            self.outlet.watermark(Mark::Now(watermark));
+        }
     }
 }
 
@@ -101,6 +139,8 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
 pub(crate) trait OutputPort {
     /// Sends batches that are full or ended; with `close`, open ones too.
     fn flush(&mut self, capability: &Capability<Time>, close: bool);
+    /// True if the receivers should look at what was sent before more is sent that can wait.
+    fn is_behind(&self) -> bool;
 }
 
 type Builder<T> = CapacityContainerBuilder<Batch<T>>;
@@ -128,6 +168,10 @@ impl<T: Send + 'static> OutputPort for Output<T> {
             }
         }
     }
+
+    fn is_behind(&self) -> bool {
+        self.outbox.borrow().is_behind()
+    }
 }
 
 /// The output of a host without one: nothing goes out, but the probe sees how far the host has come.
@@ -135,4 +179,8 @@ pub(crate) struct Silent;
 
 impl OutputPort for Silent {
     fn flush(&mut self, _: &Capability<Time>, _: bool) {}
+
+    fn is_behind(&self) -> bool {
+        false
+    }
 }

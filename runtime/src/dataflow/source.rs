@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use timely::dataflow::ProbeHandle;
 
 use super::host::{Running, guarded};
+use super::pace::Pace;
 use super::time::{Time, epoch_of, next_tick, start_of};
 use crate::error::Result;
 
 /// Records that end a tick: at first (few, because after a restart all keys are on disk), at least, and at most.
-const TICK_RECORDS: (usize, usize, usize) = (256, 64, 10_000);
+const TICK_RECORDS: (usize, usize, usize) = (64, 1, 10_000);
 /// Bytes, as the connector tells them, that end a tick.
 const TICK_BYTES: usize = 1 << 20;
 /// How long a tick may take to be finished, with those before it: a barrier takes little more.
@@ -30,8 +31,6 @@ const TICK_LATENCY: Duration = Duration::from_millis(15);
 const TICK_TIME: Duration = Duration::from_millis(1);
 /// Ticks that may be out unfinished.
 const WINDOW: usize = 4;
-/// Records asked of a partition at a time.
-const POLL_RECORDS: usize = super::batch::BATCH_RECORDS;
 /// Polls in one call by timely.
 const POLLS_A_ROUND: usize = 4;
 /// How long to wait for ticks to be finished.
@@ -60,6 +59,9 @@ pub(crate) trait SourceLoop {
     /// Pushes the watermark through the chain as it stands.
     fn advance_watermark(&mut self);
 
+    /// Judges which partitions are idle, and tells the chain what counts from the next epoch on.
+    fn announce(&mut self);
+
     /// Called once when the source has ended.
     fn ended(&mut self);
 }
@@ -80,6 +82,8 @@ pub(crate) struct Pacing {
     bytes: usize,
     began: Instant,
     wait: Duration,
+    /// How many records are asked of a partition at a time.
+    pace: Pace,
     ended: bool,
     /// Since when the window is full.
     blocked: Option<Instant>,
@@ -98,6 +102,7 @@ impl Pacing {
             bytes: 0,
             began: Instant::now(),
             wait: WAIT_FOR_INPUT.0,
+            pace: Pace::default(),
             ended: false,
             blocked: None,
         }
@@ -115,7 +120,7 @@ impl Pacing {
 
     fn round(&mut self) -> Result<()> {
         self.running.go_on_copying()?;
-        if self.running.host.worker.process.triggered() >= self.running.job_epoch() {
+        if self.is_triggered() {
             if self.is_epoch_before_collected() {
                 self.end_epoch()?;
             } else {
@@ -131,15 +136,40 @@ impl Pacing {
                 self.running.alarm.after(WAIT_FOR_WINDOW);
                 return Ok(());
             }
-            match if self.ended { Poll::Ended } else { self.source.poll(POLL_RECORDS)? } {
+            match self.poll()? {
                 Poll::Read { records, bytes } => self.have_read(records, bytes),
                 Poll::CaughtUp => return self.rest(),
                 Poll::Ended => return self.end(),
+            }
+            if self.is_triggered() {
+                break;
             }
         }
         self.running.flush(false);
         self.running.alarm.now();
         Ok(())
+    }
+
+    /// True if the running epoch is to be ended.
+    fn is_triggered(&self) -> bool {
+        self.running.host.worker.process.triggered() >= self.running.job_epoch()
+    }
+
+    fn poll(&mut self) -> Result<Poll> {
+        if self.ended {
+            return Ok(Poll::Ended);
+        }
+        let began = Instant::now();
+        let poll = self.source.poll(self.pace.records())?;
+        if let Poll::Read { records, .. } = poll {
+            self.pace.took(records, began.elapsed());
+        }
+        Ok(poll)
+    }
+
+    /// Ticks that may be out: where a record takes as long as a tick should, each of them counts.
+    fn window(&self) -> usize {
+        if self.tick_records > TICK_RECORDS.1 { WINDOW } else { 1 }
     }
 
     /// True if no operator of this worker still copies rows of an earlier barrier: there is room for one at a time. Every
@@ -167,7 +197,7 @@ impl Pacing {
     /// Ends the running tick if the window allows it: watermarks behind the records, everything out.
     fn tick(&mut self) -> bool {
         let took = self.finish_ticks();
-        if self.open.len() >= WINDOW {
+        if self.open.len() >= self.window() {
             if self.blocked.is_none() {
                 self.blocked = Some(Instant::now());
                 // A source that rests may be what the others wait for.
@@ -228,7 +258,7 @@ impl Pacing {
             return Ok(());
         }
         self.follow();
-        // Idleness of a partition may have changed the watermark without a record.
+        // A partition that has ended may have changed the watermark without a record.
         self.source.advance_watermark();
         self.running.flush(true);
         self.running.alarm.after(self.wait);
@@ -245,13 +275,14 @@ impl Pacing {
             // The last tick ends here: others must not wait for it to fill.
             (self.records, self.bytes) = (0, 0);
             self.move_hand();
-            self.running.host.worker.source_ended();
+            self.running.host.worker.host_ended();
         }
         Ok(())
     }
 
     fn end_epoch(&mut self) -> Result<()> {
         self.source.advance_watermark();
+        self.source.announce();
         self.running.end_epoch()?;
         if self.records > 0 {
             self.send_tick();

@@ -92,7 +92,7 @@ fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob
     build(&mut job)?;
     let graph = job.into_graph()?;
     let hosts = Hosts(graph.hosts().cloned().collect());
-    cx.open(hosts.0.len(), graph.sources())?;
+    cx.open(hosts.0.len())?;
     hosts.0.iter().try_for_each(|host| host.open())?;
     let probe = ProbeHandle::new();
     worker.dataflow::<Time, _, _>(|scope| graph.wire(scope, &probe));

@@ -13,9 +13,10 @@ use crate::error::Result;
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
+use crate::watermark::Mark;
 use crate::window::Aggregate;
 
 /// Records after which results go on to the next step of the host: the first ones need not wait until the keys of a whole

@@ -20,7 +20,8 @@ use crate::key::Key;
 use crate::metrics::Step;
 use crate::operators::stateless::Here;
 use crate::process_fn::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
+use crate::watermark::Mark;
 
 /// Suffix of the uid for what is kept of the broadcast stream.
 pub(crate) const SHARED: &str = "#broadcast";

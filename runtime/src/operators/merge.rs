@@ -1,34 +1,43 @@
-//! Two or more inputs into one: records as they come, and the least of the inputs' watermarks.
+//! Two or more inputs into one: records as they come, and the watermark of all inputs together.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::chain::{Outlet, Receiver};
-use crate::record::{Mark, MinWatermark, Rec};
+use crate::record::Rec;
+use crate::watermark::{Mark, Senders, Watermark};
 
 /// Brings inputs of one type together.
 pub(crate) struct Merge<T> {
-    marks: Rc<RefCell<MinWatermark>>,
+    senders: Rc<RefCell<Senders>>,
     next: Outlet<T>,
 }
 
 impl<T: 'static> Merge<T> {
     pub(crate) fn new(inputs: usize, next: Outlet<T>) -> Self {
-        Self { marks: Rc::new(RefCell::new(MinWatermark::new(inputs, i64::MIN))), next }
+        Self { senders: Rc::new(RefCell::new(Senders::new(inputs))), next }
     }
 
     /// Where one input is attached.
     pub(crate) fn input(&self, number: usize) -> Outlet<T> {
         let inlet = Outlet::new();
-        inlet.attach(Input { number, marks: self.marks.clone(), next: self.next.clone() });
+        inlet.attach(Input { number, senders: self.senders.clone(), next: self.next.clone() });
         inlet
     }
 }
 
 struct Input<T> {
     number: usize,
-    marks: Rc<RefCell<MinWatermark>>,
+    senders: Rc<RefCell<Senders>>,
     next: Outlet<T>,
+}
+
+impl<T: 'static> Input<T> {
+    fn now(&self, watermark: Option<Watermark>) {
+        if let Some(watermark) = watermark {
+            self.next.watermark(Mark::Now(watermark));
+        }
+    }
 }
 
 impl<T: 'static> Receiver<T> for Input<T> {
@@ -36,9 +45,20 @@ impl<T: 'static> Receiver<T> for Input<T> {
         self.next.look_at(batch);
     }
 
+    /// All inputs of an operator announce the next epoch before any of them says something in it, so the first that does
+    /// begins the epoch for all.
     fn watermark(&mut self, mark: Mark) {
-        if let Some(least) = self.marks.borrow_mut().update(self.number, mark) {
-            self.next.watermark(least);
+        let mut senders = self.senders.borrow_mut();
+        match mark {
+            Mark::Now(watermark) => {
+                self.now(senders.begin_epoch());
+                self.now(senders.update(self.number, watermark));
+            }
+            Mark::NextEpoch(watermark) => {
+                senders.announce(self.number, watermark);
+                let next = senders.next_epoch().unwrap_or(watermark);
+                self.next.watermark(Mark::NextEpoch(next));
+            }
         }
     }
 }

@@ -1,4 +1,15 @@
 //! Runs a function with state and timers on one worker.
+//!
+//! Timers fire in *sweeps*. A sweep begins when event time (or the clock) has come further, and calls the function for
+//! every timer that is due, in order, also for those that are set meanwhile for a time behind the sweep. A timer that is set
+//! for a time that the sweep has passed waits for the next sweep, so that one that sets itself again for a time that is due
+//! does not keep the step busy for ever. A sweep is done slice by slice between batches of records and may be cut by a
+//! barrier: what has not fired is still in the snapshot. The output's watermark stays before what is still to fire.
+//!
+//! At the end of the input event time comes to the furthest that any partition had, as by any watermark. Then comes the
+//! *end*: every timer that is still set fires, those of event time first. Timers that are set at the end are not kept,
+//! since there is no time left at which they could fire. So the end is the same whatever the parallelism, and however
+//! often it is interrupted.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,15 +25,19 @@ use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
 use crate::process_fn::{KeyContext, KeyedProcess, Time, Timer};
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
-use crate::state::timers::Timers;
+use crate::state::timers::{Due, Timers};
+use crate::watermark::{Mark, Watermark};
 
 /// Suffixes of the uid for what the step keeps besides its state.
 pub(crate) const EVENT_TIMERS: &str = "#event-timers";
 /// See [`EVENT_TIMERS`].
 pub(crate) const PROCESSING_TIMERS: &str = "#processing-timers";
+
+/// What a snapshot has of a step if the barrier has cut a sweep over timers of event time.
+const CUT_SWEEP: &str = "cut_sweep";
 
 /// See [`crate::KeyedStream::process`].
 pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
@@ -31,9 +46,18 @@ pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
     key: KeyFn<T, K>,
     f: F,
     kept: Option<Kept<K, F::State>>,
+    /// What the input has said last of event time.
+    input: Watermark,
     watermark: i64,
-    /// The event time that a snapshot remembers: the watermark, and at the end of everything that of the last timer,
-    /// because a job that is started again may find more to read.
+    sweep: Sweep,
+    /// The same over timers of processing time, and the time up to which they are due.
+    clock_sweep: Sweep,
+    clock: i64,
+    end: End,
+    /// The event time up to which all timers have fired.
+    fired: i64,
+    /// The event time that a snapshot remembers: the watermark, and at the end of all input the furthest that any
+    /// partition had come, because a job that is started again may find more to read.
     event_time: i64,
     out: (Vec<F::Out>, Vec<Rec<F::Out>>),
     side: (Vec<F::Side>, Vec<Rec<F::Side>>),
@@ -50,6 +74,44 @@ struct Kept<K, S> {
     table: Table<K, S>,
     event_timers: Timers<K>,
     processing_timers: Timers<K>,
+}
+
+/// A sweep over the timers of one kind of time.
+#[derive(Default)]
+struct Sweep {
+    /// True as long as timers may be due.
+    is_under_way: bool,
+    /// The timer that has fired last in it.
+    last: Option<Due>,
+    /// True if time has come further since it began: another follows.
+    again: bool,
+}
+
+impl Sweep {
+    /// Time has come further.
+    fn begin(&mut self) {
+        self.again |= self.is_under_way;
+        self.is_under_way = true;
+    }
+
+    /// No timer is due behind the last that has fired.
+    fn end(&mut self) {
+        self.last = None;
+        self.is_under_way = std::mem::take(&mut self.again);
+    }
+}
+
+/// How far a step is with the end of all input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Its input goes on.
+    NotYet,
+    /// Event time is on its way to the furthest that any partition had.
+    Coming,
+    /// What is left of this kind fires.
+    Firing(Time),
+    /// All has fired.
+    Over,
 }
 
 /// What the function is called for.
@@ -73,7 +135,13 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             key,
             f,
             kept: None,
+            input: Watermark::UNKNOWN,
             watermark: i64::MIN,
+            sweep: Sweep::default(),
+            clock_sweep: Sweep::default(),
+            clock: i64::MIN,
+            end: End::NotYet,
+            fired: i64::MIN,
             event_time: i64::MIN,
             out: Default::default(),
             side: Default::default(),
@@ -84,11 +152,6 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             entries: host.gauge(step, "state_entries"),
             watermark_gauge: host.gauge(step, "watermark_ms"),
         }
-    }
-
-    /// True once all that could come has come.
-    fn has_ended(&self) -> bool {
-        self.watermark == i64::MAX
     }
 
     fn call(&mut self, hash: u64, key: &K, event_time: i64, now: i64, call: Call<T>) -> Result<()> {
@@ -103,6 +166,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             event_time,
             watermark: self.watermark,
             now,
+            has_ended: matches!(self.end, End::Firing(_) | End::Over),
             state,
             changed: false,
             out: &mut self.out.0,
@@ -144,46 +208,90 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         Ok(())
     }
 
-    /// Calls the function for every timer that is due, in order of time.
-    fn run_timers(&mut self, time: Time, until: i64) -> Result<()> {
+    /// Takes the next timer that is due, of either kind of time; None if there is none.
+    fn next_due(&mut self) -> Result<Option<(Time, Due)>> {
+        let Some(kept) = &mut self.kept else { return Ok(None) };
+        let (store, budget) = (&kept.store, &self.here.host.worker.budget);
+        loop {
+            if self.sweep.is_under_way {
+                if let Some(due) =
+                    kept.event_timers.pop(store, budget, self.sweep.last.as_ref(), self.watermark)?
+                {
+                    return Ok(Some((Time::Event, due)));
+                }
+                self.sweep.end();
+            } else if self.clock_sweep.is_under_way {
+                let last = self.clock_sweep.last.as_ref();
+                if let Some(due) = kept.processing_timers.pop(store, budget, last, self.clock)? {
+                    return Ok(Some((Time::Processing, due)));
+                }
+                self.clock_sweep.end();
+            } else {
+                match self.end {
+                    End::Coming => {
+                        self.watermark = i64::MAX;
+                        self.sweep.begin();
+                        self.end = End::Firing(Time::Event);
+                    }
+                    End::Firing(Time::Event) => {
+                        self.clock = i64::MAX;
+                        self.clock_sweep.begin();
+                        self.end = End::Firing(Time::Processing);
+                    }
+                    End::Firing(Time::Processing) => self.end = End::Over,
+                    End::NotYet | End::Over => return Ok(None),
+                }
+            }
+        }
+    }
+
+    /// Calls the function for up to `most` timers that are due, in order of time.
+    fn run_timers(&mut self, most: usize) -> Result<()> {
         let now = self.here.host.worker.process.clock.now_ms();
         self.here.enter();
-        // What a timer sets for a time that has passed fires in the same go.
-        loop {
-            let Some(kept) = &mut self.kept else { return Ok(()) };
-            let timers = match time {
-                Time::Event => &mut kept.event_timers,
-                Time::Processing => &mut kept.processing_timers,
-            };
-            let Some((at, keys)) = timers.pop(until)? else { break };
-            for (hash, key) in keys {
-                self.here.record(&Rec { ts: at, hash, val: () });
-                self.call(hash, &key, at, now, Call::Timer(Timer { at, time }))?;
+        for _ in 0..most {
+            let Some((time, due)) = self.next_due()? else { break };
+            let (at, hash) = (due.at, due.hash);
+            self.here.record(&Rec { ts: at, hash, val: () });
+            self.call(hash, &due.key()?, at, now, Call::Timer(Timer { at, time }))?;
+            match time {
+                Time::Event => self.sweep.last = Some(due),
+                Time::Processing => self.clock_sweep.last = Some(due),
             }
         }
         self.send();
         Ok(())
     }
 
-    /// The end of everything: what waits for event time or for the clock would wait for ever.
-    fn run_last_timers(&mut self) -> Result<()> {
-        let last = self.last_timer(Time::Event);
-        self.event_time = self.event_time.max(last);
-        self.run_timers(Time::Event, last)?;
-        self.run_timers(Time::Processing, self.last_timer(Time::Processing))?;
-        // Those of the clock may have set others for an event time that has passed.
-        self.run_timers(Time::Event, self.event_time)
+    /// The input's event time has come further.
+    fn advance(&mut self, input: Watermark) {
+        let time = if input.is_ended() { input.furthest } else { input.time() };
+        if input.is_ended() && self.end == End::NotYet {
+            self.end = End::Coming;
+        }
+        if time > self.watermark {
+            (self.watermark, self.event_time) = (time, time);
+            self.watermark_gauge.set(time);
+            self.sweep.begin();
+        }
     }
 
-    /// The time to which the end of everything brings timers: a timer that sets itself again and again must not keep the
-    /// job from its end.
-    fn last_timer(&self, time: Time) -> i64 {
-        let kept = self.kept.as_ref();
-        let last = kept.and_then(|kept| match time {
-            Time::Event => kept.event_timers.last(),
-            Time::Processing => kept.processing_timers.last(),
-        });
-        last.unwrap_or(i64::MIN)
+    /// What is to be said of the output if the input is as given: nothing of a time for which timers have still to fire.
+    fn output(&mut self, input: Watermark) -> Watermark {
+        if !self.is_due() {
+            self.fired = self.event_time;
+            return input.of_output(self.event_time);
+        }
+        if let Some(last) = &self.sweep.last {
+            self.fired = self.fired.max(last.at.saturating_sub(1)).min(self.event_time);
+        }
+        Watermark::active(self.fired)
+    }
+
+    fn say(&mut self) {
+        let mark = Mark::Now(self.output(self.input));
+        self.next.watermark(mark);
+        self.next_side.watermark(mark);
     }
 }
 
@@ -195,20 +303,18 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T
     }
 
     fn watermark(&mut self, mark: Mark) {
-        if mark.at > self.watermark {
-            self.watermark = mark.at;
-            let result = if mark.at < i64::MAX {
-                self.watermark_gauge.set(mark.at);
-                self.event_time = mark.at;
-                self.run_timers(Time::Event, mark.at)
-            } else {
-                self.run_last_timers()
-            };
-            self.here.or_fail(result);
+        match mark {
+            Mark::Now(input) => {
+                self.input = input;
+                self.advance(input);
+                self.say();
+            }
+            Mark::NextEpoch(input) => {
+                let mark = Mark::NextEpoch(self.output(input));
+                self.next.watermark(mark);
+                self.next_side.watermark(mark);
+            }
         }
-        let mark = Mark { at: self.watermark, idle: mark.idle };
-        self.next.watermark(mark);
-        self.next_side.watermark(mark);
     }
 }
 
@@ -217,10 +323,8 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
         let uid = self.step.uid();
         let (store, operator) = opening.store(&uid)?;
         let timers = |suffix| -> Result<Timers<K>> {
-            let (store, id) = opening.store(&format!("{uid}{suffix}"))?;
-            let mut timers = Timers::new(id);
-            timers.restore(&store)?;
-            Ok(timers)
+            let uid = format!("{uid}{suffix}");
+            Ok(Timers::new(opening.store(&uid)?.1, opening.has_state(&uid)))
         };
         let place = Place { operator, namespace: 0 };
         self.kept = Some(Kept {
@@ -230,15 +334,21 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
             store,
         });
         self.watermark = opening.restored_watermark(&uid);
-        self.event_time = self.watermark;
+        (self.event_time, self.fired) = (self.watermark, self.watermark.saturating_sub(1));
+        if opening.restored(&uid).any(|part| part.extra.get(CUT_SWEEP).is_some()) {
+            self.sweep.begin();
+        }
         Ok(())
     }
 
     fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
         if let Some(kept) = &mut self.kept {
             kept.table.barrier(&kept.store, epoch.0 + 1)?;
-            kept.event_timers.barrier(&kept.store, parts.rows)?;
-            kept.processing_timers.barrier(&kept.store, parts.rows)?;
+            kept.event_timers.barrier(&kept.store, epoch.0, parts.rows)?;
+            kept.processing_timers.barrier(&kept.store, epoch.0, parts.rows)?;
+        }
+        if self.sweep.is_under_way {
+            parts.keep(&self.step.uid(), CUT_SWEEP, true.into());
         }
         parts.operator(&self.step.uid()).watermark = (self.event_time > i64::MIN).then_some(self.event_time);
         Ok(())
@@ -250,18 +360,35 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
     }
 
     fn next_timer(&self) -> Option<i64> {
-        // Beyond the end time does not go on.
-        self.kept.as_ref().filter(|_| !self.has_ended()).and_then(|kept| kept.processing_timers.next())
+        // Beyond the end time does not go on; what is due already has its turn without the clock.
+        let waits = self.end == End::NotYet && !self.clock_sweep.is_under_way;
+        self.kept.as_ref().filter(|_| waits).and_then(|kept| kept.processing_timers.next_at())
     }
 
     fn on_processing_time(&mut self, now: i64) {
-        let result = self.run_timers(Time::Processing, now);
+        if self.next_timer().is_some_and(|at| at <= now) {
+            self.clock = self.clock.max(now);
+            self.clock_sweep.begin();
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let is_ending = matches!(self.end, End::Coming | End::Firing(_));
+        self.sweep.is_under_way || self.clock_sweep.is_under_way || is_ending
+    }
+
+    fn fire(&mut self, most: usize) {
+        let result = self.run_timers(most);
         self.here.or_fail(result);
+        self.say();
     }
 
     fn maintain(&mut self) -> Result<()> {
         if let Some(kept) = &mut self.kept {
-            kept.table.keep_to(&self.here.host.worker.budget, &kept.store)?;
+            let budget = &self.here.host.worker.budget;
+            kept.table.keep_to(budget, &kept.store)?;
+            kept.event_timers.keep_to(budget, &kept.store)?;
+            kept.processing_timers.keep_to(budget, &kept.store)?;
             self.entries.set(kept.table.in_memory() as i64);
         }
         Ok(())

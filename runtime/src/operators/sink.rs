@@ -12,7 +12,8 @@ use crate::element::{Element, Opening, Parts};
 use crate::error::{Context, Error, Result, catch};
 use crate::metrics::{Counter, Step};
 use crate::operators::stateless::Here;
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
+use crate::watermark::Mark;
 
 /// See [`crate::Stream::sink`].
 pub(crate) struct SinkStep<T, S> {

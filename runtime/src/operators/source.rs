@@ -14,12 +14,12 @@ use crate::connector::{DeadLetter, Malformed, Partition, PartitionStatus, Polled
 use crate::dataflow::batch::BATCH_RECORDS;
 use crate::dataflow::host::Host;
 use crate::dataflow::source::{Poll, SourceLoop};
-use crate::element::{Element, Opening, Parts};
+use crate::element::{Element, OpenedPartition, Opening, Parts};
 use crate::error::{Context, Result, catch};
 use crate::metrics::{Counter, Step};
 use crate::operators::stateless::Here;
-use crate::record::Mark;
 use crate::stream::job::ErrorRoute;
+use crate::watermark::{Mark, Watermark};
 
 /// See [`crate::Job::source`].
 pub(crate) struct SourceStep<S: Source> {
@@ -41,9 +41,8 @@ struct Open<T> {
     name: String,
     reader: Box<dyn Partition<T>>,
     ended: bool,
-    /// Since when (ms of processing time) there was nothing to read, and whether that has made the partition idle.
+    /// Since when (ms of processing time) there was nothing to read.
     quiet_since: Option<i64>,
-    idle: bool,
 }
 
 impl<S: Source> SourceStep<S> {
@@ -70,14 +69,14 @@ impl<S: Source> SourceStep<S> {
     }
 
     /// Opens partitions that were dealt to this worker since the last look.
-    fn take_deals(&mut self) -> Result<()> {
+    fn take_deals(&mut self, at_start: bool) -> Result<()> {
         let worker = self.here.host.worker.clone();
         let dealt = worker.process.dealt(&self.step.uid(), worker.index(), self.deals_seen);
         self.deals_seen += dealt.len();
-        dealt.into_iter().try_for_each(|name| self.open_partition(name))
+        dealt.into_iter().try_for_each(|name| self.open_partition(name, at_start))
     }
 
-    fn open_partition(&mut self, name: String) -> Result<()> {
+    fn open_partition(&mut self, name: String, at_start: bool) -> Result<()> {
         let kept = self.restored.remove(&name);
         let number = self.open.len();
         self.here.enter();
@@ -88,13 +87,14 @@ impl<S: Source> SourceStep<S> {
         let mut opened = Ok(());
         self.here.host.generators(|generator| {
             let kept = kept.as_ref().and_then(|p| p.watermark.as_ref()).and_then(|w| w.get(generator.uid()));
-            if let Err(error) = generator.open(number, kept) {
+            let partition = OpenedPartition { kept, counts: at_start, is_followed: !self.source.bounded() };
+            if let Err(error) = generator.open(number, &partition) {
                 opened = Err(error);
             } else if ended {
                 generator.end(number);
             }
         });
-        self.open.push(Open { name, reader, ended, quiet_since: None, idle: false });
+        self.open.push(Open { name, reader, ended, quiet_since: None });
         opened
     }
 
@@ -107,7 +107,7 @@ impl<S: Source> SourceStep<S> {
         let total = self.polled.len();
         if total > 0 {
             self.rows.add(total as u64);
-            self.awake(i);
+            self.open[i].quiet_since = None;
         }
         if !self.polled.malformed.is_empty() {
             let malformed = std::mem::take(&mut self.polled.malformed);
@@ -139,30 +139,19 @@ impl<S: Source> SourceStep<S> {
         self.route.handle(host, || letter(&self.step.name(), partition, malformed))
     }
 
-    /// A partition has a record.
-    fn awake(&mut self, i: usize) {
-        self.open[i].quiet_since = None;
-        if std::mem::take(&mut self.open[i].idle) {
-            self.here.host.generators(|generator| generator.set_idle(i, false));
+    /// A partition is read to its end and may grow.
+    fn quiet(&mut self, i: usize) {
+        let now = self.here.host.worker.process.clock.now_ms();
+        self.open[i].quiet_since.get_or_insert(now);
+        if let Some(quiet_ms) = self.quiet_ms(i) {
+            self.here.host.generators(|generator| generator.quiet(i, quiet_ms));
         }
     }
 
-    /// A partition is read to its end and may grow.
-    fn quiet(&mut self, i: usize) {
-        let open = &mut self.open[i];
+    /// For how long (ms) a partition has brought nothing; None if there is more to read.
+    fn quiet_ms(&self, i: usize) -> Option<u64> {
         let now = self.here.host.worker.process.clock.now_ms();
-        let quiet_ms = now - *open.quiet_since.get_or_insert(now);
-        if open.idle {
-            return;
-        }
-        let mut idle = false;
-        self.here.host.generators(|generator| {
-            if generator.idle_after_ms().is_some_and(|ms| quiet_ms >= ms as i64) {
-                generator.set_idle(i, true);
-                idle = true;
-            }
-        });
-        self.open[i].idle = idle;
+        self.open[i].quiet_since.map(|since| u64::try_from(now.saturating_sub(since)).unwrap_or(0))
     }
 }
 
@@ -185,7 +174,7 @@ fn letter(source: &str, partition: &str, malformed: Malformed) -> DeadLetter {
 impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
     fn poll(&mut self, budget: usize) -> Result<Poll> {
         let this = &mut *self.borrow_mut();
-        this.take_deals()?;
+        this.take_deals(false)?;
         let count = this.open.len();
         for _ in 0..count {
             let i = this.next % count;
@@ -206,13 +195,23 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
     }
 
     fn advance_watermark(&mut self) {
-        let host = self.borrow().here.host.clone();
-        host.generators(|generator| generator.advance());
+        let (host, more) = (self.borrow().here.host.clone(), !self.borrow().source.bounded());
+        host.generators(|generator| generator.advance(more));
+    }
+
+    fn announce(&mut self) {
+        let this = &*self.borrow();
+        let (host, more) = (&this.here.host, !this.source.bounded());
+        for i in 0..this.open.len() {
+            let quiet_ms = this.quiet_ms(i);
+            host.generators(|generator| generator.judge(i, quiet_ms));
+        }
+        host.generators(|generator| generator.announce(more));
     }
 
     fn ended(&mut self) {
         let outlet = self.borrow().outlet.clone();
-        outlet.watermark(Mark::END);
+        outlet.watermark(Mark::Now(Watermark::EMPTY));
     }
 }
 
@@ -222,7 +221,7 @@ impl<S: Source> Element for SourceStep<S> {
         for part in opening.restored(&uid) {
             self.restored.extend(part.partitions.clone());
         }
-        self.take_deals()
+        self.take_deals(true)
     }
 
     fn barrier(&mut self, _: Epoch, parts: &mut Parts<'_>) -> Result<()> {

@@ -11,8 +11,9 @@ use crate::dataflow::host::Host;
 use crate::dataflow::whereabouts::AtKey;
 use crate::error::Result;
 use crate::metrics::{Counter, Step};
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
 use crate::stream::job::ErrorRoute;
+use crate::watermark::Mark;
 
 /// What every step knows of where it is.
 pub(crate) struct Here {

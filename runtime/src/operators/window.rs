@@ -2,7 +2,14 @@
 //!
 //! The window that the last record belonged to is at hand, so that most records cost one look-up. A window that opens and
 //! closes between two barriers reaches the store only for want of memory; one that was stored is deleted there as a whole.
+//!
+//! A window that is due is emptied slice by slice, between batches of records, and a barrier may come in between: what has
+//! been emitted is not in the snapshot any more, and the rest fires after a restart. The output's watermark stays before
+//! the end of what is still to fire. With allowed lateness an entry that has fired moves to a second table, under an
+//! identity of its own in the store, so that whether it has fired is known of every entry by itself, wherever its key
+//! group goes.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,18 +17,26 @@ use std::time::Instant;
 use tidegate_protocol::Epoch;
 
 use crate::chain::{Outlet, Receiver};
-use crate::dataflow::batch::BATCH_RECORDS;
 use crate::dataflow::host::Host;
 use crate::element::{Element, Opening, Parts};
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
 use crate::state::store::{Rows, Store};
-use crate::state::table::{Place, Table};
+use crate::state::table::{self, Table};
+use crate::watermark::{Mark, Watermark};
 use crate::window::{Aggregate, Windowed, Windows};
 
+/// Suffix of the uid for what has fired and waits for late records.
+pub(crate) const FIRED: &str = "#fired";
+/// What a snapshot calls the windows of which there are entries that have not fired, and those of which some have.
+const UNFIRED_WINDOWS: &str = "unfired";
+/// See [`UNFIRED_WINDOWS`].
+const FIRED_WINDOWS: &str = "fired";
+/// What a snapshot of the first version calls its windows, with whether they had fired as a whole.
+const WINDOWS_V1: &str = "windows";
 /// What a snapshot calls the latest processing time that a worker has seen; not there in windows of event time.
 const NEWEST_TIME: &str = "newest_time";
 
@@ -34,18 +49,28 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     lateness_ms: i64,
     aggregate: A,
     panes: Vec<Pane<K, A::Acc>>,
-    /// Windows that have fired since the last barrier and of which the store has rows.
-    gone: Vec<i64>,
+    /// Windows that have fired since the last barrier and of which the store has rows, with the operator in the store.
+    gone: Vec<(u16, i64)>,
+    /// True if there is a window with something to do.
+    has_due: bool,
+    /// The time, event time or the clock's, up to which windows are due.
+    due_to: i64,
     spare: Option<Table<K, A::Acc>>,
     /// Rows of the last barrier, of windows that have gone before all of theirs were asked for.
     left_behind: Rows,
+    /// What the input has said last of event time.
+    input: Watermark,
     watermark: i64,
-    /// The event time that a snapshot remembers: the watermark, and at the end of everything the end of the last window,
-    /// because a job that is started again may find more to read.
+    /// The event time up to which all windows have fired.
+    fired_to: i64,
+    /// The event time that a snapshot remembers: the watermark, and at the end of all input the time at which the last
+    /// window closes that its records can be in, because a job that is started again may find more to read.
     event_time: i64,
     /// The latest processing time seen, by any worker before a restart.
     newest_time: i64,
     store: Option<(Rc<Store>, u16)>,
+    /// The operator in the store of what has fired, with allowed lateness.
+    fired_operator: u16,
     epoch: u64,
     out: Vec<Rec<Windowed<K, A::Out>>>,
     next: Outlet<Windowed<K, A::Out>>,
@@ -60,11 +85,51 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
 /// One window.
 struct Pane<K, V> {
     start: i64,
+    phase: Phase,
+    /// What has not fired; None in the phase of waiting.
+    unfired: Option<Part<K, V>>,
+    /// What has fired and waits for late records.
+    fired: Option<Part<K, V>>,
+}
+
+impl<K, V> Pane<K, V> {
+    fn parts(&mut self) -> impl Iterator<Item = &mut Part<K, V>> {
+        self.unfired.iter_mut().chain(&mut self.fired)
+    }
+}
+
+/// The entries of a window that have, or have not, fired.
+struct Part<K, V> {
     table: Table<K, V>,
+    operator: u16,
     /// True if the store has rows of it.
     stored: bool,
-    /// True if it has fired and waits for late records.
-    fired: bool,
+}
+
+impl<K: Key, V: crate::state::table::Value> Part<K, V> {
+    fn is_in_store(&self) -> bool {
+        self.stored || self.table.is_in_store()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It is not due.
+    Filling,
+    /// It is due, and being emptied.
+    Firing,
+    /// It has fired and waits for late records.
+    Waiting,
+}
+
+/// Where a record goes.
+enum Place {
+    /// Into the window at the front.
+    Filling,
+    /// The same, which is due or has fired.
+    Fired,
+    /// Nowhere: the window is over.
+    Nowhere,
 }
 
 /// What a window step is made of besides what the job knows.
@@ -88,12 +153,17 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             aggregate: def.aggregate,
             panes: Vec::new(),
             gone: Vec::new(),
+            has_due: false,
+            due_to: i64::MIN,
             spare: None,
             left_behind: Rows::default(),
+            input: Watermark::UNKNOWN,
             watermark: i64::MIN,
+            fired_to: i64::MIN,
             event_time: i64::MIN,
             newest_time: i64::MIN,
             store: None,
+            fired_operator: 0,
             epoch: 0,
             out: Vec::new(),
             next: def.next,
@@ -115,37 +185,35 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         !self.windows.processing_time && self.closes_at(end) <= self.watermark
     }
 
-    /// Brings the window that begins at `start` to the front; false if it is over.
+    /// Brings the window that begins at `start` to the front.
     #[cold]
     #[inline(never)]
-    fn bring(&mut self, start: i64) -> Result<bool> {
-        if let Some(i) = self.panes.iter().position(|pane| pane.start == start) {
-            self.panes.swap(0, i);
-            return Ok(true);
-        }
+    fn bring(&mut self, start: i64) -> Result<Place> {
+        let end = self.windows.window(start).end;
         if start < i64::MIN / 2 {
             return Err(Error::job(
                 "a record has no event time; put .event_time(..) between the source and .key_by(..)",
             ));
         }
-        if self.is_late(self.windows.window(start).end) {
-            return Ok(false);
+        if self.is_late(end) {
+            return Ok(Place::Nowhere);
         }
-        // A window of which this worker sees its first record only now has fired for the others.
-        let fired = self.has_fired(start);
-        let pane = self.pane(start, false);
-        self.panes.insert(0, Pane { fired, ..pane });
-        Ok(true)
+        match self.panes.iter().position(|pane| pane.start == start) {
+            Some(i) => self.panes.swap(0, i),
+            None => {
+                // A window of which this worker sees its first record only now has fired for the others.
+                let has_fired = !self.windows.processing_time && end - 1 <= self.watermark;
+                let phase = if has_fired { Phase::Waiting } else { Phase::Filling };
+                let operator = self.store.as_ref().map_or(0, |(_, id)| *id);
+                let unfired = (!has_fired).then(|| self.part(start, operator, false));
+                self.panes.insert(0, Pane { start, phase, unfired, fired: None });
+            }
+        }
+        Ok(if self.panes[0].phase == Phase::Filling { Place::Filling } else { Place::Fired })
     }
 
-    /// True if a window of event time ends at or before the watermark.
-    fn has_fired(&self, start: i64) -> bool {
-        !self.windows.processing_time && self.windows.window(start).end - 1 <= self.watermark
-    }
-
-    fn pane(&mut self, start: i64, cold: bool) -> Pane<K, A::Acc> {
-        let operator = self.store.as_ref().map_or(0, |(_, id)| *id);
-        let place = Place { operator, namespace: start };
+    fn part(&mut self, start: i64, operator: u16, cold: bool) -> Part<K, A::Acc> {
+        let place = table::Place { operator, namespace: start };
         let table = match self.spare.take() {
             Some(mut table) => {
                 table.reuse(place, self.epoch, cold);
@@ -153,31 +221,62 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             }
             None => Table::new(place, self.epoch, cold),
         };
-        Pane { start, table, stored: cold, fired: false }
+        Part { table, operator, stored: cold }
     }
 
     /// Adds a record to one window. False if the window is over.
     #[inline(always)]
     fn add_to(&mut self, store: &Store, start: i64, record: &Rec<T>) -> Result<bool> {
-        if self.panes.first().is_none_or(|pane| pane.start != start) && !self.bring(start)? {
-            return Ok(false);
+        if self.panes.first().is_none_or(|pane| pane.start != start || pane.phase != Phase::Filling) {
+            match self.bring(start)? {
+                Place::Filling => {}
+                Place::Fired => return self.add_to_fired(store, record).map(|()| true),
+                Place::Nowhere => return Ok(false),
+            }
         }
         let (pane, aggregate) = (&mut self.panes[0], &self.aggregate);
-        let fired = pane.fired;
         self.key.with(&record.val, |key| -> Result<()> {
             let at = self.here.key(key);
-            let acc = pane.table.entry(store, record.hash, key, || aggregate.create())?;
-            aggregate.add(acc, &record.val);
-            if fired {
-                let window = self.windows.window(start);
-                let value = aggregate.finish(acc);
-                let val = Windowed { key: key.clone(), window, value };
-                self.out.push(Rec { ts: window.end - 1, hash: record.hash, val });
+            if let Some(unfired) = &mut pane.unfired {
+                let acc = unfired.table.entry(store, record.hash, key, || aggregate.create())?;
+                aggregate.add(acc, &record.val);
             }
             at.done();
             Ok(())
         })?;
         Ok(true)
+    }
+
+    /// Adds a late record that is in time to the window at the front: the key's result comes out again. If the window has
+    /// not come to this key yet, its result so far comes out before.
+    #[cold]
+    fn add_to_fired(&mut self, store: &Store, record: &Rec<T>) -> Result<()> {
+        if self.panes[0].fired.is_none() {
+            let part = self.part(self.panes[0].start, self.fired_operator, false);
+            self.panes[0].fired = Some(part);
+        }
+        let (pane, aggregate) = (&mut self.panes[0], &self.aggregate);
+        let Some(fired) = &mut pane.fired else { return Ok(()) };
+        let window = self.windows.window(pane.start);
+        let (out, ts, hash) = (&mut self.out, window.end - 1, record.hash);
+        let mut emit = |key: &K, acc: &A::Acc| {
+            let value = aggregate.finish(acc);
+            out.push(Rec { ts, hash, val: Windowed { key: key.clone(), window, value } });
+        };
+        self.key.with(&record.val, |key| -> Result<()> {
+            let at = self.here.key(key);
+            let mut before = None;
+            if let Some(unfired) = &mut pane.unfired {
+                let (i, value) = unfired.table.take(store, hash, key)?;
+                unfired.table.put_back(store, i, None, value.is_some())?;
+                before = value.inspect(|acc| emit(key, acc));
+            }
+            let acc = fired.table.entry(store, hash, key, || before.unwrap_or_else(|| aggregate.create()))?;
+            aggregate.add(acc, &record.val);
+            emit(key, acc);
+            at.done();
+            Ok(())
+        })
     }
 
     fn add(&mut self, batch: &mut Vec<Rec<T>>) -> Result<()> {
@@ -229,76 +328,150 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
     }
 
-    /// Fires every window that ends at or before the watermark, the earliest first.
-    fn fire(&mut self, watermark: i64) -> Result<()> {
-        self.here.enter();
-        while let Some(i) = self.due(watermark) {
-            if !self.panes[i].fired {
-                self.emit(i)?;
-                self.panes[i].fired = true;
-            }
-            let end = self.windows.window(self.panes[i].start).end;
-            if self.closes_at(end) <= watermark {
-                self.drop_pane(i)?;
+    /// Windows are due up to this time.
+    fn set_due(&mut self, due_to: i64) {
+        self.due_to = due_to;
+        for pane in &mut self.panes {
+            if pane.phase == Phase::Filling && self.windows.window(pane.start).end - 1 <= due_to {
+                pane.phase = Phase::Firing;
             }
         }
-        Ok(())
+        self.has_due = self.due().is_some();
     }
 
-    /// The watermark at which the last window of event time is over; the least if there is none.
-    fn last_close(&self) -> i64 {
-        let panes = self.panes.iter().filter(|_| !self.windows.processing_time);
-        panes.map(|p| self.closes_at(self.windows.window(p.start).end)).max().unwrap_or(i64::MIN)
-    }
-
-    /// The earliest window with something to do at this watermark.
-    fn due(&self, watermark: i64) -> Option<usize> {
+    /// The earliest window with something to do.
+    fn due(&self) -> Option<usize> {
         let to_do = |pane: &Pane<K, A::Acc>| {
-            let end = self.windows.window(pane.start).end;
-            (!pane.fired && end - 1 <= watermark) || self.closes_at(end) <= watermark
+            let closes = self.closes_at(self.windows.window(pane.start).end);
+            pane.phase == Phase::Firing || (pane.phase == Phase::Waiting && closes <= self.due_to)
         };
         let due = self.panes.iter().enumerate().filter(|(_, pane)| to_do(pane));
         due.min_by_key(|(_, pane)| pane.start).map(|(i, _)| i)
     }
 
-    fn emit(&mut self, i: usize) -> Result<()> {
-        let Some((store, _)) = &self.store else { return Ok(()) };
-        let pane = &self.panes[i];
-        let window = self.windows.window(pane.start);
-        let (aggregate, out, next, at) = (&self.aggregate, &mut self.out, &self.next, &self.here);
-        let ts = window.end - 1;
-        let emitted = &self.emitted;
-        pane.table.for_all(store, |hash, key, acc| {
-            at.enter();
-            at.record(&Rec { ts, hash, val: () });
-            let at_key = at.key(key);
-            let val = Windowed { key: key.clone(), window, value: aggregate.finish(acc) };
-            at_key.done();
-            out.push(Rec { ts, hash, val });
-            if out.len() >= BATCH_RECORDS {
-                emitted.add(out.len() as u64);
-                next.records(out);
+    /// Emits up to `most` results of windows that are due, the earliest first.
+    fn fire_due(&mut self, most: usize) -> Result<()> {
+        let mut left = most;
+        while left > 0
+            && let Some(i) = self.due()
+        {
+            let closes = self.closes_at(self.windows.window(self.panes[i].start).end) <= self.due_to;
+            if self.panes[i].phase == Phase::Firing {
+                let before = self.out.len();
+                if self.fire_window(i, left, !closes)? {
+                    self.panes[i].phase = Phase::Waiting;
+                    let (start, unfired) = (self.panes[i].start, self.panes[i].unfired.take());
+                    self.drop_part(start, unfired)?;
+                }
+                left -= self.out.len() - before;
             }
-        })?;
-        emitted.add(out.len() as u64);
-        next.records(out);
+            if closes && self.panes[i].phase == Phase::Waiting {
+                self.drop_pane(i)?;
+            }
+        }
+        self.has_due = self.due().is_some();
+        self.send();
         Ok(())
     }
 
-    fn drop_pane(&mut self, i: usize) -> Result<()> {
-        let mut pane = self.panes.remove(i);
-        if let Some((store, _)) = &self.store {
-            pane.table.copy(store, &mut self.left_behind, None)?;
+    fn send(&mut self) {
+        self.emitted.add(self.out.len() as u64);
+        self.next.records(&mut self.out);
+    }
+
+    /// Emits up to `most` results of a window; true if those were its last.
+    fn fire_window(&mut self, i: usize, most: usize, keep: bool) -> Result<bool> {
+        let Some((store, _)) = self.store.clone() else { return Ok(true) };
+        if keep && self.panes[i].fired.is_none() {
+            let part = self.part(self.panes[i].start, self.fired_operator, false);
+            self.panes[i].fired = Some(part);
         }
-        if pane.stored || pane.table.is_in_store() {
-            self.gone.push(pane.start);
+        let pane = &mut self.panes[i];
+        let window = self.windows.window(pane.start);
+        let (aggregate, out, here, ts) = (&self.aggregate, &mut self.out, &self.here, window.end - 1);
+        let mut fired = pane.fired.as_mut().filter(|_| keep);
+        let Some(unfired) = &mut pane.unfired else { return Ok(true) };
+        here.enter();
+        unfired.table.drain(&store, most, |hash, key, acc| {
+            here.record(&Rec { ts, hash, val: () });
+            let at_key = here.key(key);
+            let val = Windowed { key: key.clone(), window, value: aggregate.finish(&acc) };
+            out.push(Rec { ts, hash, val });
+            if let Some(fired) = &mut fired {
+                fired.table.entry(&store, hash, key, || acc)?;
+            }
+            at_key.done();
+            Ok(())
+        })
+    }
+
+    /// What is to be said of the output if the input is as given: nothing of a time for which windows have still to fire.
+    fn output(&mut self, input: Watermark) -> Watermark {
+        if !self.has_due {
+            self.fired_to = self.event_time;
+            return input.of_output(self.event_time);
+        }
+        let firing = self.panes.iter().filter(|pane| pane.phase == Phase::Firing);
+        let first = firing.map(|pane| self.windows.window(pane.start).end - 2).min();
+        self.fired_to = self.fired_to.max(first.unwrap_or(self.event_time).min(self.event_time));
+        Watermark::active(self.fired_to)
+    }
+
+    fn say(&mut self) {
+        let mark = Mark::Now(self.output(self.input));
+        self.pass_on(mark);
+    }
+
+    fn pass_on(&self, mark: Mark) {
+        self.next.watermark(mark);
+        if let Some(late_to) = &self.late_to {
+            late_to.watermark(mark);
+        }
+    }
+
+    /// The input's event time has come further.
+    fn advance(&mut self, input: Watermark) {
+        self.watermark = input.time();
+        if input.is_ended() {
+            self.event_time = self.event_time.max(self.last_close(input.furthest));
+        } else {
+            self.watermark_gauge.set(self.watermark);
+            self.event_time = self.watermark;
+        }
+        // At the end of everything windows of processing time fire too.
+        if !self.windows.processing_time || input.is_ended() {
+            self.set_due(self.watermark);
+        }
+    }
+
+    /// The watermark at which the last window closes that a record of this event time can be in; the same on all workers.
+    fn last_close(&self, furthest: i64) -> i64 {
+        if self.windows.processing_time || furthest == i64::MIN {
+            return furthest;
+        }
+        self.closes_at(self.windows.window(self.windows.last_start(furthest)).end).min(i64::MAX - 1)
+    }
+
+    fn drop_pane(&mut self, i: usize) -> Result<()> {
+        let pane = self.panes.swap_remove(i);
+        self.drop_part(pane.start, pane.unfired)?;
+        self.drop_part(pane.start, pane.fired)
+    }
+
+    fn drop_part(&mut self, start: i64, part: Option<Part<K, A::Acc>>) -> Result<()> {
+        let Some(mut part) = part else { return Ok(()) };
+        if let Some((store, _)) = &self.store {
+            part.table.copy(store, &mut self.left_behind, None)?;
+        }
+        if part.is_in_store() {
+            self.gone.push((part.operator, start));
         }
         let budget = &self.here.host.worker.budget;
-        pane.table.discharge(budget);
+        part.table.discharge(budget);
         // A large one would hold memory that nobody accounts for.
-        if pane.table.slab_bytes() <= budget.limit() / 16 {
-            pane.table.clear();
-            self.spare = Some(pane.table);
+        if part.table.slab_bytes() <= budget.limit() / 16 {
+            part.table.clear();
+            self.spare = Some(part.table);
         }
         Ok(())
     }
@@ -312,23 +485,18 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for WindowStep<K, T, A> {
     }
 
     fn watermark(&mut self, mark: Mark) {
-        if mark.at > self.watermark {
-            self.watermark = mark.at;
-            if mark.at < i64::MAX {
-                self.watermark_gauge.set(mark.at);
-                self.event_time = mark.at;
-            } else {
-                self.event_time = self.event_time.max(self.last_close());
+        match mark {
+            Mark::Now(input) => {
+                self.input = input;
+                if input.time() > self.watermark {
+                    self.advance(input);
+                }
+                self.say();
             }
-            // At the end of everything windows of processing time fire too.
-            if !self.windows.processing_time || mark == Mark::END {
-                let result = self.fire(mark.at);
-                self.here.or_fail(result);
+            Mark::NextEpoch(input) => {
+                let mark = Mark::NextEpoch(self.output(input));
+                self.pass_on(mark);
             }
-        }
-        self.next.watermark(Mark { at: self.watermark, idle: mark.idle });
-        if let Some(late_to) = &self.late_to {
-            late_to.watermark(Mark { at: self.watermark, idle: mark.idle });
         }
     }
 }
@@ -338,38 +506,42 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         let uid = self.step.uid();
         self.epoch = opening.process.first_epoch.0;
         self.store = Some(opening.store(&uid)?);
-        self.watermark = opening.restored_watermark(&uid);
-        self.event_time = self.watermark;
-        let mut panes = std::collections::BTreeMap::new();
-        for part in opening.restored(&uid) {
-            let kept: Vec<(i64, bool)> = match part.extra.get("windows") {
-                Some(kept) => serde_json::from_value(kept.clone())?,
-                None => Vec::new(),
-            };
-            panes.extend(kept);
-            let newest = part.extra.get(NEWEST_TIME).and_then(serde_json::Value::as_i64);
-            self.newest_time = self.newest_time.max(newest.unwrap_or(i64::MIN));
+        if self.lateness_ms > 0 {
+            self.fired_operator = opening.store(&format!("{uid}{FIRED}"))?.1;
         }
-        for (start, fired) in panes {
-            let pane = self.pane(start, true);
-            self.panes.push(Pane { fired, ..pane });
+        self.watermark = opening.restored_watermark(&uid);
+        (self.event_time, self.fired_to) = (self.watermark, self.watermark.saturating_sub(1));
+        let windows = self.restored_windows(opening)?;
+        for (start, (unfired, fired)) in windows {
+            let mut open = |operator: Option<u16>| operator.map(|operator| self.part(start, operator, true));
+            let (unfired, fired) = (open(unfired), open(fired));
+            let phase = if unfired.is_some() { Phase::Filling } else { Phase::Waiting };
+            self.panes.push(Pane { start, phase, unfired, fired });
+        }
+        if !self.windows.processing_time {
+            // A barrier may have come while they fired.
+            self.set_due(self.watermark);
         }
         Ok(())
     }
 
     fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
-        let Some((store, operator)) = self.store.clone() else { return Ok(()) };
+        let Some((store, _)) = self.store.clone() else { return Ok(()) };
         let uid = self.step.uid();
         self.epoch = epoch.0 + 1;
-        for start in self.gone.drain(..) {
+        for (operator, start) in self.gone.drain(..) {
             parts.rows.delete_namespace(operator, store.owned.clone(), start);
         }
-        for pane in &mut self.panes {
-            pane.table.barrier(&store, self.epoch)?;
-            pane.stored = true;
+        for part in self.panes.iter_mut().flat_map(Pane::parts) {
+            part.table.delete_drained(&store, parts.rows);
+            part.table.barrier(&store, self.epoch)?;
+            part.stored = true;
         }
-        let windows: Vec<(i64, bool)> = self.panes.iter().map(|p| (p.start, p.fired)).collect();
-        parts.keep(&uid, "windows", serde_json::to_value(windows)?);
+        let windows = |has: fn(&Pane<K, A::Acc>) -> bool| -> Vec<i64> {
+            self.panes.iter().filter(|pane| has(pane)).map(|pane| pane.start).collect()
+        };
+        parts.keep(&uid, UNFIRED_WINDOWS, windows(|pane| pane.unfired.is_some()).into());
+        parts.keep(&uid, FIRED_WINDOWS, windows(|pane| pane.fired.is_some()).into());
         if self.newest_time > i64::MIN {
             parts.keep(&uid, NEWEST_TIME, self.newest_time.into());
         }
@@ -380,8 +552,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
     fn copy(&mut self, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
         rows.append(std::mem::take(&mut self.left_behind));
         let Some((store, _)) = &self.store else { return Ok(true) };
-        for pane in &mut self.panes {
-            if !pane.table.copy(store, rows, until)? {
+        for part in self.panes.iter_mut().flat_map(Pane::parts) {
+            if !part.table.copy(store, rows, until)? {
                 return Ok(false);
             }
         }
@@ -389,27 +561,73 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        let ends = self.panes.iter().map(|pane| self.windows.window(pane.start).end);
+        let filling = self.panes.iter().filter(|pane| pane.phase == Phase::Filling);
+        let ends = filling.map(|pane| self.windows.window(pane.start).end);
         ends.min().filter(|_| self.windows.processing_time)
     }
 
     fn on_processing_time(&mut self, now: i64) {
         if self.windows.processing_time {
             self.newest_time = self.newest_time.max(now);
-            let result = self.fire(self.newest_time - 1);
-            self.here.or_fail(result);
+            self.set_due(self.due_to.max(self.newest_time - 1));
         }
+    }
+
+    fn is_due(&self) -> bool {
+        self.has_due
+    }
+
+    fn fire(&mut self, most: usize) {
+        let result = self.fire_due(most);
+        self.here.or_fail(result);
+        self.say();
     }
 
     fn maintain(&mut self) -> Result<()> {
         let Some((store, _)) = &self.store else { return Ok(()) };
         let budget = self.here.host.worker.budget.clone();
         let mut entries = 0;
-        for pane in &mut self.panes {
-            pane.table.keep_to(&budget, store)?;
-            entries += pane.table.in_memory();
+        for part in self.panes.iter_mut().flat_map(Pane::parts) {
+            part.table.keep_to(&budget, store)?;
+            entries += part.table.in_memory();
         }
         self.entries.set(entries as i64);
         Ok(())
     }
+}
+
+/// The operators in the store under which a window's entries lie that have not fired, and that have.
+type Stored = (Option<u16>, Option<u16>);
+
+impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
+    /// The windows that any worker had at the barrier. That one had no entry of a window does no harm.
+    fn restored_windows(&mut self, opening: &Opening<'_>) -> Result<BTreeMap<i64, Stored>> {
+        let operator = self.store.as_ref().map_or(0, |(_, id)| *id);
+        let mut windows: BTreeMap<i64, Stored> = BTreeMap::new();
+        for part in opening.restored(&self.step.uid()) {
+            for start in kept::<i64>(&part.extra, UNFIRED_WINDOWS)? {
+                windows.entry(start).or_default().0 = Some(operator);
+            }
+            for start in kept::<i64>(&part.extra, FIRED_WINDOWS)? {
+                windows.entry(start).or_default().1 = Some(self.fired_operator);
+            }
+            // In the first version a window fired as a whole, and what had fired stayed where it was.
+            for (start, fired) in kept::<(i64, bool)>(&part.extra, WINDOWS_V1)? {
+                let window = windows.entry(start).or_default();
+                if fired {
+                    *window = (None, Some(operator))
+                } else if window.1.is_none() {
+                    window.0 = Some(operator)
+                }
+            }
+            let newest = part.extra.get(NEWEST_TIME).and_then(serde_json::Value::as_i64);
+            self.newest_time = self.newest_time.max(newest.unwrap_or(i64::MIN));
+        }
+        Ok(windows)
+    }
+}
+
+/// A list that a snapshot has under a name; empty if it has none.
+fn kept<V: serde::de::DeserializeOwned>(extra: &serde_json::Value, name: &str) -> Result<Vec<V>> {
+    Ok(extra.get(name).map(|list| serde_json::from_value(list.clone())).transpose()?.unwrap_or_default())
 }

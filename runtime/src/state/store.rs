@@ -78,6 +78,15 @@ impl Rows {
         Ok(())
     }
 
+    /// Deletes the rows of a namespace in a key group up to one of them, given by its whole key.
+    pub(crate) fn delete_up_to(&mut self, operator: u16, group: u16, namespace: i64, last: &[u8]) {
+        let from = prefix(operator, group, Some(namespace));
+        if last > from.as_slice() {
+            // Nothing lies between a key and the same with a zero behind it.
+            self.batch().delete_range(from, [last, &[0]].concat());
+        }
+    }
+
     /// Deletes a whole namespace of an operator in the given key groups.
     pub(crate) fn delete_namespace(&mut self, operator: u16, groups: Range<u16>, namespace: i64) {
         for group in groups {
@@ -99,6 +108,13 @@ pub(crate) struct RowKey<'a, K> {
 }
 
 impl<K: Serialize> RowKey<'_, K> {
+    /// The whole key.
+    pub(crate) fn encoded(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(64);
+        self.encode(&mut bytes)?;
+        Ok(bytes)
+    }
+
     fn encode(&self, into: &mut Vec<u8>) -> Result<()> {
         into.clear();
         push_prefix(into, self.operator, self.group, Some(self.namespace));
@@ -162,7 +178,6 @@ fn split(row: &[u8]) -> Result<(i64, u64, &[u8])> {
 
 /// A row read back.
 pub(crate) struct Row<K, V> {
-    pub(crate) namespace: i64,
     pub(crate) hash: u64,
     pub(crate) key: K,
     pub(crate) value: V,
@@ -398,16 +413,78 @@ impl Store {
             if !row.starts_with(&place) {
                 break;
             }
-            let (namespace, hash, key) = split(&row)?;
-            if !each(Row { namespace, hash, key: decode(key)?, value: decode(&value)? }) {
+            let (_, hash, key) = split(&row)?;
+            if !each(Row { hash, key: decode(key)?, value: decode(&value)? }) {
                 break;
             }
         }
         Ok(())
     }
 
+    /// Calls `each` with namespace, hash and encoded key of the rows that lie at or behind a place in their key group, one
+    /// owned group after the other, as long as it returns true; false goes on to the next group.
+    pub(crate) fn scan_groups(
+        &self,
+        operator: u16,
+        namespace: i64,
+        hash: u64,
+        key: &[u8],
+        mut each: impl FnMut(i64, u64, &[u8]) -> bool,
+    ) -> Result<()> {
+        let db = &self.shared()?.db;
+        for group in self.owned.clone() {
+            let of_group = prefix(operator, group, None);
+            let mut from = prefix(operator, group, Some(namespace));
+            from.extend_from_slice(&hash.to_be_bytes());
+            from.extend_from_slice(key);
+            for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
+                let (row, _) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+                if !row.starts_with(&of_group) {
+                    break;
+                }
+                let (namespace, hash, key) = split(&row)?;
+                if !each(namespace, hash, key) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with up to `most` rows of a namespace, from key group `group` on and there behind the whole key `after`.
+    /// Returns the group and whole key of the last one; None if there are no more.
+    pub(crate) fn scan_place<K: DeserializeOwned, V: DeserializeOwned>(
+        &self,
+        operator: u16,
+        namespace: i64,
+        group: u16,
+        after: &[u8],
+        most: usize,
+        mut each: impl FnMut(Row<K, V>),
+    ) -> Result<Option<(u16, Vec<u8>)>> {
+        let (db, mut left) = (&self.shared()?.db, most);
+        for group in group..self.owned.end {
+            let of_place = prefix(operator, group, Some(namespace));
+            let from = if after > of_place.as_slice() { [after, &[0]].concat() } else { of_place.clone() };
+            for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
+                let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+                if !row.starts_with(&of_place) {
+                    break;
+                }
+                let (_, hash, key) = split(&row)?;
+                each(Row { hash, key: decode(key)?, value: decode(&value)? });
+                left -= 1;
+                if left == 0 {
+                    return Ok(Some((group, row.into_vec())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Calls `each` with the rows of an operator that this worker owns, those of one namespace if it is given, in the
     /// order of their keys.
+    #[cfg(test)]
     pub(crate) fn scan<K: DeserializeOwned, V: DeserializeOwned>(
         &self,
         operator: u16,
@@ -422,8 +499,8 @@ impl Store {
                 if !row.starts_with(&from) {
                     break;
                 }
-                let (namespace, hash, key) = split(&row)?;
-                each(Row { namespace, hash, key: decode(key)?, value: decode(&value)? })?;
+                let (_, hash, key) = split(&row)?;
+                each(Row { hash, key: decode(key)?, value: decode(&value)? })?;
             }
         }
         Ok(())

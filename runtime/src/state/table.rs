@@ -89,6 +89,22 @@ pub(crate) struct Table<K, V> {
     charged: (usize, usize),
     /// True if rows were written before a barrier.
     spilled: bool,
+    /// How far [`Table::drain`] has come.
+    drained: Drained,
+}
+
+/// How far a table is emptied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Drained {
+    /// It is not being emptied.
+    #[default]
+    Nothing,
+    /// Slots before this one.
+    Slots(usize),
+    /// All slots, and rows of the store up to this one: its key group, and its whole key.
+    Rows(u16, Vec<u8>),
+    /// Everything.
+    All,
 }
 
 impl<K: Key, V: Value> Table<K, V> {
@@ -114,6 +130,7 @@ impl<K: Key, V: Value> Table<K, V> {
             estimated_at: 0,
             charged: (0, 0),
             spilled: false,
+            drained: Drained::Nothing,
         }
     }
 
@@ -132,6 +149,7 @@ impl<K: Key, V: Value> Table<K, V> {
         self.clear();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
         (self.spilled, self.in_vain, self.reads) = (false, None, 0);
+        self.drained = Drained::Nothing;
     }
 
     /// Bytes that it has allocated for entries.
@@ -180,14 +198,15 @@ impl<K: Key, V: Value> Table<K, V> {
     #[cold]
     #[inline(never)]
     fn fetch(&mut self, store: &Store, hash: u64, key: &K) -> Result<Option<u32>> {
-        if !self.cold {
+        if !self.cold || self.has_drained(store, hash, key)? {
             return Ok(None);
         }
         let Some(value) = store.get(self.row(store, hash, key))? else { return Ok(None) };
         let i = self.insert(hash, key.clone(), Some(value), true);
         self.reads += 1;
         let ahead = ROWS_AHEAD.min(self.reads / READS_A_ROW);
-        if self.roomy && ahead > 0 {
+        // While the table is emptied nothing may come in that is not asked for.
+        if self.roomy && ahead > 0 && self.drained == Drained::Nothing {
             self.fetch_ahead(store, hash, key, ahead)?;
         }
         Ok(Some(i))
@@ -276,7 +295,102 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
+    /// Takes out up to `most` entries, those in memory first, then those that only the store has; true if nothing is left.
+    /// An entry that is taken out is gone, also in the next snapshot. Nothing may be added while the table is emptied.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or an error of `each`.
+    pub(crate) fn drain(
+        &mut self,
+        store: &Store,
+        most: usize,
+        mut each: impl FnMut(u64, &K, V) -> Result<()>,
+    ) -> Result<bool> {
+        let mut left = most;
+        if let Drained::Nothing = self.drained {
+            self.drained = Drained::Slots(0);
+        }
+        if let Drained::Slots(first) = self.drained {
+            let mut i = first;
+            while i < self.slots.len() && left > 0 {
+                left -= usize::from(self.drain_slot(store, i as u32, &mut each)?);
+                i += 1;
+            }
+            self.drained = if i < self.slots.len() {
+                Drained::Slots(i)
+            } else if self.is_in_store() {
+                Drained::Rows(store.owned.start, Vec::new())
+            } else {
+                Drained::All
+            };
+        }
+        if let Drained::Rows(..) = self.drained
+            && left > 0
+        {
+            self.drain_rows(store, left, &mut each)?;
+        }
+        Ok(self.drained == Drained::All)
+    }
+
+    /// Takes the entry of a slot out; true if there was one.
+    fn drain_slot(
+        &mut self,
+        store: &Store,
+        i: u32,
+        each: &mut impl FnMut(u64, &K, V) -> Result<()>,
+    ) -> Result<bool> {
+        if self.slots[i as usize].value.is_none() {
+            return Ok(false);
+        }
+        let value = self.touch(store, i)?.value.take();
+        let slot = &self.slots[i as usize];
+        if let Some(value) = value {
+            each(slot.hash, &slot.key, value)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes out rows that only the store has.
+    fn drain_rows(
+        &mut self,
+        store: &Store,
+        most: usize,
+        each: &mut impl FnMut(u64, &K, V) -> Result<()>,
+    ) -> Result<()> {
+        let Drained::Rows(group, after) = std::mem::take(&mut self.drained) else { return Ok(()) };
+        let (place, mut rows) = (self.place, Vec::with_capacity(most));
+        let behind =
+            store.scan_place(place.operator, place.namespace, group, &after, most, |row| rows.push(row))?;
+        for row in rows {
+            let row: super::store::Row<K, V> = row;
+            if self.find(row.hash, &row.key).is_none() {
+                each(row.hash, &row.key, row.value)?;
+            }
+        }
+        self.drained = behind.map_or(Drained::All, |(group, key)| Drained::Rows(group, key));
+        Ok(())
+    }
+
+    /// True if the row of a key has been taken out of the store by [`Table::drain`].
+    fn has_drained(&self, store: &Store, hash: u64, key: &K) -> Result<bool> {
+        Ok(match &self.drained {
+            Drained::Nothing | Drained::Slots(_) => false,
+            Drained::Rows(_, last) => self.row(store, hash, key).encoded()? <= *last,
+            Drained::All => true,
+        })
+    }
+
+    /// Adds to `rows` the deletion of what [`Table::drain`] has taken out of the store.
+    pub(crate) fn delete_drained(&self, store: &Store, rows: &mut Rows) {
+        let Place { operator, namespace } = self.place;
+        if let Drained::Rows(group, last) = &self.drained {
+            rows.delete_namespace(operator, store.owned.start..*group, namespace);
+            rows.delete_up_to(operator, *group, namespace, last);
+        }
+    }
+
     /// Calls `each` with every entry in memory.
+    #[cfg(test)]
     pub(crate) fn for_each(&self, mut each: impl FnMut(u64, &K, &V)) {
         for slot in self.slots.iter() {
             if let Some(value) = &slot.value {
@@ -289,6 +403,7 @@ impl<K: Key, V: Value> Table<K, V> {
     ///
     /// # Errors
     /// If the store cannot be read.
+    #[cfg(test)]
     pub(crate) fn for_all(&self, store: &Store, mut each: impl FnMut(u64, &K, &V)) -> Result<()> {
         self.for_each(&mut each);
         if !self.cold {
@@ -519,6 +634,10 @@ impl<K: Key, V: Value> Table<K, V> {
         for list in [&mut self.changed, &mut self.pending, &mut self.graves] {
             list.iter_mut().for_each(|i| *i = place[*i as usize]);
             list.retain(|&i| i != u32::MAX);
+        }
+        if let Drained::Slots(_) = self.drained {
+            // What has been taken out has no value any more.
+            self.drained = Drained::Slots(0);
         }
         self.index = Index::default();
         let slots = &self.slots;

@@ -1,121 +1,314 @@
-//! What is due when: timers by time and key, in memory, with the changes that the next barrier writes.
+//! What is due when: timers by time and key.
 //!
-//! A timer is a key and a time; setting it twice is the same as once. All timers of a worker are in memory, in the order
-//! of their times; a row of the store is `(time as the namespace, key) -> nothing`.
+//! A timer is a key and a time; setting it twice is the same as once. Timers are ordered by time, then by the key's hash,
+//! then by the key's encoding ([`Due`]); a row of the store is `(time as the namespace, key) -> nothing`, so that the rows
+//! of a key group lie in the same order.
+//!
+//! The first timers are in memory, all that are due before the *horizon*; later ones may lie in the store alone. When the
+//! worker's memory is short, the later half of those in memory is left to the store and the horizon comes nearer. When
+//! the timers before the horizon have all fired, the next ones are read from the store. Changes since the last barrier,
+//! and those of the last barrier until they are written, are kept beside: the store does not know them yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::mem::size_of;
 
-use super::store::{Row, RowKey, Rows, Store};
+use super::budget::Budget;
+use super::store::{Patience, RowKey, Rows, Store};
 use crate::error::Result;
 use crate::key::Key;
 
-/// A key with its hash, ordered by hash and then by the key's encoding.
-type TimerKey = (u64, Vec<u8>);
+/// Timers that are read from the store at once: at least, and at most.
+const READ_AHEAD: (usize, usize) = (1 << 10, 1 << 16);
+/// What a timer takes in an ordered set besides its own bytes: room in the nodes, which are two thirds full, and what the
+/// allocator adds to the key's bytes.
+const OVERHEAD: usize = 48;
+
+/// A timer of a key, in the order in which timers fire.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Due {
+    /// The time it is set for (ms).
+    pub(crate) at: i64,
+    /// The key's hash.
+    pub(crate) hash: u64,
+    /// The key, encoded.
+    key: Box<[u8]>,
+}
+
+impl Due {
+    /// The first of all.
+    fn first() -> Self {
+        Self { at: i64::MIN, hash: 0, key: Box::default() }
+    }
+
+    fn of<K: Key>(at: i64, hash: u64, key: &K) -> Result<Self> {
+        Ok(Self { at, hash, key: postcard::to_stdvec(key)?.into() })
+    }
+
+    /// The key.
+    pub(crate) fn key<K: Key>(&self) -> Result<K> {
+        Ok(postcard::from_bytes(&self.key)?)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.key.len() + OVERHEAD
+    }
+}
 
 /// The timers of one operator on one worker.
 pub(crate) struct Timers<K> {
     operator: u16,
-    due: BTreeMap<i64, BTreeSet<TimerKey>>,
+    /// All timers before the horizon.
+    near: BTreeSet<Due>,
+    /// From here on timers may be in the store alone; None if all are in memory.
+    horizon: Option<Due>,
     /// Whether a timer is set or gone, for those that have changed since the last barrier.
-    changed: BTreeMap<(i64, TimerKey), bool>,
+    changed: BTreeMap<Due, bool>,
+    /// The same for the barrier before, with its epoch, until that is written.
+    handed_over: (u64, BTreeMap<Due, bool>),
+    /// Bytes of `near`, and of `changed` with `handed_over`.
+    bytes: (usize, usize),
+    /// Bytes that the budget knows of: of all, and of what has changed.
+    charged: (usize, usize),
     keys: std::marker::PhantomData<fn() -> K>,
 }
 
 impl<K: Key> Timers<K> {
-    pub(crate) fn new(operator: u16) -> Self {
-        Self { operator, due: BTreeMap::new(), changed: BTreeMap::new(), keys: std::marker::PhantomData }
-    }
-
-    /// Takes up what the store holds for the owned key groups.
-    pub(crate) fn restore(&mut self, store: &Store) -> Result<()> {
-        let due = &mut self.due;
-        store.scan(self.operator, None, |row: Row<K, ()>| {
-            due.entry(row.namespace).or_default().insert((row.hash, encode(&row.key)?));
-            Ok(())
-        })
+    /// The timers of an operator; `in_store` if the store holds some.
+    pub(crate) fn new(operator: u16, in_store: bool) -> Self {
+        Self {
+            operator,
+            near: BTreeSet::new(),
+            horizon: in_store.then(Due::first),
+            changed: BTreeMap::new(),
+            handed_over: (0, BTreeMap::new()),
+            bytes: (0, 0),
+            charged: (0, 0),
+            keys: std::marker::PhantomData,
+        }
     }
 
     /// Sets a timer; a timer that is set already stays.
     pub(crate) fn set(&mut self, at: i64, hash: u64, key: &K) -> Result<()> {
-        let key = (hash, encode(key)?);
-        if self.due.entry(at).or_default().insert(key.clone()) {
-            self.changed.insert((at, key), true);
+        let due = Due::of(at, hash, key)?;
+        if self.is_near(&due) && !self.insert(due.clone()) {
+            return Ok(());
         }
+        self.change(due, true);
         Ok(())
     }
 
     /// Takes a timer back; one that is not set is none.
     pub(crate) fn clear(&mut self, at: i64, hash: u64, key: &K) -> Result<()> {
-        let key = (hash, encode(key)?);
-        let Some(keys) = self.due.get_mut(&at) else { return Ok(()) };
-        if keys.remove(&key) {
-            if keys.is_empty() {
-                self.due.remove(&at);
+        let due = Due::of(at, hash, key)?;
+        if self.is_near(&due) && !self.remove(&due) {
+            return Ok(());
+        }
+        self.change(due, false);
+        Ok(())
+    }
+
+    fn is_near(&self, due: &Due) -> bool {
+        self.horizon.as_ref().is_none_or(|horizon| due < horizon)
+    }
+
+    fn insert(&mut self, due: Due) -> bool {
+        let bytes = due.bytes();
+        let is_new = self.near.insert(due);
+        self.bytes.0 += if is_new { bytes } else { 0 };
+        is_new
+    }
+
+    fn remove(&mut self, due: &Due) -> bool {
+        let was_there = self.near.remove(due);
+        self.bytes.0 -= if was_there { due.bytes() } else { 0 };
+        was_there
+    }
+
+    fn change(&mut self, due: Due, set: bool) {
+        let bytes = due.bytes();
+        if self.changed.insert(due, set).is_none() {
+            self.bytes.1 += bytes;
+        }
+    }
+
+    /// A time before which no timer is due: that of the first one, or of the horizon.
+    pub(crate) fn next_at(&self) -> Option<i64> {
+        let first = self.near.first().map(|due| due.at);
+        first.or_else(|| self.horizon.as_ref().map(|horizon| horizon.at))
+    }
+
+    /// Takes the first timer behind `after` that is due at or before `until`.
+    pub(crate) fn pop(
+        &mut self,
+        store: &Store,
+        budget: &Budget,
+        after: Option<&Due>,
+        until: i64,
+    ) -> Result<Option<Due>> {
+        loop {
+            let first = match after {
+                Some(after) => {
+                    self.near.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded)).next()
+                }
+                None => self.near.first(),
+            };
+            if let Some(due) = first {
+                if due.at > until {
+                    return Ok(None);
+                }
+                let due = due.clone();
+                self.remove(&due);
+                self.change(due.clone(), false);
+                return Ok(Some(due));
             }
-            self.changed.insert((at, key), false);
+            if self.horizon.as_ref().is_none_or(|horizon| horizon.at > until) {
+                return Ok(None);
+            }
+            self.read_ahead(store, budget)?;
+        }
+    }
+
+    /// Reads the first timers from the horizon on into memory.
+    fn read_ahead(&mut self, store: &Store, budget: &Budget) -> Result<()> {
+        self.forget_written(store);
+        let Some(horizon) = self.horizon.clone() else { return Ok(()) };
+        let most = (budget.limit() / 8 / (Due::first().bytes() + 16)).clamp(READ_AHEAD.0, READ_AHEAD.1);
+        let mut first = First { most, dues: BinaryHeap::new() };
+        let handed_over = &self.handed_over.1;
+        let unwritten = |due: &Due| self.changed.get(due).or_else(|| handed_over.get(due)).copied();
+        let older = handed_over.range(horizon.clone()..).filter(|(due, _)| !self.changed.contains_key(due));
+        for (due, &set) in self.changed.range(horizon.clone()..).chain(older) {
+            if set && first.wants(due) {
+                first.add(due.clone());
+            }
+        }
+        store.scan_groups(self.operator, horizon.at, horizon.hash, &horizon.key, |at, hash, key| {
+            let due = Due { at, hash, key: key.into() };
+            let wanted = first.wants(&due);
+            if wanted && unwritten(&due).is_none() {
+                first.add(due);
+            }
+            wanted
+        })?;
+        let (dues, horizon) = first.finish();
+        self.horizon = horizon;
+        for due in dues {
+            self.insert(due);
         }
         Ok(())
     }
 
-    /// The first time at which a timer is due.
-    pub(crate) fn next(&self) -> Option<i64> {
-        self.due.first_key_value().map(|(&at, _)| at)
-    }
-
-    /// The last time at which a timer is due.
-    pub(crate) fn last(&self) -> Option<i64> {
-        self.due.last_key_value().map(|(&at, _)| at)
-    }
-
-    /// Takes the timers of the first due time at or before `now`, in the order of their keys' hashes.
-    pub(crate) fn pop(&mut self, now: i64) -> Result<Option<(i64, Vec<(u64, K)>)>> {
-        if self.next().is_none_or(|at| at > now) {
-            return Ok(None);
-        }
-        let Some((at, keys)) = self.due.pop_first() else { return Ok(None) };
-        let mut fired = Vec::with_capacity(keys.len());
-        for (hash, bytes) in keys {
-            fired.push((hash, decode(&bytes)?));
-            self.changed.insert((at, (hash, bytes)), false);
-        }
-        Ok(Some((at, fired)))
-    }
-
     /// Hands out what has changed since the last barrier.
-    pub(crate) fn barrier(&mut self, store: &Store, rows: &mut Rows) -> Result<()> {
-        for ((at, (hash, bytes)), set) in std::mem::take(&mut self.changed) {
-            let key: K = decode(&bytes)?;
-            let group = store.groups.of_hash(hash).0;
-            let row = RowKey { operator: self.operator, group, namespace: at, hash, key: &key };
+    pub(crate) fn barrier(&mut self, store: &Store, epoch: u64, rows: &mut Rows) -> Result<()> {
+        self.forget_written(store);
+        self.write(store, rows)?;
+        // An epoch that was aborted while it was being written may still be there; its changes are the older ones.
+        self.handed_over.0 = epoch;
+        self.handed_over.1.append(&mut self.changed);
+        self.bytes.1 = self.handed_over.1.keys().map(Due::bytes).sum();
+        Ok(())
+    }
+
+    /// Adds what has changed to `rows`.
+    fn write(&self, store: &Store, rows: &mut Rows) -> Result<()> {
+        for (due, &set) in &self.changed {
+            let key: K = due.key()?;
+            let group = store.groups.of_hash(due.hash).0;
+            let row = RowKey { operator: self.operator, group, namespace: due.at, hash: due.hash, key: &key };
             if set { rows.put(row, &())? } else { rows.delete(row)? }
         }
         Ok(())
     }
+
+    /// Forgets changes that the store has.
+    fn forget_written(&mut self, store: &Store) {
+        if !self.handed_over.1.is_empty() && store.written() >= self.handed_over.0 {
+            self.handed_over.1.clear();
+            self.bytes.1 = self.changed.keys().map(Due::bytes).sum();
+        }
+    }
+
+    /// Tells the budget how much memory timers take, and leaves some to the store if there is too little.
+    pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
+        self.charge(budget);
+        if budget.is_much_changed() && !self.changed.is_empty() && store.may_spill(Patience::None)? {
+            self.write_early(store)?;
+            self.charge(budget);
+        }
+        // What others need to make room for is not of timers.
+        let excess = budget.excess().min(self.bytes.0);
+        if excess > 0 && self.near.len() > READ_AHEAD.0 && store.may_spill(Patience::UntilWritten)? {
+            self.write_early(store)?;
+            self.leave_to_store(excess + budget.limit() / 16);
+            self.charge(budget);
+        }
+        Ok(())
+    }
+
+    fn charge(&mut self, budget: &Budget) {
+        let now = (self.bytes.0 + self.bytes.1, self.bytes.1);
+        let before = std::mem::replace(&mut self.charged, now);
+        budget.change(before.0, now.0);
+        budget.change_changed(before.1, now.1);
+    }
+
+    #[cfg(test)]
+    fn charge_nothing(&mut self, budget: &Budget) {
+        budget.change(self.charged.0, 0);
+        budget.change_changed(self.charged.1, 0);
+    }
+
+    /// Writes what has changed since the last barrier before the next one.
+    fn write_early(&mut self, store: &Store) -> Result<()> {
+        self.forget_written(store);
+        let mut rows = Rows::default();
+        self.write(store, &mut rows)?;
+        store.spill(rows)?;
+        self.changed.clear();
+        self.bytes.1 = self.handed_over.1.keys().map(Due::bytes).sum();
+        Ok(())
+    }
+
+    /// Forgets the latest timers in memory, which the store has all.
+    fn leave_to_store(&mut self, bytes: usize) {
+        let mut left = 0;
+        while left < bytes
+            && self.near.len() > READ_AHEAD.0
+            && let Some(due) = self.near.pop_last()
+        {
+            left += due.bytes();
+            self.horizon = Some(due);
+        }
+        self.bytes.0 -= left;
+    }
 }
 
-fn encode<K: Key>(key: &K) -> Result<Vec<u8>> {
-    Ok(postcard::to_stdvec(key)?)
+/// The first so many of a number of timers.
+struct First {
+    most: usize,
+    /// The first `most`, and one more: the horizon.
+    dues: BinaryHeap<Due>,
 }
 
-fn decode<K: Key>(bytes: &[u8]) -> Result<K> {
-    Ok(postcard::from_bytes(bytes)?)
+impl First {
+    /// True if a timer is among the first ones seen so far.
+    fn wants(&self, due: &Due) -> bool {
+        self.dues.len() <= self.most || self.dues.peek().is_some_and(|last| due < last)
+    }
+
+    fn add(&mut self, due: Due) {
+        self.dues.push(due);
+        if self.dues.len() > self.most + 1 {
+            self.dues.pop();
+        }
+    }
+
+    /// The first ones, and the one behind them if there is any.
+    fn finish(mut self) -> (impl Iterator<Item = Due>, Option<Due>) {
+        let behind = if self.dues.len() > self.most { self.dues.pop() } else { None };
+        (self.dues.into_iter(), behind)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timers_come_in_order_and_once() {
-        let mut timers = Timers::<String>::new(0);
-        for (at, key) in [(20, "b"), (10, "a"), (10, "a"), (30, "c")] {
-            timers.set(at, 1, &key.to_owned()).unwrap();
-        }
-        timers.clear(30, 1, &"c".to_owned()).unwrap();
-        assert_eq!(timers.next(), Some(10));
-        assert_eq!(timers.pop(9).unwrap(), None);
-        assert_eq!(timers.pop(25).unwrap(), Some((10, vec![(1, "a".to_owned())])));
-        assert_eq!(timers.pop(25).unwrap(), Some((20, vec![(1, "b".to_owned())])));
-        assert_eq!(timers.pop(i64::MAX).unwrap(), None);
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
 //! How records get their event time, and how watermarks follow from it.
 //!
 //! A watermark is made for every partition of a source on its own, because order means something only within a partition.
-//! The worker tells the least of those of its partitions; a receiver takes the least over all senders.
+//! What a worker says of all of its partitions, and how receivers put that together, is [`crate::watermark`]'s.
 
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::chain::{Outlet, Receiver};
+use crate::connector::DeadLetter;
 use crate::dataflow::host::Host;
-use crate::element::Generator;
+use crate::element::{Generator, OpenedPartition};
 use crate::error::Result;
 use crate::metrics::{Gauge, Step};
 use crate::operators::stateless::Here;
-use crate::record::{Mark, Rec};
+use crate::record::Rec;
+use crate::stream::job::ErrorRoute;
+use crate::watermark::{Mark, Watermark};
 
 /// The kind of the step, and the beginning of its name as long as its author gives it none.
 pub(crate) const EVENT_TIME: &str = "event_time";
@@ -25,7 +29,16 @@ pub(crate) const EVENT_TIME: &str = "event_time";
 pub struct Watermarks {
     rule: Rule,
     idle_after: Option<Duration>,
+    /// The earliest event time that is plausible, if the author has said it.
+    from: Option<i64>,
+    /// How far ahead of the clock an event time is plausible, if the author has said it.
+    ahead: Option<Duration>,
 }
+
+/// Event times beyond this, either way, are no times: 36 million years. Sums with the sizes of windows do not overflow.
+const WIDEST: i64 = 1 << 60;
+/// How far ahead of the clock an event time of a followed source is plausible.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone)]
 enum Rule {
@@ -53,7 +66,7 @@ impl Watermarks {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn bounded(out_of_order: Duration) -> Self {
-        Self { rule: Rule::Bounded(out_of_order.as_millis() as i64), idle_after: None }
+        Self::new(Rule::Bounded(millis(out_of_order)))
     }
 
     /// Event times never go back within a partition: a record that is older than one before it is late once a window of
@@ -104,11 +117,16 @@ impl Watermarks {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn own(rule: impl Fn(i64, i64) -> i64 + 'static) -> Self {
-        Self { rule: Rule::Own(Rc::new(rule)), idle_after: None }
+        Self::new(Rule::Own(Rc::new(rule)))
     }
 
-    /// A partition that is read to its end and brings nothing for this long no longer holds the watermark back, until it
-    /// brings something again. Without this it holds it back for ever.
+    /// A partition that is read to its end and has brought nothing for this long is idle: it no longer holds the watermark
+    /// back. Without this it holds it back for ever.
+    ///
+    /// A partition that brings records again holds the watermark back from the next checkpoint on, on all workers. The
+    /// watermark does not go back for it: records whose windows have closed meanwhile are late. While all partitions are
+    /// idle the watermark is that of the one that has come furthest. After a restart no partition is idle until it has
+    /// brought nothing for this long.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -139,14 +157,110 @@ impl Watermarks {
         self.idle_after = Some(quiet);
         self
     }
+
+    /// Event times before this one (milliseconds since the Unix epoch) are not plausible. Without it, that is 1970 for a
+    /// source that is followed; one that is read to its end takes any time within 36 million years.
+    ///
+    /// A record whose event time is not plausible is malformed: it would have closed the windows of all others, or be
+    /// beyond all windows. It goes where the source's malformed records go: it ends the job, is counted and dropped, or
+    /// becomes a dead letter. [`crate::Stream::on_error`] and [`crate::Stream::dead_letters`] behind `event_time` say it for this step alone.
+    ///
+    /// ```
+    /// use tidegate::testing::{Count, TestJob, VecSink, VecSource};
+    /// use tidegate::{OnError, Tumbling, Watermarks};
+    /// use std::time::Duration;
+    ///
+    /// let out = VecSink::new();
+    /// let sink = out.clone();
+    /// let job = TestJob::new(move |job| {
+    ///     let marks = Watermarks::monotonous().accept_from(1_000);
+    ///     let times = job.source("times", VecSource::of([1_500, -1, 1_700]));
+    ///     let times = times.event_time(|t| *t, marks).on_error(OnError::Skip).key_by_value(|_| 0u8);
+    ///     let windows = times.window(Tumbling::of(Duration::from_secs(1)));
+    ///     windows.aggregate("count", Count).map(|w| w.value).sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// assert_eq!(job.run()?.malformed, 1);
+    /// assert_eq!(out.records(), [2]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    #[must_use]
+    pub fn accept_from(mut self, at: i64) -> Self {
+        self.from = Some(at);
+        self
+    }
+
+    /// Event times further ahead of the clock than this are not plausible; see [`Watermarks::accept_from`]. Without it, that
+    /// is a day for a source that is followed; one that is read to its end takes any time within 36 million years.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use tidegate::clock::ManualClock;
+    /// use tidegate::testing::{Discard, TestJob, VecSource};
+    /// use tidegate::{OnError, Watermarks};
+    ///
+    /// let job = TestJob::new(|job| {
+    ///     let marks = Watermarks::monotonous().accept_ahead(Duration::from_secs(1));
+    ///     let times = job.source("times", VecSource::of([500, 1_000, 1_001]));
+    ///     times.event_time(|t| *t, marks).on_error(OnError::Skip).sink("out", Discard::named("out"));
+    ///     Ok(())
+    /// });
+    /// let summary = job.clock(Arc::new(ManualClock::at(0))).run()?;
+    /// assert_eq!((summary.rows_out, summary.malformed), (2, 1));
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    #[must_use]
+    pub fn accept_ahead(mut self, ahead: Duration) -> Self {
+        self.ahead = Some(ahead);
+        self
+    }
+
+    fn new(rule: Rule) -> Self {
+        Self { rule, idle_after: None, from: None, ahead: None }
+    }
+
+    /// The event times that are plausible at this time of the clock.
+    fn plausible(&self, is_followed: bool, now: i64) -> RangeInclusive<i64> {
+        let from = self.from.unwrap_or(if is_followed { 0 } else { -WIDEST });
+        let ahead = self.ahead.or(is_followed.then_some(AHEAD));
+        let to = ahead.map_or(WIDEST, |ahead| now.saturating_add(millis(ahead)));
+        from.max(-WIDEST)..=to.min(WIDEST)
+    }
+
+    fn is_idle(&self, quiet_ms: u64) -> bool {
+        self.idle_after.is_some_and(|after| u128::from(quiet_ms) >= after.as_millis())
+    }
+}
+
+/// Whole milliseconds, at most as many as times have.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(WIDEST).min(WIDEST)
 }
 
 /// The state of one partition.
 struct Progress {
     highest: i64,
     watermark: i64,
+    /// True if it does not count in this epoch.
     idle: bool,
     ended: bool,
+}
+
+impl Progress {
+    /// What is known of the partition's event time.
+    fn said(&self) -> Watermark {
+        // The greatest time is that of the end.
+        let time = self.watermark.min(i64::MAX - 1);
+        if self.ended {
+            // Nothing older can follow.
+            Watermark::ended(time.max(self.highest.min(i64::MAX - 1)))
+        } else if self.idle {
+            Watermark::idle(time)
+        } else {
+            Watermark::active(time)
+        }
+    }
 }
 
 /// See [`crate::Stream::event_time`].
@@ -156,7 +270,10 @@ pub(crate) struct EventTime<T, F> {
     at: F,
     watermarks: Watermarks,
     partitions: Vec<Progress>,
-    told: Option<Mark>,
+    said: Watermark,
+    is_followed: bool,
+    /// Where records go whose event time is not plausible.
+    route: Rc<ErrorRoute>,
     watermark_gauge: Gauge,
     next: Outlet<T>,
 }
@@ -167,24 +284,70 @@ impl<T, F> EventTime<T, F> {
         step: &Arc<Step>,
         at: F,
         watermarks: Watermarks,
+        route: Rc<ErrorRoute>,
         next: Outlet<T>,
     ) -> Self {
         let here = Here::new(host, step);
         let watermark_gauge = host.gauge(step, "watermark_ms");
         let (step, partitions) = (step.clone(), Vec::new());
-        Self { here, step, at, watermarks, partitions, told: None, watermark_gauge, next }
+        Self {
+            here,
+            step,
+            at,
+            watermarks,
+            partitions,
+            said: Watermark::UNKNOWN,
+            is_followed: false,
+            route,
+            watermark_gauge,
+            next,
+        }
     }
 
-    fn tell(&mut self, mark: Mark)
+    /// All partitions of this worker. While some may be added there is always one that could bring records.
+    fn joined(&self, more: bool) -> Watermark {
+        let none = if more { Watermark::idle(i64::MIN) } else { Watermark::EMPTY };
+        self.partitions.iter().map(Progress::said).fold(none, Watermark::join)
+    }
+
+    /// Takes records out whose event time is not plausible, and does with them what is done with malformed ones.
+    #[cold]
+    fn refuse(&mut self, batch: &mut Vec<Rec<T>>, plausible: &RangeInclusive<i64>) -> Result<()> {
+        let (host, name) = (&self.here.host, self.step.name());
+        for record in batch.extract_if(.., |record| !plausible.contains(&record.ts)) {
+            self.here.enter();
+            self.here.record(&record);
+            let letter = || DeadLetter {
+                source: name.clone(),
+                partition: host.at.partition_name(),
+                offset: Some(record.hash),
+                error: format!(
+                    "the event time {} is not plausible: it is not from {} to {} (milliseconds since 1970); \
+                     Watermarks::accept_from and accept_ahead say otherwise",
+                    record.ts,
+                    plausible.start(),
+                    plausible.end()
+                ),
+                raw: None,
+                raw_base64: None,
+            };
+            self.route.handle(host, letter)?;
+        }
+        self.here.enter();
+        Ok(())
+    }
+
+    fn say(&mut self, watermark: Watermark)
     where
         T: 'static,
     {
-        if self.told != Some(mark) {
-            self.told = Some(mark);
-            if mark.at > i64::MIN && mark.at < i64::MAX {
-                self.watermark_gauge.set(mark.at);
+        if self.said != watermark {
+            self.said = watermark;
+            let time = watermark.time();
+            if time > i64::MIN && time < i64::MAX {
+                self.watermark_gauge.set(time);
             }
-            self.next.watermark(mark);
+            self.next.watermark(Mark::Now(watermark));
         }
     }
 }
@@ -192,35 +355,44 @@ impl<T, F> EventTime<T, F> {
 impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
     fn records(&mut self, batch: &mut Vec<Rec<T>>) {
         self.here.enter();
-        let partition = &mut self.partitions[self.here.host.at.current_partition()];
-        let mut highest = partition.highest;
-        match &self.watermarks.rule {
-            Rule::Bounded(bound) => {
-                for record in batch.iter_mut() {
-                    self.here.record(record);
-                    record.ts = (self.at)(&record.val);
-                    highest = highest.max(record.ts);
-                }
-                let watermark = highest.saturating_sub(*bound).saturating_sub(1);
-                partition.watermark = partition.watermark.max(watermark);
-            }
-            Rule::Own(rule) => {
-                for record in batch.iter_mut() {
-                    self.here.record(record);
-                    record.ts = (self.at)(&record.val);
-                    highest = highest.max(record.ts);
-                    partition.watermark = partition.watermark.max(rule(highest, record.ts));
-                }
+        let (mut least, mut greatest) = (i64::MAX, i64::MIN);
+        for record in batch.iter_mut() {
+            self.here.record(record);
+            record.ts = (self.at)(&record.val);
+            (least, greatest) = (least.min(record.ts), greatest.max(record.ts));
+        }
+        let now = self.here.host.worker.process.clock.now_ms();
+        let plausible = self.watermarks.plausible(self.is_followed, now);
+        if !batch.is_empty() && !(plausible.contains(&least) && plausible.contains(&greatest)) {
+            let refused = self.refuse(batch, &plausible);
+            if refused.is_err() {
+                return self.here.or_fail(refused);
             }
         }
-        partition.highest = highest;
+        let partition = &mut self.partitions[self.here.host.at.current_partition()];
+        for record in batch.iter() {
+            partition.highest = partition.highest.max(record.ts);
+            if let Rule::Own(rule) = &self.watermarks.rule {
+                self.here.record(record);
+                let watermark = rule(partition.highest, record.ts).min(*plausible.end());
+                partition.watermark = partition.watermark.max(watermark);
+            }
+        }
+        if let Rule::Bounded(bound) = &self.watermarks.rule
+            && !batch.is_empty()
+        {
+            let watermark = partition.highest.saturating_sub(*bound).saturating_sub(1);
+            partition.watermark = partition.watermark.max(watermark);
+        }
         self.next.records(batch);
     }
 
     /// Watermarks are made here; all that comes from before is the end of everything.
     fn watermark(&mut self, mark: Mark) {
-        if mark == Mark::END {
-            self.tell(mark);
+        if let Mark::Now(watermark) = mark
+            && watermark.is_ended()
+        {
+            self.say(self.joined(false));
         }
     }
 }
@@ -230,18 +402,23 @@ impl<T: 'static, F: FnMut(&T) -> i64> Generator for EventTime<T, F> {
         self.step.uid()
     }
 
-    fn open(&mut self, partition: usize, kept: Option<&Value>) -> Result<()> {
-        let (highest, watermark) = match kept {
+    fn open(&mut self, partition: usize, opened: &OpenedPartition<'_>) -> Result<()> {
+        self.is_followed = opened.is_followed;
+        let (highest, watermark) = match opened.kept {
             Some(kept) => serde_json::from_value(kept.clone())?,
             None => (i64::MIN, i64::MIN),
         };
         debug_assert_eq!(partition, self.partitions.len());
-        self.partitions.push(Progress { highest, watermark, idle: false, ended: false });
+        self.partitions.push(Progress { highest, watermark, idle: !opened.counts, ended: false });
         Ok(())
     }
 
-    fn set_idle(&mut self, partition: usize, idle: bool) {
-        self.partitions[partition].idle = idle;
+    fn quiet(&mut self, partition: usize, quiet_ms: u64) {
+        self.partitions[partition].idle |= self.watermarks.is_idle(quiet_ms);
+    }
+
+    fn judge(&mut self, partition: usize, quiet_ms: Option<u64>) {
+        self.partitions[partition].idle = quiet_ms.is_some_and(|quiet_ms| self.watermarks.is_idle(quiet_ms));
     }
 
     fn end(&mut self, partition: usize) {
@@ -253,24 +430,12 @@ impl<T: 'static, F: FnMut(&T) -> i64> Generator for EventTime<T, F> {
         serde_json::json!([highest, watermark])
     }
 
-    fn idle_after_ms(&self) -> Option<u64> {
-        self.watermarks.idle_after.map(|quiet| quiet.as_millis() as u64)
+    fn advance(&mut self, more: bool) {
+        self.say(self.joined(more));
     }
 
-    fn advance(&mut self) {
-        let open = || self.partitions.iter().filter(|p| !p.ended);
-        let told = self.told.map_or(i64::MIN, |mark| mark.at);
-        let mark = match open().filter(|p| !p.idle).map(|p| p.watermark).min() {
-            Some(least) => Mark::at(least.max(told)),
-            // All idle, so that nobody holds back the one that had come furthest; or none left: a worker without
-            // partitions must not hold back the others.
-            None => {
-                let furthest = open().map(|p| p.watermark).max().unwrap_or(i64::MIN);
-                Mark { at: furthest.max(told), idle: true }
-            }
-        };
-        if mark.at > i64::MIN || mark.idle {
-            self.tell(mark);
-        }
+    fn announce(&mut self, more: bool) {
+        self.said = self.joined(more);
+        self.next.watermark(Mark::NextEpoch(self.said));
     }
 }

@@ -90,7 +90,7 @@ impl<T, S: TransactionalSink<T>> Published for PublishedSink<T, S> {
     }
 }
 
-/// What happens to a record that a parsing step cannot read.
+/// What happens to a record that a source or a parsing step cannot read, or whose event time is not plausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
     /// The job ends with a message that names the record.
@@ -104,6 +104,9 @@ pub enum OnError {
 /// Where the errors of a parsing step go.
 pub(crate) struct ErrorRoute {
     step: Arc<Step>,
+    host: usize,
+    /// The route of the source, for a step whose author has said nothing of its own.
+    source: Option<Rc<ErrorRoute>>,
     /// What the author asked for; see [`ErrorRoute::policy`].
     pub(crate) asked: Cell<Option<OnError>>,
     pub(crate) letters: Outlet<DeadLetter>,
@@ -115,6 +118,12 @@ impl ErrorRoute {
     fn policy(&self) -> OnError {
         let unasked = if self.has_letters.get() { OnError::DeadLetter } else { OnError::Fail };
         self.asked.get().unwrap_or(unasked)
+    }
+
+    /// The source's route if there is one, and nothing was said of this one.
+    fn deferred_to(&self) -> Option<&ErrorRoute> {
+        let is_unasked = self.asked.get().is_none() && !self.has_letters.get();
+        self.source.as_deref().filter(|_| is_unasked)
     }
 
     /// Refuses dead letters that nobody takes, and a sink for them that would stay empty.
@@ -136,11 +145,12 @@ impl ErrorRoute {
     /// Does with a record what the policy says.
     pub(crate) fn handle(&self, host: &Host, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
         self.malformed.add(1);
-        match self.policy() {
+        let to = self.deferred_to().unwrap_or(self);
+        match to.policy() {
             OnError::Skip => {}
             OnError::DeadLetter => {
                 let letter = crate::record::Rec { ts: i64::MIN, hash: 0, val: letter() };
-                self.letters.records(&mut vec![letter]);
+                to.letters.records(&mut vec![letter]);
             }
             OnError::Fail => {
                 let letter = letter();
@@ -306,8 +316,26 @@ impl JobInner {
     }
 
     pub(crate) fn error_route(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {
+        self.error_route_behind(host, step, None)
+    }
+
+    /// The same for a step whose malformed records go where those of its source go, unless its author says otherwise.
+    pub(crate) fn error_route_as_source(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {
+        let is_source = |route: &&Rc<ErrorRoute>| route.host == host.id && route.step.kind() == "source";
+        let source = self.routes.borrow().iter().find(is_source).cloned();
+        self.error_route_behind(host, step, source)
+    }
+
+    fn error_route_behind(
+        &self,
+        host: &Host,
+        step: &Arc<Step>,
+        source: Option<Rc<ErrorRoute>>,
+    ) -> Rc<ErrorRoute> {
         let route = Rc::new(ErrorRoute {
             step: step.clone(),
+            host: host.id,
+            source,
             asked: Cell::new(None),
             letters: Outlet::new(),
             has_letters: Cell::new(false),

@@ -18,7 +18,7 @@ use crate::operators::aggregate::AggregateStep;
 use crate::operators::broadcast;
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
-use crate::operators::window::{WindowDef, WindowStep};
+use crate::operators::window::{FIRED, WindowDef, WindowStep};
 use crate::process_fn::{BroadcastProcess, KeyedProcess};
 use crate::record::Data;
 use crate::state::shape::{state_type, state_type_by_key, state_type_of};
@@ -408,7 +408,11 @@ impl<R> Built<R> {
     fn declare_by_window(&self, state: Result<StateType>, windows: Windows, lateness_ms: i64) {
         let lateness = Duration::from_millis(lateness_ms.max(0) as u64);
         let shape = |shape: String| format!("{shape} in {windows}, lateness {lateness:?}");
-        self.declare("", state.map(|state| StateType { shape: shape(state.shape), ..state }));
+        let state = state.map(|state| StateType { shape: shape(state.shape), ..state });
+        if let (true, Ok(state)) = (lateness_ms > 0, &state) {
+            self.declare(FIRED, Ok(state.clone()));
+        }
+        self.declare("", state);
     }
 
     fn stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
@@ -457,7 +461,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
-        self.lateness_ms = lateness.as_millis() as i64;
+        self.lateness_ms = i64::try_from(lateness.as_millis()).unwrap_or(i64::MAX);
         self
     }
 

@@ -130,7 +130,7 @@ impl<T: 'static> Stream<T> {
         match &self.last.route {
             Some(route) => route.asked.set(Some(policy)),
             None => self.job.refuse(Error::job(format!(
-                "'{}' is followed by .on_error(..), but it is no parsing step: only a source or try_map has records \
+                "'{}' is followed by .on_error(..), but it is no parsing step: only a source, try_map or event_time has records \
                  that it cannot read",
                 self.last.step.name()
             ))),
@@ -167,7 +167,7 @@ impl<T: 'static> Stream<T> {
                 self.last.step.name()
             ))),
             None => self.job.refuse(Error::job(format!(
-                "'{}' is followed by .dead_letters(..), but it is no parsing step: only a source or try_map has \
+                "'{}' is followed by .dead_letters(..), but it is no parsing step: only a source, try_map or event_time has \
                  records that it cannot read",
                 self.last.step.name()
             ))),
@@ -331,7 +331,8 @@ impl<T: 'static> Stream<T> {
         let step = self.job.numbered_step(EVENT_TIME);
         let outlet = Outlet::new();
         self.job.declare(&step, "", None, End::Inner);
-        let stage = EventTime::new(&self.host, &step, at, watermarks, outlet.clone());
+        let route = self.job.error_route_as_source(&self.host, &step);
+        let stage = EventTime::new(&self.host, &step, at, watermarks, route.clone(), outlet.clone());
         let stage = Rc::new(RefCell::new(stage));
         self.outlet.attach(stage.clone());
         if !self.host.add_generator(stage) {
@@ -340,7 +341,7 @@ impl<T: 'static> Stream<T> {
                  union); watermarks are made for every partition of a source: move it before that step",
             ));
         }
-        Stream::new(self.job, self.host, outlet, Last { step, route: None })
+        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route) })
     }
 
     /// Writes the stream to a sink, which shows an epoch's records once its snapshot is complete.

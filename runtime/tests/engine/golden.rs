@@ -1,4 +1,4 @@
-//! The format of a snapshot: what this build writes, and one that the first release has written.
+//! The format of a snapshot: what this build writes, and one of every version that it reads.
 //!
 //! If a test here fails, old snapshots may not be readable any more: raise `FORMAT_VERSION`, say what becomes of them, and
 //! write new ones by `cargo test --release --workspace --locked --test engine -- --ignored write_the_golden_snapshot`.
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use tidegate::protocol::manifest::{FORMAT_VERSION, OLDEST_FORMAT_VERSION};
 use tidegate::protocol::{Epoch, Manifest};
 use tidegate::testing::{Count, TestJob, TestSource, VecSink};
 use tidegate::{BroadcastContext, BroadcastProcess, Result, Time, Timer, Tumbling, Watermarks};
@@ -101,21 +102,25 @@ fn normalized(mut manifest: Manifest) -> String {
     serde_json::to_string_pretty(&manifest).unwrap() + "\n"
 }
 
-fn stored() -> PathBuf {
-    PathBuf::from("tests/engine/golden/snapshot")
+fn stored(version: u32) -> PathBuf {
+    PathBuf::from(format!("tests/engine/golden/snapshot-{version}"))
 }
 
 #[test]
-fn a_manifest_is_what_the_first_release_wrote() {
+fn a_manifest_has_the_format_of_its_version() {
     let now = normalized(snapshot(&golden()).1);
     assert_eq!(now, include_str!("golden/manifest.json"), "\n{now}");
 }
 
 #[test]
-fn a_snapshot_of_the_first_release_is_gone_on_from() {
+fn a_snapshot_of_every_version_is_gone_on_from() {
+    (OLDEST_FORMAT_VERSION..=FORMAT_VERSION).for_each(goes_on_from);
+}
+
+fn goes_on_from(version: u32) {
     let Golden { numbers, rules, windows, kept, job } = golden();
     let copy = tempfile::tempdir().unwrap();
-    copy_snapshot(manifests(&stored()).last().expect("a manifest"), copy.path());
+    copy_snapshot(manifests(&stored(version)).last().expect("a manifest"), copy.path());
     numbers.extend(0, [41]);
     numbers.end();
     rules.end();
@@ -146,7 +151,8 @@ fn a_snapshot_of_the_first_release_is_gone_on_from() {
 fn write_the_golden_snapshot() {
     let golden = golden();
     let (path, manifest) = snapshot(&golden);
-    drop(fs::remove_dir_all(stored()));
-    copy_snapshot(&path, &stored());
-    fs::write(stored().with_file_name("manifest.json"), normalized(manifest)).unwrap();
+    let stored = stored(FORMAT_VERSION);
+    drop(fs::remove_dir_all(&stored));
+    copy_snapshot(&path, &stored);
+    fs::write(stored.with_file_name("manifest.json"), normalized(manifest)).unwrap();
 }

@@ -1,6 +1,7 @@
 //! Whole jobs in one process, with real checkpoints, crashes, restarts and other parallelisms, against naive oracles.
 
 mod checkpoints;
+mod event_time;
 mod events;
 mod failures;
 mod golden;

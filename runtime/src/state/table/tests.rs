@@ -393,3 +393,52 @@ fn rows_come_along_with_those_that_are_read_if_there_is_room() {
         assert_eq!(bench.all().len(), KEYS as usize - 1);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// Every entry comes out once, and a barrier in between has what has not come out.
+    #[test]
+    fn a_table_is_emptied_slice_by_slice(
+        keys in 1u32..3_000, budget in 1usize..200, most in 1usize..400, barrier_every in 1usize..6, stored: bool
+    ) {
+        let mut bench = Bench::new(budget << 10);
+        for key in 0..keys {
+            bench.set(key, Some(u64::from(key) * 3));
+            if key % 500 == 499 {
+                if stored {
+                    bench.barrier();
+                    bench.write();
+                }
+                bench.table.keep_to(&bench.budget, &bench.store).unwrap();
+            }
+        }
+        let mut left: BTreeMap<u32, u64> = (0..keys).map(|key| (key, u64::from(key) * 3)).collect();
+        for slice in 1.. {
+            let Bench { table, store, budget, .. } = &mut bench;
+            let mut taken = 0;
+            let is_empty = table
+                .drain(store, most, |_, key, value| {
+                    taken += 1;
+                    assert_eq!(left.remove(key), Some(value), "key {key}");
+                    Ok(())
+                })
+                .unwrap();
+            prop_assert!(taken <= most);
+            table.keep_to(budget, store).unwrap();
+            if is_empty {
+                break;
+            }
+            if slice % barrier_every == 0 {
+                let mut rows = Rows::default();
+                bench.write();
+                bench.table.delete_drained(&bench.store, &mut rows);
+                bench.store.share_with_snapshotter().unwrap().write(rows).unwrap();
+                bench.barrier();
+                bench.copy(None);
+                bench.write();
+                prop_assert_eq!(&bench.written(), &left);
+            }
+        }
+        prop_assert_eq!(left.len(), 0);
+    }
+}
