@@ -115,6 +115,12 @@ use crate::state::timers::Timers;
 /// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. A job that keeps one of those is refused
 /// before it starts; only a `skip_serializing_if` that leaves nothing out of the first value (the state's default) is not
 /// noticed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}`",
+    label = "not a `KeyedProcess<{K}, {T}>`",
+    note = "implement `KeyedProcess<{K}, {T}>` for a struct of your own (a closure cannot be one), with the types `State`, `Out` \
+            and `Side` and the function `on_record`"
+)]
 pub trait KeyedProcess<K, T>: 'static {
     /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
@@ -186,6 +192,13 @@ pub type BroadcastContext<'a, K, T, B, F> = KeyContext<
 /// Every worker hears every broadcast record and keeps its own copy of what follows from them, which is part of
 /// snapshots. Workers may hear the records of different senders in different orders: what follows from them should not
 /// depend on that.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}` and broadcast records \
+               of the type `{B}`",
+    label = "not a `BroadcastProcess<{K}, {T}, {B}>`",
+    note = "implement `BroadcastProcess<{K}, {T}, {B}>` for a struct of your own (a closure cannot be one), with the types \
+            `State`, `Shared`, `Out` and `Side` and the functions `on_broadcast` and `on_record`"
+)]
 pub trait BroadcastProcess<K, T, B>: 'static {
     /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
