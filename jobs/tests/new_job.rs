@@ -68,6 +68,23 @@ fn a_new_project_builds_with_what_is_built_here_passes_its_test_and_runs() {
 }
 
 #[test]
+fn a_job_can_have_an_allocator_of_its_own() {
+    let project = place("new-job-allocator");
+    let made = make_new("own-allocator", &project);
+    assert!(made.status.success(), "{}", said(&made));
+    let change = |file: &str, change: &dyn Fn(String) -> String| {
+        let text = fs::read_to_string(project.join(file)).expect("a file of the project");
+        fs::write(project.join(file), change(text)).expect("the changed file");
+    };
+    change("Cargo.toml", &|text| text.replace("/runtime\" }", "/runtime\", default-features = false }"));
+    change("src/main.rs", &|text| {
+        text + "\n#[global_allocator]\nstatic OWN: std::alloc::System = std::alloc::System;\n"
+    });
+    // Cargo.lock holds Tidegate's allocator until now.
+    cargo(&project, &["build", "--release", "--offline"]);
+}
+
+#[test]
 fn make_new_says_what_is_wrong_with_its_arguments() {
     let (nowhere, full) = (place("new-job-nowhere"), place("new-job-full"));
     fs::create_dir_all(&full).expect("a directory");
