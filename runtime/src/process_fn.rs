@@ -12,7 +12,8 @@ use crate::state::timers::Timers;
 /// The state is one value a key, of any type that derives serde's traits: a number, a list, a map, a struct of all three.
 /// It is written to the snapshot as a whole when it has changed, so a list or map of many megabytes under one key is
 /// better spread over more keys. It is read with [`KeyContext::state`], changed through [`KeyContext::state_mut`] and removed by
-/// [`KeyContext::clear`]; a key without state costs nothing.
+/// [`KeyContext::clear`]; a key without state costs nothing. Fields of the struct that implements this trait are no state:
+/// they are not in snapshots, begin anew at every start, and every worker has its own.
 ///
 /// ```
 /// use tidegate::testing::{VecSource, collect};
@@ -274,7 +275,8 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
         self.event_time
     }
 
-    /// How far event time has come; None before the first watermark.
+    /// How far event time has come; None before the first watermark, and `i64::MAX` at the end of the input, with which one
+    /// can compare but not calculate. A record is late if its event time is not greater.
     pub fn watermark(&self) -> Option<i64> {
         (self.watermark > i64::MIN).then_some(self.watermark)
     }
@@ -300,12 +302,13 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
         self.changed |= self.state.take().is_some();
     }
 
-    /// Puts a record out.
+    /// Puts a record out, with the [event time](Self::event_time) of the record at hand or the time of the timer. That of a
+    /// timer of processing time is a time of the clock.
     pub fn emit(&mut self, record: O) {
         self.out.push(record);
     }
 
-    /// Puts a record to the side output.
+    /// Puts a record to the side output, with the same event time as [`KeyContext::emit`].
     pub fn emit_side(&mut self, record: X) {
         self.side.push(record);
     }

@@ -20,7 +20,7 @@ pub struct Windowed<K, V> {
     pub key: K,
     /// The window.
     pub window: Window,
-    /// What the aggregate made of the window's records.
+    /// What the aggregate made of the window's records. The event time of the whole is `window.end - 1`.
     pub value: V,
 }
 

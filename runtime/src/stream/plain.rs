@@ -316,7 +316,8 @@ impl<T: 'static> Stream<T> {
     /// Gives every record its event time (milliseconds since the Unix epoch) and says how watermarks follow from it.
     ///
     /// Watermarks are made for every partition of the source, and the least of them counts; so this step must come
-    /// before the first one that has its records change the worker.
+    /// before the first one that has its records change the worker. A watermark follows the batch of records that it was made
+    /// from, so lateness is judged by the batch; docs/event-time.md has all of it.
     ///
     /// ```
     /// use std::time::Duration;
