@@ -169,8 +169,8 @@ fn library(message: &Value) -> Vec<String> {
     let name = message["target"]["name"].as_str().unwrap_or_default();
     let wanted = ["tidegate", "tidegate_connectors", "serde", "clap"].contains(&name);
     let optimized = message["profile"]["opt_level"] != "0"; // not what build scripts use
-    let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let file = files.filter(|file| wanted && optimized && file.ends_with(".rlib")).next_back();
+    let mut files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let file = files.find(|file| wanted && optimized && file.ends_with(".rlib"));
     file.map_or(Vec::new(), |file| vec!["--extern".to_owned(), format!("{name}={file}")])
 }
 
