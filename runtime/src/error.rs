@@ -90,7 +90,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
 fn with_causes(mut message: String, mut cause: Option<&dyn std::error::Error>) -> String {
     while let Some(error) = cause {
         let text = error.to_string();
-        if !message.contains(&text) {
+        if message != text && !message.ends_with(&format!(": {text}")) {
             message = format!("{message}: {text}");
         }
         cause = error.source();
@@ -197,5 +197,7 @@ mod tests {
             let error = Error::job("step 'x' has failed").caused_by(Wrapped(text, full()));
             assert_eq!(error.to_string(), "step 'x' has failed: cannot write a.txt: the disk is full");
         }
+        let error = Error::job("the record is no JSON").caused_by("no");
+        assert_eq!(error.to_string(), "the record is no JSON: no", "a word that is in the message by chance");
     }
 }
