@@ -17,7 +17,7 @@ ifeq ($(strip $(CHAOS_SEED)),)
 CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 
-.PHONY: help demo test check bench chaos fix setup build print-target-dir
+.PHONY: help demo new test check bench chaos fix setup build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -29,12 +29,16 @@ help: ## Lists what there is to do
 demo: build ## Kills a job half way, starts it again and checks every row of its output (under a minute)
 	@$(BIN)/demo
 
+new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job (DIR is ../JOB by default)
+	@scripts/new-job.sh "$(JOB)" "$(DIR)"
+
 test: build ## All tests, 20 kills of the real job among them; TEST="--test storm" for some
 	cargo test $(CARGO_FLAGS) $(TEST)
 
 check: ## Format, lints, documentation and its examples; writes nothing into the tree
 	@scripts/setup.sh lints
 	cargo fmt --all --check
+	rustfmt --edition 2024 --check template/src/main.rs
 	@scripts/absences.sh
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps
@@ -43,6 +47,7 @@ check: ## Format, lints, documentation and its examples; writes nothing into the
 fix: ## Formats, and repairs what the lints can repair
 	@scripts/setup.sh lints
 	cargo fmt --all
+	rustfmt --edition 2024 template/src/main.rs
 	cargo clippy $(CARGO_FLAGS) --all-targets --fix --allow-dirty --allow-staged
 
 bench: build ## CPU, rows/s, memory and restart beside a loop by hand; BENCH="--help" for the choices

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
+/// Runs the example of docs/event-time.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/event-time.md")]
+mod event_time {}
+
 /// What a sensor tells, one row of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {

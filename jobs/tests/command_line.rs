@@ -48,23 +48,17 @@ fn a_bounded_input_ends_with_everything_published_and_a_second_start_does_nothin
     assert_eq!(place.rows("dead").len(), 1);
     let summary = std::fs::read_to_string(place.path("summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
-    for (total, value) in [
-        ("rows_in", 21),
-        ("malformed", 1),
-        ("out_of_range", 0),
-        ("late", 0),
-        ("rows_out", 4),
-        ("restarts", 0),
-    ] {
+    for (total, value) in [("rows_in", 21), ("malformed", 1), ("late", 0), ("rows_out", 4), ("restarts", 0)] {
         assert_eq!(summary[total], value, "{total}");
     }
+    assert_eq!(summary["dropped"], serde_json::json!({"out_of_range": 0}));
     assert!(summary["checkpoints"].as_u64().is_some_and(|n| n > 0), "{summary}");
     let lines: Vec<_> =
         said(&first).lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for line in [
         "rows in 21",
         "malformed 1",
-        "out of range 0",
+        "dropped by out_of_range 0",
         "late 0",
         "rows out 4",
         "dead letters 1",
@@ -92,6 +86,42 @@ fn a_bounded_input_ends_with_everything_published_and_a_second_start_does_nothin
     assert!(cleared.status.success(), "{}", said(&cleared));
     assert!(said(&cleared).contains("finished already"), "{}", said(&cleared));
     assert!(said(&cleared).contains("there is no partition in"), "{}", said(&cleared));
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_is_refused_before_the_job_runs() {
+    let place = Place::new();
+    write_readings(&place);
+    for file in ["no-such-directory/summary.json", "in"] {
+        let refused = run(&place, JOB, &with(&["--summary", file]));
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        assert!(
+            said(&refused).contains(&format!("--summary {file} cannot be written: ")),
+            "{}",
+            said(&refused)
+        );
+        assert!(!place.path("ck").exists(), "the job was started");
+    }
+    let bad = run(&place, JOB, &with(&["--summary", "summary.json", "--max-parallelism", "1"]));
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(!place.path("summary.json").exists(), "the check leaves no file behind");
+}
+
+#[test]
+fn a_job_whose_messages_nobody_reads_runs_to_its_end() {
+    let place = Place::new();
+    write_readings(&place);
+    for (arguments, code) in [(with(&["--max-parallelism", "1"]), 1), (with(&[]), 0)] {
+        let mut job = std::process::Command::new(JOB)
+            .args(arguments)
+            .current_dir(place.path(""))
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(job.stderr.take());
+        assert_eq!(job.wait().unwrap().code(), Some(code));
+    }
+    assert_eq!(place.rows("out").len(), 4);
 }
 
 #[test]

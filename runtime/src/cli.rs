@@ -1,8 +1,10 @@
 //! What `tidegate::main` makes of the command line.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::process::Event;
 use crate::stream::Job;
+use crate::terminal::say;
 
 /// The flags that every job has.
 #[derive(Args, Clone, Debug)]
@@ -89,14 +92,16 @@ where
     let about = own.get_about().cloned().unwrap_or_else(|| format!("The Tidegate job {name}").into());
     let command = Cli::<A>::command().name(name).about(about).long_about(None);
     if std::env::args().any(|arg| arg == "--list-failpoints") {
-        for point in crate::fault::POINTS {
-            println!("{point}");
-        }
+        let points: String = crate::fault::POINTS.iter().map(|point| format!("{point}\n")).collect();
+        let _ = std::io::stdout().write_all(points.as_bytes());
         return Ok(());
     }
     let matches = command.get_matches();
     let cli = Cli::<A>::from_arg_matches(&matches).map_err(|e| Error::job(e.to_string()))?;
     let runtime = cli.runtime;
+    if let Some(path) = &runtime.summary {
+        check_summary(path)?;
+    }
     let _faults = crate::fault::from_environment();
     crate::error::remember_panics();
     let mailbox = Mailbox::new();
@@ -119,25 +124,43 @@ where
         metrics,
     };
     let args = cli.job;
-    let mut terminal = crate::terminal::Terminal::new();
+    let mut terminal = crate::terminal::Terminal::new(run.metrics.clone());
     let result = alone::run(&run, Arc::new(move |job: &mut Job| build(job, &args)), mailbox, &mut terminal);
     terminal.close();
     let summary = match result {
         Ok(summary) => summary,
         // A worker may be stuck in user code: the process ends without it.
         Err(error) => {
-            eprintln!("Error: {error}");
+            say(format_args!("Error: {error}"));
             // SAFETY: a system call without pointers. What `exit` would run at the end must not meet that worker.
             unsafe { libc::_exit(1) };
         }
     };
-    eprint!("{summary}");
+    say(&summary);
     if let Some(path) = runtime.summary {
         let text = serde_json::to_vec_pretty(&summary)?;
-        std::fs::write(&path, text)
-            .map_err(|e| Error::from(e).context(format!("write {}", path.display())))?;
+        std::fs::write(&path, text).map_err(|e| no_summary(&path, e))?;
     }
     Ok(())
+}
+
+/// Finds out before the job runs whether its totals can be written at the end; leaves no file behind.
+fn check_summary(path: &Path) -> Result<()> {
+    let there = std::fs::metadata(path);
+    // What is no file, a pipe say, may not take being opened twice.
+    if there.as_ref().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return Ok(());
+    }
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map_err(|e| no_summary(path, e))?;
+    if there.is_err() {
+        std::fs::remove_file(path).map_err(|e| no_summary(path, e))?;
+    }
+    Ok(())
+}
+
+fn no_summary(path: &Path, error: std::io::Error) -> Error {
+    Error::from(error).context(format!("--summary {} cannot be written", path.display()))
 }
 
 /// The first signal asks for a stop with a last snapshot, the second ends the process.

@@ -20,6 +20,12 @@ pub type Position = serde_json::Value;
 /// A source: something with named partitions, each a sequence of records.
 ///
 /// The engine makes one instance on every worker and one that lists partitions.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source",
+    label = "not a source",
+    note = "a source of files says what its lines are: `FileLog::partitions(directory).json::<Reading>()`, with a record that \
+            derives serde's `Deserialize`"
+)]
 pub trait Source: 'static {
     /// The type of a record.
     type Item: 'static;
@@ -156,6 +162,12 @@ pub(crate) struct Malformed {
 }
 
 /// A sink that shows an epoch's output as a whole, once, after its snapshot is durable.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a sink for records of the type `{T}`",
+    label = "not a sink for `{T}`",
+    note = "a sink of files says how records are written: `FileLog::sink(directory).json()`, with records that derive serde's \
+            `Serialize`"
+)]
 pub trait TransactionalSink<T>: 'static {
     /// What the sink writes to, in a form that is the same at every start (an absolute directory, a topic's name).
     /// A job that is restarted with another one is refused.

@@ -61,12 +61,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        let mut cause = self.source.as_deref().map(|s| s as &dyn std::error::Error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
+        let cause = self.source.as_deref().map(|s| s as &dyn std::error::Error);
+        f.write_str(&with_causes(self.message.clone(), cause))?;
         if self.fault == Fault::Us {
             f.write_str(" (this is a defect of Tidegate, please report it)")?;
         }
@@ -86,10 +82,20 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Self {
         let any: &dyn std::any::Any = &source;
         let fault = if any.is::<std::io::Error>() { Fault::World } else { Fault::Job };
-        let message = source.to_string();
-        let cause = source.source().map(|s| s.to_string());
-        Self { fault, message, source: cause.map(Into::into) }
+        Self { fault, message: with_causes(source.to_string(), source.source()), source: None }
     }
+}
+
+/// A message with the causes behind it. Many error types tell their cause in their own message, too; it stands there once.
+fn with_causes(mut message: String, mut cause: Option<&dyn std::error::Error>) -> String {
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if message != text && !message.ends_with(&format!(": {text}")) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
 }
 
 /// Adds what was being done to an error on its way up.
@@ -159,7 +165,39 @@ mod tests {
         let error = Error::from(io).context("open /data");
         assert_eq!(error.to_string(), "open /data: no such file");
         assert_eq!(error.fault(), Fault::World);
+        let parse = "x".parse::<u8>().unwrap_err();
+        let error = Error::job("the flag cannot be read").caused_by(parse);
+        assert_eq!(error.to_string(), "the flag cannot be read: invalid digit found in string");
         let error = Error::us("epoch 3 after 4").caused_by(Error::job("x").to_string());
         assert_eq!(error.to_string(), "epoch 3 after 4: x (this is a defect of Tidegate, please report it)");
+    }
+
+    /// An error that tells its cause itself, or leaves that to whoever reads it.
+    #[derive(Debug)]
+    struct Wrapped(&'static str, std::io::Error);
+
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Wrapped {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.1)
+        }
+    }
+
+    #[test]
+    fn a_cause_stands_in_a_message_once() {
+        let full = || std::io::Error::other("the disk is full");
+        for text in ["cannot write a.txt: the disk is full", "cannot write a.txt"] {
+            let error = Error::from(Wrapped(text, full())).context("step 'x'");
+            assert_eq!(error.to_string(), "step 'x': cannot write a.txt: the disk is full");
+            let error = Error::job("step 'x' has failed").caused_by(Wrapped(text, full()));
+            assert_eq!(error.to_string(), "step 'x' has failed: cannot write a.txt: the disk is full");
+        }
+        let error = Error::job("the record is no JSON").caused_by("no");
+        assert_eq!(error.to_string(), "the record is no JSON: no", "a word that is in the message by chance");
     }
 }

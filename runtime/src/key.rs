@@ -13,6 +13,14 @@ use serde::ser::{self, Serialize};
 ///
 /// Floating-point numbers make poor keys (`NaN` equals nothing); equal keys must serialize alike. What a snapshot
 /// [cannot keep](crate::KeyedProcess#what-can-be-kept) cannot be a key of a step that keeps something.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key",
+    label = "`{Self}` cannot be a key",
+    note = "a key derives `Clone`, `PartialEq`, `Eq` and serde's `Serialize` and `Deserialize`, and owns what it holds",
+    note = "for text take the whole `String`, `key_by(|r| &r.name)`, not a `&str` of it; for a floating-point number a rounded \
+            integer, `key_by_value(|r| r.x.round() as i64)`; for a combination a tuple, \
+            `key_by_value(|r| (r.name.clone(), r.n))`"
+)]
 pub trait Key: Serialize + serde::de::DeserializeOwned + Eq + Clone + Send + 'static {}
 
 impl<K: Serialize + serde::de::DeserializeOwned + Eq + Clone + Send + 'static> Key for K {}

@@ -56,6 +56,13 @@
 //!
 //! Start with [`Job::source`] and [`Stream`]; [`connector`] is for who brings a source or a sink, [`testing`] for who tests
 //! a job.
+//!
+//! # The allocator
+//!
+//! The feature `mimalloc`, which is on by default, makes mimalloc the global allocator of the program. A program can have
+//! only one; if yours brings its own, leave the feature out: `tidegate = { path = "..", default-features = false }`.
+
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -12,7 +12,8 @@ use crate::state::timers::Timers;
 /// The state is one value a key, of any type that derives serde's traits: a number, a list, a map, a struct of all three.
 /// It is written to the snapshot as a whole when it has changed, so a list or map of many megabytes under one key is
 /// better spread over more keys. It is read with [`KeyContext::state`], changed through [`KeyContext::state_mut`] and removed by
-/// [`KeyContext::clear`]; a key without state costs nothing.
+/// [`KeyContext::clear`]; a key without state costs nothing. Fields of the struct that implements this trait are no state:
+/// they are not in snapshots, begin anew at every start, and every worker has its own.
 ///
 /// ```
 /// use tidegate::testing::{VecSource, collect};
@@ -115,6 +116,12 @@ use crate::state::timers::Timers;
 /// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. A job that keeps one of those is refused
 /// before it starts; only a `skip_serializing_if` that leaves nothing out of the first value (the state's default) is not
 /// noticed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}`",
+    label = "not a `KeyedProcess<{K}, {T}>`",
+    note = "implement `KeyedProcess<{K}, {T}>` for a struct of your own (a closure cannot be one), with the types `State`, `Out` \
+            and `Side` and the function `on_record`"
+)]
 pub trait KeyedProcess<K, T>: 'static {
     /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
@@ -186,6 +193,13 @@ pub type BroadcastContext<'a, K, T, B, F> = KeyContext<
 /// Every worker hears every broadcast record and keeps its own copy of what follows from them, which is part of
 /// snapshots. Workers may hear the records of different senders in different orders: what follows from them should not
 /// depend on that.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}` and broadcast records \
+               of the type `{B}`",
+    label = "not a `BroadcastProcess<{K}, {T}, {B}>`",
+    note = "implement `BroadcastProcess<{K}, {T}, {B}>` for a struct of your own (a closure cannot be one), with the types \
+            `State`, `Shared`, `Out` and `Side` and the functions `on_broadcast` and `on_record`"
+)]
 pub trait BroadcastProcess<K, T, B>: 'static {
     /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
@@ -263,7 +277,8 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
         self.event_time
     }
 
-    /// How far event time has come; None before the first watermark.
+    /// How far event time has come; None before the first watermark, and `i64::MAX` at the end of the input, with which one
+    /// can compare but not calculate. A record is late if its event time is not greater.
     pub fn watermark(&self) -> Option<i64> {
         (self.watermark > i64::MIN).then_some(self.watermark)
     }
@@ -289,12 +304,13 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
         self.changed |= self.state.take().is_some();
     }
 
-    /// Puts a record out.
+    /// Puts a record out, with the [event time](Self::event_time) of the record at hand or the time of the timer. That of a
+    /// timer of processing time is a time of the clock.
     pub fn emit(&mut self, record: O) {
         self.out.push(record);
     }
 
-    /// Puts a record to the side output.
+    /// Puts a record to the side output, with the same event time as [`KeyContext::emit`].
     pub fn emit_side(&mut self, record: X) {
         self.side.push(record);
     }

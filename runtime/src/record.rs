@@ -15,6 +15,12 @@ pub(crate) struct Rec<T> {
 }
 
 /// A record that can cross to another worker, in this process or another: whatever derives serde's traits.
+#[diagnostic::on_unimplemented(
+    message = "records of the type `{Self}` cannot cross to another worker",
+    label = "a stream of `{Self}` cannot be exchanged between workers",
+    note = "`key_by`, `rebalance`, `broadcast` and `connect` send records to other workers: such a record derives serde's \
+            `Serialize` and `Deserialize`, and owns what it holds"
+)]
 pub trait Data: serde::Serialize + serde::de::DeserializeOwned + Send + 'static {}
 
 impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> Data for T {}

@@ -1,6 +1,8 @@
 //! How a run shows itself: a progress line on a terminal, plain lines elsewhere. Everything goes to standard error.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,14 +11,23 @@ use tidegate_protocol::Epoch;
 use crate::alone::Watcher;
 use crate::metrics::Metrics;
 
+/// Writes a line to standard error. Whoever reads it may be gone (`2>&1 | head`); a job does not end for that, as it would
+/// by `eprintln!`.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Standard error of the process.
 pub(crate) struct Terminal {
+    metrics: Arc<Metrics>,
     bar: Option<ProgressBar>,
-    last: Option<(Instant, u64)>,
+    /// When rows were counted last, and how many there were.
+    last: (Instant, u64),
+    shown: bool,
 }
 
 impl Terminal {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -24,7 +35,7 @@ impl Terminal {
             }
             bar
         });
-        Self { bar, last: None }
+        Self { metrics, bar, last: (Instant::now(), 0), shown: false }
     }
 
     /// Leaves the terminal as it was.
@@ -34,14 +45,16 @@ impl Terminal {
         }
     }
 
+    /// The rows that there are, and those of a second since they were counted last.
+    fn count(&mut self, metrics: &Metrics) -> (u64, f64) {
+        let (now, rows) = (Instant::now(), metrics.total("source", "records_in"));
+        let (at, before) = std::mem::replace(&mut self.last, (now, rows));
+        (rows, rows.saturating_sub(before) as f64 / (now - at).as_secs_f64().max(1e-3))
+    }
+
     fn line(&mut self, metrics: &Metrics, epoch: Epoch) -> String {
-        let rows = metrics.total("source", "records_in");
-        let now = Instant::now();
-        let rate = match self.last {
-            Some((at, before)) => (rows.saturating_sub(before)) as f64 / (now - at).as_secs_f64().max(1e-3),
-            None => 0.0,
-        };
-        self.last = Some((now, rows));
+        self.shown = true;
+        let (rows, rate) = self.count(metrics);
         let watermark = metrics.least("watermark_ms").map_or("-".to_owned(), utc);
         // Of what is in memory nobody knows the bytes before it is written.
         let state = metrics.whole("checkpoint_bytes").map_or("-".to_owned(), |bytes| human(bytes) + "B");
@@ -60,8 +73,13 @@ impl Watcher for Terminal {
 
     fn note(&mut self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+        // The rate of the first line begins with the last note before it, that of the start: rows of earlier runs are
+        // counted by then.
+        if !self.shown {
+            self.count(&self.metrics.clone());
         }
     }
 
@@ -72,7 +90,7 @@ impl Watcher for Terminal {
                 bar.set_message(line);
                 bar.tick();
             }
-            None => eprintln!("{line}"),
+            None => say(line),
         }
     }
 }
@@ -110,21 +128,40 @@ mod tests {
 
     #[test]
     fn the_line_tells_rows_and_their_rate_watermark_epoch_and_state() {
-        let metrics = Metrics::default();
+        let metrics = Arc::new(Metrics::default());
         let rows = metrics.counter(&Step::new("source", "readings"), "records_in", Slot(0));
         rows.add(1_250_000);
-        let mut terminal = Terminal { bar: None, last: None };
+        let mut terminal = Terminal::new(metrics.clone());
+        terminal.bar = None;
+        terminal.note("attempt 2 goes on from epoch 7, with 1 worker");
         assert_eq!(terminal.line(&metrics, Epoch(0)), "1.25 M rows  0 rows/s  watermark -  epoch 0  state -");
         metrics.gauge(&Step::new("window", "features"), "watermark_ms", Slot(0)).set(1_700_000_000_000);
         metrics.set("checkpoint_bytes", Some(Slot(0)), "", 2_000_000.0);
         metrics.set("checkpoint_bytes", Some(Slot(1)), "", 1_500_000.0);
-        terminal.last = terminal.last.map(|(at, rows)| (at - Duration::from_secs(1), rows));
+        terminal.last.0 -= Duration::from_secs(1);
         rows.add(500_000);
         let line = terminal.line(&metrics, Epoch(7));
         let rate = line.split("  ").nth(1).and_then(|rate| rate.strip_suffix(" k rows/s")).expect("a rate");
         assert!(rate.parse::<f64>().is_ok_and(|rate| (250.0..=500.0).contains(&rate)), "{line}");
         assert!(line.starts_with("1.75 M rows  "), "{line}");
         assert!(line.ends_with("  watermark 2023-11-14 22:13:20  epoch 7  state 3.50 MB"), "{line}");
+    }
+
+    #[test]
+    fn the_rate_of_the_first_line_is_that_since_the_start_without_the_rows_of_earlier_runs() {
+        let metrics = Arc::new(Metrics::default());
+        let rows = metrics.counter(&Step::new("source", "readings"), "records_in", Slot(0));
+        let mut terminal = Terminal::new(metrics.clone());
+        terminal.bar = None;
+        rows.add(7_000_000);
+        terminal.note("attempt 2 goes on from epoch 7, with 1 worker");
+        rows.add(500_000);
+        terminal.last.0 -= Duration::from_secs(1);
+        let line = terminal.line(&metrics, Epoch(7));
+        let rate = line.split("  ").nth(1).and_then(|rate| rate.strip_suffix(" k rows/s")).expect("a rate");
+        assert!(rate.parse::<f64>().is_ok_and(|rate| (250.0..=500.0).contains(&rate)), "{line}");
+        terminal.note("a note that is not the first");
+        assert_eq!(terminal.last.1, 7_500_000);
     }
 
     #[test]

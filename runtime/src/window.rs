@@ -20,7 +20,7 @@ pub struct Windowed<K, V> {
     pub key: K,
     /// The window.
     pub window: Window,
-    /// What the aggregate made of the window's records.
+    /// What the aggregate made of the window's records. The event time of the whole is `window.end - 1`.
     pub value: V,
 }
 
@@ -219,6 +219,13 @@ impl std::fmt::Display for Windows {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate of records of the type `{T}`",
+    label = "not an aggregate of `{T}`",
+    note = "implement `Aggregate<{T}>` for a struct of your own (a closure cannot be one), with the types `Acc` and `Out` and the \
+            functions `create`, `add` and `finish`",
+    note = "`reduce(\"total\", |total, record| ..)` takes a closure, and gives a record for every record"
+)]
 pub trait Aggregate<T>: 'static {
     /// What is kept between records; part of snapshots. [Some types](crate::KeyedProcess#what-can-be-kept) cannot be.
     type Acc: Serialize + serde::de::DeserializeOwned + 'static;

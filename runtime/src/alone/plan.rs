@@ -121,7 +121,8 @@ impl Plan {
     fn check_operator(&self, uid: &str, old: &Operator) -> Result<()> {
         let refuse = |what: String| {
             Err(Error::job(format!(
-                "the snapshot does not fit the job: {what}; to start anew, give the job an empty --checkpoint-dir"
+                "the snapshot does not fit the job: {what}; to start anew, give the job an empty --checkpoint-dir and empty \
+                 output directories"
             )))
         };
         let Some(new) = self.operators.get(uid) else {
@@ -233,7 +234,7 @@ impl Plan {
         }
         format!(
             "{done}. But its input has grown since: {}; to read that too, start the job with an empty \
-             --checkpoint-dir and --output, or with --follow from the beginning",
+             --checkpoint-dir and empty output directories, or with --follow from the beginning",
             grown.join(", ")
         )
     }

@@ -17,7 +17,6 @@ pub struct Summary {
     /// Records that could not be read.
     pub malformed: u64,
     /// Records dropped by filters, by the filter's name.
-    #[serde(flatten)]
     pub dropped: BTreeMap<String, u64>,
     /// Records that came after their window was over.
     pub late: u64,
@@ -46,11 +45,14 @@ impl Summary {
         let sum = |kind: &str, counter: &str| -> u64 {
             plan.steps.iter().filter(|s| s.kind() == kind).map(|s| total(&s.uid(), counter)).sum()
         };
-        let filters = plan.steps.iter().filter(|s| s.kind() == "filter");
+        let mut dropped = BTreeMap::new();
+        for filter in plan.steps.iter().filter(|s| s.kind() == "filter") {
+            *dropped.entry(filter.name()).or_default() += total(&filter.uid(), "dropped");
+        }
         Self {
             rows_in: sum("source", "records_in"),
             malformed: ["source", "try_map", "event_time"].map(|kind| sum(kind, "malformed")).iter().sum(),
-            dropped: filters.map(|s| (s.name(), total(&s.uid(), "dropped"))).collect(),
+            dropped,
             late: sum("window", "late"),
             rows_out: sum("sink", "records_out"),
             dead_letters: sum("dead_letters", "records_out"),
@@ -63,20 +65,59 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// The totals in the order in which they are shown.
+    fn lines(&self) -> Vec<(String, u64)> {
+        let dropped = self.dropped.iter().map(|(filter, n)| (format!("dropped by {filter}"), *n));
+        let mut lines = vec![("rows in".to_owned(), self.rows_in), ("malformed".to_owned(), self.malformed)];
+        lines.extend(dropped);
+        let rest = [
+            ("late", self.late),
+            ("rows out", self.rows_out),
+            ("dead letters", self.dead_letters),
+            ("checkpoints", self.checkpoints),
+            ("restarts", u64::from(self.restarts)),
+        ];
+        lines.extend(rest.map(|(name, n)| (name.to_owned(), n)));
+        lines
+    }
+}
+
+/// One line a total, without a newline behind the last.
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = if self.finished { "finished" } else { "stopped" };
-        writeln!(f, "{state} after {:.1} s at epoch {}", self.seconds, self.epoch)?;
-        let mut line = |name: &str, n: u64| writeln!(f, "  {name:<16}{n:>14}");
-        line("rows in", self.rows_in)?;
-        line("malformed", self.malformed)?;
-        for (name, n) in &self.dropped {
-            line(&name.replace('_', " "), *n)?;
-        }
-        line("late", self.late)?;
-        line("rows out", self.rows_out)?;
-        line("dead letters", self.dead_letters)?;
-        line("checkpoints", self.checkpoints)?;
-        line("restarts", u64::from(self.restarts))
+        write!(f, "{state} after {:.1} s at epoch {}", self.seconds, self.epoch)?;
+        let lines = self.lines();
+        let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(16);
+        lines.iter().try_for_each(|(name, n)| write!(f, "\n  {name:<width$}{n:>14}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> Summary {
+        let dropped = [("late".to_owned(), 3), ("rows_in".to_owned(), 4)].into();
+        Summary { rows_in: 10, late: 2, dropped, ..Summary::default() }
+    }
+
+    #[test]
+    fn a_filter_may_be_called_as_a_total_is() {
+        let json = serde_json::to_value(summary()).unwrap();
+        assert_eq!((&json["rows_in"], &json["late"]), (&10.into(), &2.into()));
+        assert_eq!(json["dropped"], serde_json::json!({"late": 3, "rows_in": 4}));
+        let text = serde_json::to_string(&summary()).unwrap();
+        assert_eq!(text.matches("\"late\":2").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_a_filter_dropped_is_called_dropped() {
+        let text = summary().to_string();
+        assert!(text.starts_with("stopped after 0.0 s at epoch 0\n  rows in"), "{text}");
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert!(lines.contains(&vec!["dropped", "by", "late", "3"]), "{text}");
+        assert!(lines.contains(&vec!["late", "2"]), "{text}");
     }
 }

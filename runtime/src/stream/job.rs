@@ -21,6 +21,28 @@ use crate::worker::WorkerCx;
 ///
 /// The build function runs once on every worker, and once more when the job is checked before it starts: it must
 /// describe the same dataflow every time.
+///
+/// # What a closure may hold
+///
+/// The closures that are given to steps live as long as the job, much longer than the build function. One that uses `args` of
+/// the build function is refused with "borrowed data escapes outside of function", and `move` alone changes nothing: it
+/// moves the reference. Copy or clone what the closure needs, and move the copy into it:
+///
+/// ```
+/// # use tidegate::testing::{Discard, VecSource};
+/// # use tidegate::{Job, Result};
+/// # struct Args { factor: f64 }
+/// fn build(job: &mut Job, args: &Args) -> Result<()> {
+///     let factor = args.factor;
+///     let prices = job.source("prices", VecSource::of([1.0, 2.0]));
+///     prices.map(move |price| price * factor).sink("out", Discard::named("out"));
+///     Ok(())
+/// }
+/// ```
+///
+/// What a closure keeps in itself from one record to the next (a counter, a cache) is no state: it is not in snapshots, begins
+/// anew at every start, and every worker has one of its own. What must survive a restart belongs into an
+/// [aggregate](crate::Aggregate) or a [function with state](crate::KeyedProcess).
 pub struct Job {
     pub(crate) inner: Rc<JobInner>,
 }

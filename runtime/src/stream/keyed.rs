@@ -88,7 +88,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         WindowedStream { stream: self, windows, lateness_ms: 0 }
     }
 
-    /// Keeps one value a key, which every record changes; puts it out every time.
+    /// Keeps one value a key, which every record changes; puts it out every time, with the event time of that record.
     ///
     /// ```
     /// use tidegate::testing::{Count, VecSource, collect};
@@ -129,6 +129,9 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Runs a function with state and timers; see [`KeyedProcess`] for examples.
+    ///
+    /// Late records are not dropped here: the function gets them as all others, and can compare
+    /// [`event_time`](crate::KeyContext::event_time) with [`watermark`](crate::KeyContext::watermark).
     pub fn process<F: KeyedProcess<K, T>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
@@ -467,6 +470,10 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
 
     /// Computes a value for every key and window, put out when the watermark passes the window's end. Records that come
     /// too late are counted and dropped.
+    ///
+    /// The event time of a result is the last millisecond of its window, `window.end - 1`. Whether a record is late is judged
+    /// when it arrives, by the watermark that arrived with an earlier batch: one that comes in the same batch as the records
+    /// that moved event time on still counts.
     ///
     /// ```
     /// use std::time::Duration;

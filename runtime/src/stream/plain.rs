@@ -177,6 +177,10 @@ impl<T: 'static> Stream<T> {
 
     /// Replaces every record by what `f` makes of it.
     ///
+    /// As in every step, `f` lives longer than the function that describes the job, so it cannot borrow from that function's
+    /// arguments; [`Job`](crate::Job#what-a-closure-may-hold) says what to do. What `f` keeps in itself from one record to the
+    /// next is not part of snapshots.
+    ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
     ///
@@ -312,7 +316,8 @@ impl<T: 'static> Stream<T> {
     /// Gives every record its event time (milliseconds since the Unix epoch) and says how watermarks follow from it.
     ///
     /// Watermarks are made for every partition of the source, and the least of them counts; so this step must come
-    /// before the first one that has its records change the worker.
+    /// before the first one that has its records change the worker. A watermark follows the batch of records that it was made
+    /// from, so lateness is judged by the batch; docs/event-time.md has all of it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -392,11 +397,12 @@ impl<T: 'static> Stream<T> {
         }
         Stream::new(self.job, host, outlet, Last { step, route: None })
     }
-}
 
-impl<T: Data> Stream<T> {
     /// A stream of the same records behind an exchange between the workers.
-    fn exchanged(self, kind: &'static str, route: Route<T>) -> Self {
+    fn exchanged(self, kind: &'static str, route: Route<T>) -> Self
+    where
+        T: Data,
+    {
         let step = self.job.numbered_step(kind);
         let host = self.job.graph.borrow_mut().host(kind, &self.job.worker, false);
         let (outlet, inlet) = (Outlet::new(), Outlet::new());
@@ -421,7 +427,10 @@ impl<T: Data> Stream<T> {
     /// assert_eq!(out.sorted(), [1, 4, 9]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn rebalance(self) -> Self {
+    pub fn rebalance(self) -> Self
+    where
+        T: Data,
+    {
         self.exchanged("rebalance", Route::RoundRobin)
     }
 
@@ -442,12 +451,16 @@ impl<T: Data> Stream<T> {
     /// ```
     pub fn broadcast(self) -> Self
     where
-        T: Clone,
+        T: Data + Clone,
     {
         self.exchanged("broadcast", Route::Broadcast(Rec::clone))
     }
 
-    /// Partitions the stream by a key that is part of the record.
+    /// Partitions the stream by a key that is part of the record, which the closure returns by reference.
+    ///
+    /// For a key that is not a part of the record, such as a tuple of two fields, use [`Stream::key_by_value`]. Given to this
+    /// function, such a closure is refused with ``expected `&_`, found `(String, u32)` ``, and with a `&` before it with
+    /// "cannot return reference to temporary value". Text is a `String`, not a `&str`: `|r| &r.name`.
     ///
     /// ```
     /// use tidegate::testing::{Count, VecSource, collect};
@@ -459,22 +472,32 @@ impl<T: Data> Stream<T> {
     /// assert_eq!(out, [("ann".to_owned(), 1), ("bob".to_owned(), 1)]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn key_by<K: Key>(self, key: impl Fn(&T) -> &K + 'static) -> KeyedStream<K, T> {
+    pub fn key_by<K: Key>(self, key: impl Fn(&T) -> &K + 'static) -> KeyedStream<K, T>
+    where
+        T: Data,
+    {
         KeyedStream::new(self, KeyFn::Part(Rc::new(key)))
     }
 
-    /// Partitions the stream by a key that is computed from the record.
+    /// Partitions the stream by a key that is computed from the record: a tuple of two fields, say, or a rounded number.
+    ///
+    /// The key is computed where the record is sent and once more where it arrives, so [`Stream::key_by`] is cheaper where
+    /// the key is a part of the record.
     ///
     /// ```
     /// use tidegate::testing::{Count, VecSource, collect};
     ///
     /// let out = collect(|job| {
-    ///     Ok(job.source("numbers", VecSource::of([1, 2, 3])).key_by_value(|n| n % 2).aggregate("count", Count))
+    ///     let sales = job.source("sales", VecSource::of([(3, 'x', 1.5), (4, 'x', 2.5), (3, 'x', 1.0)]));
+    ///     Ok(sales.key_by_value(|sale| (sale.0, sale.1)).aggregate("count", Count))
     /// })?;
-    /// assert_eq!(out, [(1, 1), (0, 1), (1, 2)]);
+    /// assert_eq!(out, [((3, 'x'), 1), ((4, 'x'), 1), ((3, 'x'), 2)]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn key_by_value<K: Key>(self, key: impl Fn(&T) -> K + 'static) -> KeyedStream<K, T> {
+    pub fn key_by_value<K: Key>(self, key: impl Fn(&T) -> K + 'static) -> KeyedStream<K, T>
+    where
+        T: Data,
+    {
         KeyedStream::new(self, KeyFn::Computed(Rc::new(key)))
     }
 }
