@@ -34,7 +34,9 @@ pub(crate) struct Driver<'a> {
     control: Control,
     /// Complete snapshots before the restored one.
     older: Vec<Epoch>,
-    /// What the workers have written for the pending epoch.
+    /// The part that came with the acknowledgement which the brain is judging.
+    arrived: Option<Box<SlotSnapshot>>,
+    /// The parts of the pending snapshot: those of the acknowledgements that the brain has accepted.
     parts: BTreeMap<Slot, SlotSnapshot>,
     /// The last complete snapshot of this run.
     newest: Option<Arc<Manifest>>,
@@ -73,6 +75,7 @@ impl<'a> Driver<'a> {
             watcher,
             control,
             older,
+            arrived: None,
             parts: BTreeMap::new(),
             newest: None,
             began: now,
@@ -150,9 +153,10 @@ impl<'a> Driver<'a> {
             }
             Event::SourcesEnded(slot) => self.step(Input::SourcesEnded { attempt, slot }),
             Event::Acked { slot, epoch, part } => {
-                self.measure_worker(slot, &part);
-                self.parts.insert(slot, *part);
-                self.step(Input::Acked { attempt, epoch, slot })
+                self.arrived = Some(part);
+                let stepped = self.step(Input::Acked { attempt, epoch, slot });
+                self.arrived = None;
+                stepped
             }
             Event::Declined { slot, epoch, reason } => {
                 self.step(Input::Declined { attempt, epoch, slot, reason })
@@ -221,6 +225,12 @@ impl<'a> Driver<'a> {
                 self.triggered = Instant::now();
                 self.process.trigger(epoch, last.is_some());
             }
+            Action::Accept { slot, .. } => {
+                let part = self.arrived.take();
+                let part = part.ok_or_else(|| Error::us(format!("no part came from slot {slot}")))?;
+                self.measure_worker(slot, &part);
+                self.parts.insert(slot, *part);
+            }
             Action::Propose(record) => return self.commit(record).map(Some),
             Action::Publish { attempt, epoch } => {
                 self.publish()?;
@@ -228,10 +238,12 @@ impl<'a> Driver<'a> {
             }
             Action::Collect { oldest } => self.process.state.collect(oldest)?,
             Action::GiveUp { epoch, reason, .. } => {
+                self.parts.clear();
                 self.watcher.note(&format!(
                     "the snapshot of epoch {epoch} is given up, the next one takes its place: {reason}"
                 ));
             }
+            Action::Discard { attempt, epoch, slot } => self.process.state.discard(attempt, epoch, slot)?,
             Action::Slow { epoch, waited_ms, .. } => self.watcher.note(&format!(
                 "the snapshot of epoch {epoch} is under way since {:.0} s",
                 waited_ms as f64 / 1000.0

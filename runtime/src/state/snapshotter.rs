@@ -19,6 +19,7 @@ use rocksdb::checkpoint::Checkpoint;
 use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Staged};
 use tidegate_protocol::{Epoch, Slot};
 
+use super::directory::written_by;
 use super::store::{Rows, SharedStore};
 use crate::connector::Staging;
 use crate::error::{Context, Error, Result, catch, panic_text};
@@ -164,7 +165,8 @@ impl Thread {
     /// Learns which epochs have been completed since the last barrier.
     fn settle(&mut self) {
         let completed = self.process.completed();
-        if self.newest.epoch <= completed && self.completed.epoch < self.newest.epoch {
+        // The files of an epoch that was given up are deleted, and are never those of a later snapshot.
+        if self.newest.epoch == completed {
             self.completed = self.newest.clone();
         }
         self.unpublished.retain(|(_, staged)| staged.epoch > completed);
@@ -207,7 +209,7 @@ impl Thread {
             let file = match known {
                 Some(file) => file.clone(),
                 None => {
-                    let stored = format!("{}-{}-{epoch}-{name}", self.process.attempt, self.slot);
+                    let stored = written_by(self.process.attempt, self.slot, epoch) + &name;
                     self.process.state.add_file(&entry.path(), &stored)?
                 }
             };
