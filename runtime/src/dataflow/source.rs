@@ -115,13 +115,7 @@ impl Pacing {
 
     fn round(&mut self) -> Result<()> {
         self.running.go_on_copying()?;
-        if self.running.host.worker.process.triggered() >= self.running.job_epoch() {
-            if self.is_epoch_before_collected() {
-                self.end_epoch()?;
-            } else {
-                self.running.alarm.after(WAIT_FOR_COPIES);
-            }
-        }
+        self.end_epochs()?;
         if self.running.capabilities.is_empty() {
             return Ok(());
         }
@@ -246,6 +240,21 @@ impl Pacing {
             (self.records, self.bytes) = (0, 0);
             self.move_hand();
             self.running.host.worker.source_ended();
+        }
+        Ok(())
+    }
+
+    /// Ends every epoch up to the triggered one. Several triggers may have come together, and nobody wakes a source that has
+    /// ended for the second.
+    fn end_epochs(&mut self) -> Result<()> {
+        while !self.running.capabilities.is_empty()
+            && self.running.host.worker.told().triggered() >= self.running.job_epoch()
+        {
+            if !self.is_epoch_before_collected() {
+                self.running.alarm.after(WAIT_FOR_COPIES);
+                break;
+            }
+            self.end_epoch()?;
         }
         Ok(())
     }
