@@ -16,8 +16,11 @@ KILLS ?= 500
 ifeq ($(strip $(CHAOS_SEED)),)
 CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
+ifeq ($(strip $(LINK_SEED)),)
+LINK_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
 
-.PHONY: help demo test check bench chaos fix setup build print-target-dir
+.PHONY: help demo test test-hostile check bench chaos fix setup build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -31,6 +34,10 @@ demo: build ## Kills a job half way, starts it again and checks every row of its
 
 test: build ## All tests, 20 kills of the real job among them; TEST="--test storm" for some
 	cargo test $(CARGO_FLAGS) $(TEST)
+	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-hostile)
+
+test-hostile: ## The engine's tests over a link that delays, repeats and reorders messages; LINK_SEED=7
+	TIDEGATE_TEST_LINK=hostile:$(LINK_SEED) cargo test $(CARGO_FLAGS) --test engine
 
 check: ## Format, lints, documentation and its examples; writes nothing into the tree
 	@scripts/setup.sh lints
