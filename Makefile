@@ -16,8 +16,11 @@ KILLS ?= 500
 ifeq ($(strip $(CHAOS_SEED)),)
 CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
+ifeq ($(strip $(LINK_SEED)),)
+LINK_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
 
-.PHONY: help demo new test check bench chaos fix setup build print-target-dir
+.PHONY: help demo new test test-hostile check bench chaos fix setup build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -34,6 +37,10 @@ new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job
 
 test: build ## All tests, 20 kills of the real job among them; TEST="--test storm" for some
 	cargo test $(CARGO_FLAGS) $(TEST)
+	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-hostile)
+
+test-hostile: ## The engine's tests over a link that delays, repeats and reorders messages; LINK_SEED=7
+	TIDEGATE_TEST_LINK=hostile:$(LINK_SEED) cargo test $(CARGO_FLAGS) --test engine
 
 check: ## Format, lints, documentation and its examples; writes nothing into the tree
 	@scripts/setup.sh lints

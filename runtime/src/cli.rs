@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
 
-use crate::alone::{self, Mailbox, Run};
+use crate::alone::{self, Event, Mailbox, Run};
 use crate::clock::SystemClock;
 use crate::error::{Error, Result};
+use crate::link::Direct;
 use crate::metrics::Metrics;
-use crate::process::Event;
 use crate::stream::Job;
 use crate::terminal::say;
 
@@ -122,6 +122,7 @@ where
         arguments: arguments_to_keep::<A>(&matches),
         clock: Arc::new(SystemClock),
         metrics,
+        link: Arc::new(Direct),
     };
     let args = cli.job;
     let mut terminal = crate::terminal::Terminal::new(run.metrics.clone());

@@ -1,6 +1,7 @@
 //! One error type, which says whose fault it was.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of everything that a job author calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -17,10 +18,11 @@ pub enum Fault {
 }
 
 /// What went wrong, where, and what to do about it.
+#[derive(Clone)]
 pub struct Error {
     fault: Fault,
     message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -42,7 +44,7 @@ impl Error {
     /// Adds the error that caused this one.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

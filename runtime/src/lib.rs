@@ -76,6 +76,7 @@ mod element;
 mod error;
 pub mod fault;
 mod key;
+mod link;
 mod metrics;
 mod metrics_server;
 mod operators;

@@ -1,18 +1,21 @@
-//! What all threads of a job process share: the settings, the restored snapshot, the triggers, the first failure.
+//! What all threads of a job process share: the settings, the restored snapshot, the process's end of the link to the
+//! driver.
+//!
+//! What the driver wants is known by its messages alone ([`Told`]), and what the threads have to say goes out as messages.
+//! After an abort, be it the driver's or the process's own, no worker and no snapshot thread says anything more than that
+//! it has failed and that it is done: an acknowledgement that comes later might be one of a barrier that was none.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
 
 use crate::clock::Clock;
 use crate::dataflow::batch::Ways;
 use crate::dataflow::worker::Wakers;
 use crate::error::{Error, Result};
+use crate::link::{Command, Connection, Report, ToDriver, ToProcess, Told};
 use crate::metrics::Metrics;
 use crate::state::directory::StateDirectory;
 
@@ -27,24 +30,6 @@ pub(crate) struct Settings {
     pub(crate) follow: bool,
 }
 
-/// What a worker or its snapshot thread tells the driver.
-pub(crate) enum Event {
-    /// A worker's dataflow is built, its state restored.
-    Ready,
-    /// All of a worker's bounded input is read to its end, and what the end makes due is emitted.
-    SourcesEnded(Slot),
-    /// A worker's part of a snapshot is durable.
-    Acked { slot: Slot, epoch: Epoch, part: Box<SlotSnapshot> },
-    /// A worker could not write its part.
-    Declined { slot: Slot, epoch: Epoch, reason: String },
-    /// The job cannot go on.
-    Failed(Error),
-    /// A worker's thread has come to its end.
-    Done,
-    /// Somebody asked for a stop with a final snapshot.
-    StopRequested,
-}
-
 /// The parts of a job process that its threads share.
 pub(crate) struct Process {
     pub(crate) settings: Settings,
@@ -56,24 +41,19 @@ pub(crate) struct Process {
     pub(crate) state: StateDirectory,
     /// The prefix of each operator's keys in the state store.
     pub(crate) store_ids: BTreeMap<String, u16>,
-    /// The partitions of each source, dealt to the workers.
-    pub(crate) deals: Mutex<BTreeMap<String, Vec<Vec<String>>>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ways: Arc<Ways>,
     pub(crate) wakers: Wakers,
-    /// The epoch that sources are asked to end; those before it have ended.
-    trigger: AtomicU64,
-    /// The epoch after which there is none, or `u64::MAX`.
-    last: AtomicU64,
-    /// The last epoch whose snapshot is known to be complete.
-    completed: AtomicU64,
+    /// What the driver has said; several only if the link takes the workers for several processes.
+    told: Vec<Told>,
     /// The highest timestamp that any source of the process has come to; see [`crate::dataflow::source`].
     pub(crate) clock_hand: AtomicU64,
-    /// When the last epoch was triggered, for measuring.
-    triggered_at: Mutex<Instant>,
     aborted: AtomicBool,
-    events: Mutex<Sender<Event>>,
+    /// Messages that were not sent because the attempt was aborted.
+    unsent: AtomicU64,
+    /// Held while a message is sent and while the attempt is aborted, so that none is sent after that.
+    driver: Mutex<Connection<ToDriver>>,
 }
 
 /// What a process is made of; see [`Process`] for the fields.
@@ -84,87 +64,85 @@ pub(crate) struct Parts {
     pub(crate) restored: Option<Arc<Manifest>>,
     pub(crate) state: StateDirectory,
     pub(crate) store_ids: BTreeMap<String, u16>,
-    pub(crate) deals: BTreeMap<String, Vec<Vec<String>>>,
+    /// The partitions of each source, for every worker.
+    pub(crate) assigned: BTreeMap<String, Vec<Vec<String>>>,
+    /// For how many processes the workers are taken.
+    pub(crate) processes: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) events: Sender<Event>,
+    pub(crate) driver: Connection<ToDriver>,
 }
 
 impl Process {
     pub(crate) fn new(parts: Parts) -> Self {
+        let told = || Told::new(parts.attempt, parts.first_epoch, parts.assigned.clone());
         Self {
+            told: (0..parts.processes).map(|_| told()).collect(),
             settings: parts.settings,
             attempt: parts.attempt,
             first_epoch: parts.first_epoch,
             restored: parts.restored,
             state: parts.state,
             store_ids: parts.store_ids,
-            deals: Mutex::new(parts.deals),
             clock: parts.clock,
             metrics: parts.metrics,
             ways: Arc::default(),
             wakers: Wakers::default(),
-            trigger: AtomicU64::new(parts.first_epoch.0 - 1),
-            last: AtomicU64::new(u64::MAX),
-            completed: AtomicU64::new(0),
             clock_hand: AtomicU64::new(0),
-            triggered_at: Mutex::new(Instant::now()),
             aborted: AtomicBool::new(false),
-            events: Mutex::new(parts.events),
+            unsent: AtomicU64::new(0),
+            driver: Mutex::new(parts.driver),
         }
     }
 
-    /// Asks the sources to end an epoch, the last one if `last`.
-    pub(crate) fn trigger(&self, epoch: Epoch, last: bool) {
-        if last {
-            self.last.store(epoch.0, Ordering::Release);
+    /// Takes messages of the driver to one of the processes for which the workers are taken. However many arrive
+    /// together, the sources are woken once.
+    pub(crate) fn hear(&self, process: usize, messages: Vec<ToProcess>) {
+        let mut wake = false;
+        for message in messages {
+            match self.told[process].take(message) {
+                Some(Command::Trigger { .. } | Command::Assigned { .. }) => wake = true,
+                Some(Command::Abort) => self.abort(),
+                Some(Command::Completed(_)) | None => {}
+            }
         }
-        *self.triggered_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.trigger.store(epoch.0, Ordering::Release);
-        self.wakers.wake();
+        if wake {
+            self.wakers.wake();
+        }
     }
 
-    /// How long ago the last epoch was triggered.
-    pub(crate) fn since_trigger(&self) -> Duration {
-        self.triggered_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-
-    /// The epoch that sources are asked to end.
+    /// What the driver has told a worker.
     #[inline]
-    pub(crate) fn triggered(&self) -> Epoch {
-        Epoch(self.trigger.load(Ordering::Acquire))
-    }
-
-    /// The epoch after which there is none, if that is known.
-    pub(crate) fn last_epoch(&self) -> Option<Epoch> {
-        Some(self.last.load(Ordering::Acquire)).filter(|&e| e != u64::MAX).map(Epoch)
-    }
-
-    /// The last epoch whose snapshot is known to be complete.
-    pub(crate) fn completed(&self) -> Epoch {
-        Epoch(self.completed.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn set_completed(&self, epoch: Epoch) {
-        self.completed.store(epoch.0, Ordering::Release);
+    pub(crate) fn told(&self, slot: Slot) -> &Told {
+        &self.told[slot.0 as usize % self.told.len()]
     }
 
     /// Tells the driver something.
-    pub(crate) fn tell(&self, event: Event) {
-        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        // A driver that is gone has ended the process for everybody.
-        drop(events.send(event));
+    pub(crate) fn tell(&self, report: Report) {
+        let driver = self.driver();
+        if report.is_progress() && self.is_aborted() {
+            self.unsent.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        driver(ToDriver { attempt: self.attempt, report });
+    }
+
+    fn driver(&self) -> MutexGuard<'_, Connection<ToDriver>> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the job with an error: nothing of the running epoch is published.
     pub(crate) fn fail(&self, error: Error) {
-        self.tell(Event::Failed(error));
+        self.tell(Report::Failed(error));
         self.abort();
     }
 
-    /// Makes the workers leave their loops without a barrier.
+    /// Makes the workers leave their loops without a barrier. From here on nothing is acknowledged any more.
     pub(crate) fn abort(&self) {
-        self.aborted.store(true, Ordering::Release);
+        {
+            let _nobody_sends = self.driver();
+            self.aborted.store(true, Ordering::Release);
+        }
         self.wakers.wake();
     }
 
@@ -186,26 +164,11 @@ impl Process {
 impl Process {
     /// The partitions of a source that were dealt to a worker, from the `seen`-th on.
     pub(crate) fn dealt(&self, source: &str, worker: usize, seen: usize) -> Vec<String> {
-        let deals = self.deals.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_worker = deals.get(source).and_then(|workers| workers.get(worker));
-        of_worker.map(|names| names[seen.min(names.len())..].to_vec()).unwrap_or_default()
+        self.told(Slot(worker as u32)).assigned(source, worker, seen)
     }
-}
 
-impl Process {
-    /// Deals partitions that nobody has yet to the workers that have the fewest; true if there were any.
-    pub(crate) fn deal_new(&self, source: &str, names: Vec<String>) -> bool {
-        let mut deals = self.deals.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(workers) = deals.get_mut(source) else { return false };
-        let mut fresh: Vec<String> =
-            names.into_iter().filter(|name| !workers.iter().any(|hand| hand.contains(name))).collect();
-        fresh.sort();
-        let any = !fresh.is_empty();
-        for name in fresh {
-            if let Some(hand) = workers.iter_mut().min_by_key(|hand| hand.len()) {
-                hand.push(name);
-            }
-        }
-        any
+    /// The number of messages dropped so far: from the driver, repeated or of another attempt, and to it, after an abort.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.told.iter().map(Told::dropped).sum::<u64>() + self.unsent.load(Ordering::Relaxed)
     }
 }

@@ -39,6 +39,7 @@
 mod directory;
 #[cfg(test)]
 mod golden;
+mod hostile;
 mod job;
 mod observer;
 #[cfg(test)]

@@ -11,7 +11,8 @@ use tidegate_protocol::{Epoch, Slot};
 use crate::connector::Staging;
 use crate::element::Parts;
 use crate::error::{Error, Result};
-use crate::process::{Event, Process};
+use crate::link::{Report, Told};
+use crate::process::Process;
 use crate::state::budget::Budget;
 use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::{Rows, Store};
@@ -64,6 +65,12 @@ impl WorkerCx {
         self.process.settings.workers
     }
 
+    /// What the driver has told this worker.
+    #[inline]
+    pub(crate) fn told(&self) -> &Told {
+        self.process.told(self.slot)
+    }
+
     /// Restores the store and starts the snapshot thread; called before any element is opened.
     pub(crate) fn open(&self, hosts: usize) -> Result<()> {
         self.collected.borrow_mut().hosts = hosts;
@@ -81,7 +88,7 @@ impl WorkerCx {
     pub(crate) fn host_ended(&self) {
         self.active_hosts.set(self.active_hosts.get() - 1);
         if self.active_hosts.get() == 0 {
-            self.process.tell(Event::SourcesEnded(self.slot));
+            self.process.tell(Report::SourcesEnded(self.slot));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tidegate_protocol::{Attempt, Epoch};
+use tidegate_protocol::{Attempt, Epoch, Slot};
 
 use crate::checkpoint::Phase;
 use crate::input::Record;
@@ -19,6 +19,16 @@ pub enum Action {
         /// Set if no epoch follows: the sources read no further.
         last: Option<Last>,
     },
+    /// The part of the snapshot that came with this acknowledgement counts: keep it until the epoch is completed or given
+    /// up. A part of which this is not said belongs to no snapshot, whatever its message claims.
+    Accept {
+        /// The attempt that wrote it.
+        attempt: Attempt,
+        /// The epoch that the snapshot ends.
+        epoch: Epoch,
+        /// The worker whose part it is.
+        slot: Slot,
+    },
     /// Make the record durable, then report it by [`Input::Committed`](crate::Input::Committed).
     Propose(Record),
     /// Make visible what the epoch staged, then report it by [`Input::Published`](crate::Input::Published). It may be done
@@ -34,9 +44,10 @@ pub enum Action {
         /// The oldest epoch whose snapshot stays.
         oldest: Epoch,
     },
-    /// The snapshot of this epoch will never be complete: delete it, and publish nothing by its number. The output that
-    /// the epoch staged is not deleted while the job goes on: it becomes part of the next snapshot, and is published with
-    /// that one. After a last epoch there is no next one; the next attempt restores an older snapshot and stages anew.
+    /// The snapshot of this epoch will never be complete: forget its parts, and publish nothing by its number. What was
+    /// written for it is deleted part by part, by [`Action::Discard`]. The output that the epoch staged is not deleted
+    /// while the job goes on: it becomes part of the next snapshot, and is published with that one. After a last epoch
+    /// there is no next one; the next attempt restores an older snapshot and stages anew.
     GiveUp {
         /// The attempt that was writing it.
         attempt: Attempt,
@@ -44,6 +55,16 @@ pub enum Action {
         epoch: Epoch,
         /// Why, for people.
         reason: String,
+    },
+    /// Delete the state files that a worker wrote for an epoch that was given up: no snapshot has them, and none will. It
+    /// comes once the worker has answered, or the worker would write on while its files are deleted. It may be done twice.
+    Discard {
+        /// The attempt that wrote them.
+        attempt: Attempt,
+        /// The epoch, which was given up.
+        epoch: Epoch,
+        /// The worker, which has acknowledged or declined the epoch.
+        slot: Slot,
     },
     /// A checkpoint takes long: a line for the log.
     Slow {
@@ -103,6 +124,9 @@ impl fmt::Display for Action {
                     Some(Last::Stop) => f.write_str(" last stop"),
                 }
             }
+            Self::Accept { attempt, epoch, slot } => {
+                write!(f, "accept attempt {attempt} epoch {epoch} slot {slot}")
+            }
             Self::Propose(Record::Completed { attempt, epoch, finished }) => {
                 let finished = if *finished { " finished" } else { "" };
                 write!(f, "propose completed attempt {attempt} epoch {epoch}{finished}")
@@ -111,6 +135,9 @@ impl fmt::Display for Action {
             Self::Collect { oldest } => write!(f, "collect before epoch {oldest}"),
             Self::GiveUp { attempt, epoch, reason } => {
                 write!(f, "give up attempt {attempt} epoch {epoch}: {reason}")
+            }
+            Self::Discard { attempt, epoch, slot } => {
+                write!(f, "discard attempt {attempt} epoch {epoch} slot {slot}")
             }
             Self::Slow { epoch, phase, waited_ms } => {
                 write!(f, "slow epoch {epoch}: {phase} after {waited_ms} ms")

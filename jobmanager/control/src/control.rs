@@ -7,6 +7,11 @@
 //! the last one is triggered, it is a finish: nothing is left to go on with, and a stop would only leave the end to the
 //! next start. A last checkpoint that is given up ends the attempt, because sources that have read their last record put
 //! out no further barrier.
+//!
+//! Messages may be repeated, late, or from another attempt, and those of different workers overtake each other. A part of
+//! a snapshot counts when its acknowledgement is taken here, and not when it arrives ([`Action::Accept`]); what does not
+//! fit is dropped and counted. A worker that answers for an epoch after it was given up has written files for nothing;
+//! they are discarded as those of the workers that had answered before.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +37,9 @@ pub struct Control {
     pub(crate) progress: Progress,
     /// When the next checkpoint is due if it is not the last; None without an interval.
     due: Option<Time>,
+    /// Epochs given up since the last completed one: a worker that has not answered for them may do so still. Once a later
+    /// epoch is complete all have, because a worker answers in order.
+    pub(crate) given_up: BTreeSet<Epoch>,
     /// The workers whose sources have ended.
     ended: BTreeSet<Slot>,
     stop_requested: bool,
@@ -60,6 +68,7 @@ impl Control {
             in_flight: None,
             progress: Progress::default(),
             due: None,
+            given_up: BTreeSet::new(),
             ended: BTreeSet::new(),
             stop_requested: false,
             dropped: 0,
@@ -97,7 +106,8 @@ impl Control {
         self.in_flight.as_ref().map(|checkpoint| checkpoint.phase)
     }
 
-    /// The number of messages dropped so far: too late, of another attempt or epoch, or of a slot that is not there.
+    /// The number of messages dropped so far: repeated, too late, of another attempt or epoch, or of a slot that is not
+    /// there.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -152,10 +162,14 @@ impl Control {
         out: &mut Vec<Action>,
     ) -> Result<(), Stale> {
         self.known(slot)?;
+        self.discard_late(attempt, epoch, slot, out)?;
         let writers = self.settings.writers as usize;
-        let checkpoint = self.in_flight(attempt, epoch)?;
-        checkpoint.acked.insert(slot);
-        if checkpoint.phase == Phase::Pending && checkpoint.acked.len() == writers {
+        let checkpoint = self.in_phase(Phase::Pending, attempt, epoch)?;
+        if !checkpoint.acked.insert(slot) {
+            return Err(Stale);
+        }
+        out.push(Action::Accept { attempt, epoch, slot });
+        if checkpoint.acked.len() == writers {
             checkpoint.phase = Phase::Completing;
             out.push(Action::Propose(checkpoint.record(attempt)));
         }
@@ -171,9 +185,27 @@ impl Control {
         out: &mut Vec<Action>,
     ) -> Result<(), Stale> {
         self.known(slot)?;
-        self.in_phase(Phase::Pending, attempt, epoch)?;
-        self.give_up(epoch, reason, out);
+        self.discard_late(attempt, epoch, slot, out)?;
+        let checkpoint = self.in_phase(Phase::Pending, attempt, epoch)?;
+        let mut answered = checkpoint.acked.clone();
+        answered.insert(slot);
+        self.give_up(epoch, reason, answered, out);
         Ok(())
+    }
+
+    /// What a worker wrote for an epoch that was given up before it answered is of no use.
+    fn discard_late(
+        &self,
+        attempt: Attempt,
+        epoch: Epoch,
+        slot: Slot,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Stale> {
+        if attempt != self.attempt || self.life != Life::Running || !self.given_up.contains(&epoch) {
+            return Ok(());
+        }
+        out.push(Action::Discard { attempt, epoch, slot });
+        Err(Stale)
     }
 
     fn committed(&mut self, record: Record, out: &mut Vec<Action>) -> Result<(), Stale> {
@@ -181,13 +213,15 @@ impl Control {
         checkpoint.phase = Phase::Publishing;
         let epoch = checkpoint.epoch;
         self.progress.snapshots.push(epoch);
+        self.given_up.clear();
         out.push(Action::Publish { attempt: self.attempt, epoch });
         Ok(())
     }
 
     fn refused(&mut self, record: Record, reason: String, out: &mut Vec<Action>) -> Result<(), Stale> {
-        let epoch = self.proposed(record)?.epoch;
-        self.give_up(epoch, reason, out);
+        let checkpoint = self.proposed(record)?;
+        let (epoch, answered) = (checkpoint.epoch, checkpoint.acked.clone());
+        self.give_up(epoch, reason, answered, out);
         Ok(())
     }
 
@@ -209,8 +243,7 @@ impl Control {
         if attempt != self.attempt || self.life == Life::Exited {
             return Err(Stale);
         }
-        self.ended.insert(slot);
-        Ok(())
+        if self.ended.insert(slot) { Ok(()) } else { Err(Stale) }
     }
 
     /// Does what is due: a trigger when idle, a line for the log when not.
@@ -246,9 +279,12 @@ impl Control {
         out.push(Action::Trigger { attempt: self.attempt, epoch, last });
     }
 
-    fn give_up(&mut self, epoch: Epoch, reason: String, out: &mut Vec<Action>) {
+    fn give_up(&mut self, epoch: Epoch, reason: String, answered: BTreeSet<Slot>, out: &mut Vec<Action>) {
+        let attempt = self.attempt;
         let last = self.in_flight.take().and_then(|checkpoint| checkpoint.last);
-        out.push(Action::GiveUp { attempt: self.attempt, epoch, reason: reason.clone() });
+        self.given_up.insert(epoch);
+        out.push(Action::GiveUp { attempt, epoch, reason: reason.clone() });
+        out.extend(answered.into_iter().map(|slot| Action::Discard { attempt, epoch, slot }));
         if last.is_some() {
             self.exit(Exit::Failed { reason }, out);
         } else if self.due.is_some_and(|due| due <= self.now) {

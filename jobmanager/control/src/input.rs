@@ -19,8 +19,8 @@ pub enum Record {
 
 /// Something that happened outside.
 ///
-/// Messages may come late, twice or from an attempt before this one. What does not fit the checkpoint in flight is
-/// dropped and counted ([`Control::dropped`](crate::Control::dropped)).
+/// Messages may come late, twice or from an attempt before this one, and those of different workers in any order. What
+/// does not fit the checkpoint in flight is dropped and counted ([`Control::dropped`](crate::Control::dropped)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The workers are built and run. Whatever the restored snapshot had staged has been published by now: recovery
@@ -34,7 +34,7 @@ pub enum Input {
         /// The highest epoch that any attempt ever used, completed or not; 0 if none. New ones are higher.
         last_epoch: Epoch,
     },
-    /// A worker's part of a snapshot is durable.
+    /// A worker's part of a snapshot is durable. A worker answers for epochs in their order, once each.
     Acked {
         /// The attempt that the worker belongs to.
         attempt: Attempt,

@@ -5,15 +5,18 @@
 //!
 //! - published <= completed <= triggered, and none of them ever goes back;
 //! - at most one checkpoint in flight, and its epoch's number is new;
+//! - a part of a snapshot is accepted on the first ack of its worker for the epoch in flight, and on nothing else: what is
+//!   repeated, late or from another attempt counts nothing and brings nothing along;
 //! - a record is proposed on the last ack, an epoch published on its committed record, and on nothing else;
-//! - a completed epoch is never given up;
+//! - a completed epoch is never given up, and only what was written for a given-up epoch is discarded, by whom it was
+//!   answered;
 //! - the newest `retain` snapshots are never collected, nor any before a newer one is complete and published;
 //! - only the current attempt triggers, proposes and publishes;
 //! - no epoch follows a last one, published or given up;
 //! - nothing follows an exit, and a good exit leaves nothing unpublished;
 //! - nothing is put off: the deadline lies ahead, and a machine that is idle has no last checkpoint to take.
 
-use tidegate_protocol::{Attempt, Epoch};
+use tidegate_protocol::{Attempt, Epoch, Slot};
 
 use crate::action::{Action, Exit, Last};
 use crate::checkpoint::{Checkpoint, Phase};
@@ -28,6 +31,7 @@ use crate::violation::Violation;
 pub fn check(state: &Control) -> Result<(), Violation> {
     order(state)?;
     snapshots(state)?;
+    given_up(state)?;
     match &state.in_flight {
         Some(checkpoint) => in_flight(state, checkpoint)?,
         None => idle(state)?,
@@ -53,7 +57,8 @@ pub fn check_step(
         && before.now <= after.now;
     hold(forward, || Violation::WentBack)?;
     let mut step = Step::new(before, input, after);
-    actions.iter().try_for_each(|action| step.action(action))
+    actions.iter().try_for_each(|action| step.action(action))?;
+    step.counts_what_it_accepts()
 }
 
 fn hold(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Violation> {
@@ -73,6 +78,17 @@ fn snapshots(state: &Control) -> Result<(), Violation> {
     let room = state.settings.retain + usize::from(state.phase() == Some(Phase::Publishing));
     let holds = epochs.is_sorted_by(|a, b| a < b) && epochs.len() <= room;
     hold(holds, || Violation::Snapshots(epochs.clone()))
+}
+
+/// They are kept until a later epoch is complete.
+fn given_up(state: &Control) -> Result<(), Violation> {
+    let progress = &state.progress;
+    let flying = state.in_flight.as_ref().map(|checkpoint| checkpoint.epoch);
+    let mut epochs = state.given_up.iter();
+    let holds = epochs.all(|epoch| {
+        progress.completed() < Some(*epoch) && *epoch <= progress.triggered && flying != Some(*epoch)
+    });
+    hold(holds, || Violation::GivenUp(state.given_up.iter().copied().collect()))
 }
 
 fn in_flight(state: &Control, checkpoint: &Checkpoint) -> Result<(), Violation> {
@@ -102,11 +118,14 @@ struct Step<'a> {
     exited: bool,
     /// The epoch in flight at this point of the step.
     open: Option<Epoch>,
+    /// The worker whose part was accepted in this step.
+    accepted: Option<Slot>,
 }
 
 impl<'a> Step<'a> {
     fn new(before: &'a Control, input: &'a Input, after: &'a Control) -> Self {
-        let mut step = Self { before, input, after, exited: before.life == Life::Exited, open: None };
+        let exited = before.life == Life::Exited;
+        let mut step = Self { before, input, after, exited, open: None, accepted: None };
         step.open = step.flying().map(|checkpoint| checkpoint.epoch).filter(|_| step.publishes().is_none());
         step
     }
@@ -128,11 +147,17 @@ impl<'a> Step<'a> {
                 let after_last = self.flying().is_some_and(|checkpoint| checkpoint.last.is_some());
                 self.open.is_none() && !after_last && *epoch > self.before.progress.triggered
             }
-            Action::Propose(record) => self.is_last_ack_of(*record),
+            Action::Accept { attempt, epoch, slot } => {
+                self.accepted.is_none() && self.is_first_ack(*attempt, *epoch, *slot)
+            }
+            Action::Propose(record) => self.accepted.is_some() && self.is_last_ack_of(*record),
             Action::Publish { attempt, epoch } => self.commits(*attempt, *epoch),
             Action::Collect { oldest } => self.publishes().is_some() && *oldest <= self.oldest_retained(),
             Action::GiveUp { epoch, .. } => {
                 self.open == Some(*epoch) && self.fails() && Some(*epoch) > newest
+            }
+            Action::Discard { epoch, slot, .. } => {
+                self.after.given_up.contains(epoch) && self.has_answered(*epoch, *slot)
             }
             Action::Slow { epoch, .. } => self.open == Some(*epoch),
             Action::Exit(Exit::Finished) => self.publishes() == Some(Some(Last::Finish)),
@@ -146,10 +171,24 @@ impl<'a> Step<'a> {
     fn follow(&mut self, action: &Action) {
         match action {
             Action::Trigger { epoch, .. } => self.open = Some(*epoch),
+            Action::Accept { slot, .. } => self.accepted = Some(*slot),
             Action::GiveUp { .. } => self.open = None,
             Action::Exit(_) => self.exited = true,
-            Action::Propose(_) | Action::Publish { .. } | Action::Collect { .. } | Action::Slow { .. } => {}
+            Action::Propose(_)
+            | Action::Publish { .. }
+            | Action::Collect { .. }
+            | Action::Discard { .. }
+            | Action::Slow { .. } => {}
         }
+    }
+
+    /// The acknowledgements that count are those from before, and the one whose part was accepted.
+    fn counts_what_it_accepts(&self) -> Result<(), Violation> {
+        let Some(now) = &self.after.in_flight else { return Ok(()) };
+        let before = self.flying().filter(|checkpoint| checkpoint.epoch == now.epoch);
+        let mut counted = before.map(|checkpoint| checkpoint.acked.clone()).unwrap_or_default();
+        counted.extend(self.accepted);
+        hold(counted == now.acked, || Violation::Unaccepted(now.epoch))
     }
 
     /// What was in flight before the step.
@@ -160,6 +199,26 @@ impl<'a> Step<'a> {
     /// The checkpoint that was in flight, if this attempt's input is about it and it was in that phase.
     fn about(&self, phase: Phase, attempt: Attempt, epoch: Epoch) -> Option<&Checkpoint> {
         self.flying().filter(|c| attempt == self.before.attempt && c.epoch == epoch && c.phase == phase)
+    }
+
+    fn is_first_ack(&self, attempt: Attempt, epoch: Epoch, slot: Slot) -> bool {
+        let acks = matches!(*self.input, Input::Acked { attempt: a, epoch: e, slot: s }
+            if (a, e, s) == (attempt, epoch, slot));
+        let checkpoint = self.about(Phase::Pending, attempt, epoch);
+        acks && slot.0 < self.before.settings.writers && checkpoint.is_some_and(|c| !c.acked.contains(&slot))
+    }
+
+    /// Whether a worker has answered for an epoch, by this input or before.
+    fn has_answered(&self, epoch: Epoch, slot: Slot) -> bool {
+        let before = self.flying().is_some_and(|c| c.epoch == epoch && c.acked.contains(&slot));
+        before
+            || match *self.input {
+                Input::Acked { attempt, epoch: e, slot: s }
+                | Input::Declined { attempt, epoch: e, slot: s, .. } => {
+                    (attempt, e, s) == (self.before.attempt, epoch, slot)
+                }
+                _ => false,
+            }
     }
 
     fn is_last_ack_of(&self, record: Record) -> bool {
@@ -204,6 +263,8 @@ impl<'a> Step<'a> {
 fn attempt_of(action: &Action) -> Option<Attempt> {
     match action {
         Action::Trigger { attempt, .. }
+        | Action::Accept { attempt, .. }
+        | Action::Discard { attempt, .. }
         | Action::Propose(Record::Completed { attempt, .. })
         | Action::Publish { attempt, .. }
         | Action::GiveUp { attempt, .. } => Some(*attempt),

@@ -13,7 +13,8 @@
 //!                    └── declined           └── refused ──> GiveUp ──> Idle
 //! ```
 //!
-//! The committed record `Completed` is the one publication point: the last ack proposes it, nothing more.
+//! Every ack that counts is accepted, with the part of the snapshot that came with it. The committed record `Completed` is
+//! the one publication point: the last ack proposes it, nothing more.
 //!
 //! Reading order: [`Input`] and [`Action`] are the border; `checkpoint` is the one in flight and `progress` what came of
 //! those before it; `control` decides; [`invariants`] says what must hold whatever comes in.
@@ -35,7 +36,10 @@
 //! let completed = Record::Completed { attempt, epoch, finished: false };
 //! assert_eq!(step(0, Input::Started { restored: None, older: vec![], last_epoch: Epoch(0) }), []);
 //! assert_eq!(step(1_000, Input::Tick), [Action::Trigger { attempt, epoch, last: None }]);
-//! assert_eq!(step(1_003, Input::Acked { attempt, epoch, slot: Slot(0) }), [Action::Propose(completed)]);
+//! assert_eq!(
+//!     step(1_003, Input::Acked { attempt, epoch, slot: Slot(0) }),
+//!     [Action::Accept { attempt, epoch, slot: Slot(0) }, Action::Propose(completed)]
+//! );
 //! assert_eq!(step(1_004, Input::Committed(completed)), [Action::Publish { attempt, epoch }]);
 //! ```
 

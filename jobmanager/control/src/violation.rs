@@ -41,6 +41,10 @@ pub enum Violation {
     Late,
     /// The highest epoch triggered, completed or published went back.
     WentBack,
+    /// An epoch given up is in flight, complete, or was never triggered.
+    GivenUp(Vec<Epoch>),
+    /// The acknowledgements that count and the parts that were accepted are not the same.
+    Unaccepted(Epoch),
     /// An action that nothing that came in justifies.
     Unjustified(Action),
     /// An action after the exit.
@@ -69,6 +73,10 @@ impl fmt::Display for Violation {
             Self::ExitInFlight => f.write_str("exited with a checkpoint in flight"),
             Self::Late => f.write_str("something is due and not done"),
             Self::WentBack => f.write_str("an epoch triggered, completed or published went back"),
+            Self::GivenUp(epochs) => write!(f, "the epochs {epochs:?} cannot have been given up"),
+            Self::Unaccepted(epoch) => {
+                write!(f, "what counts of epoch {epoch} is not what was accepted")
+            }
             Self::Unjustified(action) => write!(f, "nothing justifies: {action}"),
             Self::AfterExit(action) => write!(f, "after the exit: {action}"),
             Self::OtherAttempt(action) => write!(f, "not the current attempt's: {action}"),

@@ -1,6 +1,7 @@
 //! Random storms: a small world of workers, a record store and an outside answers in any order, twice, late, with refusals,
-//! with lies that a machine can see through, and through crashes. The invariants hold after every step; once the storm is
-//! over and the world answers everything, the machine settles.
+//! with lies that a machine can see through, and through crashes; a message may come again as one of the attempt or the
+//! epoch before. The invariants hold after every step; once the storm is over and the world answers everything, the machine
+//! settles, and what was written for epochs that were given up is gone.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,8 @@ enum Op {
     Deliver(usize),
     /// One arrives and will arrive again.
     Duplicate(usize),
+    /// One arrives as the attempt before would have sent it, or as it would have been sent for the epoch before.
+    Stale(usize, bool),
     /// One turns into its refusal, then arrives.
     Refuse(usize),
     Wait(u64),
@@ -41,6 +44,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         20 => any::<usize>().prop_map(Op::Deliver),
         3 => any::<usize>().prop_map(Op::Duplicate),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, attempt)| Op::Stale(which, attempt)),
         2 => any::<usize>().prop_map(Op::Refuse),
         6 => (0u64..3_000).prop_map(Op::Wait),
         1 => (0u32..4).prop_map(Op::End),
@@ -98,6 +102,14 @@ struct World {
     stopped: bool,
     /// Messages under way.
     mail: Vec<Input>,
+    /// The workers whose part was accepted for the epoch in flight.
+    parts: BTreeSet<Slot>,
+    /// The state files of epochs that were not completed, as long as nobody has deleted them.
+    files: BTreeSet<(Epoch, Slot)>,
+    /// What the workers of this attempt have answered for.
+    answered: BTreeSet<(Epoch, Slot)>,
+    /// The epochs that this attempt has given up.
+    given_up: BTreeSet<Epoch>,
     /// The record that is proposed and has no answer.
     proposed: Option<Record>,
     /// Every number that an epoch ever had.
@@ -121,6 +133,10 @@ impl World {
             ended: BTreeSet::new(),
             stopped: false,
             mail: Vec::new(),
+            parts: BTreeSet::new(),
+            files: BTreeSet::new(),
+            answered: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             proposed: None,
             used: BTreeSet::new(),
             store: BTreeSet::new(),
@@ -156,6 +172,8 @@ impl World {
         self.started = false;
         self.ended.clear();
         self.stopped = false;
+        self.answered.clear();
+        self.given_up.clear();
         self.build();
     }
 
@@ -167,6 +185,12 @@ impl World {
                 let copy = self.pick(which).map(|which| self.mail[which].clone());
                 self.deliver(which, |input| input);
                 self.mail.extend(copy.filter(|copy| !matches!(copy, Input::Started { .. })));
+            }
+            Op::Stale(which, of_attempt) => {
+                let copy = self.pick(which).map(|which| self.mail[which].clone());
+                if let Some(copy) = copy.filter(|copy| !matches!(copy, Input::Started { .. })) {
+                    self.step(stale(copy, of_attempt));
+                }
             }
             Op::Wait(ms) => {
                 self.now += ms;
@@ -216,6 +240,11 @@ impl World {
                 self.store.insert(epoch);
             }
             Input::Refused { record, .. } if self.proposed == Some(record) => self.proposed = None,
+            Input::Acked { attempt, epoch, slot } | Input::Declined { attempt, epoch, slot, .. }
+                if attempt == self.attempt =>
+            {
+                self.answered.insert((epoch, slot));
+            }
             Input::Published { attempt, epoch } => {
                 let newest = self.store.last() == Some(&epoch) && attempt == self.attempt;
                 self.published = if newest { Some(epoch) } else { self.published };
@@ -245,13 +274,19 @@ impl World {
                 assert!(self.used.last().is_none_or(|last| *last < epoch), "epoch {epoch} is used again");
                 assert_eq!(self.published, self.store.last().copied(), "triggered before all is published");
                 self.used.insert(epoch);
+                self.parts.clear();
+                self.files.extend((0..self.writers()).map(|slot| (epoch, Slot(slot))));
                 self.mail.extend((0..self.writers()).map(|slot| Input::Acked {
                     attempt,
                     epoch,
                     slot: Slot(slot),
                 }));
             }
+            Action::Accept { slot, .. } => {
+                assert!(slot.0 < self.writers() && self.parts.insert(slot), "accepted slot {slot} twice");
+            }
             Action::Propose(record) => {
+                assert_eq!(self.parts.len(), self.writers() as usize, "proposed without all parts");
                 self.proposed = Some(record);
                 self.mail.push(Input::Committed(record));
             }
@@ -260,10 +295,30 @@ impl World {
                 self.mail.push(Input::Published { attempt, epoch });
             }
             Action::Collect { oldest } => self.collect(oldest),
-            Action::GiveUp { epoch, .. } => assert!(!self.store.contains(&epoch), "gave up {epoch}"),
+            Action::GiveUp { epoch, .. } => {
+                assert!(!self.store.contains(&epoch), "gave up {epoch}");
+                self.given_up.insert(epoch);
+                self.parts.clear();
+            }
+            Action::Discard { epoch, slot, .. } => self.discard(epoch, slot),
             Action::Slow { waited_ms, .. } => assert!(waited_ms >= self.settings.timeout_ms),
             Action::Exit(exit) => self.exit(exit),
         }
+    }
+
+    fn discard(&mut self, epoch: Epoch, slot: Slot) {
+        assert!(self.given_up.contains(&epoch), "discarded what was not given up: {epoch}");
+        assert!(self.answered.contains(&(epoch, slot)), "slot {slot} may still be writing epoch {epoch}");
+        self.files.remove(&(epoch, slot));
+    }
+
+    /// The workers have all answered: nothing that they wrote since the last complete snapshot is left for nothing. A job
+    /// that is over leaves it to the next start.
+    fn nothing_is_left_of_what_was_given_up(&self) -> bool {
+        let newest = self.store.last().copied().unwrap_or_default();
+        let mut left =
+            self.files.iter().filter(|(epoch, _)| *epoch > newest && self.given_up.contains(epoch));
+        self.exited.is_some() || left.next().is_none()
     }
 
     fn collect(&mut self, oldest: Epoch) {
@@ -299,6 +354,26 @@ impl World {
     }
 }
 
+/// The message as the attempt before would have sent it, or as it was sent for the epoch before.
+fn stale(mut input: Input, of_attempt: bool) -> Input {
+    match &mut input {
+        Input::Acked { attempt, epoch, .. }
+        | Input::Declined { attempt, epoch, .. }
+        | Input::Published { attempt, epoch }
+        | Input::Committed(Record::Completed { attempt, epoch, .. })
+        | Input::Refused { record: Record::Completed { attempt, epoch, .. }, .. } => {
+            if of_attempt {
+                attempt.0 -= 1;
+            } else {
+                epoch.0 = epoch.0.saturating_sub(1);
+            }
+        }
+        Input::SourcesEnded { attempt, .. } => attempt.0 -= 1,
+        Input::Started { .. } | Input::StopRequested | Input::Tick => {}
+    }
+    input
+}
+
 /// What the sender says instead if it failed.
 fn refusal(input: Input) -> Input {
     let reason = "refused".to_owned();
@@ -322,6 +397,7 @@ proptest! {
         }
         world.settle(newest);
         prop_assert!(world.at_rest(), "answered everything, and still {:?}", world.control.phase());
+        prop_assert!(world.nothing_is_left_of_what_was_given_up(), "{:?} are left", world.files);
 
         if world.exited.is_none() && let Some(deadline) = world.control.deadline() {
             let used = world.used.len();

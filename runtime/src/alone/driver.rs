@@ -1,6 +1,9 @@
 //! The driver of a job that runs alone: feeds the control brain with what happens and does what it says.
+//!
+//! It knows of the workers what their messages say, and tells them what they are to know by messages. Of those it minds
+//! whose attempt they are, and who is ready and done; what they mean for a checkpoint is the brain's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -9,13 +12,19 @@ use tidegate_control::{Action, Control, Exit, Input, Record, Settings, Time};
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::{Epoch, Manifest, Slot};
 
+use super::assignment::Assignment;
+use super::mailbox::Event;
 use super::plan::{Plan, partitions};
 use super::publishers::Publishers;
 use super::summary::Summary;
 use super::{Run, Watcher};
 use crate::dataflow::worker::{BuildJob, Workers, start};
 use crate::error::{Error, Result, catch};
-use crate::process::{Event, Process};
+use crate::link::{Command, Connection, Report, ToDriver, ToProcess};
+use crate::process::Process;
+
+#[cfg(test)]
+mod tests;
 
 /// A checkpoint that takes longer than this is talked about.
 const SLOW_CHECKPOINT_MS: u64 = 30_000;
@@ -29,19 +38,27 @@ pub(crate) struct Driver<'a> {
     run: &'a Run,
     plan: &'a Plan,
     process: Arc<Process>,
+    /// The connections to the processes; to one, unless the link takes the workers for several.
+    processes: Vec<Connection<ToProcess>>,
+    assignment: Assignment,
     publishers: &'a mut Publishers,
     watcher: &'a mut dyn Watcher,
     control: Control,
     /// Complete snapshots before the restored one.
     older: Vec<Epoch>,
-    /// What the workers have written for the pending epoch.
+    /// The part that came with the acknowledgement which the brain is judging.
+    arrived: Option<Box<SlotSnapshot>>,
+    /// The parts of the pending snapshot: those of the acknowledgements that the brain has accepted.
     parts: BTreeMap<Slot, SlotSnapshot>,
     /// The last complete snapshot of this run.
     newest: Option<Arc<Manifest>>,
     began: Instant,
     triggered: Instant,
-    ready: usize,
-    done: usize,
+    /// The workers that run, and those that have come to their end.
+    ready: BTreeSet<Slot>,
+    done: BTreeSet<Slot>,
+    /// Messages of other attempts, and such as were repeated and are not the brain's.
+    dropped: u64,
     /// Snapshots completed since the job's first start.
     checkpoints: u64,
     exit: Option<Exit>,
@@ -52,6 +69,7 @@ impl<'a> Driver<'a> {
         run: &'a Run,
         plan: &'a Plan,
         process: Arc<Process>,
+        assignment: Assignment,
         publishers: &'a mut Publishers,
         older: Vec<Epoch>,
         watcher: &'a mut dyn Watcher,
@@ -65,20 +83,28 @@ impl<'a> Driver<'a> {
         let control = Control::new(settings, process.attempt);
         let checkpoints = process.restored.as_ref().map_or(0, |m| m.checkpoints);
         let now = Instant::now();
+        let connect = |i| {
+            let process = process.clone();
+            run.link.to_process(Box::new(move |messages| process.hear(i, messages)))
+        };
         Self {
             run,
             plan,
+            processes: (0..run.link.processes(run.parallelism)).map(connect).collect(),
             process,
+            assignment,
             publishers,
             watcher,
             control,
             older,
+            arrived: None,
             parts: BTreeMap::new(),
             newest: None,
             began: now,
             triggered: now,
-            ready: 0,
-            done: 0,
+            ready: BTreeSet::new(),
+            done: BTreeSet::new(),
+            dropped: 0,
             checkpoints,
             exit: None,
         }
@@ -89,7 +115,7 @@ impl<'a> Driver<'a> {
         let workers = start(&self.process, build)?;
         // Connectors are called from here, too; whatever they do, the workers must learn of the end.
         let ended = catch(|| self.serve(events));
-        self.process.abort();
+        self.tell(&Command::Abort);
         self.wait_for_workers(workers, events);
         ended?;
         match self.exit.take() {
@@ -139,34 +165,56 @@ impl<'a> Driver<'a> {
     }
 
     fn on_event(&mut self, event: Event) -> Result<()> {
-        let attempt = self.process.attempt;
         match event {
-            Event::Ready => {
-                self.ready += 1;
-                if self.ready == self.run.parallelism {
-                    self.all_ready()?;
-                }
-                Ok(())
-            }
-            Event::SourcesEnded(slot) => self.step(Input::SourcesEnded { attempt, slot }),
-            Event::Acked { slot, epoch, part } => {
-                self.measure_worker(slot, &part);
-                self.parts.insert(slot, *part);
-                self.step(Input::Acked { attempt, epoch, slot })
-            }
-            Event::Declined { slot, epoch, reason } => {
-                self.step(Input::Declined { attempt, epoch, slot, reason })
-            }
+            Event::Message(message) => match self.ours(message) {
+                Some(report) => self.on_report(report),
+                None => Ok(()),
+            },
             Event::StopRequested => {
                 self.watcher.note("stopping: a last snapshot, then everything is published");
                 self.step(Input::StopRequested)
             }
-            Event::Failed(error) => Err(error),
-            Event::Done => {
-                self.done += 1;
+            Event::Killed(error) => Err(error),
+        }
+    }
+
+    /// What a worker of this attempt says; from any other attempt nothing is heard.
+    fn ours(&mut self, message: ToDriver) -> Option<Report> {
+        let ours = message.attempt == self.process.attempt;
+        self.dropped += u64::from(!ours);
+        ours.then_some(message.report)
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<()> {
+        let attempt = self.process.attempt;
+        match report {
+            Report::Ready(slot) => {
+                let news = self.ready.insert(slot);
+                self.dropped += u64::from(!news);
+                if news && self.ready.len() == self.run.parallelism { self.all_ready() } else { Ok(()) }
+            }
+            Report::SourcesEnded(slot) => self.step(Input::SourcesEnded { attempt, slot }),
+            Report::Acked { slot, epoch, part } => {
+                self.arrived = Some(part);
+                let stepped = self.step(Input::Acked { attempt, epoch, slot });
+                self.arrived = None;
+                stepped
+            }
+            Report::Declined { slot, epoch, reason } => {
+                self.step(Input::Declined { attempt, epoch, slot, reason })
+            }
+            Report::Failed(error) => Err(error),
+            Report::Done(slot) => {
+                self.dropped += u64::from(!self.done.insert(slot));
                 Ok(())
             }
         }
+    }
+
+    /// Tells all processes of this attempt something.
+    fn tell(&self, command: &Command) {
+        let attempt = self.process.attempt;
+        self.processes.iter().for_each(|to| to(ToProcess { attempt, command: command.clone() }));
     }
 
     /// Notes what a worker's part of a snapshot cost.
@@ -219,7 +267,13 @@ impl<'a> Driver<'a> {
             Action::Trigger { epoch, last, .. } => {
                 self.parts.clear();
                 self.triggered = Instant::now();
-                self.process.trigger(epoch, last.is_some());
+                self.tell(&Command::Trigger { epoch, last: last.is_some() });
+            }
+            Action::Accept { slot, .. } => {
+                let part = self.arrived.take();
+                let part = part.ok_or_else(|| Error::us(format!("no part came from slot {slot}")))?;
+                self.measure_worker(slot, &part);
+                self.parts.insert(slot, *part);
             }
             Action::Propose(record) => return self.commit(record).map(Some),
             Action::Publish { attempt, epoch } => {
@@ -228,10 +282,12 @@ impl<'a> Driver<'a> {
             }
             Action::Collect { oldest } => self.process.state.collect(oldest)?,
             Action::GiveUp { epoch, reason, .. } => {
+                self.parts.clear();
                 self.watcher.note(&format!(
                     "the snapshot of epoch {epoch} is given up, the next one takes its place: {reason}"
                 ));
             }
+            Action::Discard { attempt, epoch, slot } => self.process.state.discard(attempt, epoch, slot)?,
             Action::Slow { epoch, waited_ms, .. } => self.watcher.note(&format!(
                 "the snapshot of epoch {epoch} is under way since {:.0} s",
                 waited_ms as f64 / 1000.0
@@ -272,7 +328,7 @@ impl<'a> Driver<'a> {
     fn publish(&mut self) -> Result<()> {
         let Some(manifest) = self.newest.clone() else { return Err(Error::us("nothing to publish")) };
         self.publishers.publish(&manifest)?;
-        self.process.set_completed(manifest.epoch);
+        self.tell(&Command::Completed(manifest.epoch));
         self.process.state.set_published(manifest.epoch)?;
         let metrics = &self.run.metrics;
         metrics.set("epoch", None, "The last complete epoch.", manifest.epoch.0 as f64);
@@ -282,6 +338,13 @@ impl<'a> Driver<'a> {
             "From the trigger of the last complete epoch until its output was published.",
             self.triggered.elapsed().as_secs_f64(),
         );
+        let dropped = self.dropped + self.control.dropped() + self.process.dropped();
+        metrics.set(
+            "messages_dropped",
+            None,
+            "Messages between the driver and the workers that came twice, too late or from another attempt.",
+            dropped as f64,
+        );
         self.watcher.published(self.plan, &manifest);
         Ok(())
     }
@@ -289,9 +352,8 @@ impl<'a> Driver<'a> {
     /// Deals partitions that have turned up since the last look.
     fn discover(&mut self) -> Result<()> {
         for (uid, source) in self.plan.sources.iter().filter(|(_, source)| !source.bounded()) {
-            if self.process.deal_new(uid, partitions(uid, &**source)?) {
-                self.process.wakers.wake();
-            }
+            let assigned = self.assignment.add(uid, partitions(uid, &**source)?);
+            assigned.iter().for_each(|command| self.tell(command));
         }
         Ok(())
     }
@@ -299,9 +361,13 @@ impl<'a> Driver<'a> {
     /// Waits until the workers have left their loops; a worker that does not is left to the end of the process.
     fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>) {
         let until = Instant::now() + LEAVE;
-        while self.done < self.run.parallelism {
+        while self.done.len() < self.run.parallelism {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::Done) => self.done += 1,
+                Ok(Event::Message(message)) => {
+                    if let Some(Report::Done(slot)) = self.ours(message) {
+                        self.done.insert(slot);
+                    }
+                }
                 Ok(_) => {}
                 Err(_) => return std::mem::forget(workers),
             }

@@ -3,12 +3,15 @@
 //! - [`plan`]: what the job wants, found out by describing it once without running it.
 //! - [`restore`]: which snapshot to go on from, and whether it fits the job.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
+//! - [`mailbox`]: what reaches the driver; [`assignment`]: which worker reads which partitions.
 //! - [`publishers`]: the sinks' publishers of this process.
 //! - [`summary`]: the totals that a user reads.
 //!
 //! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s.
 
+mod assignment;
 pub(crate) mod driver;
+mod mailbox;
 pub(crate) mod plan;
 pub(crate) mod publishers;
 pub(crate) mod restore;
@@ -17,7 +20,6 @@ pub(crate) mod summary;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest};
@@ -26,9 +28,12 @@ use crate::clock::Clock;
 use crate::dataflow::worker::BuildJob;
 use crate::error::{Error, Result, catch};
 use crate::fault::point;
+use crate::link::{Connection, Link, ToDriver};
 use crate::metrics::Metrics;
-use crate::process::{Event, Parts, Process, Settings};
+use crate::process::{Parts, Process, Settings};
 use crate::state::directory::StateDirectory;
+use assignment::Assignment;
+pub(crate) use mailbox::{Event, Mailbox};
 use plan::Plan;
 use publishers::Publishers;
 use summary::Summary;
@@ -46,6 +51,8 @@ pub(crate) struct Run {
     pub(crate) arguments: BTreeMap<String, Vec<String>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How the driver and the process talk to each other.
+    pub(crate) link: Arc<dyn Link>,
 }
 
 /// Hears how a run goes on.
@@ -59,19 +66,6 @@ pub(crate) trait Watcher {
     /// A snapshot of this run is complete and its output published.
     fn published(&mut self, plan: &Plan, snapshot: &Manifest) {
         let _ = (plan, snapshot);
-    }
-}
-
-/// The channel by which threads talk to the driver of a run.
-pub(crate) struct Mailbox {
-    pub(crate) sender: Sender<Event>,
-    pub(crate) receiver: Receiver<Event>,
-}
-
-impl Mailbox {
-    pub(crate) fn new() -> Self {
-        let (sender, receiver) = channel();
-        Self { sender, receiver }
     }
 }
 
@@ -90,7 +84,8 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let _lock = directory.lock()?;
     point("start.locked");
     let groups = KeyGroups { count: run.max_parallelism };
-    let plan = Plan::of(&build, process(run, &directory, groups, &mailbox))?;
+    // Nobody runs while the job is described, and nobody has anything to say.
+    let plan = Plan::of(&build, process(run, &directory, groups, Box::new(drop)))?;
     let found = restore::choose(&directory, watcher)?;
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
@@ -124,19 +119,22 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     directory.set_attempt(attempt)?;
     point("start.attempt_written");
     directory.clean_local()?;
-    let mut parts = process(run, &directory, groups, &mailbox);
+    let to_driver = run.link.to_driver(mailbox.inbox());
+    let mut parts = process(run, &directory, groups, to_driver);
     parts.attempt = attempt;
     parts.first_epoch = found.last_epoch.next();
     parts.store_ids = plan.store_ids(restored.as_deref())?;
-    parts.deals = plan.deal(restored.as_deref(), run.parallelism)?;
+    parts.assigned = plan.deal(restored.as_deref(), run.parallelism)?;
+    parts.processes = run.link.processes(run.parallelism);
+    let assignment = Assignment::new(parts.assigned.clone());
     parts.restored = restored.clone();
     let process = Arc::new(Process::new(parts));
-    let driver = driver::Driver::new(run, &plan, process, &mut publishers, found.older, watcher);
+    let driver = driver::Driver::new(run, &plan, process, assignment, &mut publishers, found.older, watcher);
     driver.run(build, &mailbox.receiver)
 }
 
 /// What a process needs, before anything was restored.
-fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, mailbox: &Mailbox) -> Parts {
+fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, driver: Connection<ToDriver>) -> Parts {
     Parts {
         settings: Settings {
             workers: run.parallelism,
@@ -149,9 +147,10 @@ fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, mailbox: &M
         restored: None,
         state: directory.clone(),
         store_ids: BTreeMap::new(),
-        deals: BTreeMap::new(),
+        assigned: BTreeMap::new(),
+        processes: 1,
         clock: run.clock.clone(),
         metrics: run.metrics.clone(),
-        events: mailbox.sender.clone(),
+        driver,
     }
 }

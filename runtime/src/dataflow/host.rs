@@ -140,7 +140,7 @@ impl Host {
 
     /// Hands out the host's part of the snapshot that ends `epoch`.
     pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
-        self.alignment.set(self.worker.process.since_trigger().as_micros() as i64);
+        self.alignment.set(self.worker.told().since_trigger().as_micros() as i64);
         let elements = self.elements.borrow().clone();
         self.worker.host_barrier(epoch, |parts| {
             for counter in self.counters.borrow().iter() {
@@ -256,7 +256,7 @@ impl Running {
         let epoch = self.job_epoch();
         self.host.barrier(epoch)?;
         self.copying = true;
-        if self.host.worker.process.last_epoch() == Some(epoch) {
+        if self.host.worker.told().last_epoch() == Some(epoch) {
             // Nothing comes after it that could have to wait.
             self.copying = !self.host.copy(None)?;
             self.capabilities.clear();
@@ -283,7 +283,7 @@ impl Running {
     fn round(&mut self, frontier: Option<Time>) -> Result<()> {
         self.go_on_copying()?;
         let began = Instant::now();
-        let is_barrier_near = self.host.worker.process.triggered() >= self.job_epoch();
+        let is_barrier_near = self.host.worker.told().triggered() >= self.job_epoch();
         let mut is_behind = false;
         let has_pulled = is_barrier_near || !self.host.is_due();
         if has_pulled {
@@ -342,7 +342,7 @@ impl Running {
             Some(time) => time >= start_of(self.epoch + 1),
             // Sources let go of their capabilities only in the last epoch that the driver triggered.
             None => {
-                let last = self.host.worker.process.last_epoch();
+                let last = self.host.worker.told().last_epoch();
                 !self.capabilities.is_empty() && last.is_some_and(|last| self.job_epoch() <= last)
             }
         }

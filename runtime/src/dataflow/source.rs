@@ -120,13 +120,7 @@ impl Pacing {
 
     fn round(&mut self) -> Result<()> {
         self.running.go_on_copying()?;
-        if self.is_triggered() {
-            if self.is_epoch_before_collected() {
-                self.end_epoch()?;
-            } else {
-                self.running.alarm.after(WAIT_FOR_COPIES);
-            }
-        }
+        self.end_epochs()?;
         if self.running.capabilities.is_empty() {
             return Ok(());
         }
@@ -152,7 +146,7 @@ impl Pacing {
 
     /// True if the running epoch is to be ended.
     fn is_triggered(&self) -> bool {
-        self.running.host.worker.process.triggered() >= self.running.job_epoch()
+        self.running.host.worker.told().triggered() >= self.running.job_epoch()
     }
 
     fn poll(&mut self) -> Result<Poll> {
@@ -276,6 +270,19 @@ impl Pacing {
             (self.records, self.bytes) = (0, 0);
             self.move_hand();
             self.running.host.worker.host_ended();
+        }
+        Ok(())
+    }
+
+    /// Ends every epoch up to the triggered one. Several triggers may have come together, and nobody wakes a source that has
+    /// ended for the second.
+    fn end_epochs(&mut self) -> Result<()> {
+        while !self.running.capabilities.is_empty() && self.is_triggered() {
+            if !self.is_epoch_before_collected() {
+                self.running.alarm.after(WAIT_FOR_COPIES);
+                break;
+            }
+            self.end_epoch()?;
         }
         Ok(())
     }

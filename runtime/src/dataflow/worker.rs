@@ -13,7 +13,8 @@ use timely::{CommunicationConfig, Config, WorkerConfig};
 use super::host::Host;
 use super::time::Time;
 use crate::error::{Error, Result, panic_text};
-use crate::process::{Event, Process};
+use crate::link::Report;
+use crate::process::Process;
 use crate::stream::Job;
 use crate::worker::WorkerCx;
 
@@ -71,7 +72,7 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
-        process.tell(Event::Done);
+        process.tell(Report::Done(slot));
     });
     guards.map(Workers).map_err(|e| Error::us(format!("the worker threads did not start: {e}")))
 }
@@ -96,7 +97,7 @@ fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob
     hosts.0.iter().try_for_each(|host| host.open())?;
     let probe = ProbeHandle::new();
     worker.dataflow::<Time, _, _>(|scope| graph.wire(scope, &probe));
-    process.tell(Event::Ready);
+    process.tell(Report::Ready(slot));
     while !probe.done() && !process.is_aborted() {
         worker.step_or_park(None);
     }

@@ -146,6 +146,20 @@ impl StateDirectory {
         Ok(FileRef { path: relative, bytes, crc32 })
     }
 
+    /// Removes the shared files that a worker wrote for an epoch that was given up; none of them is in any other snapshot,
+    /// because a worker takes over files of complete snapshots only. A loss of power may bring them back, until the next
+    /// collection.
+    pub(crate) fn discard(&self, attempt: Attempt, epoch: Epoch, slot: Slot) -> Result<()> {
+        let (files, written) = (self.root.join("files"), written_by(attempt, slot, epoch));
+        for entry in fs::read_dir(&files).context(|| format!("list {}", files.display()))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&written) {
+                fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the names of new shared files durable.
     pub(crate) fn sync_files(&self) -> Result<()> {
         sync_dir(&self.root.join("files"))
@@ -283,6 +297,11 @@ impl StateDirectory {
     }
 }
 
+/// What the names of the shared files begin with that a worker writes for an epoch.
+pub(crate) fn written_by(attempt: Attempt, slot: Slot, epoch: Epoch) -> String {
+    format!("{attempt}-{slot}-{epoch}-")
+}
+
 /// A number as it stands in a file, with the checksum of its digits.
 fn numbered(number: u64) -> String {
     format!("{number} crc32={:08x}\n", crc32fast::hash(number.to_string().as_bytes()))
@@ -329,6 +348,20 @@ mod tests {
             copy
         });
         flipped.chain((0..bytes.len()).map(|length| bytes[..length].to_vec()))
+    }
+
+    #[test]
+    fn what_one_worker_wrote_for_one_epoch_is_discarded_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(place.path()).unwrap();
+        let files = directory.root().join("files");
+        let all =
+            ["2-1-7-a.sst", "2-1-7-CURRENT", "2-1-71-a.sst", "2-11-7-a.sst", "1-1-7-a.sst", "12-1-7-a.sst"];
+        all.iter().for_each(|name| fs::write(files.join(name), name).unwrap());
+        directory.discard(Attempt(2), Epoch(7), Slot(1)).unwrap();
+        let left = all.map(|name| files.join(name).exists());
+        assert_eq!(left, [false, false, true, true, true, true]);
+        directory.discard(Attempt(2), Epoch(7), Slot(1)).unwrap();
     }
 
     #[test]

@@ -19,11 +19,13 @@ use rocksdb::checkpoint::Checkpoint;
 use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Staged};
 use tidegate_protocol::{Epoch, Slot};
 
+use super::directory::written_by;
 use super::store::{Rows, SharedStore};
 use crate::connector::Staging;
 use crate::error::{Context, Error, Result, catch, panic_text};
 use crate::fault::point;
-use crate::process::{Event, Process};
+use crate::link::Report;
+use crate::process::Process;
 
 /// What a worker hands over at a barrier.
 pub(crate) struct Barrier {
@@ -114,26 +116,32 @@ struct Thread {
 impl Thread {
     fn run(mut self, inbox: &Receiver<Barrier>) {
         while let Ok(barrier) = inbox.recv() {
+            if self.process.is_aborted() {
+                return self.abandon();
+            }
             let (slot, epoch) = (self.slot, barrier.epoch);
             let written = catch_unwind(AssertUnwindSafe(|| self.write(barrier)));
             let written = written.unwrap_or_else(|panic| Err(Error::us(panic_text(&*panic))));
             match written {
                 Ok(Ok(part)) => {
                     point("snapshot.acked");
-                    self.process.tell(Event::Acked { slot, epoch, part: Box::new(part) });
+                    self.process.tell(Report::Acked { slot, epoch, part: Box::new(part) });
                 }
                 Ok(Err(error)) => {
-                    self.process.tell(Event::Declined { slot, epoch, reason: error.to_string() });
+                    self.process.tell(Report::Declined { slot, epoch, reason: error.to_string() });
                 }
                 Err(error) => {
                     self.process.fail(error.context(format!("snapshot of epoch {epoch}, slot {slot}")));
-                    // The worker may be waiting for it; nothing of this attempt counts any more.
-                    if let Some(store) = &self.store {
-                        store.abandon();
-                    }
-                    return;
+                    return self.abandon();
                 }
             }
+        }
+    }
+
+    /// The worker may be waiting for the thread; nothing of this attempt counts any more.
+    fn abandon(&self) {
+        if let Some(store) = &self.store {
+            store.abandon();
         }
     }
 
@@ -163,8 +171,9 @@ impl Thread {
 
     /// Learns which epochs have been completed since the last barrier.
     fn settle(&mut self) {
-        let completed = self.process.completed();
-        if self.newest.epoch <= completed && self.completed.epoch < self.newest.epoch {
+        let completed = self.process.told(self.slot).completed();
+        // The files of an epoch that was given up are deleted, and are never those of a later snapshot.
+        if self.newest.epoch == completed {
             self.completed = self.newest.clone();
         }
         self.unpublished.retain(|(_, staged)| staged.epoch > completed);
@@ -207,7 +216,7 @@ impl Thread {
             let file = match known {
                 Some(file) => file.clone(),
                 None => {
-                    let stored = format!("{}-{}-{epoch}-{name}", self.process.attempt, self.slot);
+                    let stored = written_by(self.process.attempt, self.slot, epoch) + &name;
                     self.process.state.add_file(&entry.path(), &stored)?
                 }
             };

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use tidegate_protocol::Epoch;
 
 use super::directory::TemporaryDirectory;
+use super::hostile::Seed;
 use super::observer::{Observed, Observer, Unread};
 use crate::alone::summary::Summary;
-use crate::alone::{self, Mailbox, Run};
+use crate::alone::{self, Event, Mailbox, Run};
 use crate::clock::{Clock, SystemClock};
 use crate::dataflow::worker::BuildJob;
 use crate::error::{Error, Result};
+use crate::link::Direct;
 use crate::metrics::Metrics;
-use crate::process::Event;
 use crate::stream::Job;
 
 /// How long a test waits for a job before it gives up.
@@ -56,6 +57,8 @@ pub struct TestJob {
     clock: Arc<dyn Clock>,
     directory: Directory,
     observed: Arc<Observed>,
+    /// The seed of a hostile link; None for the link of a job that runs alone.
+    hostile: Option<Arc<Seed>>,
 }
 
 /// Where snapshots go.
@@ -80,6 +83,7 @@ impl TestJob {
             clock: Arc::new(SystemClock),
             directory: Directory::Temporary(Arc::new(TemporaryDirectory::new())),
             observed: Arc::default(),
+            hostile: Seed::from_environment().map(Arc::new),
         }
     }
 
@@ -122,6 +126,13 @@ impl TestJob {
     pub fn argument(mut self, name: &str, value: &str) -> Self {
         self.arguments.insert(name.to_owned(), vec![value.to_owned()]);
         self
+    }
+
+    /// Has the driver and the workers talk over a link that delays, repeats and reorders their messages as a network may,
+    /// and now and then fails a checkpoint. Every worker counts as a process of its own. The environment variable
+    /// `TIDEGATE_TEST_LINK=hostile:SEED` does that for all jobs; if a test fails, the seed is printed.
+    pub fn hostile_link(self, seed: u64) -> Self {
+        Self { hostile: Some(Arc::new(Seed::new(seed))), ..self }
     }
 
     /// Where processing time comes from, such as a [`crate::clock::ManualClock`].
@@ -188,6 +199,10 @@ impl TestJob {
             arguments: self.arguments.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::default()),
+            link: match &self.hostile {
+                Some(seed) => Arc::new(seed.link()),
+                None => Arc::new(Direct),
+            },
         }
     }
 }
@@ -288,7 +303,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.events.send(Event::Failed(Error::job("the test has killed the job"))));
+        drop(self.events.send(Event::Killed(Error::job("the test has killed the job"))));
         // The directory must be free before the next run.
         drop(self.result.recv_timeout(PATIENCE));
     }

@@ -9,7 +9,8 @@ use tidegate_protocol::manifest::{FORMAT_VERSION, Operator, SlotSnapshot, StateT
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
 
 use crate::clock::ManualClock;
-use crate::process::{Event, Parts, Process, Settings};
+use crate::link::ToDriver;
+use crate::process::{Parts, Process, Settings};
 use crate::state::directory::StateDirectory;
 
 /// The only operator, and its place in the store.
@@ -20,8 +21,8 @@ pub(crate) fn process(
     root: &Path,
     workers: usize,
     restored: Option<Manifest>,
-) -> (Arc<Process>, Receiver<Event>) {
-    let (events, inbox) = channel();
+) -> (Arc<Process>, Receiver<ToDriver>) {
+    let (sender, inbox) = channel();
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
     let parts = Parts {
@@ -31,10 +32,11 @@ pub(crate) fn process(
         restored: restored.map(Arc::new),
         state: StateDirectory::open(root).expect("a directory for the state"),
         store_ids: BTreeMap::from([("state".to_owned(), OPERATOR)]),
-        deals: BTreeMap::new(),
+        assigned: BTreeMap::new(),
+        processes: 1,
         clock: Arc::new(ManualClock::default()),
         metrics: Arc::default(),
-        events,
+        driver: Box::new(move |message| drop(sender.send(message))),
     };
     (Arc::new(Process::new(parts)), inbox)
 }

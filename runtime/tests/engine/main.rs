@@ -6,6 +6,7 @@ mod events;
 mod failures;
 mod golden;
 mod identity;
+mod links;
 mod memory;
 mod processes;
 mod slow_steps;

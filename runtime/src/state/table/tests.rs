@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use tidegate_protocol::{Epoch, Manifest, Slot as WorkerSlot};
 
 use super::*;
-use crate::process::{Event, Process};
+use crate::link::{Command, Report, ToDriver, ToProcess};
+use crate::process::Process;
 use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::{Patience, Row};
 use crate::testing::parts::{self, OPERATOR};
@@ -209,7 +210,7 @@ proptest! {
 /// All workers of an attempt, with real snapshot threads.
 struct Life {
     process: Arc<Process>,
-    events: Receiver<Event>,
+    events: Receiver<ToDriver>,
     workers: Vec<Worker>,
 }
 
@@ -279,14 +280,15 @@ impl Life {
         }
         let mut slots = BTreeMap::new();
         while slots.len() < self.workers.len() {
-            match self.events.recv().unwrap() {
-                Event::Acked { slot, part, .. } => drop(slots.insert(slot, *part)),
-                Event::Declined { reason, .. } => panic!("{reason}"),
-                Event::Failed(error) => panic!("{error}"),
+            match self.events.recv().unwrap().report {
+                Report::Acked { slot, part, .. } => drop(slots.insert(slot, *part)),
+                Report::Declined { reason, .. } => panic!("{reason}"),
+                Report::Failed(error) => panic!("{error}"),
                 _ => {}
             }
         }
-        self.process.set_completed(epoch);
+        let (attempt, command) = (self.process.attempt, Command::Completed(epoch));
+        self.process.hear(0, vec![ToProcess { attempt, command }]);
         let manifest = parts::manifest(&self.process, epoch, slots);
         self.process.state.check_files(&manifest, manifest.epoch).unwrap();
         manifest

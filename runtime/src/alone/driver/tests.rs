@@ -1,0 +1,198 @@
+//! The driver alone: the messages of its workers come from the test, in whatever order and as often as it likes, and what
+//! the driver tells the workers is only written down.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use tidegate_protocol::manifest::OperatorSnapshot;
+use tidegate_protocol::{Attempt, KeyGroups};
+
+use super::*;
+use crate::alone::process;
+use crate::clock::SystemClock;
+use crate::link::{Inbox, Link};
+use crate::metrics::Metrics;
+use crate::state::directory::StateDirectory;
+use crate::testing::{Discard, VecSource};
+
+const ATTEMPT: Attempt = Attempt(1);
+
+/// Writes down what the driver tells the workers.
+#[derive(Clone, Default)]
+struct Recording(Arc<Mutex<Vec<String>>>);
+
+impl Link for Recording {
+    fn processes(&self, _: usize) -> usize {
+        1
+    }
+
+    fn to_process(&self, _: Inbox<ToProcess>) -> Connection<ToProcess> {
+        let told = self.0.clone();
+        Box::new(move |message| told.lock().unwrap().push(format!("{:?}", message.command)))
+    }
+
+    fn to_driver(&self, _: Inbox<ToDriver>) -> Connection<ToDriver> {
+        Box::new(drop)
+    }
+}
+
+struct Silent;
+
+impl Watcher for Silent {
+    fn every(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    fn note(&mut self, _: &str) {}
+
+    fn progress(&mut self, _: &Metrics, _: Epoch) {}
+}
+
+/// Runs `test` with the driver of a job with two workers.
+fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
+    let place = tempfile::tempdir().unwrap();
+    let told = Recording::default();
+    let run = Run {
+        job: "test".to_owned(),
+        checkpoint_dir: place.path().to_owned(),
+        parallelism: 2,
+        interval: Some(Duration::from_millis(1)),
+        retain: 10,
+        memory: 1 << 20,
+        follow: false,
+        max_parallelism: 16,
+        arguments: BTreeMap::new(),
+        clock: Arc::new(SystemClock),
+        metrics: Arc::default(),
+        link: Arc::new(told.clone()),
+    };
+    let build: BuildJob = Arc::new(|job| {
+        job.source("numbers", VecSource::of([1])).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let directory = StateDirectory::open(place.path()).unwrap();
+    let parts = || process(&run, &directory, KeyGroups { count: 16 }, Box::new(drop));
+    let plan = Plan::of(&build, parts()).unwrap();
+    let mut publishers = Publishers::open(&plan, None, Epoch(0), &mut Silent).unwrap();
+    let process = Arc::new(Process::new(parts()));
+    let assignment = Assignment::new(BTreeMap::new());
+    let mut watcher = Silent;
+    let mut driver = Driver::new(&run, &plan, process, assignment, &mut publishers, Vec::new(), &mut watcher);
+    test(&mut driver, &told, place.path());
+}
+
+impl Driver<'_> {
+    fn hear_from(&mut self, attempt: Attempt, report: Report) {
+        self.on_event(Event::Message(ToDriver { attempt, report })).unwrap();
+    }
+
+    fn hear(&mut self, report: Report) {
+        self.hear_from(ATTEMPT, report);
+    }
+
+    /// Waits until the next checkpoint is triggered.
+    fn wait_for_trigger(&mut self, told: &Recording, epoch: u64) {
+        let is_trigger =
+            |text: &String| text.contains("Trigger") && text.contains(&format!("Epoch({epoch})"));
+        while !told.0.lock().unwrap().iter().any(is_trigger) {
+            std::thread::sleep(Duration::from_millis(1));
+            self.step(Input::Tick).unwrap();
+        }
+    }
+
+    /// Which parts the newest snapshot has, by the mark that [`acked`] gave them.
+    fn marks(&self) -> Vec<i64> {
+        let newest = self.newest.as_ref().expect("a complete snapshot");
+        newest.slots.values().filter_map(|part| part.operators["numbers"].watermark).collect()
+    }
+}
+
+/// An acknowledgement of which the part can be told from others.
+fn acked(slot: u32, epoch: u64, mark: i64) -> Report {
+    let operator = OperatorSnapshot { watermark: Some(mark), ..OperatorSnapshot::default() };
+    let operators = BTreeMap::from([("numbers".to_owned(), operator)]);
+    let part = Box::new(SlotSnapshot { store: BTreeMap::new(), operators });
+    Report::Acked { slot: Slot(slot), epoch: Epoch(epoch), part }
+}
+
+fn declined(slot: u32, epoch: u64) -> Report {
+    Report::Declined { slot: Slot(slot), epoch: Epoch(epoch), reason: "no space".to_owned() }
+}
+
+fn start(driver: &mut Driver<'_>) {
+    (0..2).for_each(|slot| driver.hear(Report::Ready(Slot(slot))));
+}
+
+#[test]
+fn the_part_that_counts_is_that_of_the_acknowledgement_that_was_accepted() {
+    with_driver(|driver, told, _| {
+        start(driver);
+        driver.wait_for_trigger(told, 1);
+        driver.hear(acked(0, 1, 10));
+        driver.hear(acked(0, 1, 11));
+        driver.hear_from(Attempt(2), acked(1, 1, 12));
+        assert!(driver.newest.is_none(), "one of two workers has acknowledged");
+        driver.hear(acked(1, 1, 20));
+        assert_eq!(driver.marks(), [10, 20]);
+        driver.wait_for_trigger(told, 2);
+        driver.hear(acked(0, 2, 30));
+        // They come again, of the epoch before.
+        driver.hear(acked(0, 1, 10));
+        driver.hear(acked(1, 1, 20));
+        driver.hear(acked(1, 2, 40));
+        assert_eq!(driver.marks(), [30, 40]);
+    });
+}
+
+#[test]
+fn what_is_said_of_an_epoch_after_it_was_given_up_counts_nothing_and_its_files_are_deleted() {
+    with_driver(|driver, told, place| {
+        let files = place.join("files");
+        let names = ["1-0-1-a.sst", "1-1-1-a.sst", "1-0-12-a.sst"];
+        let there = || names.map(|name| files.join(name).exists());
+        start(driver);
+        driver.wait_for_trigger(told, 1);
+        names.iter().for_each(|name| std::fs::write(files.join(name), "rows").unwrap());
+        driver.hear(declined(1, 1));
+        assert_eq!(there(), [true, false, true], "the other worker is still writing");
+        driver.wait_for_trigger(told, 2);
+        driver.hear(acked(1, 2, 40));
+        driver.hear(acked(0, 1, 10));
+        assert_eq!(there(), [false, false, true]);
+        driver.hear(declined(1, 1));
+        driver.hear(acked(0, 2, 30));
+        assert_eq!(driver.marks(), [30, 40]);
+    });
+}
+
+#[test]
+fn who_is_ready_has_ended_or_is_done_counts_once() {
+    with_driver(|driver, told, _| {
+        driver.hear(Report::Ready(Slot(0)));
+        driver.hear(Report::Ready(Slot(0)));
+        driver.on_event(Event::StopRequested).unwrap();
+        driver.hear_from(Attempt(0), Report::Ready(Slot(1)));
+        assert!(told.0.lock().unwrap().is_empty(), "one worker of two is ready");
+        driver.hear(Report::SourcesEnded(Slot(0)));
+        driver.hear(Report::SourcesEnded(Slot(0)));
+        driver.hear(Report::Ready(Slot(1)));
+        driver.hear(Report::Ready(Slot(1)));
+        assert_eq!(*told.0.lock().unwrap(), ["Trigger { epoch: Epoch(1), last: true }"]);
+        driver.hear(acked(0, 1, 1));
+        driver.hear(acked(1, 1, 2));
+        assert_eq!(driver.exit, Some(Exit::Stopped), "the sources of one worker of two have ended");
+        driver.hear(Report::Done(Slot(1)));
+        driver.hear(Report::Done(Slot(1)));
+        assert_eq!((driver.done.len(), driver.dropped), (1, 4));
+    });
+}
+
+#[test]
+fn a_failure_of_another_attempt_ends_nothing() {
+    with_driver(|driver, _, _| {
+        start(driver);
+        driver.hear_from(Attempt(7), Report::Failed(Error::job("long ago")));
+        let ours = ToDriver { attempt: ATTEMPT, report: Report::Failed(Error::job("now")) };
+        assert!(driver.on_event(Event::Message(ours)).is_err());
+    });
+}

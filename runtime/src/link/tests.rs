@@ -1,0 +1,126 @@
+//! A process whose driver is the test.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tidegate_protocol::manifest::SlotSnapshot;
+use tidegate_protocol::{Epoch, Slot};
+
+use super::*;
+use crate::dataflow::worker::{Workers, start};
+use crate::error::Error;
+use crate::process::Process;
+use crate::state::snapshotter::{Barrier, Snapshotter};
+use crate::state::store::Rows;
+use crate::testing::{Discard, TestSource, parts};
+
+/// Workers under way; they leave when it is dropped.
+struct Attempt {
+    process: Arc<Process>,
+    inbox: Receiver<ToDriver>,
+    workers: Option<Workers>,
+}
+
+impl Attempt {
+    fn start(root: &Path, source: &TestSource<i64>) -> Self {
+        let (process, inbox) = parts::process(root, 1, None);
+        let source = source.clone();
+        let build = move |job: &mut crate::stream::Job| {
+            job.source("numbers", source.clone()).sink("out", Discard::named("out"));
+            Ok(())
+        };
+        let workers = start(&process, Arc::new(build)).unwrap();
+        Self { process, inbox, workers: Some(workers) }
+    }
+
+    /// Tells the process several things at once.
+    fn tell(&self, commands: impl IntoIterator<Item = Command>) {
+        let attempt = self.process.attempt;
+        let messages = commands.into_iter().map(|command| ToProcess { attempt, command });
+        self.process.hear(0, messages.collect());
+    }
+
+    fn next(&self) -> String {
+        match self.inbox.recv_timeout(Duration::from_secs(20)) {
+            Ok(ToDriver { report: Report::Acked { epoch, .. }, .. }) => format!("acked {epoch}"),
+            Ok(message) => format!("{:?}", message.report),
+            Err(error) => panic!("nothing more is said: {error}"),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.process.abort();
+        drop(self.workers.take());
+    }
+}
+
+fn trigger(epoch: u64, last: bool) -> Command {
+    Command::Trigger { epoch: Epoch(epoch), last }
+}
+
+fn acked(epoch: u64) -> Report {
+    Report::Acked { slot: Slot(0), epoch: Epoch(epoch), part: Box::new(SlotSnapshot::default()) }
+}
+
+#[test]
+fn a_source_that_has_ended_ends_all_epochs_that_it_is_told_of_together() {
+    let place = tempfile::tempdir().unwrap();
+    let source = TestSource::new(1);
+    source.end();
+    let attempt = Attempt::start(place.path(), &source);
+    assert_eq!((attempt.next(), attempt.next()), ("Ready(Slot(0))".into(), "SourcesEnded(Slot(0))".into()));
+    attempt.tell([trigger(1, false), trigger(2, false)]);
+    assert_eq!((attempt.next(), attempt.next()), ("acked 1".into(), "acked 2".into()));
+    attempt.tell([trigger(2, false), trigger(3, false), trigger(4, true), trigger(3, false)]);
+    assert_eq!((attempt.next(), attempt.next()), ("acked 3".into(), "acked 4".into()));
+    assert_eq!(attempt.next(), "Done(Slot(0))");
+}
+
+#[test]
+fn a_source_that_reads_on_ends_all_epochs_that_it_is_told_of_together() {
+    let place = tempfile::tempdir().unwrap();
+    let source = TestSource::new(1);
+    source.extend(0, 0..10);
+    let attempt = Attempt::start(place.path(), &source);
+    assert_eq!(attempt.next(), "Ready(Slot(0))");
+    attempt.tell([trigger(1, false), trigger(2, false), trigger(3, true)]);
+    assert_eq!([attempt.next(), attempt.next(), attempt.next()], ["acked 1", "acked 2", "acked 3"]);
+}
+
+#[test]
+fn after_an_abort_nothing_is_acknowledged() {
+    let place = tempfile::tempdir().unwrap();
+    let (process, inbox) = parts::process(place.path(), 1, None);
+    let snapshotter = Snapshotter::start(Slot(0), None, process.clone()).unwrap();
+    process.tell(acked(1));
+    process.fail(Error::job("stumbled"));
+    let (operators, stagings) = (Default::default(), Vec::new());
+    snapshotter.write(Barrier { epoch: Epoch(2), rows: Rows::default(), operators, stagings });
+    drop(snapshotter);
+    process.tell(acked(3));
+    process.tell(Report::SourcesEnded(Slot(0)));
+    process.tell(Report::Done(Slot(0)));
+    let said: Vec<ToDriver> = inbox.try_iter().collect();
+    assert!(matches!(
+        said.iter().map(|message| &message.report).collect::<Vec<_>>()[..],
+        [Report::Acked { epoch: Epoch(1), .. }, Report::Failed(_), Report::Done(Slot(0))]
+    ));
+}
+
+#[test]
+fn an_abort_of_another_attempt_ends_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let (process, inbox) = parts::process(place.path(), 1, None);
+    let abort = |attempt| process.hear(0, vec![ToProcess { attempt, command: Command::Abort }]);
+    abort(process.attempt.next());
+    process.tell(acked(1));
+    assert!(!process.is_aborted() && inbox.recv().is_ok() && process.dropped() == 1);
+    abort(process.attempt);
+    process.tell(acked(1));
+    assert!(process.is_aborted());
+    assert_eq!(inbox.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvTimeoutError::Timeout);
+}

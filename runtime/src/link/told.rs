@@ -1,0 +1,190 @@
+//! What a process has been told by the driver.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_protocol::{Attempt, Epoch, Slot};
+
+use super::{Command, ToProcess};
+
+/// The last epoch is not known yet.
+const NO_LAST: u64 = u64::MAX;
+
+/// Everything that the driver has told a process: the epoch to end, the last one, the last complete one, the partitions.
+///
+/// None of it ever goes back: a message that says less than what is known already was sent before, and is dropped and
+/// counted, as one of another attempt is.
+pub(crate) struct Told {
+    attempt: Attempt,
+    /// The epoch that sources are asked to end, with all before it.
+    trigger: AtomicU64,
+    /// The epoch after which there is none.
+    last: AtomicU64,
+    /// The last epoch whose snapshot is known to be complete.
+    completed: AtomicU64,
+    /// When the last trigger came. Triggers are taken under this lock.
+    triggered_at: Mutex<Instant>,
+    /// The partitions of each source, for every worker.
+    assigned: Mutex<BTreeMap<String, Vec<Vec<String>>>>,
+    dropped: AtomicU64,
+}
+
+impl Told {
+    /// What an attempt is started with: nothing is to be ended, and these partitions are assigned.
+    pub(crate) fn new(
+        attempt: Attempt,
+        first_epoch: Epoch,
+        assigned: BTreeMap<String, Vec<Vec<String>>>,
+    ) -> Self {
+        Self {
+            attempt,
+            trigger: AtomicU64::new(first_epoch.0 - 1),
+            last: AtomicU64::new(NO_LAST),
+            completed: AtomicU64::new(0),
+            triggered_at: Mutex::new(Instant::now()),
+            assigned: Mutex::new(assigned),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a message of this attempt; what it says of another one is dropped and counted. An abort is the process's
+    /// own business.
+    pub(crate) fn take(&self, message: ToProcess) -> Option<Command> {
+        let ToProcess { attempt, command } = message;
+        let news = attempt == self.attempt
+            && match &command {
+                Command::Trigger { epoch, last } => self.trigger(*epoch, *last),
+                Command::Completed(epoch) => self.completed.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0,
+                Command::Assigned { source, slot, partitions } => self.assign(source, *slot, partitions),
+                Command::Abort => true,
+            };
+        if !news {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        news.then_some(command)
+    }
+
+    fn trigger(&self, epoch: Epoch, last: bool) -> bool {
+        let mut at = self.triggered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if epoch <= self.triggered() {
+            return false;
+        }
+        *at = Instant::now();
+        // Whoever sees the epoch must see whether it is the last.
+        if last {
+            self.last.store(epoch.0, Ordering::Release);
+        }
+        self.trigger.store(epoch.0, Ordering::Release);
+        true
+    }
+
+    fn assign(&self, source: &str, slot: Slot, partitions: &[String]) -> bool {
+        let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = assigned.get_mut(source);
+        let Some(known) = slots.and_then(|slots| slots.get_mut(slot.0 as usize)) else { return false };
+        if partitions.len() <= known.len() {
+            return false;
+        }
+        // Readers count the partitions that they have seen.
+        known.extend_from_slice(&partitions[known.len()..]);
+        true
+    }
+
+    /// The epoch that sources are asked to end, with all before it.
+    #[inline]
+    pub(crate) fn triggered(&self) -> Epoch {
+        Epoch(self.trigger.load(Ordering::Acquire))
+    }
+
+    /// How long ago the last epoch was triggered, for measuring.
+    pub(crate) fn since_trigger(&self) -> Duration {
+        self.triggered_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// The epoch after which there is none, if that is known.
+    pub(crate) fn last_epoch(&self) -> Option<Epoch> {
+        Some(self.last.load(Ordering::Acquire)).filter(|epoch| *epoch != NO_LAST).map(Epoch)
+    }
+
+    /// The last epoch whose snapshot is known to be complete.
+    pub(crate) fn completed(&self) -> Epoch {
+        Epoch(self.completed.load(Ordering::Acquire))
+    }
+
+    /// The partitions of a source that are assigned to a worker, from the `seen`-th on.
+    pub(crate) fn assigned(&self, source: &str, worker: usize, seen: usize) -> Vec<String> {
+        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_worker = assigned.get(source).and_then(|workers| workers.get(worker));
+        of_worker.map(|names| names[seen.min(names.len())..].to_vec()).unwrap_or_default()
+    }
+
+    /// The number of messages dropped so far: repeated, or of another attempt.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ATTEMPT: Attempt = Attempt(2);
+
+    fn told() -> Told {
+        let assigned = BTreeMap::from([("source".to_owned(), vec![vec!["a".to_owned()], vec![]])]);
+        Told::new(ATTEMPT, Epoch(5), assigned)
+    }
+
+    /// Takes a command; whether it was news.
+    fn hear(told: &Told, command: Command) -> bool {
+        told.take(ToProcess { attempt: ATTEMPT, command }).is_some()
+    }
+
+    fn trigger(epoch: u64, last: bool) -> Command {
+        Command::Trigger { epoch: Epoch(epoch), last }
+    }
+
+    #[test]
+    fn triggers_and_completions_that_come_again_change_nothing() {
+        let told = told();
+        assert_eq!((told.triggered(), told.last_epoch(), told.completed()), (Epoch(4), None, Epoch(0)));
+        assert!(hear(&told, trigger(5, false)) && hear(&told, Command::Completed(Epoch(5))));
+        assert!(hear(&told, trigger(6, true)));
+        for command in [trigger(5, false), Command::Completed(Epoch(5)), trigger(6, true)] {
+            assert!(!hear(&told, command));
+        }
+        assert_eq!((told.triggered(), told.last_epoch()), (Epoch(6), Some(Epoch(6))));
+        assert_eq!((told.completed(), told.dropped()), (Epoch(5), 3));
+    }
+
+    #[test]
+    fn what_comes_from_another_attempt_is_dropped_and_counted() {
+        let told = told();
+        let partitions = vec!["a".to_owned(), "b".to_owned()];
+        let assigned = Command::Assigned { source: "source".to_owned(), slot: Slot(0), partitions };
+        for attempt in [Attempt(1), Attempt(3)] {
+            for command in [trigger(7, true), Command::Completed(Epoch(7)), assigned.clone(), Command::Abort]
+            {
+                assert!(told.take(ToProcess { attempt, command }).is_none());
+            }
+        }
+        assert_eq!((told.triggered(), told.last_epoch(), told.completed()), (Epoch(4), None, Epoch(0)));
+        assert_eq!((told.assigned("source", 0, 0), told.dropped()), (vec!["a".to_owned()], 8));
+    }
+
+    #[test]
+    fn a_list_of_partitions_only_grows() {
+        let told = told();
+        let assign = |slot, names: &[&str]| {
+            let partitions = names.iter().map(|&name| name.to_owned()).collect();
+            hear(&told, Command::Assigned { source: "source".to_owned(), slot: Slot(slot), partitions })
+        };
+        assert!(assign(0, &["a", "b"]) && assign(0, &["a", "b", "c"]) && assign(1, &["d"]));
+        assert!(!assign(0, &["a", "b"]) && !assign(0, &["a", "b", "c"]), "they came before");
+        assert!(!assign(2, &["e"]), "there is no such worker");
+        assert_eq!(told.assigned("source", 0, 1), ["b", "c"]);
+        assert_eq!(told.assigned("source", 1, 0), ["d"]);
+    }
+}
