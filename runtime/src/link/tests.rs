@@ -28,7 +28,7 @@ impl Attempt {
         let (process, inbox) = parts::process(root, 1, None);
         let source = source.clone();
         let build = move |job: &mut crate::stream::Job| {
-            job.source("numbers", source.clone()).sink("out", Discard::named("out"));
+            job.source(parts::SOURCE, source.clone()).sink("out", Discard::named("out"));
             Ok(())
         };
         let workers = start(&process, Arc::new(build)).unwrap();

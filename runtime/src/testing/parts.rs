@@ -16,6 +16,9 @@ use crate::state::directory::StateDirectory;
 /// The only operator, and its place in the store.
 pub(crate) const OPERATOR: u16 = 1;
 
+/// The only source, of which worker 0 has the first partition.
+pub(crate) const SOURCE: &str = "numbers";
+
 /// A process with one stateful operator, and what its threads tell.
 pub(crate) fn process(
     root: &Path,
@@ -32,7 +35,7 @@ pub(crate) fn process(
         restored: restored.map(Arc::new),
         state: StateDirectory::open(root).expect("a directory for the state"),
         store_ids: BTreeMap::from([("state".to_owned(), OPERATOR)]),
-        assigned: BTreeMap::new(),
+        assigned: BTreeMap::from([(SOURCE.to_owned(), vec![vec!["partition-0".to_owned()]])]),
         processes: 1,
         clock: Arc::new(ManualClock::default()),
         metrics: Arc::default(),
