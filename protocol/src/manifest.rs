@@ -204,6 +204,18 @@ impl Manifest {
         serde_json::from_str(json).map_err(unreadable)
     }
 
+    /// An operator of which the workers have come to different event times, if there is one: a defect, since what is late
+    /// and what has fired would depend on who asks.
+    pub fn differing_watermark(&self) -> Option<&str> {
+        let mut first = BTreeMap::new();
+        for (uid, part) in self.slots.values().flat_map(|slot| &slot.operators) {
+            if *first.entry(uid).or_insert(part.watermark) != part.watermark {
+                return Some(uid);
+            }
+        }
+        None
+    }
+
     /// Every file of the state store that the snapshot needs.
     pub fn store_files(&self) -> impl Iterator<Item = &FileRef> {
         self.slots.values().flat_map(|slot| slot.store.values())
@@ -317,6 +329,35 @@ mod tests {
                 slots,
             }
         }
+    }
+
+    #[test]
+    fn workers_that_have_come_to_different_event_times_are_noticed() {
+        let part = |watermark| OperatorSnapshot { watermark, ..OperatorSnapshot::default() };
+        let slot = |sums, rules| SlotSnapshot {
+            operators: [("sums".to_owned(), part(sums)), ("rules".to_owned(), part(rules))].into(),
+            ..SlotSnapshot::default()
+        };
+        let manifest = |slots: [SlotSnapshot; 2]| {
+            let slots = slots.into_iter().enumerate().map(|(i, slot)| (Slot(i as u32), slot)).collect();
+            Manifest {
+                format_version: FORMAT_VERSION,
+                job: "job".to_owned(),
+                attempt: Attempt(1),
+                epoch: Epoch(1),
+                finished: false,
+                checkpoints: 1,
+                completed_at_ms: 0,
+                parallelism: 2,
+                key_groups: KeyGroups::default(),
+                arguments: BTreeMap::new(),
+                operators: BTreeMap::new(),
+                slots,
+            }
+        };
+        assert_eq!(manifest([slot(Some(5), None), slot(Some(5), None)]).differing_watermark(), None);
+        assert_eq!(manifest([slot(Some(5), None), slot(Some(6), None)]).differing_watermark(), Some("sums"));
+        assert_eq!(manifest([slot(None, Some(1)), slot(None, None)]).differing_watermark(), Some("rules"));
     }
 
     proptest! {

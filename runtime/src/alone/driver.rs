@@ -314,6 +314,11 @@ impl<'a> Driver<'a> {
             operators: self.plan.manifest_operators(&self.process.store_ids),
             slots: std::mem::take(&mut self.parts),
         };
+        if let Some(uid) = manifest.differing_watermark() {
+            return Err(Error::us(format!(
+                "at the barrier of epoch {epoch} the workers have come to different event times in '{uid}'"
+            )));
+        }
         if let Err(error) = self.process.state.complete(&manifest) {
             if self.process.state.is_complete(epoch) {
                 return Err(error);
