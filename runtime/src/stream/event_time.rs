@@ -363,7 +363,8 @@ impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
         }
         let now = self.here.host.worker.process.clock.now_ms();
         let plausible = self.watermarks.plausible(self.is_followed, now);
-        if !batch.is_empty() && !(plausible.contains(&least) && plausible.contains(&greatest)) {
+        let are_plausible = plausible.contains(&least) && plausible.contains(&greatest);
+        if !are_plausible && !batch.is_empty() {
             let refused = self.refuse(batch, &plausible);
             if refused.is_err() {
                 return self.here.or_fail(refused);

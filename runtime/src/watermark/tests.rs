@@ -111,12 +111,12 @@ fn sent(steps: &[Step], workers: usize) -> Vec<Vec<Vec<Mark>>> {
             }
             Step::Advance(..) => {}
             Step::Barrier => {
-                for worker in 0..workers {
-                    running[worker].push(Mark::Now(of(&partitions, worker)));
+                for (worker, sent) in running.iter_mut().enumerate() {
+                    sent.push(Mark::Now(of(&partitions, worker)));
                 }
                 partitions.iter_mut().for_each(|p| p.counted_idle = p.quiet);
-                for worker in 0..workers {
-                    running[worker].push(Mark::NextEpoch(of(&partitions, worker)));
+                for (worker, sent) in running.iter_mut().enumerate() {
+                    sent.push(Mark::NextEpoch(of(&partitions, worker)));
                 }
                 epochs.push(vec![Vec::new(); workers]);
             }

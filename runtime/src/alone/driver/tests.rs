@@ -103,13 +103,13 @@ impl Driver<'_> {
     /// Which parts the newest snapshot has, by the mark that [`acked`] gave them.
     fn marks(&self) -> Vec<i64> {
         let newest = self.newest.as_ref().expect("a complete snapshot");
-        newest.slots.values().filter_map(|part| part.operators["numbers"].watermark).collect()
+        newest.slots.values().filter_map(|part| part.operators["numbers"].extra.as_i64()).collect()
     }
 }
 
 /// An acknowledgement of which the part can be told from others.
 fn acked(slot: u32, epoch: u64, mark: i64) -> Report {
-    let operator = OperatorSnapshot { watermark: Some(mark), ..OperatorSnapshot::default() };
+    let operator = OperatorSnapshot { extra: mark.into(), ..OperatorSnapshot::default() };
     let operators = BTreeMap::from([("numbers".to_owned(), operator)]);
     let part = Box::new(SlotSnapshot { store: BTreeMap::new(), operators });
     Report::Acked { slot: Slot(slot), epoch: Epoch(epoch), part }
