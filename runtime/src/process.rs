@@ -15,6 +15,7 @@ use crate::dataflow::worker::Wakers;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::state::directory::StateDirectory;
+use crate::stream::outline::Outline;
 
 /// The numbers that a run is started with.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) memory: usize,
     /// Whether sources are read on as they grow, all of them.
     pub(crate) follow: bool,
+    /// Whether batches between workers travel as bytes, as between processes, where memory would do.
+    pub(crate) over_the_wire: bool,
 }
 
 /// What a worker or its snapshot thread tells the driver.
@@ -56,6 +59,8 @@ pub(crate) struct Process {
     pub(crate) state: StateDirectory,
     /// The prefix of each operator's keys in the state store.
     pub(crate) store_ids: BTreeMap<String, u16>,
+    /// The dataflow that was checked before the start.
+    pub(crate) outline: Outline,
     /// The partitions of each source, dealt to the workers.
     pub(crate) deals: Mutex<BTreeMap<String, Vec<Vec<String>>>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -84,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) restored: Option<Arc<Manifest>>,
     pub(crate) state: StateDirectory,
     pub(crate) store_ids: BTreeMap<String, u16>,
+    pub(crate) outline: Outline,
     pub(crate) deals: BTreeMap<String, Vec<Vec<String>>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -99,6 +105,7 @@ impl Process {
             restored: parts.restored,
             state: parts.state,
             store_ids: parts.store_ids,
+            outline: parts.outline,
             deals: Mutex::new(parts.deals),
             clock: parts.clock,
             metrics: parts.metrics,

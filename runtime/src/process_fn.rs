@@ -113,8 +113,9 @@ use crate::state::timers::Timers;
 /// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, but not with
 /// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or
 /// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. A job that keeps one of those is refused
-/// before it starts; only a `skip_serializing_if` that leaves nothing out of the first value (the state's default) is not
-/// noticed.
+/// before it starts; only a `skip_serializing_if` that leaves something out of none of the values that the type is tried
+/// with (with zeros, ones, empty and filled options and lists) is not noticed. What can [cross](crate::Data#what-can-cross)
+/// to another worker is the same.
 pub trait KeyedProcess<K, T>: 'static {
     /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;

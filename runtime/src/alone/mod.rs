@@ -29,6 +29,7 @@ use crate::fault::point;
 use crate::metrics::Metrics;
 use crate::process::{Event, Parts, Process, Settings};
 use crate::state::directory::StateDirectory;
+use crate::stream::outline::Outline;
 use plan::Plan;
 use publishers::Publishers;
 use summary::Summary;
@@ -43,6 +44,8 @@ pub(crate) struct Run {
     pub(crate) memory: usize,
     pub(crate) follow: bool,
     pub(crate) max_parallelism: u16,
+    /// For tests; see [`Settings`].
+    pub(crate) over_the_wire: bool,
     pub(crate) arguments: BTreeMap<String, Vec<String>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -130,6 +133,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     parts.store_ids = plan.store_ids(restored.as_deref())?;
     parts.deals = plan.deal(restored.as_deref(), run.parallelism)?;
     parts.restored = restored.clone();
+    parts.outline = plan.outline.clone();
     let process = Arc::new(Process::new(parts));
     let driver = driver::Driver::new(run, &plan, process, &mut publishers, found.older, watcher);
     driver.run(build, &mailbox.receiver)
@@ -143,12 +147,14 @@ fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, mailbox: &M
             key_groups: groups,
             memory: run.memory,
             follow: run.follow,
+            over_the_wire: run.over_the_wire,
         },
         attempt: Attempt(1),
         first_epoch: Epoch(1),
         restored: None,
         state: directory.clone(),
         store_ids: BTreeMap::new(),
+        outline: Outline::default(),
         deals: BTreeMap::new(),
         clock: run.clock.clone(),
         metrics: run.metrics.clone(),

@@ -14,6 +14,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use super::batch::{Batch, Pool};
 use super::outbox::Outbox;
 use super::time::{Time, epoch_of};
+use super::wire::Crossing;
 use crate::chain::Outlet;
 use crate::record::{MinWatermark, Rec};
 
@@ -35,6 +36,8 @@ pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
     outlet: Outlet<T>,
     pool: Pool<Rec<T>>,
     senders: MinWatermark,
+    /// None for an edge that stays on the worker.
+    crossing: Option<Rc<Crossing>>,
     /// In the order in which it has arrived; each sender's order is that in which it sent.
     waiting: VecDeque<Arrived<T>>,
     /// What belongs to later epochs; all of it arrived before what is `waiting`.
@@ -47,8 +50,9 @@ impl<T, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
         outlet: Outlet<T>,
         pool: Pool<Rec<T>>,
         senders: MinWatermark,
+        crossing: Option<Rc<Crossing>>,
     ) -> Self {
-        Self { handle, outlet, pool, senders, waiting: VecDeque::new(), stash: VecDeque::new() }
+        Self { handle, outlet, pool, senders, crossing, waiting: VecDeque::new(), stash: VecDeque::new() }
     }
 }
 
@@ -59,11 +63,11 @@ fn apply<T: Send + 'static>(
     senders: &mut MinWatermark,
     only_sender: bool,
 ) {
-    let from = batch.from as usize;
+    let (from, filled_by) = (batch.from as usize, batch.filled_by());
     if !batch.records.is_empty() {
         let mut records = std::mem::take(&mut batch.records);
         outlet.look_at(&mut records);
-        pool.give(records, from);
+        pool.give(records, filled_by);
     }
     if let Some(mark) = batch.mark.take()
         && let Some(least) = senders.update(if only_sender { 0 } else { from }, mark)
@@ -74,10 +78,13 @@ fn apply<T: Send + 'static>(
 
 impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T, P> {
     fn pull(&mut self, epoch: u64, until: Instant) -> bool {
-        let Self { handle, outlet, pool, senders, waiting, stash } = self;
+        let Self { handle, outlet, pool, senders, crossing, waiting, stash } = self;
         let only = senders.len() == 1;
         // `for_each` keeps the order of each sender; grouping by time would not.
-        handle.for_each(|capability, batch| waiting.push_back((capability, std::mem::take(batch))));
+        handle.for_each(|capability, batch| {
+            crossing.iter().for_each(|crossing| crossing.check_arrived(&batch.passage));
+            waiting.push_back((capability, std::mem::take(batch)));
+        });
         while let Some((capability, mut batch)) = waiting.pop_front() {
             if capability.least().is_some_and(|time| epoch_of(*time) > epoch) {
                 stash.push_back((capability, batch));
@@ -122,6 +129,7 @@ impl<T: Send + 'static> OutputPort for Output<T> {
         let mut session = activated.session_with_builder(capability);
         loop {
             session.give_container(&mut batch);
+            outbox.given(&mut batch);
             match outbox.pop() {
                 Some(next) => batch = next,
                 None => return,

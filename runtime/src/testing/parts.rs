@@ -11,6 +11,7 @@ use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
 use crate::clock::ManualClock;
 use crate::process::{Event, Parts, Process, Settings};
 use crate::state::directory::StateDirectory;
+use crate::stream::outline::Outline;
 
 /// The only operator, and its place in the store.
 pub(crate) const OPERATOR: u16 = 1;
@@ -25,12 +26,19 @@ pub(crate) fn process(
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
     let parts = Parts {
-        settings: Settings { workers, key_groups: KeyGroups { count: 16 }, memory: 8 << 20, follow: false },
+        settings: Settings {
+            workers,
+            key_groups: KeyGroups { count: 16 },
+            memory: 8 << 20,
+            follow: false,
+            over_the_wire: false,
+        },
         attempt,
         first_epoch,
         restored: restored.map(Arc::new),
         state: StateDirectory::open(root).expect("a directory for the state"),
         store_ids: BTreeMap::from([("state".to_owned(), OPERATOR)]),
+        outline: Outline::default(),
         deals: BTreeMap::new(),
         clock: Arc::new(ManualClock::default()),
         metrics: Arc::default(),
