@@ -49,6 +49,9 @@ struct RuntimeArgs {
     /// Writes the totals as JSON at the end.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
+    /// Sends batches between workers as bytes, as between processes; for tests.
+    #[arg(long, hide = true)]
+    over_the_wire: bool,
     /// Lists the points at which FAILPOINTS can have the process die, and exits.
     #[arg(long)]
     list_failpoints: bool,
@@ -119,6 +122,7 @@ where
         memory: runtime.memory,
         follow: runtime.follow,
         max_parallelism: runtime.max_parallelism,
+        over_the_wire: runtime.over_the_wire,
         arguments: arguments_to_keep::<A>(&matches),
         clock: Arc::new(SystemClock),
         metrics,

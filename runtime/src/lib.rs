@@ -83,6 +83,7 @@ mod operators;
 mod process;
 mod process_fn;
 mod record;
+mod shape;
 mod state;
 mod stream;
 mod terminal;

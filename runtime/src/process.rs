@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::link::{Command, Connection, Report, ToDriver, ToProcess, Told};
 use crate::metrics::Metrics;
 use crate::state::directory::StateDirectory;
+use crate::stream::outline::Outline;
 
 /// The numbers that a run is started with.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) memory: usize,
     /// Whether sources are read on as they grow, all of them.
     pub(crate) follow: bool,
+    /// Whether batches between workers travel as bytes, as between processes, where memory would do.
+    pub(crate) over_the_wire: bool,
 }
 
 /// The parts of a job process that its threads share.
@@ -41,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) state: StateDirectory,
     /// The prefix of each operator's keys in the state store.
     pub(crate) store_ids: BTreeMap<String, u16>,
+    /// The dataflow that was checked before the start.
+    pub(crate) outline: Outline,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ways: Arc<Ways>,
@@ -64,6 +69,7 @@ pub(crate) struct Parts {
     pub(crate) restored: Option<Arc<Manifest>>,
     pub(crate) state: StateDirectory,
     pub(crate) store_ids: BTreeMap<String, u16>,
+    pub(crate) outline: Outline,
     /// The partitions of each source, for every worker.
     pub(crate) assigned: BTreeMap<String, Vec<Vec<String>>>,
     /// For how many processes the workers are taken.
@@ -84,6 +90,7 @@ impl Process {
             restored: parts.restored,
             state: parts.state,
             store_ids: parts.store_ids,
+            outline: parts.outline,
             clock: parts.clock,
             metrics: parts.metrics,
             ways: Arc::default(),

@@ -114,8 +114,9 @@ use crate::state::timers::Timers;
 /// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, but not with
 /// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or
 /// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. A job that keeps one of those is refused
-/// before it starts; only a `skip_serializing_if` that leaves nothing out of the first value (the state's default) is not
-/// noticed.
+/// before it starts; only a `skip_serializing_if` that leaves something out of none of the values that the type is tried
+/// with (with zeros, ones, empty and filled options and lists) is not noticed. What can [cross](crate::Data#what-can-cross)
+/// to another worker is the same.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}`",
     label = "not a `KeyedProcess<{K}, {T}>`",

@@ -15,6 +15,39 @@ pub(crate) struct Rec<T> {
 }
 
 /// A record that can cross to another worker, in this process or another: whatever derives serde's traits.
+///
+/// # What can cross
+///
+/// Records cross where they change the worker: at [`Stream::key_by`](crate::Stream::key_by) and
+/// [`key_by_value`](crate::Stream::key_by_value), [`rebalance`](crate::Stream::rebalance),
+/// [`broadcast`](crate::Stream::broadcast) and
+/// [`connect_broadcast`](crate::KeyedStream::connect_broadcast). To another process they travel as bytes that do not
+/// describe themselves, so that a value must be read by the same steps by which it was written. Numbers, texts, lists,
+/// maps, tuples, structs and enums can cross, and whatever is made of them by serde's derive, but not with
+/// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or `#[serde(skip_serializing_if)]`, anywhere in it, and no
+/// `serde_json::Value`. A type whose `Serialize` and `Deserialize` were written by hand must have them fit each other.
+///
+/// A job that has such a type cross is refused before it starts, with one worker, too, though its records stay in memory.
+/// The type is tried for that with values made up for it; a field that is left out only for a value that was not tried
+/// ends the job when that value is sent to another process. The same goes for what a snapshot
+/// [keeps](crate::KeyedProcess#what-can-be-kept).
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use tidegate::testing::{VecSource, collect};
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct Reading {
+///     device: u32,
+///     #[serde(skip_serializing_if = "Option::is_none")]
+///     note: Option<String>,
+/// }
+///
+/// let readings = VecSource::of([Reading { device: 7, note: None }]);
+/// // It may be read, changed and written; only the exchange refuses it.
+/// let refused = collect(move |job| Ok(job.source("readings", readings.clone()).rebalance())).map(|_| ()).unwrap_err();
+/// assert!(refused.to_string().contains("its field 'note' (of Reading) is left out"), "{refused}");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "records of the type `{Self}` cannot cross to another worker",
     label = "a stream of `{Self}` cannot be exchanged between workers",

@@ -32,6 +32,7 @@ use crate::link::{Connection, Link, ToDriver};
 use crate::metrics::Metrics;
 use crate::process::{Parts, Process, Settings};
 use crate::state::directory::StateDirectory;
+use crate::stream::outline::Outline;
 use assignment::Assignment;
 pub(crate) use mailbox::{Event, Mailbox};
 use plan::Plan;
@@ -48,6 +49,8 @@ pub(crate) struct Run {
     pub(crate) memory: usize,
     pub(crate) follow: bool,
     pub(crate) max_parallelism: u16,
+    /// For tests; see [`Settings`].
+    pub(crate) over_the_wire: bool,
     pub(crate) arguments: BTreeMap<String, Vec<String>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -128,6 +131,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     parts.processes = run.link.processes(run.parallelism);
     let assignment = Assignment::new(parts.assigned.clone());
     parts.restored = restored.clone();
+    parts.outline = plan.outline.clone();
     let process = Arc::new(Process::new(parts));
     let driver = driver::Driver::new(run, &plan, process, assignment, &mut publishers, found.older, watcher);
     driver.run(build, &mailbox.receiver)
@@ -141,12 +145,14 @@ fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, driver: Con
             key_groups: groups,
             memory: run.memory,
             follow: run.follow,
+            over_the_wire: run.over_the_wire,
         },
         attempt: Attempt(1),
         first_epoch: Epoch(1),
         restored: None,
         state: directory.clone(),
         store_ids: BTreeMap::new(),
+        outline: Outline::default(),
         assigned: BTreeMap::new(),
         processes: 1,
         clock: run.clock.clone(),

@@ -15,6 +15,7 @@ use crate::process::{Parts, Process};
 use crate::stream::Job;
 use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{End, Listed, Published};
+use crate::stream::outline::Outline;
 use crate::worker::WorkerCx;
 
 /// The operators, sources and sinks of a job.
@@ -24,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) sources: Vec<(String, Box<dyn Listed>)>,
     pub(crate) sinks: Vec<(String, Box<dyn Published>)>,
     pub(crate) steps: Vec<Arc<Step>>,
+    /// The whole dataflow; every worker must describe the same.
+    pub(crate) outline: Outline,
 }
 
 impl Plan {
@@ -35,12 +38,16 @@ impl Plan {
         let mut job = Job::new(worker);
         build(&mut job)?;
         job.check()?;
-        let mut plan =
-            Self { operators: BTreeMap::new(), sources: Vec::new(), sinks: Vec::new(), steps: job.steps() };
+        let mut plan = Self {
+            operators: BTreeMap::new(),
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            steps: job.steps(),
+            outline: job.outline(),
+        };
         for declared in job.take_declared() {
             plan.add(declared)?;
         }
-        job.close();
         plan.check_sinks()?;
         Ok(plan)
     }

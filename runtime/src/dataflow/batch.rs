@@ -1,25 +1,25 @@
 //! What travels on an edge: records of one receiver, with the watermark that follows them.
 //!
 //! Freeing on one thread what another allocated costs more than the whole exchange. So a buffer that crossed to another
-//! worker goes home with its records still in it, and the worker that filled it clears and reuses it ([`Pool`]).
+//! worker goes home with its records still in it, and the worker that filled it clears and reuses it ([`Pool`]). A batch
+//! that crossed as bytes ([`super::wire`]) left its buffer behind, and the one that it has now was made by its receiver.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::Write;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use timely::Accountable;
 use timely::communication::Push;
 use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
-use timely::dataflow::channels::{ContainerBytes, Message, Stamp};
+use timely::dataflow::channels::{Message, Stamp};
 
-use crate::record::{Data, Rec};
+use super::wire::Passage;
+use crate::record::Rec;
 use crate::watermark::Mark;
 
 /// The number of records that a full batch holds.
@@ -37,11 +37,24 @@ pub(crate) struct Batch<T> {
     pub(crate) from: u32,
     pub(crate) mark: Option<Mark>,
     pub(crate) records: Vec<Rec<T>>,
+    /// What has become of it on its way as bytes.
+    pub(crate) passage: Passage,
+}
+
+impl<T> Batch<T> {
+    pub(crate) fn new(target: u32, from: u32, mark: Option<Mark>, records: Vec<Rec<T>>) -> Self {
+        Self { target, from, mark, records, passage: Passage::default() }
+    }
+
+    /// The worker that filled the buffer of records; None if it was made here, of bytes.
+    pub(crate) fn filled_by(&self) -> Option<usize> {
+        (!self.passage.has_arrived()).then_some(self.from as usize)
+    }
 }
 
 impl<T> Default for Batch<T> {
     fn default() -> Self {
-        Self { target: 0, from: 0, mark: None, records: Vec::new() }
+        Self::new(0, 0, None, Vec::new())
     }
 }
 
@@ -50,49 +63,6 @@ impl<T> Default for Batch<T> {
 impl<T> Accountable for Batch<T> {
     fn record_count(&self) -> i64 {
         self.records.len() as i64 + i64::from(self.mark.is_some())
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Wire<R> {
-    target: u32,
-    from: u32,
-    mark: Option<Mark>,
-    records: Vec<R>,
-}
-
-/// Between processes a batch travels in postcard's encoding.
-impl<T: Data> Batch<T> {
-    fn encode<W: Write>(&self, into: W) -> postcard::Result<W> {
-        let records: Vec<(i64, u64, &T)> = self.records.iter().map(|r| (r.ts, r.hash, &r.val)).collect();
-        postcard::to_io(&Wire { target: self.target, from: self.from, mark: self.mark, records }, into)
-    }
-}
-
-impl<T: Data> ContainerBytes for Batch<T> {
-    fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
-        let wire: Wire<(i64, u64, T)> =
-            postcard::from_bytes(&bytes).expect("a batch is read by the executable that wrote it");
-        let records = wire.records.into_iter().map(|(ts, hash, val)| Rec { ts, hash, val }).collect();
-        Self { target: wire.target, from: wire.from, mark: wire.mark, records }
-    }
-
-    fn length_in_bytes(&self) -> usize {
-        struct Count(usize);
-        impl Write for Count {
-            fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                self.0 += buf.len();
-                Ok(buf.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        self.encode(Count(0)).map_or(0, |count| count.0)
-    }
-
-    fn into_bytes<W: Write>(&self, writer: &mut W) {
-        self.encode(writer).expect("a record that can be serialized, into a buffer of its length");
     }
 }
 
@@ -206,12 +176,16 @@ impl<T: Send + 'static> Pool<T> {
         self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BATCH_RECORDS))
     }
 
-    /// Takes back a buffer that worker `from` filled.
-    pub(crate) fn give(&self, mut buffer: Vec<T>, from: usize) {
+    /// A batch that worker `from` had sent has been looked at.
+    pub(crate) fn looked_at(&self, from: usize) {
         self.unread_of(from).fetch_sub(1, Ordering::Relaxed);
-        match &self.home {
+    }
+
+    /// Takes back a buffer that a worker of this process has filled; None if it was made on this one.
+    pub(crate) fn give(&self, mut buffer: Vec<T>, filled_by: Option<usize>) {
+        match (&self.home, filled_by) {
             // If its worker is gone, so is the job; the buffer is freed here.
-            Some(home) if from != home.me => drop(home.to[from].send(buffer)),
+            (Some(home), Some(from)) if from != home.me => drop(home.to[from].send(buffer)),
             _ => {
                 buffer.clear();
                 let mut free = self.free.borrow_mut();
@@ -226,24 +200,18 @@ impl<T: Send + 'static> Pool<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watermark::Watermark;
 
     #[test]
-    fn a_batch_survives_the_wire() {
-        let batch = Batch {
-            target: 3,
-            from: 1,
-            mark: Some(Mark::NextEpoch(Watermark::idle(-5))),
-            records: vec![Rec { ts: 7, hash: u64::MAX, val: "x".to_owned() }],
-        };
-        let mut bytes = Vec::new();
-        batch.into_bytes(&mut bytes);
-        assert_eq!(bytes.len(), batch.length_in_bytes());
-        let mut slab = timely::bytes::arc::BytesMut::from(bytes);
-        let length = batch.length_in_bytes();
-        let back = Batch::<String>::from_bytes(slab.extract_to(length));
-        assert_eq!((back.target, back.from, back.mark), (3, 1, batch.mark));
-        assert_eq!(back.records, batch.records);
+    fn a_buffer_that_was_made_of_bytes_stays_here() {
+        // The worker that sent the bytes may be in another process, where nobody would ever take the buffer back.
+        let ways = Arc::new(Ways::default());
+        let pool = Pool::<Arc<()>>::shared(&ways, 0, 0, 2);
+        let record = Arc::new(());
+        for _ in 0..1_000 {
+            pool.give(vec![record.clone()], None);
+        }
+        assert_eq!(Arc::strong_count(&record), 1);
+        assert_eq!(pool.free.borrow().len(), POOL_BUFFERS);
     }
 
     #[test]
@@ -254,7 +222,7 @@ mod tests {
         first.sent(0);
         buffer.push(9);
         let address = buffer.as_ptr();
-        second.give(buffer, 0);
+        second.give(buffer, Some(0));
         let back = first.take();
         assert!(back.is_empty());
         assert_eq!(back.as_ptr(), address);

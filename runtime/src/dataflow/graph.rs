@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use timely::dataflow::channels::pact::Pipeline;
@@ -18,7 +19,9 @@ use super::pace::Pace;
 use super::port::{Input, InputPort, Output, OutputPort, Silent};
 use super::source::{Pacing, SourceLoop};
 use super::time::Time;
+use super::wire::Crossing;
 use crate::chain::Outlet;
+use crate::metrics::Step;
 use crate::record::{Data, Rec};
 use crate::watermark::Senders;
 use crate::worker::WorkerCx;
@@ -49,9 +52,10 @@ impl Graph {
         self.hosts[host.id].source = Some(source);
     }
 
-    /// Adds an edge between workers; what arrives goes to `outlet` in the host `to`.
+    /// Adds an edge between workers, in front of a step; what arrives goes to `outlet` in the host `to`.
     pub(crate) fn exchange<T: Data>(
         &mut self,
+        step: &Arc<Step>,
         from: (&Host, &Outlet<T>),
         to: (&Host, Outlet<T>),
         route: Route<T>,
@@ -59,7 +63,9 @@ impl Graph {
         let worker = &from.0.worker;
         let (me, workers) = (worker.index(), worker.workers());
         let pool = Pool::shared(&worker.process.ways, self.edges.len(), me, workers);
-        let outbox = Rc::new(RefCell::new(Outbox::new(route, me, workers, pool.clone())));
+        let crossing = Some(Rc::new(Crossing::of::<T>(step, worker)));
+        let outbox = Outbox::new(route, me, workers, pool.clone(), crossing.clone());
+        let outbox = Rc::new(RefCell::new(outbox));
         from.1.attach(SharedOutbox(outbox.clone()));
         self.edges.push(Box::new(Exchange(Ends {
             from: from.0.id,
@@ -67,6 +73,7 @@ impl Graph {
             outbox,
             outlet: to.1,
             pool,
+            crossing,
         })));
     }
 
@@ -74,9 +81,10 @@ impl Graph {
     pub(crate) fn local<T: Send + 'static>(&mut self, from: (&Host, &Outlet<T>), to: (&Host, Outlet<T>)) {
         let me = from.0.worker.index();
         let pool = Pool::local();
-        let outbox = Rc::new(RefCell::new(Outbox::new(Route::Local, me, 1, pool.clone())));
+        let outbox = Rc::new(RefCell::new(Outbox::new(Route::Local, me, 1, pool.clone(), None)));
         from.1.attach(SharedOutbox(outbox.clone()));
-        self.edges.push(Box::new(Local(Ends { from: from.0.id, to: to.0.id, outbox, outlet: to.1, pool })));
+        let (from, to, outlet) = (from.0.id, to.0.id, to.1);
+        self.edges.push(Box::new(Local(Ends { from, to, outbox, outlet, pool, crossing: None })));
     }
 
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &Rc<Host>> {
@@ -163,6 +171,7 @@ struct Ends<T> {
     outbox: Rc<RefCell<Outbox<T>>>,
     outlet: Outlet<T>,
     pool: Pool<Rec<T>>,
+    crossing: Option<Rc<Crossing>>,
 }
 
 struct Exchange<T>(Ends<T>);
@@ -170,12 +179,12 @@ struct Local<T>(Ends<T>);
 
 macro_rules! wire {
     ($ends:expr, $wirings:expr, $pact:expr, $senders:expr) => {{
-        let Ends { from, to, outbox, outlet, pool } = $ends;
+        let Ends { from, to, outbox, outlet, pool, crossing } = $ends;
         let (handle, stream) = $wirings[from].builder.new_output();
         $wirings[from].outputs.push(Box::new(Output { handle: OutputBuilder::from(handle), outbox }));
         let handle = $wirings[to].builder.new_input(stream, $pact);
         let senders = Senders::new($senders);
-        let input = Input::new(handle, outlet, pool, senders);
+        let input = Input::new(handle, outlet, pool, senders, crossing);
         $wirings[to].inputs.push(Box::new(input));
     }};
 }

@@ -6,6 +6,7 @@
 //!
 //! - [`time`]: the timestamp, an epoch and a tick in one number.
 //! - [`batch`]: what travels on an edge, and the pool that its buffers come from and go home to.
+//! - [`wire`]: a batch as bytes.
 //! - [`outbox`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
 //! - [`port`]: the typed ends of edges: what waits for its turn or for a later epoch, what goes out.
 //! - [`pace`]: how many records are given to user code at a time.
@@ -29,4 +30,5 @@ pub(crate) mod port;
 pub(crate) mod source;
 pub(crate) mod time;
 pub(crate) mod whereabouts;
+pub(crate) mod wire;
 pub(crate) mod worker;

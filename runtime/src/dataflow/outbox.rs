@@ -2,16 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::batch::{BATCH_RECORDS, Batch, Pool};
 use super::host::Host;
+use super::wire::Crossing;
 use crate::chain::Receiver;
 use crate::key::KeyFn;
 use crate::metrics::Step;
 use crate::operators::stateless::Here;
 use crate::record::Rec;
+use crate::shape::readable;
 use crate::watermark::{Mark, Watermark};
 use tidegate_protocol::KeyGroups;
 
@@ -27,8 +30,21 @@ pub(crate) enum Route<T> {
     Broadcast(fn(&Rec<T>) -> Rec<T>),
 }
 
+impl<T> fmt::Display for Route<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("on the same worker"),
+            Self::Keyed(keys, _) => write!(f, "by key {}", readable(keys.key_type())),
+            Self::RoundRobin => f.write_str("in turns"),
+            Self::Broadcast(_) => f.write_str("to every worker"),
+        }
+    }
+}
+
 /// Fills in the key hashes of a batch.
 pub(crate) trait HashKeys<T> {
+    /// The name of the keys' type.
+    fn key_type(&self) -> &'static str;
     fn hash_all(&self, batch: &mut [Rec<T>]);
 }
 
@@ -45,6 +61,10 @@ impl<T, K> KeyReader<T, K> {
 }
 
 impl<T, K: crate::key::Key> HashKeys<T> for KeyReader<T, K> {
+    fn key_type(&self) -> &'static str {
+        std::any::type_name::<K>()
+    }
+
     fn hash_all(&self, batch: &mut [Rec<T>]) {
         self.here.enter();
         for record in batch {
@@ -65,12 +85,20 @@ pub(crate) struct Outbox<T> {
     /// What was said last of event time, be it for this epoch or the next.
     said: Watermark,
     pool: Pool<Rec<T>>,
+    /// None for an edge that stays on the worker.
+    crossing: Option<Rc<Crossing>>,
     /// The receiver of every key group: a division a record is more than a look.
     owners: Vec<u16>,
 }
 
 impl<T: Send + 'static> Outbox<T> {
-    pub(crate) fn new(route: Route<T>, me: usize, workers: usize, pool: Pool<Rec<T>>) -> Self {
+    pub(crate) fn new(
+        route: Route<T>,
+        me: usize,
+        workers: usize,
+        pool: Pool<Rec<T>>,
+        crossing: Option<Rc<Crossing>>,
+    ) -> Self {
         let receivers = if matches!(route, Route::Local) { 1 } else { workers };
         let open = (0..receivers).map(|_| pool.take()).collect();
         let owners = match &route {
@@ -79,16 +107,8 @@ impl<T: Send + 'static> Outbox<T> {
             }
             _ => Vec::new(),
         };
-        Self {
-            route,
-            open,
-            ready: VecDeque::new(),
-            me: me as u32,
-            next: 0,
-            said: Watermark::UNKNOWN,
-            pool,
-            owners,
-        }
+        let (ready, me) = (VecDeque::new(), me as u32);
+        Self { route, open, ready, me, next: 0, said: Watermark::UNKNOWN, pool, crossing, owners }
     }
 
     /// The number of workers that this edge leads to, which is also the number it comes from.
@@ -119,7 +139,18 @@ impl<T: Send + 'static> Outbox<T> {
         if !records.is_empty() {
             self.pool.sent(self.me as usize);
         }
-        self.ready.push_back(Batch { target, from: self.me, mark, records });
+        self.ready.push_back(Batch::new(target, self.me, mark, records));
+    }
+
+    /// Takes back what timely has left of a batch that it was given: one that went as bytes is still here as a whole.
+    pub(crate) fn given(&mut self, batch: &mut Batch<T>) {
+        if batch.passage.was_sent() {
+            let batch = std::mem::take(batch);
+            if let Some(crossing) = &self.crossing {
+                crossing.check_sent(&batch.passage);
+            }
+            self.pool.give(batch.records, None);
+        }
     }
 
     /// Ends all open buffers, so that nothing waits here.

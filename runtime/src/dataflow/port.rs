@@ -15,6 +15,7 @@ use super::batch::{Batch, Pool};
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::time::{Time, epoch_of};
+use super::wire::Crossing;
 use crate::chain::Outlet;
 use crate::record::Rec;
 use crate::watermark::{Mark, Senders};
@@ -44,6 +45,8 @@ pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
     pace: Pace,
     /// Records of a batch that is given to the chain piece by piece.
     piece: Vec<Rec<T>>,
+    /// None for an edge that stays on the worker.
+    crossing: Option<Rc<Crossing>>,
     /// In the order in which it has arrived; each sender's order is that in which it sent.
     waiting: VecDeque<Arrived<T>>,
     /// What belongs to later epochs; all of it arrived before what is `waiting`.
@@ -56,9 +59,20 @@ impl<T, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
         outlet: Outlet<T>,
         pool: Pool<Rec<T>>,
         senders: Senders,
+        crossing: Option<Rc<Crossing>>,
     ) -> Self {
         let (waiting, stash) = (VecDeque::new(), VecDeque::new());
-        Self { handle, outlet, pool, senders, pace: Pace::default(), piece: Vec::new(), waiting, stash }
+        Self {
+            handle,
+            outlet,
+            pool,
+            senders,
+            pace: Pace::default(),
+            piece: Vec::new(),
+            crossing,
+            waiting,
+            stash,
+        }
     }
 }
 
@@ -74,7 +88,8 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
         if !batch.records.is_empty() {
             let mut records = std::mem::take(&mut batch.records);
             self.outlet.look_at(&mut records);
-            self.pool.give(records, from);
+            self.pool.looked_at(from);
+            self.pool.give(records, batch.filled_by());
         }
         let sender = if self.senders.len() == 1 { 0 } else { from };
         match batch.mark.take() {
@@ -92,9 +107,12 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
 
 impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T, P> {
     fn pull(&mut self, epoch: u64, until: Instant) -> bool {
-        let Self { handle, waiting, .. } = self;
+        let Self { handle, crossing, waiting, .. } = self;
         // `for_each` keeps the order of each sender; grouping by time would not.
-        handle.for_each(|capability, batch| waiting.push_back((capability, std::mem::take(batch))));
+        handle.for_each(|capability, batch| {
+            crossing.iter().for_each(|crossing| crossing.check_arrived(&batch.passage));
+            waiting.push_back((capability, std::mem::take(batch)));
+        });
         let mut began = Instant::now();
         while let Some((capability, mut batch)) = self.waiting.pop_front() {
             if capability.least().is_some_and(|time| epoch_of(*time) > epoch) {
@@ -162,6 +180,7 @@ impl<T: Send + 'static> OutputPort for Output<T> {
         let mut session = activated.session_with_builder(capability);
         loop {
             session.give_container(&mut batch);
+            outbox.given(&mut batch);
             match outbox.pop() {
                 Some(next) => batch = next,
                 None => return,

@@ -57,8 +57,12 @@ pub(crate) struct Workers(
 /// Starts the workers of a process.
 pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> {
     let threads = process.settings.workers;
-    let communication =
-        if threads == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(threads) };
+    let communication = match threads {
+        // Also with one worker: what it sends to itself travels as bytes, too.
+        _ if process.settings.over_the_wire => CommunicationConfig::ProcessBinary(threads),
+        1 => CommunicationConfig::Thread,
+        _ => CommunicationConfig::Process(threads),
+    };
     let config = Config { communication, worker: WorkerConfig::default() };
     let process = process.clone();
     let guards = timely::execute(config, move |worker| {
@@ -91,6 +95,8 @@ fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob
     let cx = Rc::new(WorkerCx::new(slot, process.clone()));
     let mut job = Job::new(cx.clone());
     build(&mut job)?;
+    // Before anything is wired: workers that differ would wait for each other, or take records for others than they are.
+    process.outline.check(slot, &job.outline())?;
     let graph = job.into_graph()?;
     let hosts = Hosts(graph.hosts().cloned().collect());
     cx.open(hosts.0.len())?;

@@ -9,7 +9,8 @@ use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Epoch, Slot};
 
 use super::*;
-use crate::dataflow::worker::{Workers, start};
+use crate::alone::plan::Plan;
+use crate::dataflow::worker::{BuildJob, Workers, start};
 use crate::error::Error;
 use crate::process::Process;
 use crate::state::snapshotter::{Barrier, Snapshotter};
@@ -25,13 +26,15 @@ struct Attempt {
 
 impl Attempt {
     fn start(root: &Path, source: &TestSource<i64>) -> Self {
-        let (process, inbox) = parts::process(root, 1, None);
+        let (mut parts, inbox) = parts::parts(root, 1, None);
         let source = source.clone();
-        let build = move |job: &mut crate::stream::Job| {
+        let build: BuildJob = Arc::new(move |job| {
             job.source(parts::SOURCE, source.clone()).sink("out", Discard::named("out"));
             Ok(())
-        };
-        let workers = start(&process, Arc::new(build)).unwrap();
+        });
+        parts.outline = Plan::of(&build, parts::parts(root, 1, None).0).unwrap().outline;
+        let process = Arc::new(Process::new(parts));
+        let workers = start(&process, build).unwrap();
         Self { process, inbox, workers: Some(workers) }
     }
 

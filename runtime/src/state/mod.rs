@@ -7,12 +7,10 @@
 //! - [`snapshotter`]: the thread that writes a barrier's changes and links the store's files into the checkpoint.
 //! - [`directory`]: the layout of a checkpoint directory.
 //! - [`budget`]: how much memory the tables of a worker may take.
-//! - [`shape`]: what a state's type looks like to serde.
 
 pub(crate) mod budget;
 pub(crate) mod directory;
 pub(crate) mod index;
-pub(crate) mod shape;
 pub(crate) mod slab;
 pub(crate) mod snapshotter;
 pub(crate) mod store;

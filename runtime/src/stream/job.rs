@@ -10,17 +10,23 @@ use crate::chain::Outlet;
 use crate::connector::{DeadLetter, Position, Publisher, Source, TransactionalSink};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::host::Host;
+use crate::dataflow::outbox::Route;
 use crate::error::{Error, Result};
 use crate::metrics::{Counter, Step};
 use crate::operators::sink::SinkStep;
 use crate::operators::source::SourceStep;
+use crate::record::Data;
+use crate::shape::{readable, record_type};
+use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
 use crate::worker::WorkerCx;
 
 /// A dataflow that is being described; the build function of a job gets one.
 ///
 /// The build function runs once on every worker, and once more when the job is checked before it starts: it must
-/// describe the same dataflow every time.
+/// describe the same dataflow every time. A worker that describes other steps, or the same in another order (because the
+/// function loops over a `HashMap`, say), ends the job with the first difference; what a step's function does is not
+/// compared.
 ///
 /// # What a closure may hold
 ///
@@ -53,7 +59,10 @@ pub(crate) struct JobInner {
     steps: RefCell<Vec<Arc<Step>>>,
     declared: RefCell<Vec<Declared>>,
     routes: RefCell<Vec<Rc<ErrorRoute>>>,
-    errors: RefCell<Vec<Error>>,
+    /// Everything that was described, in its order.
+    parts: RefCell<Vec<Part>>,
+    /// What is wrong with the description, and with which step of it.
+    errors: RefCell<Vec<(Option<Arc<Step>>, Error)>>,
 }
 
 /// What a step wants from a snapshot, or of the outside.
@@ -220,6 +229,7 @@ impl Job {
             steps: RefCell::default(),
             declared: RefCell::default(),
             routes: RefCell::default(),
+            parts: RefCell::default(),
             errors: RefCell::default(),
         };
         Self { inner: Rc::new(inner) }
@@ -243,7 +253,7 @@ impl Job {
             source.follow();
         }
         let source = Rc::new(source);
-        let host = inner.graph.borrow_mut().host(name, &inner.worker, true);
+        let host = inner.host(name, true);
         let route = inner.error_route(&host, &step);
         let outlet = Outlet::new();
         inner.declare(&step, "", None, End::Source(Box::new(source.clone())));
@@ -257,15 +267,19 @@ impl Job {
     /// The graph, once the description is complete and sound.
     pub(crate) fn into_graph(self) -> Result<Graph> {
         self.check()?;
-        let inner = Rc::try_unwrap(self.inner)
-            .map_err(|_| Error::job("a stream was kept beyond the build function"))?;
-        Ok(inner.graph.into_inner())
+        if Rc::strong_count(&self.inner) > 1 {
+            return Err(Error::job("a stream was kept beyond the build function"));
+        }
+        Ok(self.inner.graph.take())
     }
 
     /// Looks for what cannot be right in the description.
     pub(crate) fn check(&self) -> Result<()> {
-        if let Some(error) = self.inner.errors.borrow_mut().pop() {
-            return Err(error);
+        if let Some((step, error)) = self.inner.errors.borrow_mut().drain(..).next() {
+            return Err(match step {
+                Some(step) => error.context(format!("step '{}'", step.name())),
+                None => error,
+            });
         }
         self.inner.routes.borrow().iter().try_for_each(|route| route.check())?;
         let mut uids = std::collections::HashMap::new();
@@ -285,9 +299,9 @@ impl Job {
         Ok(())
     }
 
-    /// Lets go of all steps of a job that is not going to run.
-    pub(crate) fn close(&self) {
-        self.inner.graph.borrow().hosts().for_each(|host| host.close());
+    /// What was described, to be compared with what is described at other calls.
+    pub(crate) fn outline(&self) -> Outline {
+        Outline::of(&self.inner.parts.borrow())
     }
 
     pub(crate) fn take_declared(&self) -> Vec<Declared> {
@@ -299,19 +313,32 @@ impl Job {
     }
 }
 
+/// Lets go of all steps of a job that is not going to run: the graph of one that is was taken out of it.
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.inner.graph.borrow().hosts().for_each(|host| host.close());
+    }
+}
+
 impl JobInner {
     /// A step with a name that the author gave.
     pub(crate) fn step(&self, kind: &'static str, name: &str) -> Arc<Step> {
-        let step = Step::new(kind, name);
-        self.steps.borrow_mut().push(step.clone());
-        step
+        self.add_step(Step::new(kind, name))
     }
 
     /// A step that is called after another one.
     pub(crate) fn step_after(&self, kind: &'static str, other: &Arc<Step>) -> Arc<Step> {
-        let step = Step::after(kind, other);
+        self.add_step(Step::after(kind, other))
+    }
+
+    fn add_step(&self, step: Arc<Step>) -> Arc<Step> {
         self.steps.borrow_mut().push(step.clone());
+        self.part(Part::Step(step.clone()));
         step
+    }
+
+    fn part(&self, part: Part) {
+        self.parts.borrow_mut().push(part);
     }
 
     /// A step that is called by its kind and number until the author names it.
@@ -327,14 +354,54 @@ impl JobInner {
     /// Declares what a step keeps; a type that could not be read back is refused.
     pub(crate) fn declare_state(&self, step: &Arc<Step>, suffix: &'static str, state: Result<StateType>) {
         match state {
-            Ok(state) => self.declare(step, suffix, Some(state), End::Inner),
-            Err(error) => self.refuse(error.context(format!("step '{}'", step.name()))),
+            Ok(state) => {
+                self.part(Part::State { step: step.clone(), suffix, state: state.clone() });
+                self.declare(step, suffix, Some(state), End::Inner);
+            }
+            Err(error) => self.refuse_step(step, error),
         }
+    }
+
+    /// Adds an operator of the engine without inputs yet.
+    pub(crate) fn host(&self, name: &str, reads_source: bool) -> Rc<Host> {
+        let host = self.graph.borrow_mut().host(name, &self.worker, reads_source);
+        self.part(Part::Host { id: host.id, name: name.to_owned() });
+        host
+    }
+
+    /// Adds an edge between workers, in front of a step; a type of records that could not cross is refused.
+    pub(crate) fn exchange<T: Data>(
+        &self,
+        step: &Arc<Step>,
+        from: (&Host, &Outlet<T>),
+        to: (&Host, Outlet<T>),
+        route: Route<T>,
+    ) {
+        match record_type::<T>() {
+            Ok(StateType { name, shape }) => {
+                let (from, to, route) = (from.0.id, to.0.id, route.to_string());
+                self.part(Part::Edge { from, to, route, record: format!("{name} ({shape})") });
+            }
+            Err(error) => return self.refuse_step(step, error),
+        }
+        self.graph.borrow_mut().exchange(step, from, to, route);
+    }
+
+    /// Adds an edge that stays on the worker.
+    pub(crate) fn local<T: Send + 'static>(&self, from: (&Host, &Outlet<T>), to: (&Host, Outlet<T>)) {
+        let (route, record) = (Route::<T>::Local.to_string(), readable(std::any::type_name::<T>()));
+        self.part(Part::Edge { from: from.0.id, to: to.0.id, route, record });
+        self.graph.borrow_mut().local(from, to);
     }
 
     /// Notes what is wrong with the description; it is told when the description is complete.
     pub(crate) fn refuse(&self, error: Error) {
-        self.errors.borrow_mut().push(error);
+        self.errors.borrow_mut().push((None, error));
+    }
+
+    /// The same, with a step, which may still be given another name.
+    fn refuse_step(&self, step: &Arc<Step>, error: Error) {
+        self.errors.borrow_mut().push((Some(step.clone()), error));
     }
 
     pub(crate) fn error_route(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {

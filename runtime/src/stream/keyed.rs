@@ -21,7 +21,7 @@ use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{FIRED, WindowDef, WindowStep};
 use crate::process_fn::{BroadcastProcess, KeyedProcess};
 use crate::record::Data;
-use crate::state::shape::{state_type, state_type_by_key, state_type_of};
+use crate::shape::{state_type, state_type_by_key, state_type_of};
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
 
@@ -49,7 +49,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     {
         let job = self.inputs[0].job.clone();
         let step = job.step(kind, name);
-        let host = job.graph.borrow_mut().host(name, &job.worker, false);
+        let host = job.host(name, false);
         let operator = Rc::new(RefCell::new(make(&host, &step, self.key.clone())));
         host.add(operator.clone());
         let inlet = Outlet::new();
@@ -60,7 +60,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
             let keys = KeyReader::new(&input.host, &step, self.key.clone());
             let route = Route::Keyed(Box::new(keys), groups);
             let to = (&*host, merge.input(number));
-            job.graph.borrow_mut().exchange((&input.host, &input.outlet), to, route);
+            job.exchange(&step, (&input.host, &input.outlet), to, route);
         }
         Built { job, host, step, operator: std::marker::PhantomData }
     }
@@ -365,7 +365,7 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
         let inlet = Outlet::new();
         inlet.attach(listener);
         let from = (&*self.broadcast.host, &self.broadcast.outlet);
-        job.graph.borrow_mut().exchange(from, (host, inlet), Route::Broadcast(crate::record::Rec::clone));
+        job.exchange(main.step(), from, (host, inlet), Route::Broadcast(crate::record::Rec::clone));
         (main, side)
     }
 }

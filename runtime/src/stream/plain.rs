@@ -388,12 +388,12 @@ impl<T: 'static> Stream<T> {
         T: Send,
     {
         let step = self.job.numbered_step("union");
-        let host = self.job.graph.borrow_mut().host("union", &self.job.worker, false);
+        let host = self.job.host("union", false);
         let outlet = Outlet::new();
         let merge = Merge::new(2, outlet.clone());
         for (input, stream) in [&self, &other].into_iter().enumerate() {
             let inlet = merge.input(input);
-            self.job.graph.borrow_mut().local((&stream.host, &stream.outlet), (&host, inlet));
+            self.job.local((&stream.host, &stream.outlet), (&host, inlet));
         }
         Stream::new(self.job, host, outlet, Last { step, route: None })
     }
@@ -404,10 +404,10 @@ impl<T: 'static> Stream<T> {
         T: Data,
     {
         let step = self.job.numbered_step(kind);
-        let host = self.job.graph.borrow_mut().host(kind, &self.job.worker, false);
+        let host = self.job.host(kind, false);
         let (outlet, inlet) = (Outlet::new(), Outlet::new());
         inlet.attach(outlet.clone());
-        self.job.graph.borrow_mut().exchange((&self.host, &self.outlet), (&host, inlet), route);
+        self.job.exchange(&step, (&self.host, &self.outlet), (&host, inlet), route);
         Stream::new(self.job, host, outlet, Last { step, route: None })
     }
 

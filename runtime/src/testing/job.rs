@@ -53,6 +53,7 @@ pub struct TestJob {
     retain: usize,
     memory: usize,
     max_parallelism: u16,
+    over_the_wire: bool,
     arguments: BTreeMap<String, Vec<String>>,
     clock: Arc<dyn Clock>,
     directory: Directory,
@@ -79,6 +80,7 @@ impl TestJob {
             retain: 3,
             memory: 64 << 20,
             max_parallelism: 128,
+            over_the_wire: false,
             arguments: BTreeMap::new(),
             clock: Arc::new(SystemClock),
             directory: Directory::Temporary(Arc::new(TemporaryDirectory::new())),
@@ -120,6 +122,27 @@ impl TestJob {
     /// The number of key groups.
     pub fn max_parallelism(self, key_groups: u16) -> Self {
         Self { max_parallelism: key_groups, ..self }
+    }
+
+    /// Sends what changes the worker as bytes, as between processes, though all workers are in this one; with one worker,
+    /// what it sends to itself. It shows whether the types of records come out as what they went in.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use tidegate::testing::{TestJob, VecSink, VecSource};
+    ///
+    /// let (addresses, out) = (VecSource::of([IpAddr::from([127, 0, 0, 1])]), VecSink::new());
+    /// let sink = out.clone();
+    /// let job = TestJob::new(move |job| {
+    ///     job.source("addresses", addresses.clone()).rebalance().sink("out", sink.clone());
+    ///     Ok(())
+    /// });
+    /// job.over_the_wire().run()?;
+    /// assert_eq!(out.records(), [IpAddr::from([127, 0, 0, 1])]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn over_the_wire(self) -> Self {
+        Self { over_the_wire: true, ..self }
     }
 
     /// An argument of the job, as the command line would give it; a snapshot remembers it.
@@ -196,6 +219,7 @@ impl TestJob {
             memory: self.memory,
             follow: false,
             max_parallelism: self.max_parallelism,
+            over_the_wire: self.over_the_wire,
             arguments: self.arguments.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::default()),

@@ -12,6 +12,7 @@ use crate::clock::ManualClock;
 use crate::link::ToDriver;
 use crate::process::{Parts, Process, Settings};
 use crate::state::directory::StateDirectory;
+use crate::stream::outline::Outline;
 
 /// The only operator, and its place in the store.
 pub(crate) const OPERATOR: u16 = 1;
@@ -19,29 +20,42 @@ pub(crate) const OPERATOR: u16 = 1;
 /// The only source, of which worker 0 has the first partition.
 pub(crate) const SOURCE: &str = "numbers";
 
-/// A process with one stateful operator, and what its threads tell.
+/// A process with one stateful operator, and what its threads report.
 pub(crate) fn process(
     root: &Path,
     workers: usize,
     restored: Option<Manifest>,
 ) -> (Arc<Process>, Receiver<ToDriver>) {
+    let (parts, inbox) = parts(root, workers, restored);
+    (Arc::new(Process::new(parts)), inbox)
+}
+
+/// What such a process is made of.
+pub(crate) fn parts(root: &Path, workers: usize, restored: Option<Manifest>) -> (Parts, Receiver<ToDriver>) {
     let (sender, inbox) = channel();
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
     let parts = Parts {
-        settings: Settings { workers, key_groups: KeyGroups { count: 16 }, memory: 8 << 20, follow: false },
+        settings: Settings {
+            workers,
+            key_groups: KeyGroups { count: 16 },
+            memory: 8 << 20,
+            follow: false,
+            over_the_wire: false,
+        },
         attempt,
         first_epoch,
         restored: restored.map(Arc::new),
         state: StateDirectory::open(root).expect("a directory for the state"),
         store_ids: BTreeMap::from([("state".to_owned(), OPERATOR)]),
+        outline: Outline::default(),
         assigned: BTreeMap::from([(SOURCE.to_owned(), vec![vec!["partition-0".to_owned()]])]),
         processes: 1,
         clock: Arc::new(ManualClock::default()),
         metrics: Arc::default(),
         driver: Box::new(move |message| drop(sender.send(message))),
     };
-    (Arc::new(Process::new(parts)), inbox)
+    (parts, inbox)
 }
 
 /// The manifest of what the workers wrote for an epoch.

@@ -39,6 +39,8 @@ pub struct Driver {
 
 /// Flags of a job whose state is not to fit into memory.
 const TIGHT: [&str; 2] = ["--memory", "1MB"];
+/// The flag of a job whose batches travel as bytes.
+const OVER_THE_WIRE: [&str; 1] = ["--over-the-wire"];
 
 /// How a disturbed run ended.
 enum Ended {
@@ -180,9 +182,10 @@ impl Driver {
 
     /// One run that ends as planned, or at the end of the input if that comes first.
     fn disturb(&mut self, plan: &Plan) -> Result<Ended> {
-        let flags: &[&str] = if plan.tight { &TIGHT } else { &[] };
+        let flags = flags(plan);
         let refused = Refused::next(&self.bench.checkpoints, plan.refused)?;
-        let mut run = self.job.start_with(&self.bench, plan.parallelism, &plan.failpoints(), flags)?;
+        let mut run = self.job.start_with(&self.bench, plan.parallelism, &plan.failpoints(), &flags)?;
+        self.tally.over_the_wire += u32::from(plan.wire);
         let after = self.await_next_snapshot(&mut run, &refused)?;
         let status = match (&plan.fate, self.await_fate(&mut run, after, &plan.fate)?) {
             (_, Some(status)) => status,
@@ -358,6 +361,12 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// The flags with which a run is started.
+fn flags(plan: &Plan) -> Vec<&'static str> {
+    let tight = TIGHT.iter().filter(|_| plan.tight);
+    tight.chain(OVER_THE_WIRE.iter().filter(|_| plan.wire)).copied().collect()
 }
 
 /// True if a run that was asked to stop did so before the end of its input: it exits with 0 and says that it has not

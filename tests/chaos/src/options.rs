@@ -53,6 +53,9 @@ pub struct Options {
     /// In so many of a hundred runs the disk refuses some snapshots
     #[arg(long, value_name = "PERCENT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(..=100))]
     pub refuse: u64,
+    /// In so many of a hundred runs what goes from worker to worker travels as bytes, as between processes
+    #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u64).range(..=100))]
+    pub wire: u64,
     /// Now and then make a step of the checkpoint sleep
     #[arg(long)]
     pub slow_disk: bool,
@@ -106,7 +109,7 @@ impl Options {
         let list = |items: &[usize]| items.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let mut words = format!(
             "make build && $(make -s print-target-dir)/release/chaos --seed {} --kills {} --rows {} --devices {} --partitions {} --parallelism {} --interval {} \
-             --failpoints {} --refuse {} --patience {}",
+             --failpoints {} --refuse {} --wire {} --patience {}",
             self.seed,
             self.kills,
             self.rows,
@@ -116,6 +119,7 @@ impl Options {
             self.interval,
             self.failpoints.join(","),
             self.refuse,
+            self.wire,
             self.patience,
         );
         self.push_paths(&mut words);

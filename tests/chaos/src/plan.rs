@@ -33,13 +33,15 @@ impl Fate {
     }
 }
 
-/// One run's parallelism, memory, fate and drag.
+/// One run's parallelism, memory, way between workers, fate and drag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Workers.
     pub parallelism: usize,
     /// True if the job gets so little memory that its state does not fit.
     pub tight: bool,
+    /// True if what goes from worker to worker travels as bytes.
+    pub wire: bool,
     /// How it ends.
     pub fate: Fate,
     /// A failpoint that sleeps for so many milliseconds each time.
@@ -75,6 +77,9 @@ impl fmt::Display for Plan {
         if self.tight {
             write!(f, ", little memory")?;
         }
+        if self.wire {
+            write!(f, ", over the wire")?;
+        }
         if let Some((name, ms)) = &self.slow {
             write!(f, ", {name} slow by {ms} ms")?;
         }
@@ -93,6 +98,7 @@ pub struct Planner {
     deck: Vec<String>,
     slow_disk: bool,
     refuse: u64,
+    wire: u64,
     longest: Duration,
 }
 
@@ -106,6 +112,7 @@ impl Planner {
             deck: Vec::new(),
             slow_disk: options.slow_disk,
             refuse: options.refuse,
+            wire: options.wire,
             longest: LONGEST_MIN,
         }
     }
@@ -122,7 +129,8 @@ impl Planner {
         let fate = if refused > 0 { Fate::At(self.instant()) } else { self.fate() };
         let slow = if self.slow_disk && self.rng.chance(33) { self.slow(&fate) } else { None };
         let tight = self.rng.chance(25);
-        Plan { parallelism, tight, fate, slow, refused }
+        let wire = self.rng.chance(self.wire);
+        Plan { parallelism, tight, wire, fate, slow, refused }
     }
 
     /// A failpoint that the run did not come to gets another turn, next.
@@ -240,8 +248,10 @@ mod tests {
     #[test]
     fn failpoints_are_written_as_the_crate_fail_reads_them() {
         let slow = Some(("b".into(), 200));
-        let plan =
-            |fate| Plan { parallelism: 1, tight: false, fate, slow: slow.clone(), refused: 0 }.failpoints();
+        let plan = |fate| {
+            let slow = slow.clone();
+            Plan { parallelism: 1, tight: false, wire: false, fate, slow, refused: 0 }.failpoints()
+        };
         assert_eq!(plan(Fate::Failpoint("a".into(), 3)), "a=3*off->return;b=sleep(200)");
         assert_eq!(plan(Fate::Failpoint("a".into(), 0)), "a=return;b=sleep(200)");
         assert_eq!(plan(Fate::At(Duration::ZERO)), "b=sleep(200)");

@@ -23,6 +23,8 @@ pub struct Report {
     pub refused: u32,
     /// Runs that gave up a snapshot because the disk refused it.
     pub gave_up: u32,
+    /// Runs in which what went from worker to worker travelled as bytes.
+    pub over_the_wire: u32,
     /// Runs to the end in which every step slept.
     pub slow_disks: u32,
     /// Disks that were filled under a running job, and kept it from going on.
@@ -106,6 +108,7 @@ impl Report {
             (self.fell_back, "damaged snapshots fallen back from"),
             (self.refused, "damaged snapshots refused"),
             (self.gave_up, "runs that gave up a snapshot"),
+            (self.over_the_wire, "runs over the wire"),
             (self.slow_disks, "runs on a slow disk"),
             (self.full_disks as u32, "full disks"),
         ];

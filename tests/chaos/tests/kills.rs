@@ -26,7 +26,8 @@ fn four_kills_at_random_instants_while_snapshots_are_refused() {
     assert!(report.gave_up > 0);
 }
 
-/// The steps between a snapshot and its output, where a kill is most likely to find something.
+/// The steps between a snapshot and its output, where a kill is most likely to find something; all of it with batches that
+/// travel as bytes.
 #[test]
 fn ten_kills_on_the_way_from_snapshot_to_output() {
     let steps = [
@@ -38,8 +39,10 @@ fn ten_kills_on_the_way_from_snapshot_to_output() {
         "collect.half_way",
     ];
     let failpoints = steps.map(String::from).to_vec();
-    let report = run(Options { kills: 10, seed: 12, partitions: 5, failpoints, ..Options::default() });
+    let report =
+        run(Options { kills: 10, seed: 12, partitions: 5, failpoints, wire: 100, ..Options::default() });
     assert!(report.at_failpoints() > 0);
+    assert!(report.over_the_wire >= report.kills);
 }
 
 #[test]

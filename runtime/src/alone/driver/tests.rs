@@ -61,6 +61,7 @@ fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
         memory: 1 << 20,
         follow: false,
         max_parallelism: 16,
+        over_the_wire: false,
         arguments: BTreeMap::new(),
         clock: Arc::new(SystemClock),
         metrics: Arc::default(),

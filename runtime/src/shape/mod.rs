@@ -1,11 +1,12 @@
-//! What a state's type looks like to serde, so that a restore into another type is refused with both named.
+//! What a type looks like to serde, so that values of it are read as what they were written as: state from a snapshot, and
+//! records on another worker.
 //!
-//! State is stored as postcard, which does not describe itself: bytes of one type read as another give garbage, often
+//! Both travel as postcard, which does not describe itself: bytes of one type read as another give garbage, often
 //! without an error. So a snapshot keeps the *shape* of each state's type, such as `struct{count:u64,last:option<f64>}`,
-//! and a restore compares it. Names of fields and variants and their order are part of the shape, since a renamed or
+//! and a restore compares it; and a job whose types postcard cannot read back is refused before it starts. Names of fields and variants and their order are part of the shape, since a renamed or
 //! moved field is most likely another quantity; names of types are not, and newtypes are transparent.
 //!
-//! A type tells its shape only by what it asks of a deserializer. [`state_type`] runs `T::deserialize` over a
+//! A type tells its shape only by what it asks of a deserializer. [`trace`] runs `T::deserialize` over a
 //! [`probe::Probe`] that notes each request in a tree of [`Node`]s and answers with a dummy value. One pass does not see
 //! everything: an enum is given one variant at a time. Passes are repeated over the same tree until one of them finds
 //! nothing new.
@@ -17,7 +18,10 @@
 //!   contains it does without: None, an empty sequence, a struct with the field missing, another variant. What is left
 //!   unseen behind a dead part of a tuple is covered by the name of what contains it.
 //! - A type that asks what the bytes are (`deserialize_any`) is `any`. Postcard can write it and not read it, so that it is
-//!   refused; and so is one whose first value is not read back, for want of parts that `skip_serializing_if` has left out.
+//!   refused.
+//!
+//! Then the type is tried: values that the tree can make of it are written and read back ([`trial`]). That finds fields
+//! that `skip_serializing_if` leaves out, and what was written by hand in two ways that do not fit each other.
 //!
 //! Names of types come from the compiler. They do not change under one toolchain; another one may write the name of an
 //! opaque type differently, and the restore is then refused.
@@ -28,6 +32,8 @@
 //! - [`run`]: what the passes share: where the walk is.
 //! - [`probe`]: the deserializer of one place, and the dummies.
 //! - [`access`]: how the parts of a place are given to a visitor.
+//! - [`trial`]: values of a type, written and read back.
+//! - [`whole`]: notices a field that a value leaves out.
 
 mod access;
 mod node;
@@ -35,6 +41,8 @@ mod probe;
 mod run;
 #[cfg(test)]
 mod tests;
+mod trial;
+pub(crate) mod whole;
 
 use std::any::type_name;
 
@@ -46,47 +54,46 @@ use crate::error::{Error, Result};
 use node::{Kind, Node};
 use probe::ASKING;
 use run::Run;
+use trial::{flaw, flaw_of};
 
 /// A longer tuple of equal parts is written as an array.
 const TUPLE_WRITTEN_OUT: usize = 4;
 
+/// What a value of a type is written for; it must be read back from that.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// To be kept in a snapshot.
+    Kept,
+    /// To be sent to another worker.
+    Sent,
+}
+
 /// The name and the shape of a type that is to be kept; an error if it could not be read back. Runs the type's own
-/// `Deserialize`, many times over: call it once a state.
-pub(crate) fn state_type<T: DeserializeOwned>() -> Result<StateType> {
-    let root = trace::<T>();
-    let found = StateType { name: readable(type_name::<T>()), shape: root.text() };
-    if root.asks_what_it_is() {
-        return Err(unreadable(
-            &found,
-            "where its shape says 'any' or 'identifier' it asks what the bytes are, and they do not tell. That is so for \
-             serde_json::Value and with #[serde(untagged)], #[serde(tag)] and #[serde(flatten)]: keep a type without \
-             them, or such a part as text",
-        ));
-    }
-    Ok(found)
+/// `Deserialize` and `Serialize`, many times over: call it once a state.
+pub(crate) fn state_type<T: Serialize + DeserializeOwned>() -> Result<StateType> {
+    described::<T>(Purpose::Kept)
 }
 
 /// As [`state_type`], and tries it with the value that there is at first.
 pub(crate) fn state_type_of<T: Serialize + DeserializeOwned>(first: &T) -> Result<StateType> {
     let found = state_type::<T>()?;
-    let bytes = postcard::to_stdvec(first).map_err(|e| {
-        Error::job(format!("a first value of type {} cannot be serialized", found.name)).caused_by(e)
-    })?;
-    match postcard::take_from_bytes::<T>(&bytes) {
-        Ok((_, [])) => Ok(found),
-        _ => Err(unreadable(
-            &found,
-            "its first value was written and is not read back as a whole. With #[serde(skip_serializing_if)] parts are \
-             missing that are expected: leave that attribute out",
-        )),
+    if let Err(e) = postcard::to_stdvec(first) {
+        let what = format!("a first value of type {} cannot be serialized", found.name);
+        return Err(Error::job(what).caused_by(e));
+    }
+    match flaw_of(first) {
+        Some(flaw) => Err(unreadable(&found, Purpose::Kept, &flaw.text())),
+        None => Ok(found),
     }
 }
 
 /// The type of state by key, tried with the state that there is at first. Rows hold the key too: one of another type is
 /// not found again.
-pub(crate) fn state_type_by_key<K: DeserializeOwned, S: Serialize + DeserializeOwned>(
-    first: &S,
-) -> Result<StateType> {
+pub(crate) fn state_type_by_key<K, S>(first: &S) -> Result<StateType>
+where
+    K: Serialize + DeserializeOwned,
+    S: Serialize + DeserializeOwned,
+{
     let (key, state) = (state_type::<K>()?, state_type_of(first)?);
     Ok(StateType {
         name: format!("{} by key {}", state.name, key.name),
@@ -94,11 +101,35 @@ pub(crate) fn state_type_by_key<K: DeserializeOwned, S: Serialize + DeserializeO
     })
 }
 
-fn unreadable(found: &StateType, why: &str) -> Error {
+/// The name and the shape of a type of records that are to be sent to other workers; an error if they could not be read
+/// there. As costly as [`state_type`]: call it once an exchange.
+pub(crate) fn record_type<T: Serialize + DeserializeOwned>() -> Result<StateType> {
+    described::<T>(Purpose::Sent)
+}
+
+fn described<T: Serialize + DeserializeOwned>(purpose: Purpose) -> Result<StateType> {
+    let root = trace::<T>();
+    let found = StateType { name: readable(type_name::<T>()), shape: root.text() };
+    if root.asks_what_it_is() {
+        return Err(unreadable(&found, purpose, ASKS_WHAT_IT_IS));
+    }
+    match flaw::<T>(&root) {
+        Some(flaw) => Err(unreadable(&found, purpose, &flaw.text())),
+        None => Ok(found),
+    }
+}
+
+const ASKS_WHAT_IT_IS: &str = "where its shape says 'any' or 'identifier' it asks what the bytes are, and they do not \
+    tell. That is so for serde_json::Value and with #[serde(untagged)], #[serde(tag)] and #[serde(flatten)]: use a type \
+    without them, or have such a part as text";
+
+fn unreadable(found: &StateType, purpose: Purpose, why: &str) -> Error {
     let StateType { name, shape } = found;
-    Error::job(format!(
-        "a value of type {name} ({shape}) can be written to a snapshot, but not be read back: {why}"
-    ))
+    let what = match purpose {
+        Purpose::Kept => "can be written to a snapshot, but not be read back",
+        Purpose::Sent => "can be sent to another worker, but not be read there",
+    };
+    Error::job(format!("a value of type {name} ({shape}) {what}: {why}"))
 }
 
 fn trace<T: DeserializeOwned>() -> Node {
@@ -114,7 +145,7 @@ fn trace<T: DeserializeOwned>() -> Node {
 }
 
 /// A type's name without the paths of modules.
-fn readable(name: &str) -> String {
+pub(crate) fn readable(name: &str) -> String {
     // The type that serde's derive makes for `#[serde(with)]` has a name of no use to anyone.
     if name.contains("__DeserializeWith") {
         return "with".to_owned();

@@ -68,7 +68,9 @@ impl<'a> Probe<'a> {
     /// How many elements an option, a sequence or a map has here.
     fn elements(&self) -> usize {
         let hopeless = self.node.has_dead_part() && self.node.all_done();
-        usize::from(!hopeless && self.run.lean_from.is_none() && self.node.refusals == 0)
+        let bare = self.run.bare && !self.node.parts.iter().any(|part| part.on_the_way);
+        let none = bare || self.node.emptied || self.run.lean_from.is_some();
+        usize::from(!hopeless && !none && self.node.refusals == 0)
     }
 
     /// Fields in their order, as postcard gives them; by their numbers if one is to be left out.

@@ -12,6 +12,8 @@ pub(super) struct Run {
     /// The dummy to offer.
     pub(super) dummy: usize,
     pub(super) nodes: usize,
+    /// True if no option, sequence or map is to hold anything; see [`super::trial`].
+    pub(super) bare: bool,
     /// Grows with everything that is found out.
     pub(super) news: usize,
 }

@@ -26,7 +26,7 @@ pub(super) enum Kind {
 }
 
 /// A place in the type, and how far it is known.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Node {
     /// None until a pass comes here.
     pub(super) kind: Option<Kind>,
@@ -40,6 +40,10 @@ pub(super) struct Node {
     pub(super) done: bool,
     /// True if no value can be had here. Implies `done`.
     pub(super) dead: bool,
+    /// True if a walk that tries the type is to come through here; see [`super::trial`].
+    pub(super) on_the_way: bool,
+    /// True if a walk that tries the type is to find nothing here: None, or no element.
+    pub(super) emptied: bool,
 }
 
 impl Node {
@@ -181,6 +185,9 @@ impl Node {
 
     /// The variant to give out: one that is not known yet, or one that ends.
     pub(super) fn choose(&self, run: &Run) -> Option<usize> {
+        if let Some(steered) = self.parts.iter().position(|part| part.on_the_way && !part.dead) {
+            return Some(steered);
+        }
         let alive: Vec<usize> = (0..self.parts.len()).filter(|&i| !self.parts[i].dead).collect();
         let unknown = self.unknown_variant().filter(|_| run.lean_from.is_none());
         unknown.or_else(|| alive.get(run.dummy % alive.len().max(1)).copied())

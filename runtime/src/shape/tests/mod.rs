@@ -23,6 +23,7 @@ macro_rules! shapes {
 }
 
 mod refusals;
+mod trials;
 
 #[test]
 fn names_have_no_module_paths() {
@@ -89,7 +90,7 @@ fn the_names_of_fields_matter_and_those_of_structs_do_not() {
     assert_ne!(shape::<Stats>(), shape::<Reordered>());
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Wrapper<T> {
     inner: T,
 }
@@ -108,7 +109,7 @@ fn newtypes_are_transparent_and_nested_generics_are_no_recursion() {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 enum Event {
     Start,
     Amount(i64),
@@ -117,7 +118,7 @@ enum Event {
     Flagged(Colour, Option<Colour>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 enum Colour {
     Red,
     Other(u8, u8, u8),

@@ -1,0 +1,236 @@
+//! A batch as bytes: how it travels to another process, and in tests between the workers of one.
+//!
+//! Timely asks a batch for the number of its bytes, then for the bytes, and has no place for a refusal in either. So the
+//! batch is encoded when it is asked for their number, keeps what came of it, and comes back to its sender, who looks
+//! ([`Passage::refused`]). What was sent in its place is a batch without records: timely counts those that were promised,
+//! so that no barrier passes them, and no snapshot is completed without them. Likewise with a batch that cannot be read:
+//! its receiver finds why in place of the records.
+//!
+//! Types that cannot travel are refused when the job is planned ([`crate::shape`]); what is left for here are single
+//! values: one that leaves out a field for a reason that no dummy has, or that a type's own code refuses.
+
+use std::cell::OnceCell;
+use std::io::Write;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+use timely::bytes::arc::Bytes;
+use timely::dataflow::channels::ContainerBytes;
+
+use super::batch::Batch;
+use crate::error::Error;
+use crate::metrics::Step;
+use crate::record::{Data, Rec};
+use crate::shape::{readable, whole};
+use crate::watermark::Mark;
+use crate::worker::WorkerCx;
+
+/// What has become of a batch on its way as bytes; nothing, as long as it stays in memory.
+#[derive(Default)]
+pub(crate) struct Passage {
+    /// On the sender's side, once timely has asked for the bytes: these, or why there are none.
+    sent: OnceCell<Result<Vec<u8>, String>>,
+    /// On the receiver's side: what came of reading the bytes.
+    arrived: Option<Result<(), String>>,
+}
+
+impl Passage {
+    /// True if the batch was sent as bytes, or would have been.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.sent.get().is_some()
+    }
+
+    /// True if the batch was made of bytes.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.arrived.is_some()
+    }
+
+    /// Why the batch was not sent.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.sent.get()?.as_ref().err().map(String::as_str)
+    }
+
+    /// Why the batch is without its records.
+    pub(crate) fn unreadable(&self) -> Option<&str> {
+        self.arrived.as_ref()?.as_ref().err().map(String::as_str)
+    }
+}
+
+/// An exchange, for the message if a batch cannot cross it.
+pub(crate) struct Crossing {
+    step: Arc<Step>,
+    record: &'static str,
+    worker: Rc<WorkerCx>,
+}
+
+impl Crossing {
+    /// The exchange in front of a step.
+    pub(crate) fn of<T>(step: &Arc<Step>, worker: &Rc<WorkerCx>) -> Self {
+        Self { step: step.clone(), record: std::any::type_name::<T>(), worker: worker.clone() }
+    }
+
+    /// Ends the job if the batch, which has come back from being sent, was refused.
+    pub(crate) fn check_sent(&self, passage: &Passage) {
+        if let Some(why) = passage.refused() {
+            self.fail(&format!("cannot be sent to another worker: {why}"));
+        }
+    }
+
+    /// Ends the job if the batch, which has come from another worker, could not be read.
+    pub(crate) fn check_arrived(&self, passage: &Passage) {
+        if let Some(why) = passage.unreadable() {
+            self.fail(&format!("was sent to another worker and cannot be read there: {why}"));
+        }
+    }
+
+    #[cold]
+    fn fail(&self, what: &str) {
+        let (step, record) = (self.step.name(), readable(self.record));
+        self.worker.process.fail(Error::job(format!(
+            "step '{step}', the exchange before it: a record of type {record} {what}. Records that cross to another \
+             worker are written and read by their type's 'Serialize' and 'Deserialize'; the docs of tidegate::Data say \
+             what cannot cross"
+        )));
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire<R> {
+    target: u32,
+    from: u32,
+    mark: Option<Mark>,
+    records: R,
+}
+
+/// Records as they are written; they are read as a list of triples.
+struct Records<'a, T>(&'a [Rec<T>]);
+
+impl<T: Serialize> Serialize for Records<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|record| (record.ts, record.hash, &record.val)))
+    }
+}
+
+impl<T: Data> Batch<T> {
+    fn encoded(&self) -> Result<Vec<u8>, String> {
+        if let Some(left_out) = self.records.iter().find_map(|record| whole::left_out(&record.val)) {
+            return Err(left_out.to_string());
+        }
+        self.encode(&self.records).map_err(|e| e.to_string())
+    }
+
+    fn encode(&self, records: &[Rec<T>]) -> postcard::Result<Vec<u8>> {
+        let (target, from, mark) = (self.target, self.from, self.mark);
+        postcard::to_stdvec(&Wire { target, from, mark, records: Records(records) })
+    }
+
+    /// The bytes to send: the batch, or in place of one that was refused a batch without records.
+    fn bytes(&self) -> std::borrow::Cow<'_, [u8]> {
+        match self.passage.sent.get_or_init(|| self.encoded()) {
+            Ok(bytes) => bytes.into(),
+            Err(_) => self.encode(&[]).unwrap_or_default().into(),
+        }
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<Self, String> {
+        match postcard::take_from_bytes::<Wire<Vec<(i64, u64, T)>>>(bytes) {
+            Ok((wire, [])) => {
+                let records = wire.records.into_iter().map(|(ts, hash, val)| Rec { ts, hash, val }).collect();
+                Ok(Self::new(wire.target, wire.from, wire.mark, records))
+            }
+            Ok(_) => Err("there are more bytes than records".to_owned()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+impl<T: Data> ContainerBytes for Batch<T> {
+    fn from_bytes(bytes: Bytes) -> Self {
+        let (mut batch, arrived) = match Self::decoded(&bytes) {
+            Ok(batch) => (batch, Ok(())),
+            Err(why) => (Self::default(), Err(why)),
+        };
+        batch.passage.arrived = Some(arrived);
+        batch
+    }
+
+    fn length_in_bytes(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn into_bytes<W: Write>(&self, writer: &mut W) {
+        writer.write_all(&self.bytes()).expect("timely's buffer has the length that it has asked for");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watermark::Watermark;
+    use timely::bytes::arc::BytesMut;
+
+    fn batch<T>(records: impl IntoIterator<Item = T>) -> Batch<T> {
+        let records = records.into_iter().map(|val| Rec { ts: -7, hash: u64::MAX, val }).collect();
+        Batch::new(3, 1, Some(Mark::NextEpoch(Watermark::idle(-5))), records)
+    }
+
+    fn bytes_of<T: Data>(batch: &Batch<T>) -> Bytes {
+        let length = batch.length_in_bytes();
+        let mut bytes = Vec::new();
+        batch.into_bytes(&mut bytes);
+        assert_eq!(bytes.len(), length);
+        BytesMut::from(bytes).extract_to(length)
+    }
+
+    #[test]
+    fn a_batch_survives_the_wire() {
+        let sent = batch(["x".to_owned(), String::new()]);
+        let back = Batch::<String>::from_bytes(bytes_of(&sent));
+        assert_eq!((back.target, back.from, back.mark), (3, 1, sent.mark));
+        assert_eq!(back.records, sent.records);
+        assert!(sent.passage.was_sent() && sent.passage.refused().is_none());
+        assert!(back.passage.unreadable().is_none());
+        assert_eq!((sent.filled_by(), back.filled_by()), (Some(1), None));
+    }
+
+    #[test]
+    fn a_value_that_leaves_a_field_out_is_not_sent() {
+        fn is_odd(n: &u32) -> bool {
+            *n == 4_711
+        }
+        #[derive(Serialize, Deserialize)]
+        struct Odd {
+            #[serde(default, skip_serializing_if = "is_odd")]
+            n: u32,
+            last: u32,
+        }
+        let sent = batch([Odd { n: 1, last: 2 }, Odd { n: 4_711, last: 3 }]);
+        let back = Batch::<Odd>::from_bytes(bytes_of(&sent));
+        let why = sent.passage.refused().unwrap();
+        assert_eq!(why, "its field 'n' (of Odd) is left out by #[serde(skip_serializing_if)]");
+        assert!(back.records.is_empty() && back.passage.unreadable().is_none());
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_written_or_read_is_told() {
+        let sent = batch([serde_json::json!({"a": 1})]);
+        let back = Batch::<serde_json::Value>::from_bytes(bytes_of(&sent));
+        assert!(sent.passage.refused().is_none());
+        assert!(back.records.is_empty() && back.passage.unreadable().is_some());
+        let more = Batch::<()>::from_bytes(bytes_of(&batch([1u64])));
+        assert_eq!(more.passage.unreadable(), Some("there are more bytes than records"));
+        let sent = batch([Refuses]);
+        assert!(Batch::<Refuses>::from_bytes(bytes_of(&sent)).records.is_empty());
+        assert!(sent.passage.refused().is_some());
+    }
+
+    #[derive(Deserialize)]
+    struct Refuses;
+
+    impl Serialize for Refuses {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("not this one"))
+        }
+    }
+}
