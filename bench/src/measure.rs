@@ -7,6 +7,7 @@ use crate::setting::Setting;
 use crate::table::Table;
 
 pub mod alignment;
+pub mod firing;
 pub mod idle;
 pub mod restart;
 pub mod slow_sink;
@@ -47,6 +48,11 @@ pub const ALL: &[Measurement] = &[
         name: "slow-sink",
         about: "memory and checkpoints with a sink 100 times slower than its source",
         take: slow_sink::take,
+    },
+    Measurement {
+        name: "firing",
+        about: "memory with many windows or timers that are due at once, and with maps as state",
+        take: firing::take,
     },
     Measurement {
         name: "state",

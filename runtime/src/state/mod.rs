@@ -7,6 +7,7 @@
 //! - [`snapshotter`]: the thread that writes a barrier's changes and links the store's files into the checkpoint.
 //! - [`directory`]: the layout of a checkpoint directory.
 //! - [`budget`]: how much memory the tables of a worker may take.
+//! - [`weight`]: what a value takes on the heap.
 
 pub(crate) mod budget;
 pub(crate) mod directory;
@@ -16,3 +17,4 @@ pub(crate) mod snapshotter;
 pub(crate) mod store;
 pub(crate) mod table;
 pub(crate) mod timers;
+pub(crate) mod weight;

@@ -130,12 +130,6 @@ fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that a key or a state takes in a row.
-pub(crate) fn encoded_len<T: Serialize + ?Sized>(value: &T) -> Result<usize> {
-    postcard::experimental::serialized_size(value)
-        .map_err(|e| Error::job("a key or a state cannot be serialized").caused_by(e))
-}
-
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     postcard::from_bytes(bytes)
         .map_err(|e| Error::us("a row of the state store cannot be read back").caused_by(e))

@@ -16,7 +16,8 @@ use serde::de::DeserializeOwned;
 use super::budget::Budget;
 use super::index::Index;
 use super::slab::Slab;
-use super::store::{Patience, RowKey, Rows, Store, encoded_len};
+use super::store::{Patience, RowKey, Rows, Store};
+use super::weight::heap_size;
 use crate::error::{Error, Result};
 use crate::key::Key;
 
@@ -81,7 +82,7 @@ pub(crate) struct Table<K, V> {
     hand: usize,
     /// What the store had written when a search for something to evict was in vain: until it has written more, so is another.
     in_vain: Option<u64>,
-    /// Bytes that an entry takes on the heap, estimated from its encoding.
+    /// Bytes that an entry takes on the heap, estimated from some of them.
     heap_per_entry: usize,
     /// The number of entries when that was last estimated.
     estimated_at: usize,
@@ -508,7 +509,7 @@ impl<K: Key, V: Value> Table<K, V> {
         for i in (0..self.slots.len()).step_by(step) {
             let slot = &self.slots[i];
             if let Some(value) = &slot.value {
-                bytes += encoded_len(&slot.key)? + encoded_len(value)?;
+                bytes += heap_size(&slot.key)? + heap_size(value)?;
                 sampled += 1;
             }
         }

@@ -1,21 +1,46 @@
-//! A job for measurements of state and flow: synthetic updates of many keys, a running value a key, and a sink that
-//! notes how evenly records come.
+//! Jobs for measurements of state and flow: synthetic updates of many keys, something kept for every key ([`Kept`]), and
+//! a sink that notes how evenly records come.
 //!
 //! Every partition first touches all of its keys once, then updates them again, key after key in a scattered order, at
 //! a given rate until the time is over. Nothing is read from disk, so what costs is the engine.
 
+mod cards;
 mod probe;
+mod reminders;
 mod source;
+mod value;
 
+use cards::Cards;
 use probe::Probe;
+use reminders::Reminders;
 use serde::{Deserialize, Serialize};
 use source::Updates;
-use std::cell::Cell;
 use std::path::PathBuf;
-use tidegate::{Aggregate, Job, Result};
+use std::time::Duration;
+use tidegate::testing::Count;
+use tidegate::{Job, KeyedStream, Result, Stream, Tumbling, Watermarks, Windowed};
+use value::Value;
+
+/// What is kept for every key.
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum Kept {
+    /// A running value, which goes on with every update
+    Values,
+    /// A value in one window, which ends with the input
+    Windows,
+    /// The same, and the values of the window are counted by key once more
+    ExchangedWindows,
+    /// A timer
+    Timers,
+    /// What was spent on a card, by time, in a map
+    Cards,
+}
 
 #[derive(clap::Args, Clone)]
 struct Args {
+    /// What is kept for every key.
+    #[arg(long, value_enum, default_value = "values")]
+    kept: Kept,
     /// Keys in all.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
@@ -31,6 +56,9 @@ struct Args {
     /// Seconds of updates.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Updates in all, at most.
+    #[arg(long)]
+    updates: Option<u64>,
     /// One more partition, with ten updates a second.
     #[arg(long)]
     trickle: bool,
@@ -47,71 +75,41 @@ fn main() -> Result<()> {
 }
 
 fn build(job: &mut Job, args: &Args) -> Result<()> {
-    job.source("updates", Updates::new(args))
-        .key_by(|update| &update.key)
-        .aggregate("values", Value::of(args.bytes))
-        .map(|(_, churn)| churn)
-        .sink("probe", Probe::new(&args.probe, args.sink_rate));
+    let updates = job.source("updates", Updates::new(args));
+    let churned = match args.kept {
+        Kept::Values => by_key(updates).aggregate("values", Value::of(args.bytes)).map(|(_, churn)| churn),
+        Kept::Windows => windows(updates, args).map(|value| value.value),
+        Kept::ExchangedWindows => {
+            windows(updates, args).key_by(|value| &value.key).aggregate("count", Count).map(|(_, n)| n > 1)
+        }
+        Kept::Timers => by_key(in_time(updates)).process("timers", Reminders).map(|()| false),
+        Kept::Cards => by_key(updates).process("cards", Cards),
+    };
+    churned.sink("probe", Probe::new(&args.probe, args.sink_rate));
     Ok(())
 }
 
-/// Bytes that a count takes in the state store, at most.
-const COUNT_BYTES: usize = 3;
+fn by_key(updates: Stream<Update>) -> KeyedStream<u64, Update> {
+    updates.key_by(|update| &update.key)
+}
+
+/// Event time is the number of the update: it ends with the input.
+fn in_time(updates: Stream<Update>) -> Stream<Update> {
+    updates.event_time(|update| update.at as i64, Watermarks::monotonous())
+}
+
+/// One window over all time.
+fn windows(updates: Stream<Update>, args: &Args) -> Stream<Windowed<u64, bool>> {
+    let all = Tumbling::of(Duration::from_secs(1 << 31));
+    by_key(in_time(updates)).window(all).aggregate("windows", Value::of(args.bytes))
+}
 
 /// A change of one key's state.
 #[derive(Serialize, Deserialize)]
 struct Update {
     key: u64,
+    /// Its number in its partition.
+    at: u64,
     /// True if the key has been touched before.
     churn: bool,
-}
-
-/// Counts the updates of a key, and carries bytes along that do not compress.
-struct Value {
-    filler: usize,
-    seed: Cell<u64>,
-}
-
-impl Value {
-    fn of(bytes: usize) -> Value {
-        Value {
-            filler: bytes.saturating_sub(size_of::<u64>() + COUNT_BYTES),
-            seed: Cell::new(0x2545_f491_4f6c_dd1d),
-        }
-    }
-
-    /// The next number of a xorshift generator (Marsaglia 2003).
-    fn noise(&self) -> u64 {
-        let mut x = self.seed.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.seed.set(x);
-        x
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Counted {
-    updates: u32,
-    filler: Box<[u8]>,
-}
-
-impl Aggregate<Update> for Value {
-    type Acc = (Counted, bool);
-    type Out = bool;
-
-    fn create(&self) -> Self::Acc {
-        let words = (0..self.filler.div_ceil(8)).flat_map(|_| self.noise().to_le_bytes());
-        (Counted { updates: 0, filler: words.take(self.filler).collect() }, false)
-    }
-
-    fn add(&self, (counted, churn): &mut Self::Acc, update: &Update) {
-        counted.updates += 1;
-        *churn = update.churn;
-    }
-
-    fn finish(&self, (_, churn): &Self::Acc) -> bool {
-        *churn
-    }
 }

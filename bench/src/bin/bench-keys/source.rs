@@ -38,6 +38,7 @@ impl Source for Updates {
     fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn Partition<Update>>> {
         let sent = position.and_then(Position::as_u64).unwrap_or(0);
         let time = Duration::from_secs_f64(self.args.seconds);
+        let most = self.args.updates.map_or(u64::MAX, |updates| updates / self.args.partitions);
         let (first, keys, rate) = if partition == TRICKLE {
             (0, 0, TRICKLE_RATE)
         } else {
@@ -45,7 +46,7 @@ impl Source for Updates {
             let share = self.args.keys / self.args.partitions;
             (number * share, share, self.args.rate as f64 / self.args.partitions as f64)
         };
-        Ok(Box::new(Part { first, keys, rate, time, sent, churning: None }))
+        Ok(Box::new(Part { first, keys, rate, time, most, sent, churning: None }))
     }
 
     fn bounded(&self) -> bool {
@@ -66,6 +67,8 @@ struct Part {
     /// Updates a second once all keys were touched; 0 for no limit.
     rate: f64,
     time: Duration,
+    /// Updates in all.
+    most: u64,
     sent: u64,
     /// When all keys had been touched, and what was sent by then.
     churning: Option<(Instant, u64)>,
@@ -75,8 +78,9 @@ impl Part {
     fn update(&mut self) -> Update {
         let (round, n) = (self.sent / self.keys.max(1), self.sent % self.keys.max(1));
         let key = if round == 0 { n } else { n.wrapping_mul(SCATTER | 1) % self.keys.max(1) };
+        let at = self.sent;
         self.sent += 1;
-        Update { key: self.first + key, churn: round > 0 }
+        Update { key: self.first + key, at, churn: round > 0 }
     }
 
     /// How many updates may be sent now, or None if the time is over.
@@ -86,11 +90,11 @@ impl Part {
         }
         let (since, before) = *self.churning.get_or_insert((Instant::now(), self.sent));
         let age = since.elapsed();
-        if age >= self.time {
+        if age >= self.time || self.sent >= self.most {
             return None;
         }
         let limit = if self.rate == 0.0 { u64::MAX } else { (age.as_secs_f64() * self.rate) as u64 };
-        Some(limit.saturating_sub(self.sent - before))
+        Some(limit.saturating_sub(self.sent - before).min(self.most - self.sent))
     }
 }
 

@@ -1,0 +1,26 @@
+//! A timer a key, all of which are due at the end of the input.
+
+use crate::Update;
+use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer};
+
+/// Event time that no update has.
+const LATE: i64 = 1 << 50;
+
+/// Sets a timer for every key, and says when it fires.
+pub(crate) struct Reminders;
+
+impl KeyedProcess<u64, Update> for Reminders {
+    type State = ();
+    type Out = ();
+    type Side = ();
+
+    fn on_record(&mut self, update: Update, cx: &mut ProcessContext<'_, u64, Update, Self>) -> Result<()> {
+        cx.set_timer(Timer { at: LATE + update.at as i64, time: Time::Event });
+        Ok(())
+    }
+
+    fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, u64, Update, Self>) -> Result<()> {
+        cx.emit(());
+        Ok(())
+    }
+}
