@@ -17,6 +17,7 @@ use crate::dataflow::worker::Wakers;
 use crate::error::{Error, Result};
 use crate::link::{Command, Connection, Report, ToDriver, ToProcess, Told};
 use crate::metrics::Metrics;
+use crate::state::budget::Shares;
 use crate::state::directory::StateDirectory;
 use crate::stream::outline::Outline;
 
@@ -31,6 +32,13 @@ pub(crate) struct Settings {
     pub(crate) follow: bool,
     /// Whether batches between workers travel as bytes, as between processes, where memory would do.
     pub(crate) over_the_wire: bool,
+}
+
+impl Settings {
+    /// What the memory for state is divided into.
+    pub(crate) fn shares(&self) -> Shares {
+        Shares::of(self.memory, self.workers)
+    }
 }
 
 /// The parts of a job process that its threads share.

@@ -45,7 +45,7 @@ struct Collected {
 
 impl WorkerCx {
     pub(crate) fn new(slot: Slot, process: Arc<Process>) -> Self {
-        let budget = Rc::new(Budget::new(process.settings.memory / process.settings.workers));
+        let budget = Rc::new(Budget::new(process.settings.shares().entries));
         Self {
             slot,
             process,

@@ -1,12 +1,39 @@
-//! How much memory the tables of a worker may take.
+//! How much memory the state of a worker may take.
 
 use std::cell::Cell;
+
+/// What the memory that a job is given for its state is divided into, for one worker.
+///
+/// Tables and timers have half of it. RocksDB has up to two write buffers and a cache, three sixteenths in all. The rest is
+/// for rows on their way: a barrier copies what has changed, which is about half of the entries at most; and for what the
+/// allocators cannot use of what they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    /// Bytes of entries in memory, in tables and timers.
+    pub(crate) entries: usize,
+    /// Bytes of one of RocksDB's write buffers.
+    pub(crate) write_buffer: usize,
+    /// Bytes of RocksDB's block cache.
+    pub(crate) block_cache: usize,
+}
+
+impl Shares {
+    /// The shares of each of a number of workers.
+    pub(crate) fn of(memory: usize, workers: usize) -> Self {
+        let all = memory / workers;
+        Self {
+            entries: all / 2,
+            write_buffer: (all / 16).clamp(1 << 20, 32 << 20),
+            block_cache: (all / 16).clamp(1 << 20, 64 << 20),
+        }
+    }
+}
 
 /// A limit in bytes and what is used of it, shared by the tables of one worker.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
-    used: Cell<usize>,
+    pub(super) used: Cell<usize>,
     /// Bytes of entries that the next barrier is to copy.
     changed: Cell<usize>,
 }

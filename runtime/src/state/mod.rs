@@ -3,6 +3,7 @@
 //! - [`table`]: keys and values in memory, with a list of what changed since the last barrier.
 //! - [`slab`], [`index`]: what a table is made of: entries at fixed places, and places by hash.
 //! - [`store`]: one RocksDB a worker, which holds what was changed at earlier barriers and what does not fit in memory.
+//! - [`engine`]: RocksDB as it is set up for this.
 //! - [`timers`]: what is due when, by key.
 //! - [`snapshotter`]: the thread that writes a barrier's changes and links the store's files into the checkpoint.
 //! - [`directory`]: the layout of a checkpoint directory.
@@ -11,6 +12,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod directory;
+pub(crate) mod engine;
 pub(crate) mod index;
 pub(crate) mod slab;
 pub(crate) mod snapshotter;

@@ -5,20 +5,18 @@
 //! The log of RocksDB is off: the store is only ever restored from a checkpoint.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Direction,
-    IteratorMode, Options, UniversalCompactOptions, WriteBatch,
-};
+use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Epoch, KeyGroups, Manifest, Slot};
 
 use super::directory::StateDirectory;
+use super::engine::{open_db, options};
 use crate::error::{Context, Error, Result};
 use crate::process::Process;
 
@@ -281,7 +279,7 @@ impl Store {
         }
         let path = process.state.worker(process.attempt, slot);
         std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
-        let options = options(process);
+        let options = options(process.settings.shares());
         let restored = process.restored.as_deref();
         let same = restored.is_some_and(|m| m.parallelism as usize == process.settings.workers);
         let mut restored_files = Default::default();
@@ -499,56 +497,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-fn open_db(options: &Options, path: &Path) -> Result<DB> {
-    DB::open(options, path)
-        .map_err(|e| Error::world(format!("open the state store {}", path.display())).caused_by(e))
-}
-
-/// RocksDB for a worker: small buffers, because memory belongs to the tables, and bloom filters, because most reads that
-/// come here are for keys that are not there.
-fn options(process: &Process) -> Options {
-    let share = process.settings.memory / process.settings.workers;
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(&Cache::new_lru_cache((share / 8).clamp(1 << 20, 64 << 20)));
-    blocks.set_bloom_filter(10.0, false);
-    // Filters and indexes in small parts: one whole is larger than what a cache of this size takes in one piece, and would
-    // be read from the file again for every key.
-    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    blocks.set_partition_filters(true);
-    blocks.set_cache_index_and_filter_blocks(true);
-    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_block_based_table_factory(&blocks);
-    options.set_compression_type(DBCompressionType::Lz4);
-    options.set_max_background_jobs(2);
-    // What compaction rewrites is new in the next snapshot. Merging runs of like size rewrites a row a few times in all;
-    // leveled compaction rewrites a level for every handful of barriers.
-    options.set_compaction_style(DBCompactionStyle::Universal);
-    options.set_universal_compaction_options(&runs());
-    options.set_level_zero_file_num_compaction_trigger(RUNS);
-    options.set_write_buffer_size((share / 8).clamp(1 << 20, 32 << 20));
-    options.set_max_open_files(256);
-    options.set_keep_log_file_num(1);
-    options.set_log_level(rocksdb::LogLevel::Warn);
-    // Readers are workers: files that have had their day are deleted by others.
-    options.set_avoid_unnecessary_blocking_io(true);
-    // A running store is of no use after its attempt: closing it must not write what no snapshot has asked for.
-    options.get_options_from_string("avoid_flush_during_shutdown=true").unwrap_or(options)
-}
-
-/// Sorted runs that a read may have to look into before some are merged.
-const RUNS: i32 = 8;
-
-fn runs() -> UniversalCompactOptions {
-    let mut runs = UniversalCompactOptions::default();
-    runs.set_size_ratio(30);
-    runs.set_min_merge_width(3);
-    // Half of what is on disk may be out of date.
-    runs.set_max_size_amplification_percent(100);
-    runs
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ const READS_A_ROW: usize = 128;
 /// Changed entries that are written early in one go: records wait for them.
 const ENTRIES_A_ROUND: usize = 8192;
 
+/// Changes after which entries of a small table are weighed again: they may have grown.
+const CHANGES: usize = 1024;
+
 /// A value that a table can hold.
 pub(crate) trait Value: Serialize + DeserializeOwned + 'static {}
 
@@ -86,6 +89,8 @@ pub(crate) struct Table<K, V> {
     heap_per_entry: usize,
     /// The number of entries when that was last estimated.
     estimated_at: usize,
+    /// Changes since then.
+    changes: usize,
     /// Bytes that the budget knows of: of all entries, and of those on `changed`.
     charged: (usize, usize),
     /// True if rows were written before a barrier.
@@ -129,6 +134,7 @@ impl<K: Key, V: Value> Table<K, V> {
             in_vain: None,
             heap_per_entry: 0,
             estimated_at: 0,
+            changes: 0,
             charged: (0, 0),
             spilled: false,
             drained: Drained::Nothing,
@@ -233,6 +239,7 @@ impl<K: Key, V: Value> Table<K, V> {
             (slot.changed_in, slot.copied) = (self.epoch, false);
             self.changed.push(i);
         }
+        self.changes += 1;
         let slot = &mut self.slots[i as usize];
         slot.used = true;
         Ok(slot)
@@ -484,7 +491,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Tells the budget how large the table is, and makes room if there is too little.
     pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
-        if self.in_memory() > 2 * self.estimated_at {
+        if self.in_memory() > 2 * self.estimated_at || self.changes > self.estimated_at.max(CHANGES) {
             self.estimate()?;
         }
         self.charge(budget);
@@ -506,7 +513,8 @@ impl<K: Key, V: Value> Table<K, V> {
         const SAMPLE: usize = 32;
         let step = (self.slots.len() / SAMPLE).max(1);
         let (mut bytes, mut sampled) = (0, 0);
-        for i in (0..self.slots.len()).step_by(step) {
+        // Not always the same ones.
+        for i in (self.changes % step..self.slots.len()).step_by(step) {
             let slot = &self.slots[i];
             if let Some(value) = &slot.value {
                 bytes += heap_size(&slot.key)? + heap_size(value)?;
@@ -514,7 +522,7 @@ impl<K: Key, V: Value> Table<K, V> {
             }
         }
         self.heap_per_entry = bytes.checked_div(sampled).unwrap_or(self.heap_per_entry);
-        self.estimated_at = self.in_memory();
+        (self.estimated_at, self.changes) = (self.in_memory(), 0);
         Ok(())
     }
 

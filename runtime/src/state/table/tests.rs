@@ -361,7 +361,7 @@ fn a_key_that_changes_after_the_barrier_is_in_the_snapshot_as_it_was() {
 
 #[test]
 fn a_table_that_was_written_early_knows_that_the_store_has_rows_of_it() {
-    let mut bench = Bench::new(100_000);
+    let mut bench = Bench::new(80_000);
     (0..600).for_each(|key| bench.set(key, Some(1)));
     bench.make_room();
     assert!(!bench.table.is_in_store(), "little has changed");
@@ -370,6 +370,21 @@ fn a_table_that_was_written_early_knows_that_the_store_has_rows_of_it() {
     assert_eq!(bench.budget.excess(), 0);
     assert!(bench.table.is_in_store() && bench.written().len() == 1_000);
     assert!(!bench.table.cold, "all of it is in memory");
+}
+
+#[test]
+fn values_that_grow_in_their_place_are_noticed_before_the_next_barrier() {
+    let directory = tempfile::tempdir().unwrap();
+    let (process, _) = parts::process(directory.path(), 1, None);
+    let store = Store::open(WorkerSlot(0), &process).unwrap();
+    let (mut table, budget) = (Table::<u32, Vec<u64>>::new(PLACE, 1, false), Budget::new(1 << 30));
+    for n in 0..100_000 {
+        let key = n as u32 % 10;
+        table.entry(&store, crate::key::hash(&key), &key, Vec::new).unwrap().push(n);
+        table.keep_to(&budget, &store).unwrap();
+    }
+    let used = budget.used.get();
+    assert!((700_000..1_500_000).contains(&used), "100,000 numbers are said to take {used} bytes");
 }
 
 #[test]

@@ -120,7 +120,9 @@ fn maps_and_sets() {
         weighs(2.2, |_| grown::<_, BTreeMap<u64, f64>>(scattered(entries).map(|i| (i, 0.5))));
         weighs(2.2, |_| grown::<_, HashMap<u64, f64>>(scattered(entries).map(|i| (i, 0.5))));
         weighs(2.2, |_| grown::<_, BTreeMap<String, u64>>((0..entries).map(|i| (format!("page-{i}"), i))));
-        weighs(2.2, |_| grown::<_, HashMap<String, Vec<u8>>>((0..entries).map(|i| (format!("p{i}"), vec![1; 9]))));
+        weighs(2.2, |_| {
+            grown::<_, HashMap<String, Vec<u8>>>((0..entries).map(|i| (format!("p{i}"), vec![1; 9])))
+        });
         weighs(2.2, |_| grown::<_, HashSet<u64>>(scattered(entries)));
         weighs(2.2, |_| grown::<_, BTreeSet<u64>>(scattered(entries)));
     }

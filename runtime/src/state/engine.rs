@@ -1,0 +1,84 @@
+//! RocksDB as this engine wants it: small buffers, because memory belongs to the tables, and bloom filters, because most
+//! reads that come here are for keys that are not there.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Options,
+    UniversalCompactOptions,
+};
+
+use super::budget::Shares;
+use crate::error::{Error, Result};
+
+/// Sorted runs that a read may have to look into before some are merged.
+const RUNS: i32 = 8;
+
+pub(crate) fn open_db(options: &Options, path: &Path) -> Result<DB> {
+    return_freed_memory();
+    DB::open(options, path)
+        .map_err(|e| Error::world(format!("open the state store {}", path.display())).caused_by(e))
+}
+
+/// Options for the store of one worker.
+pub(crate) fn options(shares: Shares) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&Cache::new_lru_cache(shares.block_cache));
+    blocks.set_bloom_filter(10.0, false);
+    // Filters and indexes in small parts: one whole is larger than what a cache of this size takes in one piece, and would
+    // be read from the file again for every key.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&blocks);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_max_background_jobs(2);
+    // What compaction rewrites is new in the next snapshot. Merging runs of like size rewrites a row a few times in all;
+    // leveled compaction rewrites a level for every handful of barriers.
+    options.set_compaction_style(DBCompactionStyle::Universal);
+    options.set_universal_compaction_options(&runs());
+    options.set_level_zero_file_num_compaction_trigger(RUNS);
+    options.set_write_buffer_size(shares.write_buffer);
+    // Of every run that is merged, so much is read at once; 2 MB by default.
+    options.set_compaction_readahead_size(256 << 10);
+    options.set_max_open_files(256);
+    options.set_keep_log_file_num(1);
+    options.set_log_level(rocksdb::LogLevel::Warn);
+    // Readers are workers: files that have had their day are deleted by others.
+    options.set_avoid_unnecessary_blocking_io(true);
+    // A running store is of no use after its attempt: closing it must not write what no snapshot has asked for.
+    options.get_options_from_string("avoid_flush_during_shutdown=true").unwrap_or(options)
+}
+
+fn runs() -> UniversalCompactOptions {
+    let mut runs = UniversalCompactOptions::default();
+    runs.set_size_ratio(30);
+    runs.set_min_merge_width(3);
+    // Half of what is on disk may be out of date.
+    runs.set_max_size_amplification_percent(100);
+    runs
+}
+
+/// Has the C library give large buffers back to the system when they are freed, and keep what it has in two places only.
+///
+/// RocksDB is written in C++ and allocates by malloc. That of glibc raises the size from which a buffer is returned with
+/// every one that is freed, up to 32 MB, and has an arena for every thread: of the buffers of a small store five times as
+/// much stayed as was in use.
+fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGE: i32 = 128 << 10;
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            let options =
+                [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE), (libc::M_ARENA_MAX, 2)];
+            for (option, value) in options {
+                // SAFETY: it sets a number of the allocator and may be called at any time.
+                unsafe { libc::mallopt(option, value) };
+            }
+        });
+    }
+}
