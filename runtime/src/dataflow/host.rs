@@ -1,8 +1,8 @@
 //! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
 //! What a watermark, the clock or the end of the input makes due ([`Element::fire`]) is emitted slice by slice, and no faster
-//! than the receivers look at it. As long as there is any, records wait, and by that the sources: only a barrier that is
-//! on its way has them taken in before.
+//! than the receivers are done with it. As long as there is any, records wait, and by that the sources: only a barrier that
+//! is on its way has them taken in before, and what is due waits for it.
 //!
 //! A host has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
@@ -169,12 +169,11 @@ impl Host {
         self.elements.borrow().iter().any(|element| element.borrow().is_due())
     }
 
-    /// Emits about `most` records of what is due.
-    fn fire(&self, most: usize) {
+    /// Emits about `most` records of what is due; returns for how many user code was called.
+    fn fire(&self, most: usize) -> usize {
         let elements = self.elements.borrow();
-        if let Some(element) = elements.iter().find(|element| element.borrow().is_due()) {
-            element.borrow_mut().fire(most);
-        }
+        let due = elements.iter().find(|element| element.borrow().is_due());
+        due.map_or(0, |element| element.borrow_mut().fire(most))
     }
 
     /// The host has waited for its records to be finished downstream.
@@ -294,16 +293,22 @@ impl Running {
         self.took = began.elapsed();
         if is_behind {
             self.alarm.now();
-        } else {
+        } else if !is_barrier_near {
+            // What is due may wait for a barrier, and not the other way round.
             self.fire();
         }
         self.host.maintain()?;
         self.flush(true);
+        let before = self.epoch;
         while self.has_passed(frontier) {
             self.inputs.iter_mut().for_each(|input| input.announce());
             self.end_epoch()?;
             self.inputs.iter_mut().for_each(|input| input.pass_barrier());
             self.alarm.now();
+        }
+        if self.epoch > before && !self.capabilities.is_empty() {
+            // However soon the next barrier is on its way, something of what is due has its turn in every epoch.
+            self.fire();
         }
         if let Some(time) = frontier {
             self.downgrade(time);
@@ -326,12 +331,16 @@ impl Running {
     fn fire(&mut self) {
         let until = Instant::now() + PULL_TIME;
         let mut began = Instant::now();
-        while began < until && self.host.is_due() && !self.outputs.iter().any(|output| output.is_behind()) {
-            let records = self.pace.records();
-            self.host.fire(records);
+        while began < until && self.host.is_due() {
+            let room = self.outputs.iter().map(|output| output.room()).min().unwrap_or(usize::MAX);
+            let records = self.pace.records().min(room);
+            if records == 0 {
+                return;
+            }
+            let fired = self.host.fire(records);
             self.flush(false);
             let now = Instant::now();
-            self.pace.took(records, now - began);
+            self.pace.took(fired, now - began);
             began = now;
         }
     }

@@ -9,7 +9,7 @@ use crate::chain::{Outlet, Receiver};
 use crate::connector::DeadLetter;
 use crate::dataflow::host::Host;
 use crate::dataflow::whereabouts::AtKey;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::{Counter, Step};
 use crate::record::Rec;
 use crate::stream::job::ErrorRoute;
@@ -44,14 +44,16 @@ impl Here {
         self.host.at.key(key)
     }
 
-    /// An error of this step, with where it was.
+    /// What came of this step's code; an error ends the job, with where it was.
+    pub(crate) fn or_fail<R>(&self, result: Result<R>) -> Option<R> {
+        result.map_err(|error| self.fail(error)).ok()
+    }
+
     #[cold]
-    pub(crate) fn or_fail(&self, result: Result<()>) {
-        if let Err(error) = result {
-            // What it has put out before may have been somewhere else.
-            self.enter();
-            self.host.fail(error.context(self.host.at.describe()));
-        }
+    fn fail(&self, error: Error) {
+        // What it has put out before may have been somewhere else.
+        self.enter();
+        self.host.fail(error.context(self.host.at.describe()));
     }
 }
 

@@ -1,0 +1,3 @@
+//! User code that is slow.
+
+mod barriers;
