@@ -88,6 +88,7 @@ mod state;
 mod stream;
 mod terminal;
 pub mod testing;
+mod watch;
 mod watermark;
 mod window;
 mod worker;

@@ -28,7 +28,8 @@ use super::time::{Time, start_of};
 use super::whereabouts::Whereabouts;
 use crate::element::{Element, Generator, Opening};
 use crate::error::{Context, Error, Result, panic_text};
-use crate::metrics::{Counter, Gauge, Step};
+use crate::metrics::{Counter, Gauge, Step, Stopwatch};
+use crate::watch::Alignment;
 use crate::worker::WorkerCx;
 
 /// For how long a host copies rows of the last barrier at least before it looks at its records again.
@@ -49,9 +50,9 @@ pub(crate) struct Host {
     counters: RefCell<Vec<Counter>>,
     /// Microseconds in which the host worked; in which it waited for its records to be finished downstream; from the
     /// last trigger to the host's barrier.
-    busy: Gauge,
+    busy: Stopwatch,
     blocked: Gauge,
-    alignment: Gauge,
+    alignment: Arc<Alignment>,
     /// What makes watermarks out of the records of this host's source; None for a host without one.
     generators: Option<RefCell<Vec<Rc<RefCell<dyn Generator>>>>>,
 }
@@ -59,20 +60,24 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerCx>, reads_source: bool) -> Self {
         let step = Step::new("host", name);
-        let gauge = |name| worker.process.metrics.gauge(&step, name, worker.slot);
+        let (slot, process) = (worker.slot, &worker.process);
+        let gauge = |name| process.metrics.gauge(&step, name, slot);
         let blocked = gauge("blocked_microseconds");
         if reads_source {
             blocked.set(0);
         }
+        let before_first = Epoch(process.first_epoch.0 - 1);
+        let alignment = Alignment::new(gauge("alignment_microseconds"), before_first);
+        process.watch.add_alignment(slot, alignment.clone());
         Self {
-            busy: gauge("busy_microseconds"),
+            busy: process.metrics.stopwatch(&step, "busy_microseconds", slot),
             blocked,
-            alignment: gauge("alignment_microseconds"),
+            alignment,
+            at: Whereabouts::new(process.watch.place(slot)),
             generators: reads_source.then(RefCell::default),
             id,
             name: name.to_owned(),
             worker,
-            at: Whereabouts::default(),
             elements: RefCell::default(),
             counters: RefCell::default(),
         }
@@ -126,7 +131,9 @@ impl Host {
             }
         }
         let elements = self.elements.borrow().clone();
-        elements.iter().try_for_each(|element| element.borrow_mut().open(&opening))
+        let opened = elements.iter().try_for_each(|element| element.borrow_mut().open(&opening));
+        self.at.leave();
+        opened
     }
 
     /// Lets go of everything in it. Elements know their host: without this neither would ever be freed, nor the worker's
@@ -140,19 +147,25 @@ impl Host {
 
     /// Hands out the host's part of the snapshot that ends `epoch`.
     pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
-        self.alignment.set(self.worker.told().since_trigger().as_micros() as i64);
+        self.at.leave();
+        self.alignment.passed(epoch, self.worker.told());
         let elements = self.elements.borrow().clone();
         self.worker.host_barrier(epoch, |parts| {
             for counter in self.counters.borrow().iter() {
                 let step = parts.operator(&counter.step().uid());
                 step.counters.insert(counter.name().to_owned(), counter.get());
             }
-            elements.iter().try_for_each(|element| element.borrow_mut().barrier(epoch, parts))
+            elements.iter().try_for_each(|element| {
+                let done = element.borrow_mut().barrier(epoch, parts);
+                self.at.leave();
+                done
+            })
         })
     }
 
     /// Copies rows of the last barrier until it is time to stop; true if none are left.
     fn copy(&self, until: Option<Instant>) -> Result<bool> {
+        self.at.leave();
         let elements = self.elements.borrow().clone();
         self.worker.host_copy(|rows| {
             for element in &elements {
@@ -182,6 +195,7 @@ impl Host {
     }
 
     fn maintain(&self) -> Result<()> {
+        self.at.leave();
         let elements = self.elements.borrow();
         elements.iter().try_for_each(|e| e.borrow_mut().maintain().context(|| self.with_state()))
     }
@@ -370,9 +384,9 @@ impl Running {
 
 /// Runs user code; an error or a panic becomes the end of the job.
 pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
-    let began = Instant::now();
+    host.busy.start(Instant::now());
     let result = catch_unwind(AssertUnwindSafe(work));
-    host.busy.add(began.elapsed().as_micros() as i64);
+    host.busy.stop(Instant::now());
     match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => host.fail(error),
@@ -380,4 +394,5 @@ pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
             host.fail(host.at.error(panic_text(&*panic)));
         }
     }
+    host.at.leave();
 }

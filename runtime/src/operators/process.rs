@@ -130,7 +130,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         next_side: Outlet<F::Side>,
     ) -> Self {
         Self {
-            here: Here::new(host, step),
+            here: Here::keyed(host, step),
             step: step.clone(),
             key,
             f,

@@ -145,7 +145,7 @@ pub(crate) struct WindowDef<K, T, A: Aggregate<T>> {
 impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, def: WindowDef<K, T, A>) -> Self {
         Self {
-            here: Here::new(host, step),
+            here: Here::keyed(host, step),
             step: step.clone(),
             key: def.key,
             windows: def.windows,

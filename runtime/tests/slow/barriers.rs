@@ -22,8 +22,10 @@ const RECORDS: u32 = 100_000;
 const EPOCHS: u64 = 20;
 /// From one epoch to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long a barrier, or a stop, may take beyond the time of ten records.
-const LIMIT: Duration = Duration::from_millis(800);
+/// How long a barrier may take beyond the time of ten records.
+const LIMIT: Duration = Duration::from_millis(1_500);
+/// How long a stop may take beyond two barriers, with two snapshots on a slow disk.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -82,7 +84,7 @@ fn check(what: &str, workers: usize, step: Duration, build: Build) {
     );
     let limit = LIMIT + 10 * step;
     assert!(most < limit, "{what}: a barrier took {most:?}");
-    assert!(stop < limit + INTERVAL, "{what}: the stop took {stop:?}");
+    assert!(stop < 2 * limit + STOP_LIMIT, "{what}: the stop took {stop:?}");
 }
 
 /// The longest time that a host took to its last barrier.
