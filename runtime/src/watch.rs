@@ -13,7 +13,8 @@ use crate::dataflow::place::Place;
 use crate::link::Told;
 use crate::metrics::Gauge;
 
-/// How long a host takes from a trigger to its barrier.
+/// How long a host takes from a trigger to its barrier. While it is on its way, whoever looks writes that, too; at the barrier
+/// both write nearly the same.
 pub(crate) struct Alignment {
     gauge: Gauge,
     /// The last epoch of which the host has come to the barrier.
