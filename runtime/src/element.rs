@@ -41,8 +41,11 @@ pub(crate) trait Element {
         false
     }
 
-    /// Emits about `most` records of what is due, and says how far event time has come by that.
-    fn fire(&mut self, _most: usize) {}
+    /// Emits about `most` records of what is due, and says how far event time has come by that. Returns for how many records
+    /// or timers it has called user code.
+    fn fire(&mut self, _most: usize) -> usize {
+        0
+    }
 
     /// Called after every round of work, to keep to the memory budget.
     fn maintain(&mut self) -> Result<()> {

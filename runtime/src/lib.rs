@@ -89,6 +89,7 @@ mod state;
 mod stream;
 mod terminal;
 pub mod testing;
+mod watch;
 mod watermark;
 mod window;
 mod worker;

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tidegate_protocol::Slot;
 
@@ -98,6 +99,10 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
+    fn new(step: &Arc<Step>, name: &'static str, slot: Slot) -> Self {
+        Self { step: step.clone(), name, slot, value: Arc::new(AtomicI64::new(i64::MIN)) }
+    }
+
     /// Adds to a gauge that counts up.
     #[inline]
     pub(crate) fn add(&self, n: i64) {
@@ -111,6 +116,50 @@ impl Gauge {
     pub(crate) fn get(&self) -> i64 {
         self.value.load(Ordering::Relaxed)
     }
+}
+
+/// The time that a step has spent in something, in microseconds, with what is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopwatch {
+    total: Gauge,
+    base: Instant,
+    /// Microseconds after `base` at which what is under way began; 0 if nothing is.
+    began: Arc<AtomicU64>,
+}
+
+impl Stopwatch {
+    pub(crate) fn start(&self, now: Instant) {
+        self.began.store((self.micros(now)).max(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn stop(&self, now: Instant) {
+        let began = self.began.load(Ordering::Relaxed);
+        self.total.add(self.micros(now).saturating_sub(began) as i64);
+        self.began.store(0, Ordering::Relaxed);
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        (now - self.base).as_micros() as u64
+    }
+
+    fn get(&self) -> i64 {
+        // In this order: what ends in between is missing for a moment, and not there twice.
+        let total = self.total.get().max(0);
+        match self.began.load(Ordering::Relaxed) {
+            0 => total,
+            began => total + self.micros(Instant::now()).saturating_sub(began) as i64,
+        }
+    }
+}
+
+/// A step that has not come back.
+#[derive(Clone, Debug)]
+pub(crate) struct Stuck {
+    pub(crate) step: Arc<Step>,
+    pub(crate) slot: Slot,
+    /// What is known of the record, as messages name it.
+    pub(crate) record: String,
+    pub(crate) seconds: f64,
 }
 
 /// A value that belongs to no step: to the job as a whole, or to one of its workers.
@@ -127,6 +176,8 @@ struct Whole {
 pub(crate) struct Metrics {
     counters: Mutex<Vec<Counter>>,
     gauges: Mutex<Vec<Gauge>>,
+    stopwatches: Mutex<Vec<Stopwatch>>,
+    stuck: Mutex<Vec<Stuck>>,
     /// Those without a step.
     whole: Mutex<Vec<Whole>>,
 }
@@ -139,10 +190,21 @@ impl Metrics {
     }
 
     pub(crate) fn gauge(&self, step: &Arc<Step>, name: &'static str, slot: Slot) -> Gauge {
-        let value = Arc::new(AtomicI64::new(i64::MIN));
-        let gauge = Gauge { step: step.clone(), name, slot, value };
+        let gauge = Gauge::new(step, name, slot);
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner).push(gauge.clone());
         gauge
+    }
+
+    pub(crate) fn stopwatch(&self, step: &Arc<Step>, name: &'static str, slot: Slot) -> Stopwatch {
+        let stopwatch =
+            Stopwatch { total: Gauge::new(step, name, slot), base: Instant::now(), began: Arc::default() };
+        self.stopwatches.lock().unwrap_or_else(PoisonError::into_inner).push(stopwatch.clone());
+        stopwatch
+    }
+
+    /// Sets which steps have not come back; all others have.
+    pub(crate) fn set_stuck(&self, stuck: Vec<Stuck>) {
+        *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = stuck;
     }
 
     /// Sets a number of the job as a whole, or of all that one of its workers does.
@@ -179,13 +241,21 @@ impl Metrics {
         let mut lines = Vec::new();
         for c in self.counters.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let name = format!("tidegate_{}_total", c.name);
-            lines.push(sample(job, name, "counter", &c.step, c.slot, c.get() as f64));
+            lines.push(sample(job, name, "counter", &c.step, c.slot, "", c.get() as f64));
         }
-        for g in self.gauges.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if g.get() != i64::MIN {
+        let mut gauge = |g: &Gauge, value: i64| {
+            if value != i64::MIN {
                 let name = format!("tidegate_{}", g.name);
-                lines.push(sample(job, name, "gauge", &g.step, g.slot, g.get() as f64));
+                lines.push(sample(job, name, "gauge", &g.step, g.slot, "", value as f64));
             }
+        };
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|g| gauge(g, g.get()));
+        let stopwatches = self.stopwatches.lock().unwrap_or_else(PoisonError::into_inner);
+        stopwatches.iter().for_each(|s| gauge(&s.total, s.get()));
+        for s in self.stuck.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let name = "tidegate_stuck_seconds".to_owned();
+            let record = format!(",record=\"{}\"", escape(&s.record));
+            lines.push(sample(job, name, "gauge", &s.step, s.slot, &record, s.seconds));
         }
         lines.sort();
         let mut text = String::new();
@@ -211,10 +281,18 @@ impl Metrics {
     }
 }
 
-/// A sample: its metric, the metric's type, the line.
-fn sample(job: &str, name: String, kind: &'static str, step: &Step, slot: Slot, value: f64) -> Sample {
+/// A sample: its metric, the metric's type, the line. `more` are further labels.
+fn sample(
+    job: &str,
+    name: String,
+    kind: &'static str,
+    step: &Step,
+    slot: Slot,
+    more: &str,
+    value: f64,
+) -> Sample {
     let (job, step) = (escape(job), escape(&step.name()));
-    let line = format!("{name}{{job=\"{job}\",operator=\"{step}\",worker=\"{slot}\"}} {value}\n");
+    let line = format!("{name}{{job=\"{job}\",operator=\"{step}\",worker=\"{slot}\"{more}}} {value}\n");
     (name, kind, line)
 }
 
@@ -226,6 +304,8 @@ fn escape(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -238,13 +318,21 @@ mod tests {
         }
         metrics.gauge(&step, "state_entries", Slot(0)).set(3);
         metrics.gauge(&step, "watermark_ms", Slot(0));
+        metrics.stopwatch(&step, "busy_microseconds", Slot(0));
+        metrics.set_stuck(vec![]);
+        let record = "offset 7".to_owned();
+        metrics.set_stuck(vec![Stuck { step: step.clone(), slot: Slot(1), record, seconds: 6.5 }]);
         metrics.set("epoch", None, "The epoch.", 9.0);
         metrics.set("epoch", None, "The epoch.", 12.0);
-        let text = r#"# TYPE tidegate_records_in_total counter
+        let text = r#"# TYPE tidegate_busy_microseconds gauge
+tidegate_busy_microseconds{job="j",operator="read\"ings",worker="0"} 0
+# TYPE tidegate_records_in_total counter
 tidegate_records_in_total{job="j",operator="read\"ings",worker="0"} 5
 tidegate_records_in_total{job="j",operator="read\"ings",worker="1"} 6
 # TYPE tidegate_state_entries gauge
 tidegate_state_entries{job="j",operator="read\"ings",worker="0"} 3
+# TYPE tidegate_stuck_seconds gauge
+tidegate_stuck_seconds{job="j",operator="read\"ings",worker="1",record="offset 7"} 6.5
 # HELP tidegate_checkpoint_bytes Bytes.
 # TYPE tidegate_checkpoint_bytes gauge
 tidegate_checkpoint_bytes{job="j",worker="0"} 7
@@ -255,5 +343,20 @@ tidegate_epoch{job="j"} 12
 "#;
         assert_eq!(metrics.render("j"), text);
         assert_eq!((metrics.whole("checkpoint_bytes"), metrics.whole("nothing")), (Some(14.0), None));
+    }
+
+    #[test]
+    fn a_stopwatch_shows_what_is_under_way() {
+        let metrics = Metrics::default();
+        let stopwatch = metrics.stopwatch(&Step::new("host", "readings"), "busy_microseconds", Slot(0));
+        let began = stopwatch.base + Duration::from_millis(1);
+        stopwatch.start(began);
+        stopwatch.stop(began + Duration::from_millis(5));
+        assert_eq!(stopwatch.get(), 5_000);
+        // It began at the base, which is not now any more.
+        stopwatch.start(stopwatch.base);
+        while stopwatch.get() == 5_000 {}
+        stopwatch.stop(stopwatch.base + Duration::from_millis(2));
+        assert!((6_999..=7_000).contains(&stopwatch.get()), "{}", stopwatch.get());
     }
 }

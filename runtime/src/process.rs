@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::state::budget::Shares;
 use crate::state::directory::StateDirectory;
 use crate::stream::outline::Outline;
+use crate::watch::Watch;
 
 /// The numbers that a run is started with.
 #[derive(Clone, Debug)]
@@ -58,6 +59,7 @@ pub(crate) struct Process {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ways: Arc<Ways>,
     pub(crate) wakers: Wakers,
+    pub(crate) watch: Watch,
     /// What the driver has said; several only if the link takes the workers for several processes.
     told: Vec<Told>,
     /// The highest timestamp that any source of the process has come to; see [`crate::dataflow::source`].
@@ -103,6 +105,7 @@ impl Process {
             metrics: parts.metrics,
             ways: Arc::default(),
             wakers: Wakers::default(),
+            watch: Watch::default(),
             clock_hand: AtomicU64::new(0),
             aborted: AtomicBool::new(false),
             unsent: AtomicU64::new(0),

@@ -76,6 +76,7 @@ impl WorkerCx {
         self.collected.borrow_mut().hosts = hosts;
         self.active_hosts.set(hosts);
         let store = Store::open(self.slot, &self.process)?;
+        self.process.watch.add_store(self.slot, store.waits());
         let snapshotter =
             Snapshotter::start(self.slot, store.share_with_snapshotter(), self.process.clone())?;
         let twice = || Error::us("a worker was opened twice");

@@ -13,6 +13,7 @@ use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::{Epoch, Manifest, Slot};
 
 use super::assignment::Assignment;
+use super::lookout::{self, Lookout};
 use super::mailbox::Event;
 use super::plan::{Plan, partitions};
 use super::publishers::Publishers;
@@ -43,6 +44,7 @@ pub(crate) struct Driver<'a> {
     assignment: Assignment,
     publishers: &'a mut Publishers,
     watcher: &'a mut dyn Watcher,
+    lookout: Lookout,
     control: Control,
     /// Complete snapshots before the restored one.
     older: Vec<Epoch>,
@@ -95,6 +97,7 @@ impl<'a> Driver<'a> {
             assignment,
             publishers,
             watcher,
+            lookout: Lookout::default(),
             control,
             older,
             arrived: None,
@@ -134,9 +137,10 @@ impl<'a> Driver<'a> {
     fn serve(&mut self, events: &Receiver<Event>) -> Result<()> {
         let mut next_progress = Instant::now() + self.watcher.every();
         let mut next_discovery = Instant::now() + DISCOVERY;
+        let mut next_look = Instant::now() + lookout::EVERY;
         while self.exit.is_none() {
             let now = Instant::now();
-            let until = next_progress.min(next_discovery).min(self.deadline(now));
+            let until = next_progress.min(next_discovery).min(next_look).min(self.deadline(now));
             match events.recv_timeout(until.saturating_duration_since(now)) {
                 Ok(event) => self.on_event(event)?,
                 Err(RecvTimeoutError::Timeout) => self.step(Input::Tick)?,
@@ -151,6 +155,10 @@ impl<'a> Driver<'a> {
             if now >= next_discovery {
                 next_discovery = now + DISCOVERY;
                 self.discover()?;
+            }
+            if now >= next_look {
+                next_look = now + lookout::EVERY;
+                self.look();
             }
         }
         Ok(())
@@ -172,10 +180,21 @@ impl<'a> Driver<'a> {
             },
             Event::StopRequested => {
                 self.watcher.note("stopping: a last snapshot, then everything is published");
+                self.lookout.stop();
+                self.look();
                 self.step(Input::StopRequested)
             }
             Event::Killed(error) => Err(error),
         }
+    }
+
+    /// Looks whether the workers' code comes back, and how long barriers have been on their way.
+    fn look(&mut self) {
+        let process = &self.process;
+        process.watch.show_alignments(|slot| process.told(slot));
+        let found = self.lookout.look(&process.watch, Instant::now());
+        self.run.metrics.set_stuck(found.stuck);
+        found.notes.iter().for_each(|note| self.watcher.note(note));
     }
 
     /// What a worker of this attempt says; from any other attempt nothing is heard.

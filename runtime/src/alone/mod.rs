@@ -3,6 +3,7 @@
 //! - [`plan`]: what the job wants, found out by describing it once without running it.
 //! - [`restore`]: which snapshot to go on from, and whether it fits the job.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
+//! - [`lookout`]: notices steps that do not come back.
 //! - [`mailbox`]: what reaches the driver; [`assignment`]: which worker reads which partitions.
 //! - [`publishers`]: the sinks' publishers of this process.
 //! - [`summary`]: the totals that a user reads.
@@ -11,6 +12,7 @@
 
 mod assignment;
 pub(crate) mod driver;
+mod lookout;
 mod mailbox;
 pub(crate) mod plan;
 pub(crate) mod publishers;

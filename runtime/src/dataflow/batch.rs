@@ -18,15 +18,13 @@ use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::channels::{Message, Stamp};
 
+use super::pace::Pace;
 use super::wire::Passage;
 use crate::record::Rec;
 use crate::watermark::Mark;
 
 /// The number of records that a full batch holds.
 pub(crate) const BATCH_RECORDS: usize = 256;
-
-/// Batches of a sender that its receivers have not looked at, from which on it should wait, for each receiver.
-const UNREAD_BATCHES: usize = 16;
 
 /// Buffers that a pool keeps for its own use; more are freed.
 const POOL_BUFFERS: usize = 64;
@@ -95,14 +93,22 @@ pub(crate) struct Ways(Mutex<HashMap<usize, Box<dyn Any + Send>>>);
 struct EdgeWays<T> {
     to: Vec<Sender<Vec<T>>>,
     at: Vec<Option<Receiver<Vec<T>>>>,
-    unread: Unread,
+    flow: Arc<Flow>,
 }
 
-/// The number of batches of every sender that no receiver has looked at yet.
-type Unread = Arc<[AtomicUsize]>;
+/// What senders and receivers of an edge let each other know, so that what can wait is sent no faster than it is done.
+struct Flow {
+    /// The number of records of every sender that no receiver is done with yet.
+    unread: Vec<AtomicUsize>,
+    /// How many records may wait at every receiver.
+    backlogs: Vec<AtomicUsize>,
+}
 
-fn unread(senders: usize) -> Unread {
-    (0..senders).map(|_| AtomicUsize::new(0)).collect()
+impl Flow {
+    fn new(workers: usize) -> Arc<Self> {
+        let all = |n| (0..workers).map(|_| AtomicUsize::new(n)).collect();
+        Arc::new(Self { unread: all(0), backlogs: all(Pace::default().backlog()) })
+    }
 }
 
 /// One worker's ends of the ways home.
@@ -113,15 +119,20 @@ struct Home<T> {
 }
 
 impl Ways {
-    fn home<T: Send + 'static>(&self, edge: usize, me: usize, workers: usize) -> Option<(Home<T>, Unread)> {
+    fn home<T: Send + 'static>(
+        &self,
+        edge: usize,
+        me: usize,
+        workers: usize,
+    ) -> Option<(Home<T>, Arc<Flow>)> {
         let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ways = edges.entry(edge).or_insert_with(|| {
             let (to, at) = (0..workers).map(|_| channel()).map(|(to, at)| (to, Some(at))).unzip();
-            Box::new(EdgeWays::<T> { to, at, unread: unread(workers) })
+            Box::new(EdgeWays::<T> { to, at, flow: Flow::new(workers) })
         });
         let ways = ways.downcast_mut::<EdgeWays<T>>()?;
         let home = Home { me, to: ways.to.clone(), at: ways.at[me].take()? };
-        Some((home, ways.unread.clone()))
+        Some((home, ways.flow.clone()))
     }
 }
 
@@ -129,42 +140,45 @@ impl Ways {
 pub(crate) struct Pool<T> {
     free: Rc<RefCell<Vec<Vec<T>>>>,
     home: Option<Rc<Home<T>>>,
-    unread: Unread,
+    flow: Arc<Flow>,
 }
 
 impl<T> Clone for Pool<T> {
     fn clone(&self) -> Self {
-        Self { free: self.free.clone(), home: self.home.clone(), unread: self.unread.clone() }
+        Self { free: self.free.clone(), home: self.home.clone(), flow: self.flow.clone() }
     }
 }
 
 impl<T: Send + 'static> Pool<T> {
     /// The pool of an edge that stays on this worker.
     pub(crate) fn local() -> Self {
-        Self { free: Rc::default(), home: None, unread: unread(1) }
+        Self { free: Rc::default(), home: None, flow: Flow::new(1) }
     }
 
     /// The pool of an edge between the workers of this process.
     pub(crate) fn shared(ways: &Arc<Ways>, edge: usize, me: usize, workers: usize) -> Self {
         match ways.home(edge, me, workers) {
-            Some((home, unread)) => Self { free: Rc::default(), home: Some(Rc::new(home)), unread },
+            Some((home, flow)) => Self { free: Rc::default(), home: Some(Rc::new(home)), flow },
             None => Self::local(),
         }
     }
 
-    /// The number that a sender has here: on an edge that stays on the worker there is only one.
-    fn unread_of(&self, sender: usize) -> &AtomicUsize {
-        &self.unread[if self.home.is_some() { sender } else { 0 }]
+    /// This worker's number in the [`Flow`]: on an edge that stays on the worker there is no other.
+    fn me(&self) -> usize {
+        self.home.as_ref().map_or(0, |home| home.me)
     }
 
-    /// Worker `me` has filled a buffer for a receiver.
-    pub(crate) fn sent(&self, me: usize) {
-        self.unread_of(me).fetch_add(1, Ordering::Relaxed);
+    /// This worker has sent so many records.
+    pub(crate) fn sent(&self, records: usize) {
+        self.flow.unread[self.me()].fetch_add(records, Ordering::Relaxed);
     }
 
-    /// True if the receivers of what worker `me` has sent should look at it before it sends more, if it can wait.
-    pub(crate) fn is_behind(&self, me: usize) -> bool {
-        self.unread_of(me).load(Ordering::Relaxed) >= UNREAD_BATCHES * self.unread.len()
+    /// How many records that could wait this worker may send now. All senders together may send each receiver what may wait
+    /// there, if what they send is for all receivers alike.
+    pub(crate) fn room(&self) -> usize {
+        let backlogs = self.flow.backlogs.iter().map(|backlog| backlog.load(Ordering::Relaxed));
+        let unread = self.flow.unread[self.me()].load(Ordering::Relaxed);
+        backlogs.min().unwrap_or(0).saturating_sub(unread)
     }
 
     /// An empty buffer.
@@ -176,9 +190,11 @@ impl<T: Send + 'static> Pool<T> {
         self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BATCH_RECORDS))
     }
 
-    /// A batch that worker `from` had sent has been looked at.
-    pub(crate) fn looked_at(&self, from: usize) {
-        self.unread_of(from).fetch_sub(1, Ordering::Relaxed);
+    /// This worker is done with records that worker `from` had sent, and goes on at this pace.
+    pub(crate) fn done(&self, from: usize, records: usize, pace: &Pace) {
+        let from = if self.home.is_some() { from } else { 0 };
+        self.flow.unread[from].fetch_sub(records, Ordering::Relaxed);
+        self.flow.backlogs[self.me()].store(pace.backlog(), Ordering::Relaxed);
     }
 
     /// Takes back a buffer that a worker of this process has filled; None if it was made on this one.
@@ -199,7 +215,26 @@ impl<T: Send + 'static> Pool<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_sender_has_room_for_what_the_slowest_receiver_can_take() {
+        let ways = Arc::new(Ways::default());
+        let (first, second) = (Pool::<u8>::shared(&ways, 0, 0, 2), Pool::<u8>::shared(&ways, 0, 1, 2));
+        let (mut fast, mut slow) = (Pace::default(), Pace::default());
+        assert_eq!(first.room(), 1, "nothing is known of the receivers yet");
+        (0..10).for_each(|_| fast.took(fast.records(), Duration::ZERO));
+        slow.took(1, Duration::from_millis(20));
+        first.sent(5);
+        second.done(0, 2, &fast);
+        assert_eq!(first.room(), 0, "three are unread");
+        first.done(0, 3, &slow);
+        assert_eq!((first.room(), second.room()), (slow.backlog(), slow.backlog()));
+        first.sent(2);
+        assert_eq!((first.room(), second.room()), (slow.backlog() - 2, slow.backlog()));
+    }
 
     #[test]
     fn a_buffer_that_was_made_of_bytes_stays_here() {
@@ -219,7 +254,6 @@ mod tests {
         let ways = Arc::new(Ways::default());
         let (first, second) = (Pool::<u8>::shared(&ways, 0, 0, 2), Pool::<u8>::shared(&ways, 0, 1, 2));
         let mut buffer = first.take();
-        first.sent(0);
         buffer.push(9);
         let address = buffer.as_ptr();
         second.give(buffer, Some(0));

@@ -1,8 +1,8 @@
 //! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
 //! What a watermark, the clock or the end of the input makes due ([`Element::fire`]) is emitted slice by slice, and no faster
-//! than the receivers look at it. As long as there is any, records wait, and by that the sources: only a barrier that is
-//! on its way has them taken in before.
+//! than the receivers are done with it. As long as there is any, records wait, and by that the sources: only a barrier that
+//! is on its way has them taken in before, and what is due waits for it.
 //!
 //! A host has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
@@ -28,7 +28,8 @@ use super::time::{Time, start_of};
 use super::whereabouts::Whereabouts;
 use crate::element::{Element, Generator, Opening};
 use crate::error::{Context, Error, Result, panic_text};
-use crate::metrics::{Counter, Gauge, Step};
+use crate::metrics::{Counter, Gauge, Step, Stopwatch};
+use crate::watch::Alignment;
 use crate::worker::WorkerCx;
 
 /// For how long a host copies rows of the last barrier at least before it looks at its records again.
@@ -49,9 +50,9 @@ pub(crate) struct Host {
     counters: RefCell<Vec<Counter>>,
     /// Microseconds in which the host worked; in which it waited for its records to be finished downstream; from the
     /// last trigger to the host's barrier.
-    busy: Gauge,
+    busy: Stopwatch,
     blocked: Gauge,
-    alignment: Gauge,
+    alignment: Arc<Alignment>,
     /// What makes watermarks out of the records of this host's source; None for a host without one.
     generators: Option<RefCell<Vec<Rc<RefCell<dyn Generator>>>>>,
 }
@@ -59,20 +60,24 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerCx>, reads_source: bool) -> Self {
         let step = Step::new("host", name);
-        let gauge = |name| worker.process.metrics.gauge(&step, name, worker.slot);
+        let (slot, process) = (worker.slot, &worker.process);
+        let gauge = |name| process.metrics.gauge(&step, name, slot);
         let blocked = gauge("blocked_microseconds");
         if reads_source {
             blocked.set(0);
         }
+        let before_first = Epoch(process.first_epoch.0 - 1);
+        let alignment = Alignment::new(gauge("alignment_microseconds"), before_first);
+        process.watch.add_alignment(slot, alignment.clone());
         Self {
-            busy: gauge("busy_microseconds"),
+            busy: process.metrics.stopwatch(&step, "busy_microseconds", slot),
             blocked,
-            alignment: gauge("alignment_microseconds"),
+            alignment,
+            at: Whereabouts::new(process.watch.place(slot)),
             generators: reads_source.then(RefCell::default),
             id,
             name: name.to_owned(),
             worker,
-            at: Whereabouts::default(),
             elements: RefCell::default(),
             counters: RefCell::default(),
         }
@@ -126,7 +131,9 @@ impl Host {
             }
         }
         let elements = self.elements.borrow().clone();
-        elements.iter().try_for_each(|element| element.borrow_mut().open(&opening))
+        let opened = elements.iter().try_for_each(|element| element.borrow_mut().open(&opening));
+        self.at.leave();
+        opened
     }
 
     /// Lets go of everything in it. Elements know their host: without this neither would ever be freed, nor the worker's
@@ -140,19 +147,25 @@ impl Host {
 
     /// Hands out the host's part of the snapshot that ends `epoch`.
     pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
-        self.alignment.set(self.worker.told().since_trigger().as_micros() as i64);
+        self.at.leave();
+        self.alignment.passed(epoch, self.worker.told());
         let elements = self.elements.borrow().clone();
         self.worker.host_barrier(epoch, |parts| {
             for counter in self.counters.borrow().iter() {
                 let step = parts.operator(&counter.step().uid());
                 step.counters.insert(counter.name().to_owned(), counter.get());
             }
-            elements.iter().try_for_each(|element| element.borrow_mut().barrier(epoch, parts))
+            elements.iter().try_for_each(|element| {
+                let done = element.borrow_mut().barrier(epoch, parts);
+                self.at.leave();
+                done
+            })
         })
     }
 
     /// Copies rows of the last barrier until it is time to stop; true if none are left.
     fn copy(&self, until: Option<Instant>) -> Result<bool> {
+        self.at.leave();
         let elements = self.elements.borrow().clone();
         self.worker.host_copy(|rows| {
             for element in &elements {
@@ -169,12 +182,11 @@ impl Host {
         self.elements.borrow().iter().any(|element| element.borrow().is_due())
     }
 
-    /// Emits about `most` records of what is due.
-    fn fire(&self, most: usize) {
+    /// Emits about `most` records of what is due; returns for how many user code was called.
+    fn fire(&self, most: usize) -> usize {
         let elements = self.elements.borrow();
-        if let Some(element) = elements.iter().find(|element| element.borrow().is_due()) {
-            element.borrow_mut().fire(most);
-        }
+        let due = elements.iter().find(|element| element.borrow().is_due());
+        due.map_or(0, |element| element.borrow_mut().fire(most))
     }
 
     /// The host has waited for its records to be finished downstream.
@@ -183,6 +195,7 @@ impl Host {
     }
 
     fn maintain(&self) -> Result<()> {
+        self.at.leave();
         let elements = self.elements.borrow();
         elements.iter().try_for_each(|e| e.borrow_mut().maintain().context(|| self.with_state()))
     }
@@ -294,16 +307,22 @@ impl Running {
         self.took = began.elapsed();
         if is_behind {
             self.alarm.now();
-        } else {
+        } else if !is_barrier_near {
+            // What is due may wait for a barrier, and not the other way round.
             self.fire();
         }
         self.host.maintain()?;
         self.flush(true);
+        let before = self.epoch;
         while self.has_passed(frontier) {
             self.inputs.iter_mut().for_each(|input| input.announce());
             self.end_epoch()?;
             self.inputs.iter_mut().for_each(|input| input.pass_barrier());
             self.alarm.now();
+        }
+        if self.epoch > before && !self.capabilities.is_empty() {
+            // However soon the next barrier is on its way, something of what is due has its turn in every epoch.
+            self.fire();
         }
         if let Some(time) = frontier {
             self.downgrade(time);
@@ -326,12 +345,16 @@ impl Running {
     fn fire(&mut self) {
         let until = Instant::now() + PULL_TIME;
         let mut began = Instant::now();
-        while began < until && self.host.is_due() && !self.outputs.iter().any(|output| output.is_behind()) {
-            let records = self.pace.records();
-            self.host.fire(records);
+        while began < until && self.host.is_due() {
+            let room = self.outputs.iter().map(|output| output.room()).min().unwrap_or(usize::MAX);
+            let records = self.pace.records().min(room);
+            if records == 0 {
+                return;
+            }
+            let fired = self.host.fire(records);
             self.flush(false);
             let now = Instant::now();
-            self.pace.took(records, now - began);
+            self.pace.took(fired, now - began);
             began = now;
         }
     }
@@ -361,9 +384,9 @@ impl Running {
 
 /// Runs user code; an error or a panic becomes the end of the job.
 pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
-    let began = Instant::now();
+    host.busy.start(Instant::now());
     let result = catch_unwind(AssertUnwindSafe(work));
-    host.busy.add(began.elapsed().as_micros() as i64);
+    host.busy.stop(Instant::now());
     match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => host.fail(error),
@@ -371,4 +394,5 @@ pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
             host.fail(host.at.error(panic_text(&*panic)));
         }
     }
+    host.at.leave();
 }

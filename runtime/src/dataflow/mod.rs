@@ -11,6 +11,7 @@
 //! - [`port`]: the typed ends of edges: what waits for its turn or for a later epoch, what goes out.
 //! - [`pace`]: how many records are given to user code at a time.
 //! - [`host`]: one operator host: its elements, its barrier.
+//! - [`place`]: where the code of a host is, for whoever looks from another thread.
 //! - [`whereabouts`]: what a host is doing, for the message if it fails.
 //! - [`source`]: the loop of a host that reads a source: pacing, ticks, triggers.
 //! - [`alarm`]: how an operator has itself scheduled later.
@@ -26,6 +27,7 @@ pub(crate) mod graph;
 pub(crate) mod host;
 pub(crate) mod outbox;
 pub(crate) mod pace;
+pub(crate) mod place;
 pub(crate) mod port;
 pub(crate) mod source;
 pub(crate) mod time;

@@ -116,9 +116,10 @@ impl<T: Send + 'static> Outbox<T> {
         self.open.len()
     }
 
-    /// True if the receivers should look at what was sent before more is sent that can wait.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.pool.is_behind(self.me as usize)
+    /// How many records that could wait may be sent now.
+    pub(crate) fn room(&self) -> usize {
+        let unsent: usize = self.open.iter().map(Vec::len).sum();
+        self.pool.room().saturating_sub(unsent)
     }
 
     /// Ends the open buffer of a receiver, with a watermark behind it if there is one.
@@ -137,7 +138,7 @@ impl<T: Send + 'static> Outbox<T> {
     fn send(&mut self, receiver: usize, records: Vec<Rec<T>>, mark: Option<Mark>) {
         let target = if matches!(self.route, Route::Local) { self.me } else { receiver as u32 };
         if !records.is_empty() {
-            self.pool.sent(self.me as usize);
+            self.pool.sent(records.len());
         }
         self.ready.push_back(Batch::new(target, self.me, mark, records));
     }

@@ -1,8 +1,11 @@
 //! How many records are given to user code at a time.
 //!
 //! A record costs a microsecond or, in user code that is slow, twenty milliseconds. Nothing else has its turn while a
-//! batch is under way, not a barrier either, so batches become smaller the longer a record takes. The first ones are small:
-//! nothing is known of the code yet.
+//! batch is under way, not a barrier either, so batches become smaller the longer a record takes. The first one is a single
+//! record: nothing is known of the code yet.
+//!
+//! What waits in front of the code has its turn before a barrier, too. So whoever sends results that could wait asks how
+//! many are done in a short time ([`Pace::backlog`]).
 
 use std::time::Duration;
 
@@ -10,32 +13,53 @@ use super::batch::BATCH_RECORDS;
 
 /// How long a batch should take at most.
 const BATCH_TIME: Duration = Duration::from_millis(5);
-/// Records of the first batch.
-const FIRST: usize = 8;
+/// Batches that may wait in front of the code.
+const BACKLOG_BATCHES: usize = 16;
+/// For how long the code should be busy with what waits if a single record takes longer than a batch should.
+const BACKLOG_TIME: Duration = Duration::from_millis(40);
 
 /// The size of the next batch.
 #[derive(Debug)]
-pub(crate) struct Pace(usize);
+pub(crate) struct Pace {
+    records: usize,
+    /// How long the last batch took, if it was a single record.
+    record_took: Duration,
+}
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(FIRST)
+        Self { records: 1, record_took: BACKLOG_TIME }
     }
 }
 
 impl Pace {
     /// Records of the next batch, from 1 to [`BATCH_RECORDS`].
     pub(crate) fn records(&self) -> usize {
-        self.0
+        self.records
+    }
+
+    /// Records that may wait for their turn.
+    pub(crate) fn backlog(&self) -> usize {
+        if self.records > 1 {
+            return BACKLOG_BATCHES * self.records;
+        }
+        let records = BACKLOG_TIME.as_secs_f64() / self.record_took.as_secs_f64().max(1e-6);
+        (records as usize).clamp(1, BACKLOG_BATCHES)
     }
 
     /// So many records took so long.
     pub(crate) fn took(&mut self, records: usize, took: Duration) {
+        if records == 0 {
+            return;
+        }
+        if records == 1 {
+            self.record_took = took;
+        }
         if took > BATCH_TIME {
             let ratio = BATCH_TIME.as_secs_f64() / took.as_secs_f64();
-            self.0 = ((records as f64 * ratio) as usize).clamp(1, self.0);
-        } else if records >= self.0 && took < BATCH_TIME / 2 {
-            self.0 = (self.0 * 2).min(BATCH_RECORDS);
+            self.records = ((records as f64 * ratio) as usize).clamp(1, self.records);
+        } else if records >= self.records && took < BATCH_TIME / 2 {
+            self.records = (self.records * 2).min(BATCH_RECORDS);
         }
     }
 }
@@ -64,6 +88,29 @@ mod tests {
     fn a_small_batch_says_nothing_of_a_large_one() {
         let mut pace = Pace::default();
         pace.took(1, Duration::from_micros(1));
-        assert_eq!(pace.records(), FIRST);
+        assert_eq!(pace.records(), 2);
+        pace.took(1, Duration::from_micros(1));
+        assert_eq!(pace.records(), 2);
+    }
+
+    #[test]
+    fn what_may_wait_is_done_in_a_short_time() {
+        let backlog = |micros: u64| {
+            let mut pace = Pace::default();
+            for _ in 0..20 {
+                pace.took(pace.records(), Duration::from_micros(micros * pace.records() as u64));
+            }
+            pace.backlog()
+        };
+        assert_eq!(Pace::default().backlog(), 1, "nothing is known of the code yet");
+        assert_eq!(backlog(1), BACKLOG_BATCHES * BATCH_RECORDS);
+        assert_eq!((backlog(4_000), backlog(20_000), backlog(1_000_000)), (10, 2, 1));
+        for micros in [10, 100, 1_000, 2_000, 3_000, 20_000] {
+            let time = Duration::from_micros(micros * backlog(micros) as u64);
+            assert!(
+                time <= BATCH_TIME * BACKLOG_BATCHES as u32,
+                "{time:?} at {micros} microseconds a record"
+            );
+        }
     }
 }

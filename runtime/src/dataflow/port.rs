@@ -79,7 +79,7 @@ impl<T, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
 impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
     /// Gives records of a batch to the chain, as many as it takes at a time; true if those were the last.
     fn apply(&mut self, batch: &mut Batch<T>) -> bool {
-        let (from, most) = (batch.from as usize, self.pace.records());
+        let most = self.pace.records();
         if batch.records.len() > most {
             self.piece.extend(batch.records.drain(..most));
             self.outlet.records(&mut self.piece);
@@ -88,10 +88,9 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
         if !batch.records.is_empty() {
             let mut records = std::mem::take(&mut batch.records);
             self.outlet.look_at(&mut records);
-            self.pool.looked_at(from);
             self.pool.give(records, batch.filled_by());
         }
-        let sender = if self.senders.len() == 1 { 0 } else { from };
+        let sender = if self.senders.len() == 1 { 0 } else { batch.from as usize };
         match batch.mark.take() {
             Some(Mark::Now(watermark)) => {
                 if let Some(watermark) = self.senders.update(sender, watermark) {
@@ -119,10 +118,11 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
                 self.stash.push_back((capability, batch));
                 continue;
             }
-            let before = batch.records.len();
+            let (from, before) = (batch.from as usize, batch.records.len());
             let was_all = self.apply(&mut batch);
             let (now, done) = (Instant::now(), before - batch.records.len());
             self.pace.took(done, now - began);
+            self.pool.done(from, done, &self.pace);
             began = now;
             if !was_all {
                 self.waiting.push_front((capability, batch));
@@ -157,8 +157,8 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
 pub(crate) trait OutputPort {
     /// Sends batches that are full or ended; with `close`, open ones too.
     fn flush(&mut self, capability: &Capability<Time>, close: bool);
-    /// True if the receivers should look at what was sent before more is sent that can wait.
-    fn is_behind(&self) -> bool;
+    /// How many records that could wait may be sent now.
+    fn room(&self) -> usize;
 }
 
 type Builder<T> = CapacityContainerBuilder<Batch<T>>;
@@ -188,8 +188,8 @@ impl<T: Send + 'static> OutputPort for Output<T> {
         }
     }
 
-    fn is_behind(&self) -> bool {
-        self.outbox.borrow().is_behind()
+    fn room(&self) -> usize {
+        self.outbox.borrow().room()
     }
 }
 
@@ -199,7 +199,7 @@ pub(crate) struct Silent;
 impl OutputPort for Silent {
     fn flush(&mut self, _: &Capability<Time>, _: bool) {}
 
-    fn is_behind(&self) -> bool {
-        false
+    fn room(&self) -> usize {
+        usize::MAX
     }
 }

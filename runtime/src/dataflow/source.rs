@@ -3,8 +3,8 @@
 //! A tick ends after so many records, or after a millisecond if there were fewer, and the source never has more than
 //! [`WINDOW`] ticks out that the last operator has not finished. That bounds what is in flight, and so the time a barrier
 //! takes, without a word between sender and receiver. A record may cost a microsecond or a read from disk, so how many
-//! records a tick has follows from how long the ticks before took. It may have a hundred bytes or a million, so their
-//! bytes end a tick too.
+//! records a tick has follows from how long the ticks before took. Where a single record takes longer than a tick should,
+//! so does how many ticks are out. A record may have a hundred bytes or a million, so their bytes end a tick too.
 //!
 //! A tick is finished when every source is beyond it. So the sources of a process keep one clock, as Lamport's: a tick
 //! goes beyond the highest that any source has come to, and a source without records follows it. Otherwise one that has
@@ -21,8 +21,8 @@ use super::pace::Pace;
 use super::time::{Time, epoch_of, next_tick, start_of};
 use crate::error::Result;
 
-/// Records that end a tick: at first (few, because after a restart all keys are on disk), at least, and at most.
-const TICK_RECORDS: (usize, usize, usize) = (64, 1, 10_000);
+/// Records that end a tick: at least, which is also how it begins, because nothing is known of the steps; and at most.
+const TICK_RECORDS: (usize, usize) = (1, 10_000);
 /// Bytes, as the connector tells them, that end a tick.
 const TICK_BYTES: usize = 1 << 20;
 /// How long a tick may take to be finished, with those before it: a barrier takes little more.
@@ -31,6 +31,10 @@ const TICK_LATENCY: Duration = Duration::from_millis(15);
 const TICK_TIME: Duration = Duration::from_millis(1);
 /// Ticks that may be out unfinished.
 const WINDOW: usize = 4;
+/// How long a tick of the least size may take, with those before it, before fewer of them may be out.
+const SLOW_LATENCY: Duration = Duration::from_millis(80);
+/// For how long a source reads before others of the worker have their turn.
+const ROUND_TIME: Duration = Duration::from_millis(5);
 /// Polls in one call by timely.
 const POLLS_A_ROUND: usize = 4;
 /// How long to wait for ticks to be finished.
@@ -75,6 +79,8 @@ pub(crate) struct Pacing {
     time: Time,
     /// Records that end a tick.
     tick_records: usize,
+    /// Ticks of the least size that may be out.
+    slow_window: usize,
     /// Ticks that were sent and are not known to be finished, and when they were sent.
     open: VecDeque<(Time, Instant)>,
     /// Records in the running tick, their bytes, and when it began.
@@ -97,6 +103,7 @@ impl Pacing {
             probe,
             time: start_of(0),
             tick_records: TICK_RECORDS.0,
+            slow_window: 1,
             open: VecDeque::with_capacity(WINDOW),
             records: 0,
             bytes: 0,
@@ -125,8 +132,9 @@ impl Pacing {
             return Ok(());
         }
         self.follow();
+        let began = Instant::now();
         for _ in 0..POLLS_A_ROUND {
-            if self.is_tick_full() && !self.tick() {
+            if (self.is_tick_full() && !self.tick()) || self.waits_to_read() {
                 self.running.alarm.after(WAIT_FOR_WINDOW);
                 return Ok(());
             }
@@ -135,7 +143,7 @@ impl Pacing {
                 Poll::CaughtUp => return self.rest(),
                 Poll::Ended => return self.end(),
             }
-            if self.is_triggered() {
+            if self.is_triggered() || began.elapsed() > ROUND_TIME {
                 break;
             }
         }
@@ -154,7 +162,7 @@ impl Pacing {
             return Ok(Poll::Ended);
         }
         let began = Instant::now();
-        let poll = self.source.poll(self.pace.records())?;
+        let poll = self.source.poll(self.pace.records().min(self.tick_records))?;
         if let Poll::Read { records, .. } = poll {
             self.pace.took(records, began.elapsed());
         }
@@ -163,7 +171,15 @@ impl Pacing {
 
     /// Ticks that may be out: where a record takes as long as a tick should, each of them counts.
     fn window(&self) -> usize {
-        if self.tick_records > TICK_RECORDS.1 { WINDOW } else { 1 }
+        if self.tick_records > TICK_RECORDS.0 { WINDOW } else { self.slow_window }
+    }
+
+    /// A tick took so long, with those before it, and held the source up.
+    fn resize(&mut self, took: Duration) {
+        if self.tick_records == TICK_RECORDS.0 {
+            self.slow_window = resized_window(self.slow_window, took);
+        }
+        self.tick_records = resized(self.tick_records, took);
     }
 
     /// True if no operator of this worker still copies rows of an earlier barrier: there is room for one at a time. Every
@@ -188,8 +204,14 @@ impl Pacing {
         }
     }
 
-    /// Ends the running tick if the window allows it: watermarks behind the records, everything out.
-    fn tick(&mut self) -> bool {
+    /// True if it should not read on yet: where a record takes long, one that is read and may not go out holds a barrier up
+    /// as long as one that is out.
+    fn waits_to_read(&mut self) -> bool {
+        self.records == 0 && self.tick_records == TICK_RECORDS.0 && self.is_held_up()
+    }
+
+    /// True if no further tick may be out; if one may, what finished ticks have taken says how large the next ones are.
+    fn is_held_up(&mut self) -> bool {
         let took = self.finish_ticks();
         if self.open.len() >= self.window() {
             if self.blocked.is_none() {
@@ -197,14 +219,22 @@ impl Pacing {
                 // A source that rests may be what the others wait for.
                 self.running.host.worker.process.wakers.wake_others();
             }
-            return false;
+            return true;
         }
         if let Some(since) = self.blocked.take() {
             self.running.host.add_blocked(since.elapsed());
             // Only a source that was held up knows that the time was that of the operators, and not its own.
-            self.tick_records = took.map_or(self.tick_records, |took| resized(self.tick_records, took));
+            took.into_iter().for_each(|took| self.resize(took));
         } else if let Some(took) = took.filter(|_| self.records >= self.tick_records) {
             self.tick_records = self.tick_records.max(resized(self.tick_records, took));
+        }
+        false
+    }
+
+    /// Ends the running tick if the window allows it: watermarks behind the records, everything out.
+    fn tick(&mut self) -> bool {
+        if self.is_held_up() {
+            return false;
         }
         self.source.advance_watermark();
         self.running.flush(true);
@@ -302,8 +332,19 @@ impl Pacing {
 /// How many records a tick should have if one of so many took so long; never more than twice as many, or less than half.
 fn resized(records: usize, took: Duration) -> usize {
     let ratio = TICK_LATENCY.as_secs_f64() / took.as_secs_f64().max(1e-6);
-    let (_, least, most) = TICK_RECORDS;
+    let (least, most) = TICK_RECORDS;
     ((records as f64 * ratio.clamp(0.5, 2.0)) as usize).clamp(least, most)
+}
+
+/// How many ticks of the least size should be out if one of so many took so long.
+fn resized_window(ticks: usize, took: Duration) -> usize {
+    if took > SLOW_LATENCY {
+        (ticks - 1).max(1)
+    } else if took < SLOW_LATENCY / 2 {
+        (ticks + 1).min(WINDOW)
+    } else {
+        ticks
+    }
 }
 
 #[cfg(test)]
@@ -316,13 +357,26 @@ mod tests {
         assert_eq!(resized(1_000, TICK_LATENCY), 1_000);
         assert_eq!(resized(1_000, TICK_LATENCY * 4 / 3), 750);
         assert_eq!((resized(1_000, ms(10_000)), resized(1_000, Duration::ZERO)), (500, 2_000));
-        let (first, least, most) = TICK_RECORDS;
+        let (least, most) = TICK_RECORDS;
         // Whatever a record costs, it takes a few steps to the right size.
         for micros in [0.1, 1.0, 20.0, 500.0] {
             let took = |records: usize| Duration::from_secs_f64(4.0 * records as f64 * micros * 1e-6);
-            let size = (0..8).fold(first, |records, _| resized(records, took(records)));
+            let size = (0..14).fold(least, |records, _| resized(records, took(records)));
             let right = TICK_LATENCY.as_secs_f64() / (4.0 * micros * 1e-6);
             assert_eq!(size, (right as usize).clamp(least, most), "at {micros} microseconds a record");
+        }
+    }
+
+    #[test]
+    fn few_ticks_are_out_where_a_record_takes_long() {
+        for (micros, right) in [(5_000, WINDOW), (20_000, 2), (50_000, 1), (200_000, 1)] {
+            let took = |ticks: usize| Duration::from_micros(micros * ticks as u64);
+            for first in 1..=WINDOW {
+                let ticks = (0..8).fold(first, |ticks, _| resized_window(ticks, took(ticks)));
+                let time = took(ticks);
+                assert!(time <= SLOW_LATENCY || ticks == 1, "{time:?} for {ticks} ticks");
+                assert!(ticks >= right, "{ticks} ticks at {micros} microseconds a record");
+            }
         }
     }
 }

@@ -5,24 +5,19 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::place::Place;
 use crate::error::{Error, on_the_way};
 use crate::metrics::Step;
-use crate::record::Rec;
 
 /// Bytes of a key that a message quotes.
 const KEY_BYTES: usize = 200;
-/// In place of an offset: no record is at hand. No partition is as long as that.
-const NO_RECORD: u64 = u64::MAX;
 
 /// What the host is doing, for the message if it fails.
 pub(crate) struct Whereabouts {
-    steps: RefCell<Vec<Arc<Step>>>,
-    partitions: RefCell<Vec<String>>,
-    step: Cell<usize>,
-    partition: Cell<Option<usize>>,
-    /// The offset in the partition, or the hash of the key.
-    record: Cell<u64>,
-    event_time: Cell<i64>,
+    /// What others may see of it, too.
+    place: Arc<Place>,
+    /// The number of partitions that have a name.
+    partitions: Cell<usize>,
     /// The key for which user code failed, as JSON.
     key: RefCell<Option<String>>,
 }
@@ -60,37 +55,24 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-impl Default for Whereabouts {
-    fn default() -> Self {
-        Self {
-            steps: RefCell::default(),
-            partitions: RefCell::default(),
-            step: Cell::default(),
-            partition: Cell::default(),
-            record: Cell::new(NO_RECORD),
-            event_time: Cell::new(i64::MIN),
-            key: RefCell::default(),
-        }
-    }
-}
-
 impl Whereabouts {
-    /// Registers a step, for [`Whereabouts::enter`].
-    pub(crate) fn step(&self, step: &Arc<Step>) -> usize {
-        let mut steps = self.steps.borrow_mut();
-        steps.push(step.clone());
-        steps.len() - 1
+    pub(crate) fn new(place: Arc<Place>) -> Self {
+        Self { place, partitions: Cell::new(0), key: RefCell::default() }
     }
 
-    #[inline]
-    pub(crate) fn enter(&self, step: usize) {
-        self.step.set(step);
+    /// What steps write to, and others look at.
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
     }
 
-    #[inline]
-    pub(crate) fn record<T>(&self, record: &Rec<T>) {
-        self.record.set(record.hash);
-        self.event_time.set(record.ts);
+    /// Registers a step; `is_keyed` if its records have the hash of its key.
+    pub(crate) fn step(&self, step: &Arc<Step>, is_keyed: bool) -> usize {
+        self.place.add_step(step, is_keyed)
+    }
+
+    /// From here on it is the engine's code that runs.
+    pub(crate) fn leave(&self) {
+        self.place.leave();
     }
 
     /// From here on it is this key that code runs for.
@@ -102,39 +84,30 @@ impl Whereabouts {
     /// The partition that the records at hand come from.
     #[inline]
     pub(crate) fn current_partition(&self) -> usize {
-        self.partition.get().unwrap_or(0)
+        self.place.look().partition.unwrap_or(0)
     }
 
     /// The name of the partition that the records at hand come from; None in a host that reads no source.
     pub(crate) fn partition_name(&self) -> Option<String> {
-        self.partition.get().and_then(|partition| self.partitions.borrow().get(partition).cloned())
+        self.place.partition_name(&self.place.look())
     }
 
-    /// From here on records come from this partition; there is none yet.
+    /// From here on records come from this partition, which always has the same name; there is no record yet.
     pub(crate) fn partition(&self, partition: usize, name: &str) {
-        let mut names = self.partitions.borrow_mut();
-        if names.len() <= partition {
-            names.resize(partition + 1, String::new());
+        if partition == self.partitions.get() {
+            self.place.add_partition(name);
+            self.partitions.set(partition + 1);
         }
-        if names[partition] != name {
-            name.clone_into(&mut names[partition]);
-        }
-        self.partition.set(Some(partition));
-        self.record.set(NO_RECORD);
+        self.place.partition(partition);
     }
 
     /// Where the host is, as the beginning of a sentence.
     pub(crate) fn describe(&self) -> String {
-        let steps = self.steps.borrow();
-        let step = steps.get(self.step.get()).map_or_else(|| "?".to_owned(), |s| s.name());
-        let key = self.key.borrow().as_ref().map_or_else(String::new, |key| format!(", key {key}"));
-        match (self.partition_name(), self.record.get()) {
-            (Some(partition), NO_RECORD) => format!("step '{step}', partition '{partition}'"),
-            (Some(partition), offset) => format!("step '{step}', partition '{partition}', offset {offset}"),
-            (None, _) if self.event_time.get() != i64::MIN => {
-                format!("step '{step}'{key}, record with event time {}", self.event_time.get())
-            }
-            (None, _) => format!("step '{step}'{key}"),
+        let sight = self.place.look();
+        let step = self.place.describe_step(&sight);
+        match self.place.describe_record(&sight, self.key.borrow().as_deref()) {
+            record if record.is_empty() => step,
+            record => format!("{step}, {record}"),
         }
     }
 
@@ -157,12 +130,16 @@ mod tests {
         }
     }
 
+    fn whereabouts() -> Whereabouts {
+        Whereabouts::new(Arc::new(Place::new(tidegate_protocol::Slot(0))))
+    }
+
     fn described_after_a_panic<K: Serialize>(key: &K) -> String {
-        let at = Whereabouts::default();
-        at.step(&Step::new("map", "step"));
+        let at = whereabouts();
+        at.step(&Step::new("map", "step"), true);
         let work = || {
             let at_key = at.key(key);
-            assert!(at.step.get() == 1, "it fails here");
+            assert!(at.key.borrow().is_some(), "it fails here");
             at_key.done();
         };
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
@@ -173,7 +150,7 @@ mod tests {
     fn a_key_is_named_if_its_code_fails_and_only_then() {
         assert_eq!(described_after_a_panic(&("a", 1)), "step 'step', key [\"a\",1]");
         assert_eq!(described_after_a_panic(&Hopeless), "step 'step'");
-        let at = Whereabouts::default();
+        let at = whereabouts();
         at.key(&7).done();
         assert!(at.key.borrow().is_none());
     }

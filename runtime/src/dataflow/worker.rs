@@ -14,6 +14,7 @@ use super::host::Host;
 use super::time::Time;
 use crate::error::{Error, Result, panic_text};
 use crate::link::Report;
+use crate::metrics::Step;
 use crate::process::Process;
 use crate::stream::Job;
 use crate::worker::WorkerCx;
@@ -94,7 +95,10 @@ impl Drop for Hosts {
 fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) -> Result<()> {
     let cx = Rc::new(WorkerCx::new(slot, process.clone()));
     let mut job = Job::new(cx.clone());
+    let place = process.watch.place(slot);
+    place.enter_apart(place.add_step(&Step::new("build", "build"), false));
     build(&mut job)?;
+    place.leave();
     // Before anything is wired: workers that differ would wait for each other, or take records for others than they are.
     process.outline.check(slot, &job.outline())?;
     let graph = job.into_graph()?;

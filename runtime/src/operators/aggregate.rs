@@ -46,7 +46,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
         next: Outlet<(K, A::Out)>,
     ) -> Self {
         Self {
-            here: Here::new(host, step),
+            here: Here::keyed(host, step),
             step: step.clone(),
             key,
             aggregate,

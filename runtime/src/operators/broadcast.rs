@@ -89,7 +89,8 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Receiver<B> for Listener<K, T, B, F>
             self.here.record(&record);
             let result = f.on_broadcast(record.val, shared);
             if result.is_err() {
-                return self.here.or_fail(result);
+                self.here.or_fail(result);
+                return;
             }
         }
     }

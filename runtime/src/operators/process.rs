@@ -130,7 +130,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         next_side: Outlet<F::Side>,
     ) -> Self {
         Self {
-            here: Here::new(host, step),
+            here: Here::keyed(host, step),
             step: step.clone(),
             key,
             f,
@@ -245,12 +245,14 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         }
     }
 
-    /// Calls the function for up to `most` timers that are due, in order of time.
-    fn run_timers(&mut self, most: usize) -> Result<()> {
+    /// Calls the function for up to `most` timers that are due, in order of time; returns for how many.
+    fn run_timers(&mut self, most: usize) -> Result<usize> {
         let now = self.here.host.worker.process.clock.now_ms();
+        let mut fired = 0;
         self.here.enter();
-        for _ in 0..most {
+        while fired < most {
             let Some((time, due)) = self.next_due()? else { break };
+            fired += 1;
             let (at, hash) = (due.at, due.hash);
             self.here.record(&Rec { ts: at, hash, val: () });
             self.call(hash, &due.key()?, at, now, Call::Timer(Timer { at, time }))?;
@@ -260,7 +262,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             }
         }
         self.send();
-        Ok(())
+        Ok(fired)
     }
 
     /// The input's event time has come further.
@@ -377,10 +379,11 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
         self.sweep.is_under_way || self.clock_sweep.is_under_way || is_ending
     }
 
-    fn fire(&mut self, most: usize) {
-        let result = self.run_timers(most);
-        self.here.or_fail(result);
+    fn fire(&mut self, most: usize) -> usize {
+        let fired = self.run_timers(most);
+        let fired = self.here.or_fail(fired).unwrap_or(0);
         self.say();
+        fired
     }
 
     fn maintain(&mut self) -> Result<()> {

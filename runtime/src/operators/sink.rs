@@ -55,6 +55,7 @@ impl<T: 'static, S: TransactionalSink<T>> Element for SinkStep<T, S> {
     fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
         let place = SinkPlace { slot: opening.worker.slot, attempt: opening.process.attempt };
         // It is not at work on a record: what the host was doing last is not where this is.
+        self.here.enter_apart();
         let writer = catch(|| self.sink.writer(place)).context(|| format!("step '{}'", self.step.name()))?;
         self.writer = Some(writer);
         Ok(())
@@ -62,6 +63,7 @@ impl<T: 'static, S: TransactionalSink<T>> Element for SinkStep<T, S> {
 
     fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
+        self.here.enter_apart();
         let staged = catch(|| writer.stage(epoch));
         let staged = staged.context(|| format!("step '{}', end of epoch {epoch}", self.step.name()))?;
         parts.stagings.extend(staged.map(|staging| (self.step.uid(), staging)));

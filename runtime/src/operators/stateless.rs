@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::chain::{Outlet, Receiver};
 use crate::connector::DeadLetter;
 use crate::dataflow::host::Host;
+use crate::dataflow::place::Place;
 use crate::dataflow::whereabouts::AtKey;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::{Counter, Step};
 use crate::record::Rec;
 use crate::stream::job::ErrorRoute;
@@ -18,24 +19,35 @@ use crate::watermark::Mark;
 /// What every step knows of where it is.
 pub(crate) struct Here {
     pub(crate) host: Rc<Host>,
+    place: Arc<Place>,
     step: usize,
 }
 
 impl Here {
     pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>) -> Self {
-        Self { host: host.clone(), step: host.at.step(step) }
+        Self { host: host.clone(), place: host.at.place().clone(), step: host.at.step(step, false) }
     }
 
-    /// From here on it is this step's code that runs.
+    /// A step whose records have the hash of its key.
+    pub(crate) fn keyed(host: &Rc<Host>, step: &Arc<Step>) -> Self {
+        Self { step: host.at.step(step, true), ..Self::new(host, step) }
+    }
+
+    /// From here on it is this step's code that runs, for records.
     #[inline]
     pub(crate) fn enter(&self) {
-        self.host.at.enter(self.step);
+        self.place.enter(self.step);
+    }
+
+    /// From here on it is this step's code that runs, and not for a record.
+    pub(crate) fn enter_apart(&self) {
+        self.place.enter_apart(self.step);
     }
 
     /// It is this record that the code runs for.
     #[inline]
     pub(crate) fn record<T>(&self, record: &Rec<T>) {
-        self.host.at.record(record);
+        self.place.record(record.hash, record.ts);
     }
 
     /// It is this key that the code runs for.
@@ -44,14 +56,16 @@ impl Here {
         self.host.at.key(key)
     }
 
-    /// An error of this step, with where it was.
+    /// What came of this step's code; an error ends the job, with where it was.
+    pub(crate) fn or_fail<R>(&self, result: Result<R>) -> Option<R> {
+        result.map_err(|error| self.fail(error)).ok()
+    }
+
     #[cold]
-    pub(crate) fn or_fail(&self, result: Result<()>) {
-        if let Err(error) = result {
-            // What it has put out before may have been somewhere else.
-            self.enter();
-            self.host.fail(error.context(self.host.at.describe()));
-        }
+    fn fail(&self, error: Error) {
+        // What it has put out before may have been somewhere else.
+        self.enter();
+        self.host.fail(error.context(self.host.at.describe()));
     }
 }
 

@@ -145,7 +145,7 @@ pub(crate) struct WindowDef<K, T, A: Aggregate<T>> {
 impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, def: WindowDef<K, T, A>) -> Self {
         Self {
-            here: Here::new(host, step),
+            here: Here::keyed(host, step),
             step: step.clone(),
             key: def.key,
             windows: def.windows,
@@ -349,8 +349,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         due.min_by_key(|(_, pane)| pane.start).map(|(i, _)| i)
     }
 
-    /// Emits up to `most` results of windows that are due, the earliest first.
-    fn fire_due(&mut self, most: usize) -> Result<()> {
+    /// Emits up to `most` results of windows that are due, the earliest first; returns how many.
+    fn fire_due(&mut self, most: usize) -> Result<usize> {
         let mut left = most;
         while left > 0
             && let Some(i) = self.due()
@@ -371,7 +371,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
         self.has_due = self.due().is_some();
         self.send();
-        Ok(())
+        Ok(most - left)
     }
 
     fn send(&mut self) {
@@ -577,10 +577,11 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         self.has_due
     }
 
-    fn fire(&mut self, most: usize) {
-        let result = self.fire_due(most);
-        self.here.or_fail(result);
+    fn fire(&mut self, most: usize) -> usize {
+        let fired = self.fire_due(most);
+        let fired = self.here.or_fail(fired).unwrap_or(0);
         self.say();
+        fired
     }
 
     fn maintain(&mut self) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch};
@@ -267,15 +267,36 @@ pub(crate) struct Store {
     pub(crate) groups: KeyGroups,
     /// The key groups that this worker owns.
     pub(crate) owned: Range<u16>,
+    /// True while the worker waits for RocksDB or for the snapshot thread.
+    waits: Arc<AtomicBool>,
+}
+
+/// The worker waits for its store as long as this is there.
+struct Waiting<'a>(&'a AtomicBool);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Store {
+    fn waiting(&self) -> Waiting<'_> {
+        self.waits.store(true, Ordering::Relaxed);
+        Waiting(&self.waits)
+    }
+
+    /// True while the worker waits for this store, for whoever looks from outside.
+    pub(crate) fn waits(&self) -> Arc<AtomicBool> {
+        self.waits.clone()
+    }
+
     /// Opens the store of a worker, with what the restored snapshot holds for its key groups.
     pub(crate) fn open(slot: Slot, process: &Process) -> Result<Self> {
         let groups = process.settings.key_groups;
         let owned = groups.range(slot.0 as usize, process.settings.workers);
         if process.store_ids.is_empty() {
-            return Ok(Self { shared: None, groups, owned });
+            return Ok(Self { shared: None, groups, owned, waits: Arc::default() });
         }
         let path = process.state.worker(process.attempt, slot);
         std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
@@ -298,7 +319,7 @@ impl Store {
             phase: Mutex::default(),
             snapshot_made: Condvar::new(),
         };
-        let store = Self { shared: Some(Arc::new(shared)), groups, owned };
+        let store = Self { shared: Some(Arc::new(shared)), groups, owned, waits: Arc::default() };
         if let Some(manifest) = restored.filter(|_| !same) {
             store.take_over(manifest, &process.state, &options)?;
         }
@@ -366,6 +387,7 @@ impl Store {
         if patience == Patience::None {
             return Ok(*phase == Phase::default());
         }
+        let _waiting = self.waiting();
         while phase.writing > 0 {
             phase = shared.snapshot_made.wait(phase).unwrap_or_else(PoisonError::into_inner);
         }
@@ -374,13 +396,17 @@ impl Store {
 
     /// Writes changes between barriers; only after [`Store::may_spill`] said so.
     pub(crate) fn spill(&self, rows: Rows) -> Result<()> {
+        let _waiting = self.waiting();
         self.shared()?.write(rows)
     }
 
     pub(crate) fn get<K: Serialize, V: DeserializeOwned>(&self, row: RowKey<'_, K>) -> Result<Option<V>> {
         let mut key = Vec::with_capacity(64);
         row.encode(&mut key)?;
-        let found = self.shared()?.db.get_pinned(key);
+        let shared = self.shared()?;
+        let waiting = self.waiting();
+        let found = shared.db.get_pinned(key);
+        drop(waiting);
         match found.map_err(|e| Error::world("read the state store").caused_by(e))? {
             Some(bytes) => decode(&bytes).map(Some),
             None => Ok(None),
@@ -399,6 +425,7 @@ impl Store {
         let place = prefix(row.operator, row.group, Some(row.namespace));
         // Nothing lies between a row's key and the same with a zero behind it.
         from.push(0);
+        let _waiting = self.waiting();
         let rows = self.shared()?.db.iterator(IteratorMode::From(&from, Direction::Forward));
         for row in rows.take(most) {
             let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
@@ -424,6 +451,7 @@ impl Store {
         mut each: impl FnMut(i64, u64, &[u8]) -> bool,
     ) -> Result<()> {
         let db = &self.shared()?.db;
+        let _waiting = self.waiting();
         for group in self.owned.clone() {
             let of_group = prefix(operator, group, None);
             let mut from = prefix(operator, group, Some(namespace));
@@ -455,6 +483,7 @@ impl Store {
         mut each: impl FnMut(Row<K, V>),
     ) -> Result<Option<(u16, Vec<u8>)>> {
         let (db, mut left) = (&self.shared()?.db, most);
+        let _waiting = self.waiting();
         for group in group..self.owned.end {
             let of_place = prefix(operator, group, Some(namespace));
             let from = if after > of_place.as_slice() { [after, &[0]].concat() } else { of_place.clone() };

@@ -367,7 +367,8 @@ impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
         if !are_plausible && !batch.is_empty() {
             let refused = self.refuse(batch, &plausible);
             if refused.is_err() {
-                return self.here.or_fail(refused);
+                self.here.or_fail(refused);
+                return;
             }
         }
         let partition = &mut self.partitions[self.here.host.at.current_partition()];

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tidegate_protocol::Epoch;
@@ -196,6 +196,7 @@ impl TestJob {
     pub fn start(&self) -> Running {
         let (mailbox, run, build) = (Mailbox::new(), self.to_run(), self.build.clone());
         let (events, observed) = (mailbox.sender.clone(), self.observed.clone());
+        let metrics = Arc::downgrade(&run.metrics);
         let (tell, result) = channel();
         observed.begin();
         std::thread::spawn(move || {
@@ -206,7 +207,8 @@ impl TestJob {
             drop(tell.send(result));
         });
         let (observed, has_interval) = (self.observed.clone(), self.interval.is_some());
-        Running { events, result, observed, has_interval, _directory: self.directory.clone() }
+        let (name, _directory) = (self.name.clone(), self.directory.clone());
+        Running { events, result, observed, has_interval, name, metrics, _directory }
     }
 
     fn to_run(&self) -> Run {
@@ -252,6 +254,9 @@ pub struct Running {
     result: Receiver<Result<Summary>>,
     observed: Arc<Observed>,
     has_interval: bool,
+    name: String,
+    /// Weak, because who holds the metrics is taken for a thread of the run.
+    metrics: Weak<Metrics>,
     /// The job may be gone before its run is.
     _directory: Directory,
 }
@@ -295,6 +300,20 @@ impl Running {
     /// The last epoch that this run has published, 0 if there is none yet.
     pub fn published(&self) -> Epoch {
         self.observed.published()
+    }
+
+    /// Waits until this epoch or a later one is published, and returns which one it is.
+    ///
+    /// # Panics
+    /// If the job is over before, or it takes more than a minute.
+    pub fn wait_for(&self, epoch: Epoch) -> Epoch {
+        let published = self.observed.wait_for(epoch, Instant::now() + PATIENCE);
+        published.unwrap_or_else(|why| panic!("epoch {epoch} was not published: {why}")).0
+    }
+
+    /// The metrics of this run as they are now, in the text that `--metrics` serves; nothing once it is over.
+    pub fn metrics(&self) -> String {
+        self.metrics.upgrade().map_or_else(String::new, |metrics| metrics.render(&self.name))
     }
 
     /// Waits until a checkpoint is published that has all that the sources held when this was called. A source that the

@@ -1,0 +1,243 @@
+//! Notices steps that do not come back.
+//!
+//! It looks at the places of all hosts about once a second. A place that has not moved between two looks, with a step's code
+//! at work, is where a worker is stuck: one that has nothing to do is in no step, and one that is slow moves with every
+//! record.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::dataflow::place::{Place, Sight};
+use crate::metrics::Stuck;
+use crate::watch::Watch;
+
+/// How often to look.
+pub(super) const EVERY: Duration = Duration::from_secs(1);
+/// After this time a step is named that has not come back; then again whenever the time has doubled.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same while the job is to stop, and somebody waits for it.
+const PATIENCE_AT_STOP: Duration = Duration::from_secs(2);
+
+/// Remembers what it has seen.
+#[derive(Default)]
+pub(super) struct Lookout {
+    /// In the order of the places.
+    seen: Vec<Seen>,
+    is_stopping: bool,
+}
+
+/// A place, as long as it does not move.
+struct Seen {
+    moves: u64,
+    since: Instant,
+    /// The time after which it is named.
+    patience: Duration,
+    /// What it was called.
+    named: Option<String>,
+}
+
+/// What a look has found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What a user should know.
+    pub(super) notes: Vec<String>,
+    /// All steps that are stuck now.
+    pub(super) stuck: Vec<Stuck>,
+}
+
+impl Lookout {
+    /// The job is to stop: what holds it up is named again, and sooner.
+    pub(super) fn stop(&mut self) {
+        self.is_stopping = true;
+        for seen in &mut self.seen {
+            seen.patience = if seen.named.is_some() { Duration::ZERO } else { PATIENCE_AT_STOP };
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.is_stopping { PATIENCE_AT_STOP } else { PATIENCE }
+    }
+
+    /// Looks at all places.
+    pub(super) fn look(&mut self, watch: &Watch, now: Instant) -> Found {
+        let mut found = Found::default();
+        for (i, place) in watch.places().iter().enumerate() {
+            let sight = place.look();
+            if self.seen.len() == i {
+                self.seen.push(Seen {
+                    moves: sight.moves,
+                    since: now,
+                    patience: self.patience(),
+                    named: None,
+                });
+            }
+            if self.seen[i].moves != sight.moves {
+                self.has_moved(i, sight.moves, now, &mut found);
+            } else if sight.is_in_step {
+                self.has_not_moved(i, place, &sight, watch.waits_for_store(place.slot), now, &mut found);
+            }
+        }
+        found
+    }
+
+    fn has_moved(&mut self, i: usize, moves: u64, now: Instant, found: &mut Found) {
+        let patience = self.patience();
+        let seen = Seen { moves, since: now, patience, named: None };
+        let before = std::mem::replace(&mut self.seen[i], seen);
+        if let Some(name) = before.named {
+            found
+                .notes
+                .push(format!("{name} has come back after {:.0} s", (now - before.since).as_secs_f64()));
+        }
+    }
+
+    fn has_not_moved(
+        &mut self,
+        i: usize,
+        place: &Arc<Place>,
+        sight: &Sight,
+        waits_for_store: bool,
+        now: Instant,
+        found: &mut Found,
+    ) {
+        let is_stopping = self.is_stopping;
+        let seen = &mut self.seen[i];
+        let waited = now - seen.since;
+        if waited >= seen.patience {
+            let name = seen.named.insert(name(place, sight));
+            let does = if waits_for_store { "has waited for the state store" } else { "has not come back" };
+            let end = if is_stopping { AT_STOP } else { "" };
+            found.notes.push(format!("{name} {does} for {:.0} s{end}", waited.as_secs_f64()));
+            seen.patience = 2 * waited.max(PATIENCE_AT_STOP);
+        }
+        if seen.named.is_some()
+            && !waits_for_store
+            && let Some(step) = place.step(sight)
+        {
+            let record = place.describe_record(sight, place.key_hash(sight).as_deref());
+            found.stuck.push(Stuck { step, slot: place.slot, record, seconds: waited.as_secs_f64() });
+        }
+    }
+}
+
+/// What a user can do about it.
+const AT_STOP: &str = "; the stop waits for it, and a second Ctrl-C or SIGTERM ends the job without it";
+
+/// A place as the beginning of a sentence.
+fn name(place: &Place, sight: &Sight) -> String {
+    let step = format!("{} on worker {}", place.describe_step(sight), place.slot);
+    match place.describe_record(sight, place.key_hash(sight).as_deref()) {
+        record if record.is_empty() => step,
+        record => format!("{step}, {record},"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tidegate_protocol::Slot;
+
+    use super::*;
+    use crate::metrics::Step;
+
+    /// A worker with one step, and who looks at it once a second.
+    struct Bench {
+        watch: Watch,
+        place: Arc<Place>,
+        step: usize,
+        lookout: Lookout,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(is_keyed: bool) -> Self {
+            let watch = Watch::default();
+            let place = watch.place(Slot(1));
+            let step = place.add_step(&Step::new("map", "slow"), is_keyed);
+            Self { watch, place, step, lookout: Lookout::default(), now: Instant::now() }
+        }
+
+        fn look(&mut self) -> Found {
+            self.now += EVERY;
+            self.lookout.look(&self.watch, self.now)
+        }
+
+        /// What is said in so many seconds.
+        fn notes(&mut self, seconds: u32) -> Vec<String> {
+            (0..seconds).flat_map(|_| self.look().notes).collect()
+        }
+    }
+
+    #[test]
+    fn a_step_that_does_not_come_back_is_named_ever_more_rarely_and_once_it_is_back() {
+        let mut bench = Bench::new(false);
+        bench.place.add_partition("part-0");
+        bench.place.enter(bench.step);
+        bench.place.partition(0);
+        bench.place.record(17, i64::MIN);
+        let named = "step 'slow' on worker 1, partition 'part-0', offset 17, has";
+        assert_eq!(bench.notes(5), Vec::<String>::new());
+        let times = [5, 10, 20].map(|seconds| format!("{named} not come back for {seconds} s"));
+        assert_eq!(bench.notes(21), times);
+        let stuck = bench.look().stuck;
+        let stuck: Vec<_> = stuck.iter().map(|s| (s.step.name(), s.slot, &*s.record, s.seconds)).collect();
+        assert_eq!(stuck, [("slow".to_owned(), Slot(1), "partition 'part-0', offset 17", 26.0)]);
+        bench.place.record(18, i64::MIN);
+        let found = bench.look();
+        assert_eq!(found.notes, [format!("{named} come back after 27 s")]);
+        assert!(found.stuck.is_empty());
+    }
+
+    #[test]
+    fn a_worker_without_work_and_a_step_that_is_only_slow_are_not_named() {
+        let mut bench = Bench::new(true);
+        bench.place.enter(bench.step);
+        for _ in 0..100 {
+            // The same key and time again and again.
+            bench.place.record(7, 7);
+            assert!(bench.notes(3).is_empty());
+        }
+        bench.place.leave();
+        assert!(bench.notes(100).is_empty());
+    }
+
+    #[test]
+    fn a_keyed_step_is_named_with_the_hash_and_the_time_and_one_apart_without_a_record() {
+        let mut bench = Bench::new(true);
+        bench.place.enter(bench.step);
+        bench.place.record(0xabc, 1_000);
+        let record = "key with hash 0000000000000abc, record with event time 1000";
+        assert_eq!(bench.notes(6), [format!("step 'slow' on worker 1, {record}, has not come back for 5 s")]);
+        bench.place.enter_apart(bench.step);
+        assert_eq!(bench.notes(7).last().unwrap(), "step 'slow' on worker 1 has not come back for 5 s");
+    }
+
+    #[test]
+    fn a_step_that_waits_for_the_store_is_not_taken_for_one_that_is_stuck() {
+        let mut bench = Bench::new(false);
+        let waits = Arc::new(AtomicBool::new(true));
+        bench.watch.add_store(Slot(1), waits.clone());
+        bench.place.enter(bench.step);
+        assert_eq!(bench.notes(6), ["step 'slow' on worker 1 has waited for the state store for 5 s"]);
+        assert!(bench.look().stuck.is_empty());
+        waits.store(false, Ordering::Relaxed);
+        assert_eq!(bench.look().stuck.len(), 1);
+    }
+
+    #[test]
+    fn what_holds_up_a_stop_is_named_at_once_or_after_two_seconds() {
+        let mut bench = Bench::new(false);
+        bench.place.enter(bench.step);
+        assert_eq!(bench.notes(6).len(), 1);
+        bench.lookout.stop();
+        let notes = bench.notes(1);
+        assert_eq!(notes, [format!("step 'slow' on worker 1 has not come back for 6 s{AT_STOP}")]);
+        bench.place.enter(bench.step);
+        let notes = bench.notes(4);
+        assert_eq!(
+            notes.last().unwrap(),
+            &format!("step 'slow' on worker 1 has not come back for 2 s{AT_STOP}")
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Where the code of a host is, for whoever looks from another thread.
+//!
+//! The worker writes it: a few plain stores a record, no clock, no lock. Whoever looks twice and finds the same number of
+//! moves knows that the worker was at one place all the time in between, and how long that was.
+
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_protocol::Slot;
+
+use crate::metrics::Step;
+
+/// In place of an offset: no record is at hand. No partition is as long as that.
+const NO_RECORD: u64 = u64::MAX;
+/// In place of a partition: the host reads none.
+const NO_PARTITION: usize = usize::MAX;
+
+/// The engine's own code runs, or none.
+const ENGINE: u8 = 0;
+/// A step's code runs, for records.
+const RECORDS: u8 = 1;
+/// A step's code runs, and not for a record: something is opened, or an epoch ends.
+const APART: u8 = 2;
+
+/// Where a host is. One thread writes it, any may look.
+pub(crate) struct Place {
+    pub(crate) slot: Slot,
+    steps: Mutex<Vec<Entry>>,
+    partitions: Mutex<Vec<String>>,
+    doing: AtomicU8,
+    step: AtomicUsize,
+    partition: AtomicUsize,
+    /// The offset in the partition, or the hash of the key.
+    record: AtomicU64,
+    event_time: AtomicI64,
+    /// How often any of it has changed.
+    moves: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Entry {
+    step: Arc<Step>,
+    is_keyed: bool,
+}
+
+/// What was seen of a place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sight {
+    /// True if a step's code runs, and not the engine's.
+    pub(crate) is_in_step: bool,
+    /// The same number, the same place.
+    pub(crate) moves: u64,
+    step: usize,
+    is_apart: bool,
+    pub(crate) partition: Option<usize>,
+    record: Option<u64>,
+    event_time: Option<i64>,
+}
+
+impl Place {
+    pub(crate) fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            steps: Mutex::default(),
+            partitions: Mutex::default(),
+            doing: AtomicU8::new(ENGINE),
+            step: AtomicUsize::new(0),
+            partition: AtomicUsize::new(NO_PARTITION),
+            record: AtomicU64::new(NO_RECORD),
+            event_time: AtomicI64::new(i64::MIN),
+            moves: AtomicU64::new(0),
+        }
+    }
+
+    /// Registers a step; `is_keyed` if its records have the hash of its key.
+    pub(crate) fn add_step(&self, step: &Arc<Step>, is_keyed: bool) -> usize {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push(Entry { step: step.clone(), is_keyed });
+        steps.len() - 1
+    }
+
+    /// Registers the next partition.
+    pub(crate) fn add_partition(&self, name: &str) {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+    }
+
+    /// There is only one that writes, so adding is a load and a store.
+    #[inline]
+    fn moved(&self) {
+        self.moves.store(self.moves.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// From here on it is this step's code that runs, for records.
+    #[inline]
+    pub(crate) fn enter(&self, step: usize) {
+        self.step.store(step, Ordering::Relaxed);
+        self.doing.store(RECORDS, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// From here on it is this step's code that runs, and not for a record.
+    pub(crate) fn enter_apart(&self, step: usize) {
+        self.step.store(step, Ordering::Relaxed);
+        self.doing.store(APART, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// From here on it is the engine's code that runs, or none.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        self.doing.store(ENGINE, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// It is this record that code runs for.
+    #[inline]
+    pub(crate) fn record(&self, record: u64, event_time: i64) {
+        self.record.store(record, Ordering::Relaxed);
+        self.event_time.store(event_time, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// Records come from this partition now; there is none yet.
+    pub(crate) fn partition(&self, partition: usize) {
+        self.partition.store(partition, Ordering::Relaxed);
+        self.record.store(NO_RECORD, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// Looks at it. From another thread that is one place only if a later look finds the same number of moves.
+    pub(crate) fn look(&self) -> Sight {
+        let doing = self.doing.load(Ordering::Relaxed);
+        let (record, event_time) =
+            (self.record.load(Ordering::Relaxed), self.event_time.load(Ordering::Relaxed));
+        Sight {
+            is_in_step: doing != ENGINE,
+            moves: self.moves.load(Ordering::Relaxed),
+            step: self.step.load(Ordering::Relaxed),
+            is_apart: doing == APART,
+            partition: Some(self.partition.load(Ordering::Relaxed)).filter(|&p| p != NO_PARTITION),
+            record: Some(record).filter(|&r| r != NO_RECORD),
+            event_time: Some(event_time).filter(|&t| t != i64::MIN),
+        }
+    }
+
+    /// The step that was seen.
+    pub(crate) fn step(&self, sight: &Sight) -> Option<Arc<Step>> {
+        self.entry(sight).map(|entry| entry.step)
+    }
+
+    fn entry(&self, sight: &Sight) -> Option<Entry> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).get(sight.step).cloned()
+    }
+
+    /// The name of the partition that was seen.
+    pub(crate) fn partition_name(&self, sight: &Sight) -> Option<String> {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        sight.partition.and_then(|partition| partitions.get(partition).cloned())
+    }
+
+    /// The step that was seen, as the beginning of a sentence.
+    pub(crate) fn describe_step(&self, sight: &Sight) -> String {
+        format!("step '{}'", self.step(sight).map_or_else(|| "?".to_owned(), |step| step.name()))
+    }
+
+    /// The record that was seen: what is known of the partition, the offset, the event time, and the key if it is given.
+    pub(crate) fn describe_record(&self, sight: &Sight, key: Option<&str>) -> String {
+        if sight.is_apart {
+            return String::new();
+        }
+        let parts = match (self.partition_name(sight), sight.record) {
+            (Some(partition), None) => vec![format!("partition '{partition}'")],
+            (Some(partition), Some(offset)) => {
+                vec![format!("partition '{partition}'"), format!("offset {offset}")]
+            }
+            (None, _) => {
+                let key = key.map(|key| format!("key {key}"));
+                let time = sight.event_time.map(|time| format!("record with event time {time}"));
+                key.into_iter().chain(time).collect()
+            }
+        };
+        parts.join(", ")
+    }
+
+    /// What another thread can say of the key that was seen: the worker has it, and cannot be asked.
+    pub(crate) fn key_hash(&self, sight: &Sight) -> Option<String> {
+        let is_keyed = self.entry(sight).is_some_and(|entry| entry.is_keyed);
+        sight.record.filter(|_| is_keyed).map(|hash| format!("with hash {hash:016x}"))
+    }
+}

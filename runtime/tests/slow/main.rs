@@ -1,0 +1,4 @@
+//! User code that is slow, and user code that does not come back.
+
+mod barriers;
+mod hangs;
