@@ -145,6 +145,9 @@ const LARGEST_MS: i64 = 1_000 * 366 * 24 * 3_600 * 1_000;
 const MOST_AT_ONCE: i64 = 100_000;
 
 /// How records are assigned to windows; made by [`Tumbling`] and [`Sliding`].
+///
+/// Size and slide are whole milliseconds, from one to a thousand years, and a record is in at most 100,000 windows. A job
+/// with any others is refused before it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     pub(crate) size_ms: i64,

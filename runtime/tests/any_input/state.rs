@@ -27,7 +27,7 @@ enum Value {
     Maybe(Option<Box<Value>>),
     List(Vec<Value>),
     Map(BTreeMap<String, Value>),
-    ByValue(BTreeMap<(i64, bool), Option<()>>),
+    ByTuple(BTreeMap<(i64, bool), Option<()>>),
     Pair(Box<(Value, Value)>),
     Named {
         number: u64,
@@ -71,7 +71,7 @@ fn value() -> impl Strategy<Value = Value> {
         prop::collection::vec(any::<u8>(), 0..20).prop_map(Value::Bytes),
         Just(Value::Nothing {}),
         (0usize..300).prop_map(|count| Value::Units(vec![(); count])),
-        prop::collection::btree_map(any::<(i64, bool)>(), any::<Option<()>>(), 0..4).prop_map(Value::ByValue),
+        prop::collection::btree_map(any::<(i64, bool)>(), any::<Option<()>>(), 0..4).prop_map(Value::ByTuple),
     ];
     leaf.prop_recursive(6, 40, 4, |inner| {
         prop_oneof![
