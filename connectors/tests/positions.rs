@@ -78,6 +78,41 @@ fn step() -> impl Strategy<Value = (usize, bool, usize)> {
     (prop_oneof![1usize..10, Just(10_000)], any::<bool>(), prop_oneof![0usize..40, 0usize..500_000])
 }
 
+/// A position as a snapshot may hold one that somebody has changed.
+fn position() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        8 => (0u64..200).prop_map(Value::from),
+        1 => any::<u64>().prop_map(Value::from),
+        1 => any::<i64>().prop_map(Value::from),
+        1 => any::<f64>().prop_map(Value::from),
+        1 => "[0-9]{0,3}".prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => proptest::collection::vec(0u64..9, 0..3).prop_map(Value::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A part of a line is never taken for a line.
+    #[test]
+    fn reading_goes_on_at_a_line_or_not_at_all(content in "([a-z0-9]{0,5}(\n|\r\n| )){0,12}", position in position(), bounded: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("part-0.jsonl"), &content).unwrap();
+        let source = FileLog::partitions(&directory).follow(!bounded).json::<Value>();
+        match source.open("part-0.jsonl", Some(&position)) {
+            Ok(mut partition) => {
+                let from = position.as_u64().unwrap();
+                let mut log = Log::new();
+                drain::drain(&mut *partition, &mut log);
+                let mut expected = naive(content.as_bytes(), bounded, usize::MAX);
+                prop_assert_eq!(log, expected.split_off(&from));
+            }
+            Err(error) => prop_assert!(error.to_string().contains(&*position.to_string()), "{}", error),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -287,6 +287,16 @@ fn a_staged_file_of_another_writer_is_not_overwritten() {
 }
 
 #[test]
+fn a_number_that_json_does_not_have_is_null() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = SinkPlace { slot: Slot(0), attempt: Attempt(1) };
+    let mut writer: Box<dyn Writer<[f64; 4]>> = FileLog::sink(&directory).json().writer(place).unwrap();
+    writer.write(&[0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]).unwrap();
+    let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();
+    assert_eq!(fs::read_to_string(staged.file.path).unwrap(), "[0.5,null,null,null]\n");
+}
+
+#[test]
 fn a_record_that_is_no_json_leaves_no_trace() {
     struct Unserializable(bool);
     impl serde::Serialize for Unserializable {
@@ -301,7 +311,7 @@ fn a_record_that_is_no_json_leaves_no_trace() {
     let place = SinkPlace { slot: Slot(0), attempt: Attempt(1) };
     let mut writer: Box<dyn Writer<Unserializable>> = FileLog::sink(&directory).json().writer(place).unwrap();
     writer.write(&Unserializable(true)).unwrap();
-    assert_says(&writer.write(&Unserializable(false)).unwrap_err(), &["is no JSON", ": no"]);
+    assert_says(&writer.write(&Unserializable(false)).unwrap_err(), &["is no JSON", "try_map", ": no"]);
     writer.write(&Unserializable(true)).unwrap();
     let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();
     assert_eq!((staged.records, fs::read_to_string(staged.file.path).unwrap()), (2, "[1]\n[1]\n".to_owned()));

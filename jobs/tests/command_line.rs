@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 
 use support::{Place, Running, reading, run, said};
 
@@ -271,6 +273,12 @@ fn bad_arguments_get_a_sentence_and_no_panic() {
         assert!(said(&output).contains(answer), "{}", said(&output));
         assert!(!said(&output).contains("panicked"), "{}", said(&output));
     }
+    // A path need not be UTF-8.
+    let mut command = std::process::Command::new(JOB);
+    command.args(with(&["--summary"])).arg(OsStr::from_bytes(b"summary-\xff")).current_dir(place.path(""));
+    let output = command.output().expect("the program starts");
+    assert!(said(&output).contains("cannot list the partitions in in"), "{}", said(&output));
+    assert!(!said(&output).contains("panicked"), "{}", said(&output));
     write_readings(&place);
     let output = run(&place, JOB, &with(&["--max-parallelism", "1"]));
     assert_eq!(output.status.code(), Some(1));

@@ -83,6 +83,10 @@ fn num_features(param: &At<'_>) -> Result<usize, Fault> {
     let num_features = param.get("num_feature")?;
     match num_features.size()? {
         0 => Err(num_features.fault("is 0")),
+        // A node has 32 bits for the number of its feature.
+        more if more > u32::MAX as usize => {
+            Err(num_features.fault(format_args!("is {more}, more than {}", u32::MAX)))
+        }
         more => Ok(more),
     }
 }

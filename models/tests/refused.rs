@@ -99,6 +99,11 @@ fn other_files_are_refused() {
 fn wrong_parameters_are_damage() {
     damaged(&format!("{PARAM}/num_feature"), json!("0"), "num_feature is 0");
     damaged(&format!("{PARAM}/num_feature"), json!("-1"), "num_feature is not a whole number");
+    damaged(
+        &format!("{PARAM}/num_feature"),
+        json!("4294967296"),
+        "num_feature is 4294967296, more than 4294967295",
+    );
     damaged(&format!("{PARAM}/num_class"), json!("3"), "num_class is 3");
     damaged(&format!("{PARAM}/num_target"), json!("4000000000"), "has 1 trees for 4000000000 outputs");
     for base_score in ["", "[]", "[1,2]", "x", "nan", "inf", "[1"] {
@@ -200,8 +205,14 @@ fn byte() -> impl Strategy<Value = u8> {
     ]
 }
 
+/// So many cases, or those of `PROPTEST_CASES` if they are more.
+fn cases(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.max(cases), failure_persistence: None, ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2_000))]
 
     #[test]
     fn changed_bytes_never_panic(

@@ -94,7 +94,8 @@ where
     let own = A::augment_args(clap::Command::new(name));
     let about = own.get_about().cloned().unwrap_or_else(|| format!("The Tidegate job {name}").into());
     let command = Cli::<A>::command().name(name).about(about).long_about(None);
-    if std::env::args().any(|arg| arg == "--list-failpoints") {
+    // Not `args`, which panics at an argument that is not UTF-8: a path need not be.
+    if std::env::args_os().any(|arg| arg == "--list-failpoints") {
         let points: String = crate::fault::POINTS.iter().map(|point| format!("{point}\n")).collect();
         let _ = std::io::stdout().write_all(points.as_bytes());
         return Ok(());
@@ -210,11 +211,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         other => return Err(format!("'{other}' is no unit of time; use ms, s, m or h")),
     };
     let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is no number"))?;
-    let duration = Duration::try_from_secs_f64(number * unit).map_err(|e| e.to_string())?;
-    if duration < Duration::from_millis(1) {
-        return Err("it must be at least 1ms".to_owned());
+    match number * unit {
+        seconds if seconds < 1e-3 => Err("it must be at least 1ms".to_owned()),
+        seconds if seconds <= 1e6 * 3600.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("it must be at most 1000000h".to_owned()),
     }
-    Ok(duration)
 }
 
 /// A size such as `64MB`, `2GB`, `512MiB`.
@@ -231,11 +232,11 @@ fn parse_size(text: &str) -> Result<usize, String> {
         other => return Err(format!("'{other}' is no unit of size; use KB, MB, GB, KiB, MiB or GiB")),
     };
     let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is no number"))?;
-    let bytes = number * unit;
-    if !(1e6..1e15).contains(&bytes) {
-        return Err("it must be at least 1MB".to_owned());
+    match number * unit {
+        bytes if bytes < 1e6 => Err("it must be at least 1MB".to_owned()),
+        bytes if bytes < 1e15 => Ok(bytes as usize),
+        _ => Err("it must be less than 1000000GB".to_owned()),
     }
-    Ok(bytes as usize)
 }
 
 #[cfg(test)]
@@ -253,5 +254,16 @@ mod tests {
         assert_eq!(parse_size("2GiB"), Ok(2 << 30));
         assert!(parse_size("12").is_err());
         assert!(parse_size("1 MB").is_err());
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_told_which_way() {
+        assert_eq!(parse_size("1KB").unwrap_err(), "it must be at least 1MB");
+        assert_eq!(parse_size("1e9GB").unwrap_err(), "it must be less than 1000000GB");
+        assert_eq!(parse_duration("0.5ms").unwrap_err(), "it must be at least 1ms");
+        for text in ["2000000000h", "1e18s", "1e300h"] {
+            assert_eq!(parse_duration(text).unwrap_err(), "it must be at most 1000000h", "{text}");
+        }
+        assert_eq!(parse_duration("1000000h"), Ok(Duration::from_secs(3_600_000_000)));
     }
 }

@@ -135,7 +135,7 @@ impl<T> Polled<T> {
     /// Says that what was polled took so many bytes more where it came from. It bounds what is in flight, which otherwise
     /// only the number of records does; it need not be exact.
     pub fn took(&mut self, bytes: usize) {
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     pub(crate) fn take_bytes(&mut self) -> usize {

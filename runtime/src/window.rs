@@ -135,45 +135,70 @@ impl Sliding {
     }
 }
 
+/// The event time of a record that has none; no window begins at it.
+pub(crate) const NO_TIME: i64 = i64::MIN;
+
 /// The largest size of a window: a thousand years.
 const LARGEST_MS: i64 = 1_000 * 366 * 24 * 3_600 * 1_000;
 
+/// Windows that a record can be in. Each has a table of its own, and a record goes through all of them.
+const MOST_AT_ONCE: i64 = 100_000;
+
 /// How records are assigned to windows; made by [`Tumbling`] and [`Sliding`].
+///
+/// Size and slide are whole milliseconds, from one to a thousand years, and a record is in at most 100,000 windows. A job
+/// with any others is refused before it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     pub(crate) size_ms: i64,
     pub(crate) slide_ms: i64,
     pub(crate) processing_time: bool,
+    /// False if size or slide was given in parts of a millisecond.
+    whole: bool,
 }
 
 impl Windows {
     fn new(size: Duration, slide: Duration, processing_time: bool) -> Self {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        Self { size_ms: millis(size), slide_ms: millis(slide), processing_time }
+        let whole = [size, slide].iter().all(|time| time.subsec_nanos() % 1_000_000 == 0);
+        Self { size_ms: millis(size), slide_ms: millis(slide), processing_time, whole }
     }
 
     /// What is wrong with the sizes, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let (size, slide) = (self.size_ms, self.slide_ms);
-        (size < 1 || slide < 1 || slide > size || size > LARGEST_MS).then(|| {
+        if size < 1 || slide < 1 || slide > size || size > LARGEST_MS || !self.whole {
+            return Some(format!(
+                "windows of {size} ms every {slide} ms are invalid: both must be whole milliseconds, at least 1 ms, the \
+                 slide at most the size, and the size at most {LARGEST_MS} ms"
+            ));
+        }
+        let windows = (size + slide - 1) / slide;
+        (windows > MOST_AT_ONCE).then(|| {
             format!(
-                "windows of {size} ms every {slide} ms are invalid: both must be at least 1 ms, the slide at most the \
-                 size, and the size at most {LARGEST_MS} ms"
+                "with windows of {size} ms every {slide} ms each record is in {windows} windows; at most {MOST_AT_ONCE} are \
+                 possible: choose a longer slide"
             )
         })
     }
 
     /// The start of the last window that covers `time`.
+    ///
+    /// Any time has one, those at the ends of what a number holds too, where a timer may have been set: the first window
+    /// begins behind [`NO_TIME`] and the last ends at `i64::MAX`, cut short if need be.
     #[inline]
     pub(crate) fn last_start(&self, time: i64) -> i64 {
-        time.saturating_sub(time.rem_euclid(self.slide_ms))
+        let first = time.min(NO_TIME + 1);
+        time.saturating_sub(time.rem_euclid(self.slide_ms)).max(first)
     }
 
     /// The starts of all windows that cover `time`, the last first.
     #[inline]
     pub(crate) fn starts(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
-        let (last, size, slide) = (self.last_start(time), self.size_ms, self.slide_ms);
-        (0..).map(move |i: i64| last.saturating_sub(i * slide)).take_while(move |&start| start + size > time)
+        let (size, slide) = (self.size_ms as u64, self.slide_ms);
+        let earlier = move |start: &i64| start.checked_sub(slide).filter(|start| *start > NO_TIME);
+        std::iter::successors(Some(self.last_start(time)), earlier)
+            .take_while(move |start| time.abs_diff(*start) < size)
     }
 
     /// The window that begins at `start`.
@@ -247,12 +272,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn sizes_that_no_window_can_have_are_refused() {
+        let ms = Duration::from_millis;
+        let problem = |size, slide| Sliding::of(size, slide).problem().unwrap_or_default();
+        assert_eq!(problem(ms(10), ms(3)), "");
+        assert_eq!(problem(ms(100_000), ms(1)), "");
+        assert!(
+            problem(Duration::from_micros(1_500), Duration::from_micros(1_500))
+                .contains("whole milliseconds")
+        );
+        assert!(problem(ms(10), Duration::from_micros(2_500)).contains("whole milliseconds"));
+        assert!(problem(Duration::MAX, Duration::MAX).contains("at most 31622400000000 ms"));
+        assert!(
+            problem(ms(86_400_000), ms(1)).contains("each record is in 86400000 windows; at most 100000")
+        );
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn a_time_is_in_all_of_its_windows_and_in_no_other(
             time in -1_000_000i64..1_000_000, slide in 1i64..500, times in 1i64..6
         ) {
-            let windows = Windows { size_ms: slide * times, slide_ms: slide, processing_time: false };
+            let windows = Windows { size_ms: slide * times, slide_ms: slide, processing_time: false, whole: true };
             let starts: Vec<i64> = windows.starts(time).collect();
             prop_assert_eq!(starts.len() as i64, times);
             for start in starts {
@@ -263,8 +307,26 @@ mod tests {
         }
 
         #[test]
+        fn any_time_is_in_a_window_and_in_no_more_than_there_are(
+            time in prop_oneof![any::<i64>(), Just(i64::MAX), i64::MIN + 1..i64::MIN + 5_000, i64::MAX - 5_000..i64::MAX],
+            slide in prop_oneof![1i64..500, Just(LARGEST_MS / 5)],
+            times in 1i64..6,
+        ) {
+            let windows = Windows { size_ms: slide * times, slide_ms: slide, processing_time: false, whole: true };
+            let starts: Vec<i64> = windows.starts(time).take(100).collect();
+            prop_assert!((1..=times).contains(&(starts.len() as i64)), "{} windows", starts.len());
+            prop_assert_eq!(starts[0], windows.last_start(time));
+            for start in starts {
+                let window = windows.window(start);
+                prop_assert!(window.start <= time && window.start < window.end);
+                prop_assert!(time < window.end || window.end == i64::MAX);
+                prop_assert!(start > NO_TIME, "that start stands for a record without event time");
+            }
+        }
+
+        #[test]
         fn tumbling_windows_cover_time_without_overlap(time in any::<i32>(), size in 1i64..1_000_000) {
-            let windows = Windows { size_ms: size, slide_ms: size, processing_time: false };
+            let windows = Windows { size_ms: size, slide_ms: size, processing_time: false, whole: true };
             let time = i64::from(time);
             prop_assert_eq!(windows.starts(time).count(), 1);
             let window = windows.window(windows.last_start(time));

@@ -76,6 +76,8 @@
 //! | published files of epochs after the restored one | removed at the start, and named in the log |
 //! | a job without a snapshot meets published files | error: they belong to another run; nothing is removed |
 //! | disk full, or any other failure to write | error; the epoch is not staged |
+//! | a number that is NaN or infinite | written as `null`, as JSON has none |
+//! | a record that is no JSON (a map whose keys are no text, say, or a type whose `serialize` refuses a value) | error: the job ends, and ends again at the same record; `try_map` in front of the sink refuses such records |
 //!
 //! A checksum is checked before the start's `recover` (so of everything that an earlier process staged) and wherever two
 //! files claim one name. What this process staged itself is published by its length alone: reading every byte of the

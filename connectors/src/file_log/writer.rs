@@ -77,7 +77,11 @@ impl<T: Serialize> Writer<T> for JsonWriter {
         if let Err(error) = serde_json::to_writer(&mut self.buffer, record) {
             self.buffer.truncate(before);
             return Err(
-                Error::job(format!("a record for {} is no JSON", self.directory.display())).caused_by(error)
+                Error::job(format!(
+                    "a record for {} is no JSON, and is not written; have try_map in front of the sink refuse such records",
+                    self.directory.display()
+                ))
+                .caused_by(error)
             );
         }
         self.buffer.push(b'\n');

@@ -23,6 +23,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const WINDOW_MS: u64 = 300_000;
 /// How far before the stream's start a late row lies, at least.
 const LATE_MS: u64 = 3_600_000;
+/// The least time to start at: late rows lie before it.
+const LEAST_START_MS: u64 = 3 * LATE_MS;
+/// The last event time: up to here a number of JSON is exact for every reader.
+const LAST_MS: u64 = 1 << 53;
 /// With a rate, rows are appended and flushed this often.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -105,7 +109,12 @@ fn share(text: &str) -> Result<f64, String> {
 fn start_time(text: &str) -> Result<u64, String> {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
     let ms = if text == "now" { now() } else { text.parse().map_err(|_| "must be milliseconds or `now`")? };
-    if ms > 3 * LATE_MS { Ok(ms) } else { Err(format!("must be above {}", 3 * LATE_MS)) }
+    if ms >= LEAST_START_MS { Ok(ms) } else { Err(format!("must be at least {LEAST_START_MS}")) }
+}
+
+/// Milliseconds of event time from row to row.
+fn step_ms(devices: u64, rows_per_window: f64) -> f64 {
+    WINDOW_MS as f64 / (devices as f64 * rows_per_window)
 }
 
 fn main() -> ExitCode {
@@ -122,6 +131,7 @@ impl Args {
     fn run(&self) -> Result<(), String> {
         self.check()?;
         let start = self.prepare()?;
+        self.check_times(start)?;
         let mut partitions = Partitions::open(&self.out, self.partitions)?;
         let counts = self.generate(Stream::new(self, start), &mut partitions)?;
         self.tell(&counts)
@@ -134,6 +144,26 @@ impl Args {
         }
         if self.malformed + self.out_of_range + self.late > 1.0 {
             return Err("--malformed, --out-of-range and --late together must not exceed 1".into());
+        }
+        Ok(())
+    }
+
+    /// What is computed with event times has to stay within them: nothing here may be less than 0, or more than a job takes.
+    fn check_times(&self, start: u64) -> Result<(), String> {
+        if !(LEAST_START_MS..=LAST_MS).contains(&start) {
+            return Err(format!(
+                "the rows would start at {start} ms; it must be from {LEAST_START_MS} to {LAST_MS}, say another --start-time"
+            ));
+        }
+        if self.out_of_order_ms > start {
+            return Err(format!("--out-of-order-ms must not be beyond the start, {start}"));
+        }
+        let end = start as f64 + self.rows as f64 * step_ms(self.devices, self.rows_per_window);
+        if end > LAST_MS as f64 {
+            return Err(format!(
+                "event time would go up to {end:.0} ms, and must not go beyond {LAST_MS}; ask for fewer --rows, or for more \
+                 --devices or --rows-per-window"
+            ));
         }
         Ok(())
     }
@@ -154,7 +184,7 @@ impl Args {
             ));
         }
         let end = if self.append { last_timestamp(&found)? } else { None };
-        Ok(self.start_time.or(end.map(|ms| ms + 1)).unwrap_or(1_700_000_000_000))
+        Ok(self.start_time.or(end.map(|ms| ms.saturating_add(1))).unwrap_or(1_700_000_000_000))
     }
 
     fn generate(&self, mut stream: Stream, out: &mut Partitions) -> Result<Counts, String> {
@@ -298,7 +328,7 @@ impl Stream {
             rng: Rng(args.seed),
             seed: args.seed,
             start,
-            step: WINDOW_MS as f64 / (args.devices as f64 * args.rows_per_window),
+            step: step_ms(args.devices, args.rows_per_window),
             rows: args.rows,
             devices: args.devices,
             partitions: args.partitions,
@@ -757,6 +787,25 @@ mod tests {
         // Late rows are in the second half only.
         let wanted = [(found.malformed, 10_000), (found.out_of_range, 20_000), (found.late, 2_000)];
         assert!(wanted.iter().all(|(n, wanted)| n.abs_diff(*wanted) < wanted / 10), "{wanted:?}");
+    }
+
+    #[test]
+    fn event_times_that_would_not_fit_are_refused() {
+        let refusal = |options: &[&str], start| {
+            let args = Args::parse_from(["sensor-data", "--out", "x"].iter().chain(options));
+            args.check_times(start).err().unwrap_or_default()
+        };
+        let start = 1_700_000_000_000;
+        assert_eq!(refusal(&[], start), "");
+        assert_eq!(refusal(&["--out-of-order-ms", "1700000000000"], start), "");
+        assert!(refusal(&["--out-of-order-ms", "1700000000001"], start).contains("--out-of-order-ms"));
+        assert!(refusal(&["--out-of-order-ms", "18446744073709551615"], start).contains("--out-of-order-ms"));
+        assert!(refusal(&["--rows-per-window", "1e-300"], start).contains("event time would go up to"));
+        assert!(refusal(&["--rows", "18446744073709551615"], start).contains("event time would go up to"));
+        // With --append the start is what the files end with, and they may end with anything.
+        for start in [0, LEAST_START_MS - 1, LAST_MS + 1, u64::MAX] {
+            assert!(refusal(&[], start).contains("--start-time"), "{start}");
+        }
     }
 
     #[test]

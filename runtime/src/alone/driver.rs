@@ -34,6 +34,11 @@ const DISCOVERY: Duration = Duration::from_secs(1);
 /// How long workers may take to leave their loops after a failure.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// Whole milliseconds, at most as many as the brain can count.
+fn millis(interval: Duration) -> u64 {
+    u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Runs one attempt of a job.
 pub(crate) struct Driver<'a> {
     run: &'a Run,
@@ -77,7 +82,7 @@ impl<'a> Driver<'a> {
         watcher: &'a mut dyn Watcher,
     ) -> Self {
         let settings = Settings {
-            interval_ms: run.interval.map(|i| i.as_millis() as u64),
+            interval_ms: run.interval.map(millis),
             timeout_ms: SLOW_CHECKPOINT_MS,
             retain: run.retain,
             writers: run.parallelism as u32,

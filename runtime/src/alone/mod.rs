@@ -85,6 +85,9 @@ pub(crate) fn run(
 }
 
 fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher) -> Result<Summary> {
+    if run.parallelism == 0 {
+        return Err(Error::job("--parallelism 0 cannot be: it must be at least 1"));
+    }
     let directory = StateDirectory::open(&run.checkpoint_dir)?;
     let _lock = directory.lock()?;
     point("start.locked");

@@ -44,6 +44,11 @@ impl<T> Batch<T> {
         Self { target, from, mark, records, passage: Passage::default() }
     }
 
+    /// True if its sender is one of so many workers.
+    pub(crate) fn is_of_one_of(&self, workers: usize) -> bool {
+        (self.from as usize) < workers
+    }
+
     /// The worker that filled the buffer of records; None if it was made here, of bytes.
     pub(crate) fn filled_by(&self) -> Option<usize> {
         (!self.passage.has_arrived()).then_some(self.from as usize)

@@ -109,7 +109,7 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
         let Self { handle, crossing, waiting, .. } = self;
         // `for_each` keeps the order of each sender; grouping by time would not.
         handle.for_each(|capability, batch| {
-            crossing.iter().for_each(|crossing| crossing.check_arrived(&batch.passage));
+            crossing.iter().for_each(|crossing| crossing.check_arrived(batch));
             waiting.push_back((capability, std::mem::take(batch)));
         });
         let mut began = Instant::now();

@@ -197,7 +197,7 @@ impl Pacing {
             self.began = Instant::now();
         }
         self.records += records;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
         self.wait = WAIT_FOR_INPUT.0;
         if !self.is_tick_full() && self.began.elapsed() >= TICK_TIME {
             self.tick();

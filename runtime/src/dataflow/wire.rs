@@ -77,11 +77,16 @@ impl Crossing {
         }
     }
 
-    /// Ends the job if the batch, which has come from another worker, could not be read.
-    pub(crate) fn check_arrived(&self, passage: &Passage) {
-        if let Some(why) = passage.unreadable() {
-            self.fail(&format!("was sent to another worker and cannot be read there: {why}"));
-        }
+    /// Ends the job if the batch, which has come from another worker, could not be read, or not from a worker that there
+    /// is; what is left of it then is an empty one.
+    pub(crate) fn check_arrived<T>(&self, batch: &mut Batch<T>) {
+        let why = match batch.passage.unreadable() {
+            Some(why) => why.to_owned(),
+            None if batch.is_of_one_of(self.worker.workers()) => return,
+            None => format!("it is said to be of worker {}, of {}", batch.from, self.worker.workers()),
+        };
+        *batch = Batch::default();
+        self.fail(&format!("was sent to another worker and cannot be read there: {why}"));
     }
 
     #[cold]
@@ -168,6 +173,7 @@ impl<T: Data> ContainerBytes for Batch<T> {
 mod tests {
     use super::*;
     use crate::watermark::Watermark;
+    use proptest::prelude::*;
     use timely::bytes::arc::BytesMut;
 
     fn batch<T>(records: impl IntoIterator<Item = T>) -> Batch<T> {
@@ -223,6 +229,30 @@ mod tests {
         let sent = batch([Refuses]);
         assert!(Batch::<Refuses>::from_bytes(bytes_of(&sent)).records.is_empty());
         assert!(sent.passage.refused().is_some());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_a_batch_or_an_error(
+            text in ".{0,20}",
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            more in prop::collection::vec(any::<u8>(), 0..20),
+            all in any::<bool>(),
+        ) {
+            let mut bytes = if all { Vec::new() } else { bytes_of(&batch([(text, vec![7u64])])).to_vec() };
+            for (at, byte) in changes.iter().filter(|_| !all) {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            bytes.extend(more);
+            let length = bytes.len();
+            let back = Batch::<(String, Vec<u64>)>::from_bytes(BytesMut::from(bytes).extract_to(length));
+            prop_assert!(back.passage.unreadable().is_none() || back.records.is_empty());
+            // Whoever takes it looks up its sender by that number.
+            prop_assert_eq!(back.is_of_one_of(2), back.from < 2);
+        }
     }
 
     #[derive(Deserialize)]

@@ -21,6 +21,7 @@ use crate::metrics::Step;
 use crate::operators::stateless::Here;
 use crate::process_fn::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
 use crate::record::Rec;
+use crate::state::store::decode_all;
 use crate::watermark::Mark;
 
 /// Suffix of the uid for what is kept of the broadcast stream.
@@ -107,8 +108,7 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
             let unreadable =
                 || Error::us(format!("what '{uid}' kept of its broadcast stream cannot be read back"));
             let bytes = BASE64.decode(text).map_err(|e| unreadable().caused_by(e))?;
-            self.both.borrow_mut().shared =
-                postcard::from_bytes(&bytes).map_err(|e| unreadable().caused_by(e))?;
+            self.both.borrow_mut().shared = decode_all(&bytes).map_err(|why| unreadable().caused_by(why))?;
         }
         Ok(())
     }

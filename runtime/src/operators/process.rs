@@ -30,6 +30,7 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
 use crate::state::timers::{Due, Timers};
 use crate::watermark::{Mark, Watermark};
+use crate::window::NO_TIME;
 
 /// Suffixes of the uid for what the step keeps besides its state.
 pub(crate) const EVENT_TIMERS: &str = "#event-timers";
@@ -255,7 +256,9 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             fired += 1;
             let (at, hash) = (due.at, due.hash);
             self.here.record(&Rec { ts: at, hash, val: () });
-            self.call(hash, &due.key()?, at, now, Call::Timer(Timer { at, time }))?;
+            // The least of all times is no time to put a record out with.
+            let event_time = at.max(NO_TIME + 1);
+            self.call(hash, &due.key()?, event_time, now, Call::Timer(Timer { at, time }))?;
             match time {
                 Time::Event => self.sweep.last = Some(due),
                 Time::Processing => self.clock_sweep.last = Some(due),

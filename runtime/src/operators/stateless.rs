@@ -273,13 +273,21 @@ where
                 Err(error) => {
                     let host = &self.here.host;
                     let partition = host.at.partition_name();
-                    let letter = || DeadLetter {
-                        source: self.step.name(),
-                        offset: partition.is_some().then_some(record.hash),
-                        partition,
-                        error: error.to_string(),
-                        raw: serde_json::to_string(&record.val).ok(),
-                        raw_base64: None,
+                    let letter = || {
+                        let (raw, no_json) = match serde_json::to_string(&record.val) {
+                            Ok(raw) => (Some(raw), String::new()),
+                            Err(why) => {
+                                (None, format!(" (the record itself cannot be shown as JSON: {why})"))
+                            }
+                        };
+                        DeadLetter {
+                            source: self.step.name(),
+                            offset: partition.is_some().then_some(record.hash),
+                            partition,
+                            error: format!("{error}{no_json}"),
+                            raw,
+                            raw_base64: None,
+                        }
                     };
                     if let Err(error) = self.route.handle(host, letter) {
                         return host.fail(error);

@@ -27,7 +27,7 @@ use crate::record::Rec;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{self, Table};
 use crate::watermark::{Mark, Watermark};
-use crate::window::{Aggregate, Windowed, Windows};
+use crate::window::{Aggregate, NO_TIME, Windowed, Windows};
 
 /// Suffix of the uid for what has fired and waits for late records.
 pub(crate) const FIRED: &str = "#fired";
@@ -190,7 +190,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     #[inline(never)]
     fn bring(&mut self, start: i64) -> Result<Place> {
         let end = self.windows.window(start).end;
-        if start < i64::MIN / 2 {
+        if start == NO_TIME {
             return Err(Error::job(
                 "a record has no event time; put .event_time(..) between the source and .key_by(..)",
             ));
@@ -569,7 +569,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
     fn on_processing_time(&mut self, now: i64) {
         if self.windows.processing_time {
             self.newest_time = self.newest_time.max(now);
-            self.set_due(self.due_to.max(self.newest_time - 1));
+            self.set_due(self.due_to.max(self.newest_time.saturating_sub(1)));
         }
     }
 

@@ -205,11 +205,14 @@ impl StateDirectory {
     /// Looks at all manifests.
     pub(crate) fn find(&self) -> Result<Found> {
         let mut found = Found { last_epoch: self.last_aside()?, ..Found::default() };
-        for (epoch, path) in self.files_called("manifest-")? {
+        for (epoch, path) in self.files_called(manifest_name)? {
             found.last_epoch = found.last_epoch.max(epoch);
             let bytes = fs::read(&path).context(|| format!("read {}", path.display()))?;
             match Manifest::from_bytes(&bytes) {
-                Ok(manifest) => found.manifests.push(manifest),
+                Ok(manifest) if manifest.epoch == epoch => found.manifests.push(manifest),
+                Ok(other) => {
+                    found.damaged.push((epoch, format!("it is the manifest of epoch {}", other.epoch)))
+                }
                 Err(ManifestError::Damaged(why)) => found.damaged.push((epoch, why)),
                 Err(version) => return Err(Error::job(format!("{}: {version}", path.display()))),
             }
@@ -219,18 +222,27 @@ impl StateDirectory {
     }
 
     fn last_aside(&self) -> Result<Epoch> {
-        Ok(self.files_called("damaged-")?.into_iter().map(|(epoch, _)| epoch).max().unwrap_or_default())
+        Ok(self.files_called(aside_name)?.into_iter().map(|(epoch, _)| epoch).max().unwrap_or_default())
     }
 
-    /// The files called `<kind><epoch>.json`.
-    fn files_called(&self, kind: &str) -> Result<Vec<(Epoch, PathBuf)>> {
+    /// The files that are called as `name` calls that of an epoch, exactly: by a name that is only like it, as a person's
+    /// copy may have, another file would be found.
+    fn files_called(&self, name: fn(Epoch) -> String) -> Result<Vec<(Epoch, PathBuf)>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.root).context(|| format!("list {}", self.root.display()))? {
             let path = entry?.path();
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let epoch = name.strip_prefix(kind).and_then(|n| n.strip_suffix(".json"));
-            if let Some(epoch) = epoch.and_then(|n| n.parse().ok()) {
-                files.push((Epoch(epoch), path));
+            let called = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let number = called.split_once('-').and_then(|(_, rest)| rest.strip_suffix(".json"));
+            let epoch = number.and_then(|n| n.parse().ok()).map(Epoch).filter(|epoch| name(*epoch) == called);
+            match epoch {
+                Some(epoch) if epoch > LAST_EPOCH => {
+                    return Err(Error::job(format!(
+                        "{} is named for an epoch that no job comes to, and later ones could not be numbered: remove it",
+                        path.display()
+                    )));
+                }
+                Some(epoch) => files.push((epoch, path)),
+                None => {}
             }
         }
         Ok(files)
@@ -274,7 +286,7 @@ impl StateDirectory {
     /// Removes the snapshots before `oldest`, and every shared file that no remaining one names.
     pub(crate) fn collect(&self, oldest: Epoch) -> Result<()> {
         point("collect.before");
-        let old = self.files_called("manifest-")?.into_iter().chain(self.files_called("damaged-")?);
+        let old = self.files_called(manifest_name)?.into_iter().chain(self.files_called(aside_name)?);
         for (epoch, path) in old {
             if epoch < oldest {
                 fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
@@ -306,6 +318,9 @@ pub(crate) fn written_by(attempt: Attempt, slot: Slot, epoch: Epoch) -> String {
 fn numbered(number: u64) -> String {
     format!("{number} crc32={:08x}\n", crc32fast::hash(number.to_string().as_bytes()))
 }
+
+/// What is beyond is not believed: ten snapshots a second take three billion years to come here.
+const LAST_EPOCH: Epoch = Epoch(i64::MAX as u64);
 
 fn manifest_name(epoch: Epoch) -> String {
     format!("manifest-{:011}.json", epoch.0)
@@ -362,6 +377,44 @@ mod tests {
         let left = all.map(|name| files.join(name).exists());
         assert_eq!(left, [false, false, true, true, true, true]);
         directory.discard(Attempt(2), Epoch(7), Slot(1)).unwrap();
+    }
+
+    /// A manifest of epoch 7, in a directory of its own.
+    fn with_manifest() -> (tempfile::TempDir, StateDirectory, PathBuf) {
+        let place = tempfile::tempdir().unwrap();
+        let (process, _) = crate::testing::parts::process(place.path(), 1, None);
+        let directory = process.state.clone();
+        directory.complete(&crate::testing::parts::manifest(&process, Epoch(7), BTreeMap::new())).unwrap();
+        let path = directory.root().join(manifest_name(Epoch(7)));
+        (place, directory, path)
+    }
+
+    #[test]
+    fn a_manifest_is_known_by_its_own_name_only() {
+        let (_place, directory, path) = with_manifest();
+        for name in
+            ["manifest-7.json", "manifest-+0000000007.json", "manifest-000000000007.json", "manifest-.json"]
+        {
+            fs::write(directory.root().join(name), "an editor's copy").unwrap();
+        }
+        let found = directory.find().unwrap();
+        assert_eq!((found.manifests.len(), found.damaged.len(), found.last_epoch), (1, 0, Epoch(7)));
+        // By another epoch's name it is damaged, and never taken for that epoch's or twice for its own.
+        fs::copy(&path, directory.root().join(manifest_name(Epoch(9)))).unwrap();
+        let found = directory.find().unwrap();
+        assert_eq!((found.manifests.len(), found.last_epoch), (1, Epoch(9)));
+        assert_eq!(found.damaged, [(Epoch(9), "it is the manifest of epoch 7".to_owned())]);
+    }
+
+    #[test]
+    fn an_epoch_that_none_can_follow_is_refused() {
+        for name in [manifest_name(Epoch(u64::MAX)), aside_name(Epoch(u64::MAX)), aside_name(Epoch(1 << 63))]
+        {
+            let (_place, directory, path) = with_manifest();
+            fs::copy(&path, directory.root().join(&name)).unwrap();
+            let error = directory.find().map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(&name) && error.contains("remove it"), "{error}");
+        }
     }
 
     #[test]

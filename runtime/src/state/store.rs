@@ -128,9 +128,18 @@ fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    postcard::from_bytes(bytes)
-        .map_err(|e| Error::us("a row of the state store cannot be read back").caused_by(e))
+/// Reads a key or a state of a row.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    decode_all(bytes).map_err(|why| Error::us("a row of the state store cannot be read back").caused_by(why))
+}
+
+/// Reads all of the bytes as one value: what is left over belongs to a value of another type.
+pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!("{} bytes are left behind its value", rest.len())),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 fn push_prefix(into: &mut Vec<u8>, operator: u16, group: u16, namespace: Option<i64>) {
@@ -530,6 +539,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn encoded(namespace: i64, key: &str) -> Vec<u8> {
@@ -562,6 +573,50 @@ mod tests {
         let row = encoded(-5, "key");
         assert_eq!(split(&row).unwrap(), (-5, 0x1112_1314_1516_1718, &[3, b'k', b'e', b'y'][..]));
         assert!(split(&row[..19]).is_err());
+    }
+
+    #[test]
+    fn a_row_with_bytes_behind_its_value_is_not_read() {
+        assert_eq!(decode::<u8>(&[7]).unwrap(), 7);
+        let error = decode::<u8>(&[7, 0]).unwrap_err().to_string();
+        assert!(error.contains("1 bytes are left"), "{error}");
+    }
+
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    enum Any {
+        Unit,
+        Text(String),
+        Numbers(Vec<u64>),
+        Map(std::collections::HashMap<String, Vec<(char, Option<bool>)>>),
+        Set(std::collections::BTreeSet<i128>),
+        Nested { deep: Option<Box<Any>>, float: f64 },
+    }
+
+    /// Any bytes, many of them such as begin with a great length.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let length = prop_oneof![
+            Just(vec![]),
+            Just(vec![0xff; 9]),
+            Just(vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])
+        ];
+        let rest = prop::collection::vec(any::<u8>(), 0..60);
+        (0u8..7, length, rest).prop_map(|(kind, length, rest)| [vec![kind], length, rest].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// No length is believed: with one of these a list would not even fit into the address space.
+        #[test]
+        fn any_bytes_are_a_row_or_an_error(bytes in bytes()) {
+            if let Ok(value) = decode::<Any>(&bytes) {
+                let mut again = Vec::new();
+                encode(&value, &mut again).unwrap();
+                prop_assert!(again.len() <= bytes.len());
+            }
+            drop((decode::<String>(&bytes), decode::<Vec<String>>(&bytes), decode::<(u8, Box<[u128]>)>(&bytes)));
+            prop_assert_eq!(split(&bytes).is_ok(), bytes.len() >= 20);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::mem::size_of;
 
 use super::budget::Budget;
-use super::store::{Patience, RowKey, Rows, Store};
+use super::store::{Patience, RowKey, Rows, Store, decode};
 use crate::error::Result;
 use crate::key::Key;
 
@@ -46,7 +46,7 @@ impl Due {
 
     /// The key.
     pub(crate) fn key<K: Key>(&self) -> Result<K> {
-        Ok(postcard::from_bytes(&self.key)?)
+        decode(&self.key)
     }
 
     fn bytes(&self) -> usize {

@@ -197,3 +197,10 @@ fn a_failure_of_another_attempt_ends_nothing() {
         assert!(driver.on_event(Event::Message(ours)).is_err());
     });
 }
+
+#[test]
+fn an_interval_of_more_milliseconds_than_can_be_counted_is_the_longest() {
+    // Cut to 64 bits, it would be one of 384 milliseconds.
+    assert_eq!(millis(Duration::from_secs(18_446_744_073_709_552)), u64::MAX);
+    assert_eq!(millis(Duration::from_millis(384)), 384);
+}
