@@ -41,6 +41,12 @@ pub(crate) trait Element {
         false
     }
 
+    /// True if records have to wait for what is due: they would move event time on, and make more due. The clock does that
+    /// by itself.
+    fn holds_records_back(&self) -> bool {
+        self.is_due()
+    }
+
     /// Emits about `most` records of what is due, and says how far event time has come by that. Returns for how many records
     /// or timers it has called user code.
     fn fire(&mut self, _most: usize) -> usize {

@@ -141,6 +141,9 @@ pub(crate) const NO_TIME: i64 = i64::MIN;
 /// The largest size of a window: a thousand years.
 const LARGEST_MS: i64 = 1_000 * 366 * 24 * 3_600 * 1_000;
 
+/// The last time before the end of all windows. What is set for the millisecond behind it counts as this.
+const LAST_TIME: i64 = i64::MAX - 1;
+
 /// Windows that a record can be in. Each has a table of its own, and a record goes through all of them.
 const MOST_AT_ONCE: i64 = 100_000;
 
@@ -188,6 +191,7 @@ impl Windows {
     /// begins behind [`NO_TIME`] and the last ends at `i64::MAX`, cut short if need be.
     #[inline]
     pub(crate) fn last_start(&self, time: i64) -> i64 {
+        let time = time.min(LAST_TIME);
         let first = time.min(NO_TIME + 1);
         time.saturating_sub(time.rem_euclid(self.slide_ms)).max(first)
     }
@@ -195,7 +199,7 @@ impl Windows {
     /// The starts of all windows that cover `time`, the last first.
     #[inline]
     pub(crate) fn starts(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
-        let (size, slide) = (self.size_ms as u64, self.slide_ms);
+        let (time, size, slide) = (time.min(LAST_TIME), self.size_ms as u64, self.slide_ms);
         let earlier = move |start: &i64| start.checked_sub(slide).filter(|start| *start > NO_TIME);
         std::iter::successors(Some(self.last_start(time)), earlier)
             .take_while(move |start| time.abs_diff(*start) < size)

@@ -103,7 +103,7 @@ struct EdgeWays<T> {
 
 /// What senders and receivers of an edge let each other know, so that what can wait is sent no faster than it is done.
 struct Flow {
-    /// The number of records of every sender that no receiver is done with yet.
+    /// The number of records that a receiver is not done with yet, for every sender and every receiver.
     unread: Vec<AtomicUsize>,
     /// How many records may wait at every receiver.
     backlogs: Vec<AtomicUsize>,
@@ -111,8 +111,13 @@ struct Flow {
 
 impl Flow {
     fn new(workers: usize) -> Arc<Self> {
-        let all = |n| (0..workers).map(|_| AtomicUsize::new(n)).collect();
-        Arc::new(Self { unread: all(0), backlogs: all(Pace::default().backlog()) })
+        let all = |count: usize, n| (0..count).map(|_| AtomicUsize::new(n)).collect();
+        let backlogs = all(workers, Pace::default().backlog());
+        Arc::new(Self { unread: all(workers * workers, 0), backlogs })
+    }
+
+    fn unread(&self, sender: usize, receiver: usize) -> &AtomicUsize {
+        &self.unread[sender * self.backlogs.len() + receiver]
     }
 }
 
@@ -173,17 +178,17 @@ impl<T: Send + 'static> Pool<T> {
         self.home.as_ref().map_or(0, |home| home.me)
     }
 
-    /// This worker has sent so many records.
-    pub(crate) fn sent(&self, records: usize) {
-        self.flow.unread[self.me()].fetch_add(records, Ordering::Relaxed);
+    /// This worker has sent a receiver so many records.
+    pub(crate) fn sent(&self, receiver: usize, records: usize) {
+        self.flow.unread(self.me(), receiver).fetch_add(records, Ordering::Relaxed);
     }
 
-    /// How many records that could wait this worker may send now. All senders together may send each receiver what may wait
-    /// there, if what they send is for all receivers alike.
-    pub(crate) fn room(&self) -> usize {
-        let backlogs = self.flow.backlogs.iter().map(|backlog| backlog.load(Ordering::Relaxed));
-        let unread = self.flow.unread[self.me()].load(Ordering::Relaxed);
-        backlogs.min().unwrap_or(0).saturating_sub(unread)
+    /// How many records that could wait this worker may send a receiver now: all senders together as many as may wait there,
+    /// and each at least one.
+    pub(crate) fn room(&self, receiver: usize) -> usize {
+        let backlog = self.flow.backlogs[receiver].load(Ordering::Relaxed);
+        let share = (backlog / self.flow.backlogs.len()).max(1);
+        share.saturating_sub(self.flow.unread(self.me(), receiver).load(Ordering::Relaxed))
     }
 
     /// An empty buffer.
@@ -198,7 +203,7 @@ impl<T: Send + 'static> Pool<T> {
     /// This worker is done with records that worker `from` had sent, and goes on at this pace.
     pub(crate) fn done(&self, from: usize, records: usize, pace: &Pace) {
         let from = if self.home.is_some() { from } else { 0 };
-        self.flow.unread[from].fetch_sub(records, Ordering::Relaxed);
+        self.flow.unread(from, self.me()).fetch_sub(records, Ordering::Relaxed);
         self.flow.backlogs[self.me()].store(pace.backlog(), Ordering::Relaxed);
     }
 
@@ -225,20 +230,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sender_has_room_for_what_the_slowest_receiver_can_take() {
+    fn a_sender_has_room_for_its_share_of_what_a_receiver_can_take() {
         let ways = Arc::new(Ways::default());
         let (first, second) = (Pool::<u8>::shared(&ways, 0, 0, 2), Pool::<u8>::shared(&ways, 0, 1, 2));
         let (mut fast, mut slow) = (Pace::default(), Pace::default());
-        assert_eq!(first.room(), 1, "nothing is known of the receivers yet");
+        assert_eq!((first.room(0), first.room(1)), (1, 1), "nothing is known of the receivers yet");
         (0..10).for_each(|_| fast.took(fast.records(), Duration::ZERO));
-        slow.took(1, Duration::from_millis(20));
-        first.sent(5);
+        slow.took(1, Duration::from_millis(5));
+        first.sent(1, 5);
         second.done(0, 2, &fast);
-        assert_eq!(first.room(), 0, "three are unread");
-        first.done(0, 3, &slow);
-        assert_eq!((first.room(), second.room()), (slow.backlog(), slow.backlog()));
-        first.sent(2);
-        assert_eq!((first.room(), second.room()), (slow.backlog() - 2, slow.backlog()));
+        first.done(1, 0, &slow);
+        assert_eq!((first.room(1), second.room(1)), (fast.backlog() / 2 - 3, fast.backlog() / 2));
+        assert_eq!((first.room(0), second.room(0)), (slow.backlog() / 2, slow.backlog() / 2));
+        first.sent(0, slow.backlog());
+        assert_eq!((first.room(0), second.room(0)), (0, slow.backlog() / 2));
     }
 
     #[test]

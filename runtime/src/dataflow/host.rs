@@ -1,8 +1,9 @@
 //! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
 //! What a watermark, the clock or the end of the input makes due ([`Element::fire`]) is emitted slice by slice, and no faster
-//! than the receivers are done with it. As long as there is any, records wait, and by that the sources: only a barrier that
-//! is on its way has them taken in before, and what is due waits for it.
+//! than the receivers are done with it. As long as there is any of event time, records wait, and by that the sources: only a
+//! barrier that is on its way has them taken in before, and what is due waits for it. What the clock makes due takes turns with
+//! records, because it comes by itself, however long records wait.
 //!
 //! A host has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
@@ -182,6 +183,11 @@ impl Host {
         self.elements.borrow().iter().any(|element| element.borrow().is_due())
     }
 
+    /// True if records have to wait for what is due.
+    fn holds_records_back(&self) -> bool {
+        self.elements.borrow().iter().any(|element| element.borrow().holds_records_back())
+    }
+
     /// Emits about `most` records of what is due; returns for how many user code was called.
     fn fire(&self, most: usize) -> usize {
         let elements = self.elements.borrow();
@@ -298,7 +304,7 @@ impl Running {
         let began = Instant::now();
         let is_barrier_near = self.host.worker.told().triggered() >= self.job_epoch();
         let mut is_behind = false;
-        let has_pulled = is_barrier_near || !self.host.is_due();
+        let has_pulled = is_barrier_near || !self.host.holds_records_back();
         if has_pulled {
             for input in &mut self.inputs {
                 is_behind |= !input.pull(self.epoch, began + PULL_TIME);
@@ -307,8 +313,10 @@ impl Running {
         self.took = began.elapsed();
         if is_behind {
             self.alarm.now();
-        } else if !is_barrier_near {
-            // What is due may wait for a barrier, and not the other way round.
+        }
+        if !is_barrier_near || self.host.worker.told().last_epoch() == Some(self.job_epoch()) {
+            // What is due may wait for a barrier, and not the other way round; but for the last one, behind which it would
+            // wait until the job is started again.
             self.fire();
         }
         self.host.maintain()?;
@@ -327,12 +335,16 @@ impl Running {
         if let Some(time) = frontier {
             self.downgrade(time);
         }
-        if let Some(wait) = self.host.run_timers() {
-            self.alarm.after(wait);
-        }
+        // As long as records wait, the clock makes nothing due, either.
+        let next_timer = if has_pulled { self.host.run_timers() } else { None };
         if self.host.is_due() {
             self.alarm.after(WAIT_FOR_RECEIVERS);
-        } else if !has_pulled {
+            return Ok(());
+        }
+        if let Some(wait) = next_timer {
+            self.alarm.after(wait);
+        }
+        if !has_pulled {
             self.alarm.now();
         } else if !self.has_ended && self.inputs.iter().all(|input| input.is_ended()) {
             self.has_ended = true;
@@ -351,7 +363,9 @@ impl Running {
             if records == 0 {
                 return;
             }
+            self.outputs.iter_mut().for_each(|output| output.before_firing());
             let fired = self.host.fire(records);
+            self.outputs.iter_mut().for_each(|output| output.has_fired(fired));
             self.flush(false);
             let now = Instant::now();
             self.pace.took(fired, now - began);

@@ -74,6 +74,39 @@ impl<T, K: crate::key::Key> HashKeys<T> for KeyReader<T, K> {
     }
 }
 
+/// How much of what fires goes to which receiver. One that gets little of it allows much to fire at a time, and one that
+/// has got nothing yet the more, the more has fired: however little is known of it, it does not hold up the others.
+struct Spread {
+    fired: usize,
+    /// Records that have come of that, for every receiver.
+    came: Vec<usize>,
+    /// What every receiver had before that which is firing.
+    before: Vec<usize>,
+}
+
+impl Spread {
+    /// What was further back than this counts half.
+    const MEMORY: usize = 1 << 16;
+
+    fn new(receivers: usize) -> Self {
+        Self { fired: 0, came: vec![0; receivers], before: vec![0; receivers] }
+    }
+
+    fn has_fired(&mut self, times: usize) {
+        self.fired += times;
+        if self.fired > Self::MEMORY {
+            self.fired /= 2;
+            self.came.iter_mut().for_each(|came| *came /= 2);
+        }
+    }
+
+    /// How often something may fire if a receiver can take so many records.
+    fn fits(&self, receiver: usize, records: usize) -> usize {
+        let fits = records.saturating_mul(self.fired + 1) / (self.came[receiver] + 1);
+        fits.max(records.min(1))
+    }
+}
+
 /// Records on their way out of one host over one edge.
 pub(crate) struct Outbox<T> {
     route: Route<T>,
@@ -89,6 +122,9 @@ pub(crate) struct Outbox<T> {
     crossing: Option<Rc<Crossing>>,
     /// The receiver of every key group: a division a record is more than a look.
     owners: Vec<u16>,
+    /// Records that have been sent to every receiver.
+    sent: Vec<usize>,
+    spread: Spread,
 }
 
 impl<T: Send + 'static> Outbox<T> {
@@ -108,7 +144,20 @@ impl<T: Send + 'static> Outbox<T> {
             _ => Vec::new(),
         };
         let (ready, me) = (VecDeque::new(), me as u32);
-        Self { route, open, ready, me, next: 0, said: Watermark::UNKNOWN, pool, crossing, owners }
+        let (sent, spread) = (vec![0; receivers], Spread::new(receivers));
+        Self {
+            route,
+            open,
+            ready,
+            me,
+            next: 0,
+            said: Watermark::UNKNOWN,
+            pool,
+            crossing,
+            owners,
+            sent,
+            spread,
+        }
     }
 
     /// The number of workers that this edge leads to, which is also the number it comes from.
@@ -116,10 +165,34 @@ impl<T: Send + 'static> Outbox<T> {
         self.open.len()
     }
 
-    /// How many records that could wait may be sent now.
+    /// How often something that is due may fire now, as long as what comes of it goes where it has gone so far.
     pub(crate) fn room(&self) -> usize {
-        let unsent: usize = self.open.iter().map(Vec::len).sum();
-        self.pool.room().saturating_sub(unsent)
+        let room = |receiver: usize| {
+            let free = self.pool.room(receiver).saturating_sub(self.open[receiver].len());
+            self.spread.fits(receiver, free)
+        };
+        (0..self.receivers()).map(room).min().unwrap_or(usize::MAX)
+    }
+
+    /// Something is about to fire.
+    pub(crate) fn before_firing(&mut self) {
+        for receiver in 0..self.receivers() {
+            self.spread.before[receiver] = self.taken_in(receiver);
+        }
+    }
+
+    /// It has fired so many times.
+    pub(crate) fn has_fired(&mut self, times: usize) {
+        for receiver in 0..self.receivers() {
+            let came = self.taken_in(receiver) - self.spread.before[receiver];
+            self.spread.came[receiver] += came;
+        }
+        self.spread.has_fired(times);
+    }
+
+    /// Records for a receiver so far, sent or not.
+    fn taken_in(&self, receiver: usize) -> usize {
+        self.sent[receiver] + self.open[receiver].len()
     }
 
     /// Ends the open buffer of a receiver, with a watermark behind it if there is one.
@@ -138,7 +211,8 @@ impl<T: Send + 'static> Outbox<T> {
     fn send(&mut self, receiver: usize, records: Vec<Rec<T>>, mark: Option<Mark>) {
         let target = if matches!(self.route, Route::Local) { self.me } else { receiver as u32 };
         if !records.is_empty() {
-            self.pool.sent(records.len());
+            self.pool.sent(receiver, records.len());
+            self.sent[receiver] += records.len();
         }
         self.ready.push_back(Batch::new(target, self.me, mark, records));
     }
@@ -243,5 +317,27 @@ impl<T: Send + 'static> Receiver<T> for SharedOutbox<T> {
 
     fn watermark(&mut self, mark: Mark) {
         self.0.borrow_mut().watermark(mark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_gets_little_lets_much_fire() {
+        let mut spread = Spread::new(3);
+        assert_eq!(spread.fits(0, 1), 1);
+        for _ in 0..10 {
+            let times = spread.fits(2, 1);
+            spread.came[0] += times;
+            spread.came[1] += 2 * times;
+            spread.has_fired(times);
+        }
+        assert_eq!(spread.fits(2, 1), 1 << 10, "it has got nothing, and allows twice as much every time");
+        assert_eq!((spread.fits(0, 100), spread.fits(1, 100)), (100, 50));
+        assert_eq!((spread.fits(0, 0), spread.fits(1, 1)), (0, 1));
+        spread.has_fired(Spread::MEMORY);
+        assert!(spread.fired <= Spread::MEMORY && spread.came[1] < 2 << 10);
     }
 }

@@ -157,8 +157,12 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
 pub(crate) trait OutputPort {
     /// Sends batches that are full or ended; with `close`, open ones too.
     fn flush(&mut self, capability: &Capability<Time>, close: bool);
-    /// How many records that could wait may be sent now.
+    /// How often something that is due may fire now.
     fn room(&self) -> usize;
+    /// Something is about to fire.
+    fn before_firing(&mut self);
+    /// It has fired so many times.
+    fn has_fired(&mut self, times: usize);
 }
 
 type Builder<T> = CapacityContainerBuilder<Batch<T>>;
@@ -191,6 +195,14 @@ impl<T: Send + 'static> OutputPort for Output<T> {
     fn room(&self) -> usize {
         self.outbox.borrow().room()
     }
+
+    fn before_firing(&mut self) {
+        self.outbox.borrow_mut().before_firing();
+    }
+
+    fn has_fired(&mut self, times: usize) {
+        self.outbox.borrow_mut().has_fired(times);
+    }
 }
 
 /// The output of a host without one: nothing goes out, but the probe sees how far the host has come.
@@ -202,4 +214,8 @@ impl OutputPort for Silent {
     fn room(&self) -> usize {
         usize::MAX
     }
+
+    fn before_firing(&mut self) {}
+
+    fn has_fired(&mut self, _: usize) {}
 }

@@ -378,8 +378,11 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
     }
 
     fn is_due(&self) -> bool {
-        let is_ending = matches!(self.end, End::Coming | End::Firing(_));
-        self.sweep.is_under_way || self.clock_sweep.is_under_way || is_ending
+        self.clock_sweep.is_under_way || self.holds_records_back()
+    }
+
+    fn holds_records_back(&self) -> bool {
+        self.sweep.is_under_way || matches!(self.end, End::Coming | End::Firing(_))
     }
 
     fn fire(&mut self, most: usize) -> usize {

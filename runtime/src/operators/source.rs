@@ -41,8 +41,9 @@ struct Open<T> {
     name: String,
     reader: Box<dyn Partition<T>>,
     ended: bool,
-    /// Since when (ms of processing time) there was nothing to read.
-    quiet_since: Option<i64>,
+    /// Since when (ms of processing time) there was nothing to read, and when that was seen last. What has come since then is
+    /// not known: a source that is held up does not look.
+    quiet: Option<(i64, i64)>,
 }
 
 impl<S: Source> SourceStep<S> {
@@ -94,7 +95,7 @@ impl<S: Source> SourceStep<S> {
                 generator.end(number);
             }
         });
-        self.open.push(Open { name, reader, ended, quiet_since: None });
+        self.open.push(Open { name, reader, ended, quiet: None });
         opened
     }
 
@@ -107,7 +108,7 @@ impl<S: Source> SourceStep<S> {
         let total = self.polled.len();
         if total > 0 {
             self.rows.add(total as u64);
-            self.open[i].quiet_since = None;
+            self.open[i].quiet = None;
         }
         if !self.polled.malformed.is_empty() {
             let malformed = std::mem::take(&mut self.polled.malformed);
@@ -142,16 +143,16 @@ impl<S: Source> SourceStep<S> {
     /// A partition is read to its end and may grow.
     fn quiet(&mut self, i: usize) {
         let now = self.here.host.worker.process.clock.now_ms();
-        self.open[i].quiet_since.get_or_insert(now);
+        let since = self.open[i].quiet.map_or(now, |(since, _)| since);
+        self.open[i].quiet = Some((since, now));
         if let Some(quiet_ms) = self.quiet_ms(i) {
             self.here.host.generators(|generator| generator.quiet(i, quiet_ms));
         }
     }
 
-    /// For how long (ms) a partition has brought nothing; None if there is more to read.
+    /// For how long (ms) a partition is known to have brought nothing; None if there is more to read.
     fn quiet_ms(&self, i: usize) -> Option<u64> {
-        let now = self.here.host.worker.process.clock.now_ms();
-        self.open[i].quiet_since.map(|since| u64::try_from(now.saturating_sub(since)).unwrap_or(0))
+        self.open[i].quiet.map(|(since, until)| u64::try_from(until.saturating_sub(since)).unwrap_or(0))
     }
 }
 

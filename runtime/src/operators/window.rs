@@ -577,6 +577,10 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         self.has_due
     }
 
+    fn holds_records_back(&self) -> bool {
+        self.has_due && !self.windows.processing_time
+    }
+
     fn fire(&mut self, most: usize) -> usize {
         let fired = self.fire_due(most);
         let fired = self.here.or_fail(fired).unwrap_or(0);

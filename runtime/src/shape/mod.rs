@@ -54,7 +54,7 @@ use crate::error::{Error, Result};
 use node::{Kind, Node};
 use probe::ASKING;
 use run::Run;
-use trial::{flaw, flaw_of};
+use trial::{flaw, flaw_of_first};
 
 /// A longer tuple of equal parts is written as an array.
 const TUPLE_WRITTEN_OUT: usize = 4;
@@ -81,7 +81,7 @@ pub(crate) fn state_type_of<T: Serialize + DeserializeOwned>(first: &T) -> Resul
         let what = format!("a first value of type {} cannot be serialized", found.name);
         return Err(Error::job(what).caused_by(e));
     }
-    match flaw_of(first) {
+    match flaw_of_first(first) {
         Some(flaw) => Err(unreadable(&found, Purpose::Kept, &flaw.text())),
         None => Ok(found),
     }

@@ -123,9 +123,13 @@ impl<K: Serialize> RowKey<'_, K> {
 
 fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<()> {
     let bytes = std::mem::take(into);
-    *into = postcard::to_extend(value, bytes)
-        .map_err(|e| Error::job("a key or a state cannot be serialized").caused_by(e))?;
+    *into = postcard::to_extend(value, bytes).map_err(cannot_serialize)?;
     Ok(())
+}
+
+/// The type of a key or a state refuses a value.
+pub(crate) fn cannot_serialize(why: postcard::Error) -> Error {
+    Error::job("a key or a state cannot be serialized").caused_by(why)
 }
 
 /// Reads a key or a state of a row.

@@ -31,6 +31,8 @@ const ENTRIES_A_ROUND: usize = 8192;
 
 /// Changes after which entries of a small table are weighed again: they may have grown.
 const CHANGES: usize = 1024;
+/// Bytes that may be weighed for every change.
+const BYTES_A_CHANGE: usize = 64;
 
 /// A value that a table can hold.
 pub(crate) trait Value: Serialize + DeserializeOwned + 'static {}
@@ -89,8 +91,9 @@ pub(crate) struct Table<K, V> {
     heap_per_entry: usize,
     /// The number of entries when that was last estimated.
     estimated_at: usize,
-    /// Changes since then.
+    /// Changes since then, and after how many to estimate again.
     changes: usize,
+    changes_most: usize,
     /// Bytes that the budget knows of: of all entries, and of those on `changed`.
     charged: (usize, usize),
     /// True if rows were written before a barrier.
@@ -135,6 +138,7 @@ impl<K: Key, V: Value> Table<K, V> {
             heap_per_entry: 0,
             estimated_at: 0,
             changes: 0,
+            changes_most: CHANGES,
             charged: (0, 0),
             spilled: false,
             drained: Drained::Nothing,
@@ -156,6 +160,7 @@ impl<K: Key, V: Value> Table<K, V> {
         self.clear();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
         (self.spilled, self.in_vain, self.reads) = (false, None, 0);
+        self.estimated_at = 0;
         self.drained = Drained::Nothing;
     }
 
@@ -491,7 +496,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Tells the budget how large the table is, and makes room if there is too little.
     pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
-        if self.in_memory() > 2 * self.estimated_at || self.changes > self.estimated_at.max(CHANGES) {
+        if self.in_memory() > 2 * self.estimated_at || self.changes > self.changes_most {
             self.estimate()?;
         }
         self.charge(budget);
@@ -523,6 +528,8 @@ impl<K: Key, V: Value> Table<K, V> {
         }
         self.heap_per_entry = bytes.checked_div(sampled).unwrap_or(self.heap_per_entry);
         (self.estimated_at, self.changes) = (self.in_memory(), 0);
+        // Weighing takes as long as what is weighed is large: a long list not again with every few elements.
+        self.changes_most = CHANGES.max(self.estimated_at).max(bytes / BYTES_A_CHANGE);
         Ok(())
     }
 

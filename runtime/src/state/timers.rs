@@ -230,6 +230,7 @@ impl<K: Key> Timers<K> {
 
     /// Tells the budget how much memory timers take, and leaves some to the store if there is too little.
     pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
+        self.forget_written(store);
         self.charge(budget);
         if budget.is_much_changed() && !self.changed.is_empty() && store.may_spill(Patience::None)? {
             self.write_early(store)?;

@@ -37,9 +37,11 @@ const LIST_START: usize = 4;
 ///
 /// # Errors
 /// If the type cannot serialize the value.
-pub(crate) fn heap_size<T: Serialize + ?Sized>(value: &T) -> Result<usize, Error> {
+pub(crate) fn heap_size<T: Serialize + ?Sized>(value: &T) -> crate::Result<usize> {
     let mut heap = 0;
-    value.serialize(Weigher::of(value, Some(size_of_val(value)), &mut heap))?;
+    value
+        .serialize(Weigher::of(value, Some(size_of_val(value)), &mut heap))
+        .map_err(super::store::cannot_serialize)?;
     Ok(heap)
 }
 

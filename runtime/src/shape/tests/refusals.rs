@@ -178,6 +178,16 @@ fn what_is_passed_over_for_a_dummy_is_not_refused() {
 }
 
 #[test]
+fn a_first_value_may_hold_maps_without_an_order() {
+    use std::collections::{HashMap, HashSet};
+    for _ in 0..20 {
+        let colours = ["red", "green", "blue", "black", "white"].map(|name| (name.to_owned(), name.len()));
+        assert!(state_type_of(&HashMap::from(colours)).is_ok());
+        assert!(state_type_of(&vec![HashSet::from([1u64, 500, 70_000]), HashSet::new()]).is_ok());
+    }
+}
+
+#[test]
 fn a_first_value_that_leaves_parts_out_is_refused() {
     #[derive(Default, Deserialize, Serialize)]
     struct Sparse {

@@ -95,7 +95,7 @@ enum Shape {
 
 fn reading(i: u64) -> Reading {
     let device = format!("device-{i}");
-    let note = (i % 2 == 0).then(|| "a note of some length".to_owned());
+    let note = i.is_multiple_of(2).then(|| "a note of some length".to_owned());
     Reading { device, at: 7, values: grown((0..i % 9).map(|v| v as f32)), note, raised: true }
 }
 
