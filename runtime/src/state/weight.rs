@@ -62,25 +62,28 @@ enum Kind {
     Hashed,
 }
 
+/// The kind of the collection that a type is, by its name; None for a type that is not known.
+fn kind_of(type_name: &str) -> Option<Kind> {
+    let path = type_name.trim_start_matches('&').split('<').next().unwrap_or("");
+    match path.rsplit("::").next() {
+        Some("Vec" | "VecDeque") => Some(Kind::List),
+        Some("BTreeMap" | "BTreeSet") => Some(Kind::Tree),
+        Some("HashMap" | "HashSet" | "IndexMap" | "IndexSet") => Some(Kind::Hashed),
+        _ => None,
+    }
+}
+
 /// Weighs one value, and returns its own size.
 struct Weigher<'a> {
     /// The size of the value itself, if its type is known.
     own: Option<usize>,
-    /// The kind of the collection that the value is, if its type is known.
-    kind: Option<Kind>,
+    type_name: &'static str,
     heap: &'a mut usize,
 }
 
 impl<'a> Weigher<'a> {
     fn of<T: ?Sized>(_: &T, own: Option<usize>, heap: &'a mut usize) -> Self {
-        let name = std::any::type_name::<T>().trim_start_matches('&').split('<').next().unwrap_or("");
-        let kind = match name.rsplit("::").next() {
-            Some("Vec" | "VecDeque") => Some(Kind::List),
-            Some("BTreeMap" | "BTreeSet") => Some(Kind::Tree),
-            Some("HashMap" | "HashSet" | "IndexMap" | "IndexSet") => Some(Kind::Hashed),
-            _ => None,
-        };
-        Self { own, kind, heap }
+        Self { own, type_name: std::any::type_name::<T>(), heap }
     }
 
     fn allocate(self, bytes: usize) -> Result<usize, Error> {
@@ -92,7 +95,7 @@ impl<'a> Weigher<'a> {
 /// Adds up the parts of one value.
 struct Parts<'a> {
     own: Option<usize>,
-    kind: Option<Kind>,
+    type_name: &'static str,
     /// Parts so far.
     count: usize,
     /// The sizes of all parts, and of the largest: elements that are enums may be smaller than their type.
@@ -103,8 +106,9 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// A value with a tag, if there is one, and parts to come.
-    fn of(value: Weigher<'a>, tag: usize) -> Result<Self, Error> {
-        Ok(Self { own: value.own, kind: value.kind, count: 0, all: tag, largest: 0, heap: value.heap })
+    fn of(value: Weigher<'a>, tag: usize) -> Self {
+        let Weigher { own, type_name, heap } = value;
+        Self { own, type_name, count: 0, all: tag, largest: 0, heap }
     }
 
     fn add(&mut self, bytes: usize) {
@@ -153,7 +157,7 @@ impl<'a> Parts<'a> {
     /// So many elements of this size, in a collection of this kind if its type is not known.
     fn collection(self, elements: usize, size: usize, kind: Kind) -> Result<usize, Error> {
         if elements > 0 {
-            *self.heap += match self.kind.unwrap_or(kind) {
+            *self.heap += match kind_of(self.type_name).unwrap_or(kind) {
                 Kind::List => allocation(elements.next_power_of_two().max(LIST_START) * size),
                 Kind::Tree => {
                     let (places, used) = BTREE_NODE;
@@ -222,7 +226,7 @@ impl<'a> Serializer for Weigher<'a> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<usize, Error> {
-        let mut parts = Parts::of(self, TAG)?;
+        let mut parts = Parts::of(self, TAG);
         parts.field(value)?;
         parts.in_place()
     }
@@ -236,7 +240,7 @@ impl<'a> Serializer for Weigher<'a> {
         _: &'static str,
         value: &T,
     ) -> Result<usize, Error> {
-        let mut parts = Parts::of(self, 0)?;
+        let mut parts = Parts::of(self, 0);
         parts.field(value)?;
         parts.in_place()
     }
@@ -252,15 +256,15 @@ impl<'a> Serializer for Weigher<'a> {
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Parts<'a>, Error> {
-        Parts::of(self, 0)
+        Ok(Parts::of(self, 0))
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Parts<'a>, Error> {
-        Parts::of(self, 0)
+        Ok(Parts::of(self, 0))
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Parts<'a>, Error> {
-        Parts::of(self, 0)
+        Ok(Parts::of(self, 0))
     }
 
     fn serialize_tuple_variant(
@@ -270,15 +274,15 @@ impl<'a> Serializer for Weigher<'a> {
         _: &'static str,
         _: usize,
     ) -> Result<Parts<'a>, Error> {
-        Parts::of(self, TAG)
+        Ok(Parts::of(self, TAG))
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Parts<'a>, Error> {
-        Parts::of(self, 0)
+        Ok(Parts::of(self, 0))
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Parts<'a>, Error> {
-        Parts::of(self, 0)
+        Ok(Parts::of(self, 0))
     }
 
     fn serialize_struct_variant(
@@ -288,7 +292,7 @@ impl<'a> Serializer for Weigher<'a> {
         _: &'static str,
         _: usize,
     ) -> Result<Parts<'a>, Error> {
-        Parts::of(self, TAG)
+        Ok(Parts::of(self, TAG))
     }
 
     /// As the encoding of state: some types take other ways for people.
