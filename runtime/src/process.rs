@@ -121,7 +121,7 @@ impl Process {
             match self.told[process].take(message) {
                 Some(Command::Trigger { .. } | Command::Assigned { .. }) => wake = true,
                 Some(Command::Abort) => self.abort(),
-                Some(Command::Completed(_)) | None => {}
+                Some(Command::StopReading | Command::Completed(_)) | None => {}
             }
         }
         if wake {

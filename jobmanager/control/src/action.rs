@@ -19,6 +19,12 @@ pub enum Action {
         /// Set if no epoch follows: the sources read no further.
         last: Option<Last>,
     },
+    /// Tell every source to read no further: the job is to stop. The last trigger follows once no checkpoint is in flight;
+    /// what is read until then would only have to go through before it, and a bounded source could come to its end.
+    StopReading {
+        /// The attempt whose workers are meant.
+        attempt: Attempt,
+    },
     /// The part of the snapshot that came with this acknowledgement counts: keep it until the epoch is completed or given
     /// up. A part of which this is not said belongs to no snapshot, whatever its message claims.
     Accept {
@@ -124,6 +130,7 @@ impl fmt::Display for Action {
                     Some(Last::Stop) => f.write_str(" last stop"),
                 }
             }
+            Self::StopReading { attempt } => write!(f, "stop reading attempt {attempt}"),
             Self::Accept { attempt, epoch, slot } => {
                 write!(f, "accept attempt {attempt} epoch {epoch} slot {slot}")
             }

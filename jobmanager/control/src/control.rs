@@ -42,7 +42,7 @@ pub struct Control {
     pub(crate) given_up: BTreeSet<Epoch>,
     /// The workers whose sources have ended.
     ended: BTreeSet<Slot>,
-    stop_requested: bool,
+    pub(crate) stop_requested: bool,
     dropped: u64,
 }
 
@@ -131,10 +131,7 @@ impl Control {
             Input::Refused { record, reason } => self.refused(record, reason, out),
             Input::Published { attempt, epoch } => self.published(attempt, epoch, out),
             Input::SourcesEnded { attempt, slot } => self.sources_ended(attempt, slot),
-            Input::StopRequested => {
-                self.stop_requested = true;
-                Ok(())
-            }
+            Input::StopRequested => self.stop(out),
             Input::Tick => Ok(()),
         }
     }
@@ -244,6 +241,15 @@ impl Control {
             return Err(Stale);
         }
         if self.ended.insert(slot) { Ok(()) } else { Err(Stale) }
+    }
+
+    /// The workers may still be built: they are told before they read anything.
+    fn stop(&mut self, out: &mut Vec<Action>) -> Result<(), Stale> {
+        if self.life == Life::Exited || std::mem::replace(&mut self.stop_requested, true) {
+            return Err(Stale);
+        }
+        out.push(Action::StopReading { attempt: self.attempt });
+        Ok(())
     }
 
     /// Does what is due: a trigger when idle, a line for the log when not.

@@ -11,6 +11,7 @@
 //! - a completed epoch is never given up, and only what was written for a given-up epoch is discarded, by whom it was
 //!   answered;
 //! - the newest `retain` snapshots are never collected, nor any before a newer one is complete and published;
+//! - sources are told to read no further once, when the stop is requested;
 //! - only the current attempt triggers, proposes and publishes;
 //! - no epoch follows a last one, published or given up;
 //! - nothing follows an exit, and a good exit leaves nothing unpublished;
@@ -147,6 +148,7 @@ impl<'a> Step<'a> {
                 let after_last = self.flying().is_some_and(|checkpoint| checkpoint.last.is_some());
                 self.open.is_none() && !after_last && *epoch > self.before.progress.triggered
             }
+            Action::StopReading { .. } => *self.input == Input::StopRequested && !self.before.stop_requested,
             Action::Accept { attempt, epoch, slot } => {
                 self.accepted.is_none() && self.is_first_ack(*attempt, *epoch, *slot)
             }
@@ -178,6 +180,7 @@ impl<'a> Step<'a> {
             | Action::Publish { .. }
             | Action::Collect { .. }
             | Action::Discard { .. }
+            | Action::StopReading { .. }
             | Action::Slow { .. } => {}
         }
     }
@@ -263,6 +266,7 @@ impl<'a> Step<'a> {
 fn attempt_of(action: &Action) -> Option<Attempt> {
     match action {
         Action::Trigger { attempt, .. }
+        | Action::StopReading { attempt }
         | Action::Accept { attempt, .. }
         | Action::Discard { attempt, .. }
         | Action::Propose(Record::Completed { attempt, .. })

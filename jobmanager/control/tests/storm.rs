@@ -282,6 +282,7 @@ impl World {
                     slot: Slot(slot),
                 }));
             }
+            Action::StopReading { .. } => assert!(self.stopped),
             Action::Accept { slot, .. } => {
                 assert!(slot.0 < self.writers() && self.parts.insert(slot), "accepted slot {slot} twice");
             }

@@ -293,6 +293,7 @@ impl<'a> Driver<'a> {
                 self.triggered = Instant::now();
                 self.tell(&Command::Trigger { epoch, last: last.is_some() });
             }
+            Action::StopReading { .. } => self.tell(&Command::StopReading),
             Action::Accept { slot, .. } => {
                 let part = self.arrived.take();
                 let part = part.ok_or_else(|| Error::us(format!("no part came from slot {slot}")))?;

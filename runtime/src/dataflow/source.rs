@@ -49,7 +49,7 @@ const WAIT_FOR_INPUT: (Duration, Duration) = (Duration::from_millis(1), Duration
 pub(crate) enum Poll {
     /// So many records, malformed ones included, that took so many bytes; there may be more.
     Read { records: usize, bytes: usize },
-    /// No partition has anything now.
+    /// No partition has anything now, or nothing is to be read any more.
     CaughtUp,
     /// Every partition was read to its end, and there will be no others.
     Ended,
@@ -160,6 +160,9 @@ impl Pacing {
     fn poll(&mut self) -> Result<Poll> {
         if self.ended {
             return Ok(Poll::Ended);
+        }
+        if self.running.host.worker.told().is_to_stop_reading() {
+            return Ok(Poll::CaughtUp);
         }
         let began = Instant::now();
         let poll = self.source.poll(self.pace.records().min(self.tick_records))?;

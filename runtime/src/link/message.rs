@@ -18,6 +18,8 @@ pub(crate) struct ToProcess {
 pub(crate) enum Command {
     /// Sources end all epochs up to this one. After the last one they read no further.
     Trigger { epoch: Epoch, last: bool },
+    /// Sources read no further: the job is to stop.
+    StopReading,
     /// The snapshot of an epoch is complete and its output published. It is sent before the next trigger: what a worker has
     /// staged is in the next snapshot again unless it knows by then.
     Completed(Epoch),

@@ -1,7 +1,7 @@
 //! What a process has been told by the driver.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub(crate) struct Told {
     last: AtomicU64,
     /// The last epoch whose snapshot is known to be complete.
     completed: AtomicU64,
+    /// Sources read no further.
+    stop_reading: AtomicBool,
     /// When the last trigger came. Triggers are taken under this lock.
     triggered_at: Mutex<Instant>,
     /// The partitions of each source, for every worker.
@@ -43,6 +45,7 @@ impl Told {
             trigger: AtomicU64::new(first_epoch.0 - 1),
             last: AtomicU64::new(NO_LAST),
             completed: AtomicU64::new(0),
+            stop_reading: AtomicBool::new(false),
             triggered_at: Mutex::new(Instant::now()),
             assigned: Mutex::new(assigned),
             dropped: AtomicU64::new(0),
@@ -56,6 +59,7 @@ impl Told {
         let news = attempt == self.attempt
             && match &command {
                 Command::Trigger { epoch, last } => self.trigger(*epoch, *last),
+                Command::StopReading => !self.stop_reading.swap(true, Ordering::AcqRel),
                 Command::Completed(epoch) => self.completed.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0,
                 Command::Assigned { source, slot, partitions } => self.assign(source, *slot, partitions),
                 Command::Abort => true,
@@ -108,6 +112,12 @@ impl Told {
         Some(self.last.load(Ordering::Acquire)).filter(|epoch| *epoch != NO_LAST).map(Epoch)
     }
 
+    /// True if sources are to read no further.
+    #[inline]
+    pub(crate) fn is_to_stop_reading(&self) -> bool {
+        self.stop_reading.load(Ordering::Acquire)
+    }
+
     /// The last epoch whose snapshot is known to be complete.
     pub(crate) fn completed(&self) -> Epoch {
         Epoch(self.completed.load(Ordering::Acquire))
@@ -157,6 +167,14 @@ mod tests {
         }
         assert_eq!((told.triggered(), told.last_epoch()), (Epoch(6), Some(Epoch(6))));
         assert_eq!((told.completed(), told.dropped()), (Epoch(5), 3));
+    }
+
+    #[test]
+    fn reading_stops_once_and_for_good() {
+        let told = told();
+        assert!(!told.is_to_stop_reading());
+        assert!(hear(&told, Command::StopReading) && told.is_to_stop_reading());
+        assert!(!hear(&told, Command::StopReading) && told.is_to_stop_reading());
     }
 
     #[test]

@@ -1,33 +1,17 @@
 //! Steps that do not come back: they are named in the log and in the metrics.
 
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tidegate::testing::{Discard, Running, TestJob, TestSource};
 use tidegate::{KeyedProcess, ProcessContext, Result, Watermarks};
 
+use crate::gate::Gate;
+
 /// How long anything that is waited for may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-/// Something that waits until the test opens it.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    fn wait_at_50(&self, n: u32) {
-        if n == 50 {
-            drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |open| !*open).unwrap());
-        }
-    }
-
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-}
-
 /// Waits until the metrics have a line with all of these.
-fn until_metrics(running: &Running, all: &[&str]) -> String {
+pub(crate) fn until_metrics(running: &Running, all: &[&str]) -> String {
     let until = Instant::now() + PATIENCE;
     loop {
         let text = running.metrics();
@@ -40,7 +24,7 @@ fn until_metrics(running: &Running, all: &[&str]) -> String {
 }
 
 /// Waits until the job has said something that begins like this and goes on like that.
-fn until_note(job: &TestJob, begin: &str, more: &str) {
+pub(crate) fn until_note(job: &TestJob, begin: &str, more: &str) {
     let until = Instant::now() + PATIENCE;
     while !job.notes().iter().any(|note| note.starts_with(begin) && note.contains(more)) {
         assert!(Instant::now() < until, "no '{begin}..{more}' in {:?}", job.notes());

@@ -1,5 +1,7 @@
 //! User code that is slow, and user code that does not come back.
 
 mod barriers;
+mod gate;
 mod hangs;
+mod staging;
 mod turns;

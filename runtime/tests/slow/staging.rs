@@ -1,0 +1,149 @@
+//! Output that is long on its way to a durable place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidegate::Result;
+use tidegate::connector::{
+    Partition, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging, TransactionalSink,
+    Writer,
+};
+use tidegate::protocol::Epoch;
+use tidegate::testing::{TestJob, VecSink};
+
+use crate::gate::Gate;
+use crate::hangs::until_note;
+
+/// A sink whose first piece is not staged before a gate opens.
+#[derive(Clone)]
+struct GatedSink<T> {
+    sink: VecSink<T>,
+    gate: Gate,
+}
+
+struct GatedWriter<T> {
+    writer: Box<dyn Writer<T>>,
+    gate: Gate,
+}
+
+impl<T: Clone + Send + 'static> TransactionalSink<T> for GatedSink<T> {
+    fn outside(&self) -> Result<String> {
+        self.sink.outside()
+    }
+
+    fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
+        Ok(Box::new(GatedWriter { writer: self.sink.writer(place)?, gate: self.gate.clone() }))
+    }
+
+    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+        self.sink.publisher()
+    }
+}
+
+impl<T> Writer<T> for GatedWriter<T> {
+    fn write(&mut self, record: &T) -> Result<()> {
+        self.writer.write(record)
+    }
+
+    fn stage(&mut self, epoch: Epoch) -> Result<Option<Staging>> {
+        let gate = self.gate.clone();
+        Ok(self.writer.stage(epoch)?.map(|staging| -> Staging {
+            Box::new(move || {
+                gate.wait();
+                staging()
+            })
+        }))
+    }
+}
+
+/// A source that has records until it is told to end, and counts how many it has given.
+#[derive(Clone, Default)]
+struct UntilTold {
+    is_to_end: Arc<AtomicBool>,
+    given: Arc<AtomicU64>,
+}
+
+impl UntilTold {
+    fn given(&self) -> u64 {
+        self.given.load(Ordering::SeqCst)
+    }
+
+    /// Waits until nothing is read any more, or a million records were.
+    fn is_still_read(&self) -> bool {
+        let first = self.given();
+        let mut before = None;
+        while before != Some(self.given()) {
+            before = Some(self.given());
+            if self.given() > first + 1_000_000 {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        false
+    }
+}
+
+impl Source for UntilTold {
+    type Item = u64;
+
+    fn outside(&self) -> Result<String> {
+        Ok("until told".to_owned())
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        Ok(vec!["partition-0".to_owned()])
+    }
+
+    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn Partition<u64>>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn follow(&mut self) {}
+
+    fn has_more(&self, _: &str, _: &Position) -> Result<bool> {
+        Ok(true)
+    }
+}
+
+impl Partition<u64> for UntilTold {
+    fn poll(&mut self, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
+        if self.is_to_end.load(Ordering::SeqCst) {
+            return Ok(PartitionStatus::Ended);
+        }
+        let n = self.given.fetch_add(1, Ordering::SeqCst);
+        out.record(n, n);
+        Ok(PartitionStatus::More)
+    }
+
+    fn position(&self) -> Position {
+        self.given().into()
+    }
+}
+
+#[test]
+fn a_stop_while_a_checkpoint_is_under_way_reads_no_further() {
+    let (source, sink) = (UntilTold::default(), GatedSink { sink: VecSink::new(), gate: Gate::default() });
+    let (from, to) = (source.clone(), sink.clone());
+    let job = TestJob::new(move |job| {
+        job.source("numbers", from.clone()).sink("out", to.clone());
+        Ok(())
+    });
+    let job = job.interval(Duration::from_millis(1));
+    let running = job.start();
+    sink.gate.wait_until_reached();
+    let stop = std::thread::spawn(move || running.stop());
+    until_note(&job, "stopping", "");
+    assert!(!source.is_still_read(), "it reads on");
+    let given = source.given();
+    // Whoever reads on now comes to the end, and the job is finished instead of stopped.
+    source.is_to_end.store(true, Ordering::SeqCst);
+    sink.gate.open();
+    let summary = stop.join().unwrap().unwrap();
+    assert_eq!((summary.finished, summary.rows_in), (false, given));
+    assert_eq!(sink.sink.sorted(), (0..given).collect::<Vec<_>>());
+}
