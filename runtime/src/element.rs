@@ -1,6 +1,7 @@
 //! What lives in a host besides plain functions: anything with state, timers, counters or staged output.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use tidegate_protocol::manifest::OperatorSnapshot;
 
 use crate::connector::Staging;
 use crate::error::Result;
+use crate::metrics::Step;
 use crate::process::Process;
 use crate::state::store::{Rows, Store};
 use crate::worker::WorkerCx;
@@ -133,7 +135,7 @@ pub(crate) struct Parts<'a> {
     /// Everything else, by operator uid.
     pub(crate) operators: &'a mut BTreeMap<String, OperatorSnapshot>,
     /// Output whose staging goes on in the background, with the uid of its sink.
-    pub(crate) stagings: &'a mut Vec<(String, Staging)>,
+    pub(crate) stagings: &'a mut Vec<(Arc<Step>, Staging)>,
 }
 
 impl Parts<'_> {

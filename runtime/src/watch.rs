@@ -4,7 +4,7 @@
 //! ([`Place`]), and so does its store while the worker waits for it. Between processes that has to become messages of the
 //! thread that looks.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_protocol::{Epoch, Slot};
@@ -41,6 +41,43 @@ impl Alignment {
     }
 }
 
+/// Whether a worker waits for its store, that is for RocksDB or for the snapshot thread. The worker writes it.
+pub(crate) struct StoreSight {
+    pub(crate) slot: Slot,
+    /// How often it has begun or ended to wait: while it waits, an odd number.
+    moves: AtomicU64,
+}
+
+/// The worker waits for its store as long as this is there.
+pub(crate) struct Awaiting<'a>(&'a StoreSight);
+
+impl StoreSight {
+    /// There is only one that writes, so adding is a load and a store.
+    fn moved(&self) {
+        self.moves.store(self.moves() + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn awaiting(&self) -> Awaiting<'_> {
+        self.moved();
+        Awaiting(self)
+    }
+
+    /// The same number, the same wait.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.moves() % 2 == 1
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.moved();
+    }
+}
+
 /// What is to be seen of the workers of a process.
 #[derive(Default)]
 pub(crate) struct Watch(Mutex<Sights>);
@@ -49,8 +86,7 @@ pub(crate) struct Watch(Mutex<Sights>);
 struct Sights {
     places: Vec<Arc<Place>>,
     alignments: Vec<(Slot, Arc<Alignment>)>,
-    /// Of every worker, whether it waits for its store.
-    stores: Vec<(Slot, Arc<AtomicBool>)>,
+    stores: Vec<Arc<StoreSight>>,
 }
 
 impl Watch {
@@ -69,19 +105,21 @@ impl Watch {
         self.lock().alignments.push((slot, alignment));
     }
 
-    /// `waits` is true while the worker waits for its store.
-    pub(crate) fn add_store(&self, slot: Slot, waits: Arc<AtomicBool>) {
-        self.lock().stores.push((slot, waits));
+    /// The store of a worker.
+    pub(crate) fn store(&self, slot: Slot) -> Arc<StoreSight> {
+        let store = Arc::new(StoreSight { slot, moves: AtomicU64::new(0) });
+        self.lock().stores.push(store.clone());
+        store
+    }
+
+    /// All stores so far, always in the same order.
+    pub(crate) fn stores(&self) -> Vec<Arc<StoreSight>> {
+        self.lock().stores.clone()
     }
 
     /// All places so far, always in the same order.
     pub(crate) fn places(&self) -> Vec<Arc<Place>> {
         self.lock().places.clone()
-    }
-
-    /// True if a worker waits for its store.
-    pub(crate) fn waits_for_store(&self, slot: Slot) -> bool {
-        self.lock().stores.iter().any(|(of, waits)| *of == slot && waits.load(Ordering::Relaxed))
     }
 
     /// Shows of every host that is on its way to a barrier for how long it has been.

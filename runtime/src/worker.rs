@@ -12,6 +12,7 @@ use crate::connector::Staging;
 use crate::element::Parts;
 use crate::error::{Error, Result};
 use crate::link::{Report, Told};
+use crate::metrics::Step;
 use crate::process::Process;
 use crate::state::budget::Budget;
 use crate::state::snapshotter::{Barrier, Snapshotter};
@@ -40,7 +41,7 @@ struct Collected {
     epoch: Epoch,
     rows: Rows,
     operators: BTreeMap<String, OperatorSnapshot>,
-    stagings: Vec<(String, Staging)>,
+    stagings: Vec<(Arc<Step>, Staging)>,
 }
 
 impl WorkerCx {
@@ -76,7 +77,6 @@ impl WorkerCx {
         self.collected.borrow_mut().hosts = hosts;
         self.active_hosts.set(hosts);
         let store = Store::open(self.slot, &self.process)?;
-        self.process.watch.add_store(self.slot, store.waits());
         let snapshotter =
             Snapshotter::start(self.slot, store.share_with_snapshotter(), self.process.clone())?;
         let twice = || Error::us("a worker was opened twice");

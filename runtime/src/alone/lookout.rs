@@ -2,9 +2,10 @@
 //!
 //! It looks at the places of all hosts about once a second. A place that has not moved between two looks, with a step's code
 //! at work, is where a worker is stuck: one that has nothing to do is in no step, and one that is slow moves with every
-//! record.
+//! record. The same goes for the snapshot thread, which runs the connectors' code that stages output, and for a worker that
+//! waits for its state store.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::dataflow::place::{Place, Sight};
@@ -22,11 +23,13 @@ const PATIENCE_AT_STOP: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Lookout {
     /// In the order of the places.
-    seen: Vec<Seen>,
+    places: Vec<Seen>,
+    /// In the order of the stores.
+    stores: Vec<Seen>,
     is_stopping: bool,
 }
 
-/// A place, as long as it does not move.
+/// A place or a store, as long as it does not move.
 struct Seen {
     moves: u64,
     since: Instant,
@@ -49,73 +52,90 @@ impl Lookout {
     /// The job is to stop: what holds it up is named again, and sooner.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
-        for seen in &mut self.seen {
+        for seen in self.places.iter_mut().chain(&mut self.stores) {
             seen.patience = if seen.named.is_some() { Duration::ZERO } else { PATIENCE_AT_STOP };
         }
     }
 
-    fn patience(&self) -> Duration {
-        if self.is_stopping { PATIENCE_AT_STOP } else { PATIENCE }
-    }
-
-    /// Looks at all places.
+    /// Looks at all places, and at all stores.
     pub(super) fn look(&mut self, watch: &Watch, now: Instant) -> Found {
-        let mut found = Found::default();
+        let mut look = Look { now, is_stopping: self.is_stopping, found: Found::default() };
+        let stores = watch.stores();
+        let mut in_step = BTreeSet::new();
         for (i, place) in watch.places().iter().enumerate() {
             let sight = place.look();
-            if self.seen.len() == i {
-                self.seen.push(Seen {
-                    moves: sight.moves,
-                    since: now,
-                    patience: self.patience(),
-                    named: None,
-                });
-            }
-            if self.seen[i].moves != sight.moves {
-                self.has_moved(i, sight.moves, now, &mut found);
+            let seen = look.seen(&mut self.places, i, sight.moves);
+            if sight.is_staging() {
+                look.stands_in_step(seen, place, &sight, false);
             } else if sight.is_in_step {
-                self.has_not_moved(i, place, &sight, watch.waits_for_store(place.slot), now, &mut found);
+                in_step.insert(place.slot);
+                let waits = stores.iter().any(|store| store.slot == place.slot && store.is_awaited());
+                look.stands_in_step(seen, place, &sight, waits);
             }
         }
-        found
+        for (i, store) in stores.iter().enumerate() {
+            let seen = look.seen(&mut self.stores, i, store.moves());
+            // A step that waits is named above, with its record.
+            if store.is_awaited() && !in_step.contains(&store.slot) {
+                look.stands(seen, || format!("worker {}", store.slot), WAITS);
+            }
+        }
+        look.found
+    }
+}
+
+const WAITS: &str = "has waited for the state store";
+
+/// A look at everything.
+struct Look {
+    now: Instant,
+    is_stopping: bool,
+    found: Found,
+}
+
+impl Look {
+    fn first_seen(&self, moves: u64) -> Seen {
+        let patience = if self.is_stopping { PATIENCE_AT_STOP } else { PATIENCE };
+        Seen { moves, since: self.now, patience, named: None }
     }
 
-    fn has_moved(&mut self, i: usize, moves: u64, now: Instant, found: &mut Found) {
-        let patience = self.patience();
-        let seen = Seen { moves, since: now, patience, named: None };
-        let before = std::mem::replace(&mut self.seen[i], seen);
-        if let Some(name) = before.named {
-            found
-                .notes
-                .push(format!("{name} has come back after {:.0} s", (now - before.since).as_secs_f64()));
+    /// The `i`-th of those that are looked at, which has made so many moves by now.
+    fn seen<'a>(&mut self, all: &'a mut Vec<Seen>, i: usize, moves: u64) -> &'a mut Seen {
+        if all.len() == i {
+            all.push(self.first_seen(moves));
         }
+        let seen = &mut all[i];
+        if seen.moves != moves {
+            let before = std::mem::replace(seen, self.first_seen(moves));
+            let waited = (self.now - before.since).as_secs_f64();
+            let back = before.named.map(|name| format!("{name} has come back after {waited:.0} s"));
+            self.found.notes.extend(back);
+        }
+        seen
     }
 
-    fn has_not_moved(
-        &mut self,
-        i: usize,
-        place: &Arc<Place>,
-        sight: &Sight,
-        waits_for_store: bool,
-        now: Instant,
-        found: &mut Found,
-    ) {
-        let is_stopping = self.is_stopping;
-        let seen = &mut self.seen[i];
-        let waited = now - seen.since;
-        if waited >= seen.patience {
-            let name = seen.named.insert(name(place, sight));
-            let does = if waits_for_store { "has waited for the state store" } else { "has not come back" };
-            let end = if is_stopping { AT_STOP } else { "" };
-            found.notes.push(format!("{name} {does} for {:.0} s{end}", waited.as_secs_f64()));
-            seen.patience = 2 * waited.max(PATIENCE_AT_STOP);
+    /// What was seen is at work, and has not moved: it is named once it has been long enough.
+    fn stands(&mut self, seen: &mut Seen, name: impl FnOnce() -> String, does: &str) {
+        let waited = self.now - seen.since;
+        if waited < seen.patience {
+            return;
         }
+        let name = seen.named.insert(name());
+        let end = if self.is_stopping { AT_STOP } else { "" };
+        self.found.notes.push(format!("{name} {does} for {:.0} s{end}", waited.as_secs_f64()));
+        seen.patience = 2 * waited.max(PATIENCE_AT_STOP);
+    }
+
+    fn stands_in_step(&mut self, seen: &mut Seen, place: &Place, sight: &Sight, waits_for_store: bool) {
+        let does = if waits_for_store { WAITS } else { "has not come back" };
+        self.stands(seen, || name(place, sight), does);
         if seen.named.is_some()
             && !waits_for_store
             && let Some(step) = place.step(sight)
         {
             let record = place.describe_record(sight, place.key_hash(sight).as_deref());
-            found.stuck.push(Stuck { step, slot: place.slot, record, seconds: waited.as_secs_f64() });
+            let seconds = (self.now - seen.since).as_secs_f64();
+            self.found.stuck.push(Stuck { step, slot: place.slot, record, seconds });
         }
     }
 }
@@ -134,7 +154,7 @@ fn name(place: &Place, sight: &Sight) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
 
     use tidegate_protocol::Slot;
 
@@ -216,13 +236,44 @@ mod tests {
     #[test]
     fn a_step_that_waits_for_the_store_is_not_taken_for_one_that_is_stuck() {
         let mut bench = Bench::new(false);
-        let waits = Arc::new(AtomicBool::new(true));
-        bench.watch.add_store(Slot(1), waits.clone());
+        let store = bench.watch.store(Slot(1));
         bench.place.enter(bench.step);
+        let waiting = store.awaiting();
         assert_eq!(bench.notes(6), ["step 'slow' on worker 1 has waited for the state store for 5 s"]);
         assert!(bench.look().stuck.is_empty());
-        waits.store(false, Ordering::Relaxed);
+        drop(waiting);
         assert_eq!(bench.look().stuck.len(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_its_store_in_no_step_is_named_and_one_that_is_served_is_not() {
+        let mut bench = Bench::new(false);
+        let store = bench.watch.store(Slot(1));
+        for _ in 0..10 {
+            let _waiting = store.awaiting();
+            assert!(bench.notes(3).is_empty());
+        }
+        assert!(bench.notes(10).is_empty());
+        let waiting = store.awaiting();
+        let times = [5, 10].map(|seconds| format!("worker 1 has waited for the state store for {seconds} s"));
+        assert_eq!(bench.notes(12), times);
+        drop(waiting);
+        assert_eq!(bench.notes(10), ["worker 1 has come back after 12 s"]);
+    }
+
+    #[test]
+    fn output_that_is_not_staged_is_named_beside_what_waits_for_it() {
+        let mut bench = Bench::new(false);
+        let store = bench.watch.store(Slot(1));
+        let staging = bench.watch.place(Slot(1));
+        staging.enter_staging(staging.add_step(&Step::new("sink", "out"), false));
+        bench.place.enter(bench.step);
+        let _waiting = store.awaiting();
+        let mut notes = bench.notes(6);
+        notes.sort();
+        let staged = "step 'out' on worker 1, staging its output, has not come back for 5 s";
+        let waits = "step 'slow' on worker 1 has waited for the state store for 5 s";
+        assert_eq!(notes, [staged, waits]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where the code of a host is, for whoever looks from another thread.
+//! Where the code of a host is, or of a snapshot thread, for whoever looks from another thread.
 //!
 //! The worker writes it: a few plain stores a record, no clock, no lock. Whoever looks twice and finds the same number of
 //! moves knows that the worker was at one place all the time in between, and how long that was.
@@ -21,8 +21,10 @@ const ENGINE: u8 = 0;
 const RECORDS: u8 = 1;
 /// A step's code runs, and not for a record: something is opened, or an epoch ends.
 const APART: u8 = 2;
+/// A step's output is staged, by the snapshot thread.
+const STAGING: u8 = 3;
 
-/// Where a host is. One thread writes it, any may look.
+/// Where a host or a snapshot thread is. One thread writes it, any may look.
 pub(crate) struct Place {
     pub(crate) slot: Slot,
     steps: Mutex<Vec<Entry>>,
@@ -51,10 +53,17 @@ pub(crate) struct Sight {
     /// The same number, the same place.
     pub(crate) moves: u64,
     step: usize,
-    is_apart: bool,
+    doing: u8,
     pub(crate) partition: Option<usize>,
     record: Option<u64>,
     event_time: Option<i64>,
+}
+
+impl Sight {
+    /// True if it is the snapshot thread at a step's output.
+    pub(crate) fn is_staging(&self) -> bool {
+        self.doing == STAGING
+    }
 }
 
 impl Place {
@@ -105,6 +114,13 @@ impl Place {
         self.moved();
     }
 
+    /// From here on this step's output is staged.
+    pub(crate) fn enter_staging(&self, step: usize) {
+        self.step.store(step, Ordering::Relaxed);
+        self.doing.store(STAGING, Ordering::Relaxed);
+        self.moved();
+    }
+
     /// From here on it is the engine's code that runs, or none.
     #[inline]
     pub(crate) fn leave(&self) {
@@ -136,7 +152,7 @@ impl Place {
             is_in_step: doing != ENGINE,
             moves: self.moves.load(Ordering::Relaxed),
             step: self.step.load(Ordering::Relaxed),
-            is_apart: doing == APART,
+            doing,
             partition: Some(self.partition.load(Ordering::Relaxed)).filter(|&p| p != NO_PARTITION),
             record: Some(record).filter(|&r| r != NO_RECORD),
             event_time: Some(event_time).filter(|&t| t != i64::MIN),
@@ -165,8 +181,10 @@ impl Place {
 
     /// The record that was seen: what is known of the partition, the offset, the event time, and the key if it is given.
     pub(crate) fn describe_record(&self, sight: &Sight, key: Option<&str>) -> String {
-        if sight.is_apart {
-            return String::new();
+        match sight.doing {
+            APART => return String::new(),
+            STAGING => return "staging its output".to_owned(),
+            _ => {}
         }
         let parts = match (self.partition_name(sight), sight.record) {
             (Some(partition), None) => vec![format!("partition '{partition}'")],

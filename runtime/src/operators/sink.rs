@@ -66,7 +66,7 @@ impl<T: 'static, S: TransactionalSink<T>> Element for SinkStep<T, S> {
         self.here.enter_apart();
         let staged = catch(|| writer.stage(epoch));
         let staged = staged.context(|| format!("step '{}', end of epoch {epoch}", self.step.name()))?;
-        parts.stagings.extend(staged.map(|staging| (self.step.uid(), staging)));
+        parts.stagings.extend(staged.map(|staging| (self.step.clone(), staging)));
         Ok(())
     }
 }

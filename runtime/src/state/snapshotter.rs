@@ -22,9 +22,11 @@ use tidegate_protocol::{Epoch, Slot};
 use super::directory::written_by;
 use super::store::{Rows, SharedStore};
 use crate::connector::Staging;
+use crate::dataflow::place::Place;
 use crate::error::{Context, Error, Result, catch, panic_text};
 use crate::fault::point;
 use crate::link::Report;
+use crate::metrics::Step;
 use crate::process::Process;
 
 /// What a worker hands over at a barrier.
@@ -32,7 +34,7 @@ pub(crate) struct Barrier {
     pub(crate) epoch: Epoch,
     pub(crate) rows: Rows,
     pub(crate) operators: BTreeMap<String, OperatorSnapshot>,
-    pub(crate) stagings: Vec<(String, Staging)>,
+    pub(crate) stagings: Vec<(Arc<Step>, Staging)>,
 }
 
 /// The worker's end of its snapshot thread. Dropping it ends the thread, and waits for that: a store that is being closed
@@ -50,6 +52,8 @@ impl Snapshotter {
         let newest = Made { epoch: Epoch(0), writes: 0, files };
         let thread = Thread {
             slot,
+            place: process.watch.place(slot),
+            sinks: BTreeMap::new(),
             store: store.clone(),
             process,
             completed: newest.clone(),
@@ -109,6 +113,10 @@ struct Thread {
     newest: Made,
     /// The last that is known to be complete: nobody deletes its files while this process runs.
     completed: Made,
+    /// Where the thread is while it runs a connector's code.
+    place: Arc<Place>,
+    /// The numbers of the sinks at that place, by their uid.
+    sinks: BTreeMap<String, usize>,
     /// Staged output of epochs not known to be complete.
     unpublished: Vec<(String, Staged)>,
 }
@@ -150,10 +158,9 @@ impl Thread {
     fn write(&mut self, barrier: Barrier) -> Result<Result<SlotSnapshot>> {
         let Barrier { epoch, rows, mut operators, stagings } = barrier;
         self.settle();
-        for (uid, staging) in stagings {
-            // It is a connector's code, which may panic.
-            let staged = catch(staging).context(|| format!("stage the output of '{uid}'"))?;
-            self.unpublished.push((uid, staged));
+        for (step, staging) in stagings {
+            let staged = self.stage(&step, staging)?;
+            self.unpublished.push((step.uid(), staged));
         }
         point("snapshot.staged");
         for (uid, staged) in &self.unpublished {
@@ -167,6 +174,16 @@ impl Thread {
             None => BTreeMap::new(),
         };
         Ok(Ok(SlotSnapshot { store, operators }))
+    }
+
+    /// Runs a connector's code, which may panic, or not come back.
+    fn stage(&mut self, step: &Arc<Step>, staging: Staging) -> Result<Staged> {
+        let known = self.sinks.entry(step.uid());
+        let number = *known.or_insert_with(|| self.place.add_step(step, false));
+        self.place.enter_staging(number);
+        let staged = catch(staging).context(|| format!("stage the output of step '{}'", step.name()));
+        self.place.leave();
+        staged
     }
 
     /// Learns which epochs have been completed since the last barrier.

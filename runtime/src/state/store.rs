@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch};
@@ -19,6 +19,7 @@ use super::directory::StateDirectory;
 use super::engine::{open_db, options};
 use crate::error::{Context, Error, Result};
 use crate::process::Process;
+use crate::watch::StoreSight;
 
 /// Bytes of changes that RocksDB takes at once: one write goes into one write buffer, however large.
 const WRITE_BYTES: usize = 1 << 20;
@@ -280,36 +281,18 @@ pub(crate) struct Store {
     pub(crate) groups: KeyGroups,
     /// The key groups that this worker owns.
     pub(crate) owned: Range<u16>,
-    /// True while the worker waits for RocksDB or for the snapshot thread.
-    waits: Arc<AtomicBool>,
-}
-
-/// The worker waits for its store as long as this is there.
-struct Waiting<'a>(&'a AtomicBool);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
+    /// What can be seen of it from outside.
+    sight: Arc<StoreSight>,
 }
 
 impl Store {
-    fn waiting(&self) -> Waiting<'_> {
-        self.waits.store(true, Ordering::Relaxed);
-        Waiting(&self.waits)
-    }
-
-    /// True while the worker waits for this store, for whoever looks from outside.
-    pub(crate) fn waits(&self) -> Arc<AtomicBool> {
-        self.waits.clone()
-    }
-
     /// Opens the store of a worker, with what the restored snapshot holds for its key groups.
     pub(crate) fn open(slot: Slot, process: &Process) -> Result<Self> {
         let groups = process.settings.key_groups;
         let owned = groups.range(slot.0 as usize, process.settings.workers);
+        let sight = process.watch.store(slot);
         if process.store_ids.is_empty() {
-            return Ok(Self { shared: None, groups, owned, waits: Arc::default() });
+            return Ok(Self { shared: None, groups, owned, sight });
         }
         let path = process.state.worker(process.attempt, slot);
         std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
@@ -332,7 +315,7 @@ impl Store {
             phase: Mutex::default(),
             snapshot_made: Condvar::new(),
         };
-        let store = Self { shared: Some(Arc::new(shared)), groups, owned, waits: Arc::default() };
+        let store = Self { shared: Some(Arc::new(shared)), groups, owned, sight };
         if let Some(manifest) = restored.filter(|_| !same) {
             store.take_over(manifest, &process.state, &options)?;
         }
@@ -400,7 +383,7 @@ impl Store {
         if patience == Patience::None {
             return Ok(*phase == Phase::default());
         }
-        let _waiting = self.waiting();
+        let _waiting = self.sight.awaiting();
         while phase.writing > 0 {
             phase = shared.snapshot_made.wait(phase).unwrap_or_else(PoisonError::into_inner);
         }
@@ -409,7 +392,7 @@ impl Store {
 
     /// Writes changes between barriers; only after [`Store::may_spill`] said so.
     pub(crate) fn spill(&self, rows: Rows) -> Result<()> {
-        let _waiting = self.waiting();
+        let _waiting = self.sight.awaiting();
         self.shared()?.write(rows)
     }
 
@@ -417,7 +400,7 @@ impl Store {
         let mut key = Vec::with_capacity(64);
         row.encode(&mut key)?;
         let shared = self.shared()?;
-        let waiting = self.waiting();
+        let waiting = self.sight.awaiting();
         let found = shared.db.get_pinned(key);
         drop(waiting);
         match found.map_err(|e| Error::world("read the state store").caused_by(e))? {
@@ -438,7 +421,7 @@ impl Store {
         let place = prefix(row.operator, row.group, Some(row.namespace));
         // Nothing lies between a row's key and the same with a zero behind it.
         from.push(0);
-        let _waiting = self.waiting();
+        let _waiting = self.sight.awaiting();
         let rows = self.shared()?.db.iterator(IteratorMode::From(&from, Direction::Forward));
         for row in rows.take(most) {
             let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
@@ -464,7 +447,7 @@ impl Store {
         mut each: impl FnMut(i64, u64, &[u8]) -> bool,
     ) -> Result<()> {
         let db = &self.shared()?.db;
-        let _waiting = self.waiting();
+        let _waiting = self.sight.awaiting();
         for group in self.owned.clone() {
             let of_group = prefix(operator, group, None);
             let mut from = prefix(operator, group, Some(namespace));
@@ -496,7 +479,7 @@ impl Store {
         mut each: impl FnMut(Row<K, V>),
     ) -> Result<Option<(u16, Vec<u8>)>> {
         let (db, mut left) = (&self.shared()?.db, most);
-        let _waiting = self.waiting();
+        let _waiting = self.sight.awaiting();
         for group in group..self.owned.end {
             let of_place = prefix(operator, group, Some(namespace));
             let from = if after > of_place.as_slice() { [after, &[0]].concat() } else { of_place.clone() };

@@ -1,4 +1,4 @@
-//! Output that is long on its way to a durable place.
+//! Output that is long on its way to where it is durable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,10 +10,10 @@ use tidegate::connector::{
     Writer,
 };
 use tidegate::protocol::Epoch;
-use tidegate::testing::{TestJob, VecSink};
+use tidegate::testing::{Count, TestJob, TestSource, VecSink};
 
 use crate::gate::Gate;
-use crate::hangs::until_note;
+use crate::hangs::{until_metrics, until_note};
 
 /// A sink whose first piece is not staged before a gate opens.
 #[derive(Clone)]
@@ -146,4 +146,29 @@ fn a_stop_while_a_checkpoint_is_under_way_reads_no_further() {
     let summary = stop.join().unwrap().unwrap();
     assert_eq!((summary.finished, summary.rows_in), (false, given));
     assert_eq!(sink.sink.sorted(), (0..given).collect::<Vec<_>>());
+}
+
+#[test]
+fn staging_that_hangs_is_named_and_so_is_the_worker_that_waits_for_it() {
+    let (source, sink) = (TestSource::new(1), GatedSink { sink: VecSink::new(), gate: Gate::default() });
+    let (from, to) = (source.clone(), sink.clone());
+    let job = TestJob::new(move |job| {
+        let counts = job.source("numbers", from.clone()).key_by_value(|n| *n).aggregate("count", Count);
+        counts.map(|(_, count)| count).sink("out", to.clone());
+        Ok(())
+    });
+    let job = job.interval(Duration::from_millis(1)).memory(2 << 20);
+    let running = job.start();
+    source.push(0, 0u64);
+    sink.gate.wait_until_reached();
+    // More keys than there is memory for: they are to be spilled, and may not before the snapshot is made.
+    source.extend(0, 1..200_000u64);
+    let staging = "step 'out' on worker 0, staging its output, has ";
+    until_note(&job, staging, "not come back for ");
+    until_note(&job, "worker 0 has waited for the state store for ", " s");
+    let stuck = ["tidegate_stuck_seconds{", "operator=\"out\",worker=\"0\"", "record=\"staging its output\""];
+    until_metrics(&running, &stuck);
+    sink.gate.open();
+    until_note(&job, staging.trim_end_matches("has "), " has come back after ");
+    assert_eq!(running.stop().unwrap().rows_in, 200_000);
 }
