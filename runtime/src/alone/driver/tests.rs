@@ -173,12 +173,12 @@ fn who_is_ready_has_ended_or_is_done_counts_once() {
         driver.hear(Report::Ready(Slot(0)));
         driver.on_event(Event::StopRequested).unwrap();
         driver.hear_from(Attempt(0), Report::Ready(Slot(1)));
-        assert!(told.0.lock().unwrap().is_empty(), "one worker of two is ready");
+        assert_eq!(*told.0.lock().unwrap(), ["StopReading"], "one worker of two is ready");
         driver.hear(Report::SourcesEnded(Slot(0)));
         driver.hear(Report::SourcesEnded(Slot(0)));
         driver.hear(Report::Ready(Slot(1)));
         driver.hear(Report::Ready(Slot(1)));
-        assert_eq!(*told.0.lock().unwrap(), ["Trigger { epoch: Epoch(1), last: true }"]);
+        assert_eq!(*told.0.lock().unwrap(), ["StopReading", "Trigger { epoch: Epoch(1), last: true }"]);
         driver.hear(acked(0, 1, 1));
         driver.hear(acked(1, 1, 2));
         assert_eq!(driver.exit, Some(Exit::Stopped), "the sources of one worker of two have ended");
