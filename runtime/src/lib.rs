@@ -62,11 +62,7 @@
 //! The feature `mimalloc`, which is on by default, makes mimalloc the global allocator of the program. A program can have
 //! only one; if yours brings its own, leave the feature out: `tidegate = { path = "..", default-features = false }`.
 
-// The unit tests have one that counts, see [`state::weight`].
-#[cfg(all(feature = "mimalloc", not(test)))]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
+mod allocator;
 mod alone;
 mod chain;
 mod cli;

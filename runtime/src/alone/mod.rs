@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest};
 
+use crate::allocator::give_back_freed_memory;
 use crate::clock::Clock;
 use crate::dataflow::worker::BuildJob;
 use crate::error::{Error, Result, catch};
@@ -81,6 +82,7 @@ pub(crate) fn run(
     mailbox: Mailbox,
     watcher: &mut dyn Watcher,
 ) -> Result<Summary> {
+    give_back_freed_memory();
     catch(|| go_on(run, build, mailbox, watcher))
 }
 

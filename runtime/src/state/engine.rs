@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 const RUNS: i32 = 8;
 
 pub(crate) fn open_db(options: &Options, path: &Path) -> Result<DB> {
-    return_freed_memory();
     DB::open(options, path)
         .map_err(|e| Error::world(format!("open the state store {}", path.display())).caused_by(e))
 }
@@ -60,25 +59,4 @@ fn runs() -> UniversalCompactOptions {
     // Half of what is on disk may be out of date.
     runs.set_max_size_amplification_percent(100);
     runs
-}
-
-/// Has the C library give large buffers back to the system when they are freed, and keep what it has in two places only.
-///
-/// RocksDB is written in C++ and allocates by malloc. That of glibc raises the size from which a buffer is returned with
-/// every one that is freed, up to 32 MB, and has an arena for every thread: of the buffers of a small store five times as
-/// much stayed as was in use.
-fn return_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    {
-        const LARGE: i32 = 128 << 10;
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| {
-            let options =
-                [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE), (libc::M_ARENA_MAX, 2)];
-            for (option, value) in options {
-                // SAFETY: it sets a number of the allocator and may be called at any time.
-                unsafe { libc::mallopt(option, value) };
-            }
-        });
-    }
 }
