@@ -17,8 +17,10 @@ use super::store::{Patience, RowKey, Rows, Store, decode};
 use crate::error::Result;
 use crate::key::Key;
 
-/// Timers that are read from the store at once: at least, and at most.
-const READ_AHEAD: (usize, usize) = (1 << 10, 1 << 16);
+/// Timers that stay in memory, and are read from the store at once, at least.
+const LEAST: usize = 1 << 10;
+/// Bytes of timers that are read from the store at once, at most.
+const READ_AHEAD: usize = 8 << 20;
 /// What a timer takes in an ordered set besides its own bytes: room in the nodes, which are two thirds full, and what the
 /// allocator adds to the key's bytes.
 const OVERHEAD: usize = 48;
@@ -172,8 +174,7 @@ impl<K: Key> Timers<K> {
     fn read_ahead(&mut self, store: &Store, budget: &Budget) -> Result<()> {
         self.forget_written(store);
         let Some(horizon) = self.horizon.clone() else { return Ok(()) };
-        let most = (budget.limit() / 8 / (Due::first().bytes() + 16)).clamp(READ_AHEAD.0, READ_AHEAD.1);
-        let mut first = First { most, dues: BinaryHeap::new() };
+        let mut first = First::new(LEAST, READ_AHEAD.min(budget.limit() / 8));
         let handed_over = &self.handed_over.1;
         let unwritten = |due: &Due| self.changed.get(due).or_else(|| handed_over.get(due)).copied();
         let older = handed_over.range(horizon.clone()..).filter(|(due, _)| !self.changed.contains_key(due));
@@ -238,7 +239,7 @@ impl<K: Key> Timers<K> {
         }
         // What others need to make room for is not of timers.
         let excess = budget.excess().min(self.bytes.0);
-        if excess > 0 && self.near.len() > READ_AHEAD.0 && store.may_spill(Patience::UntilWritten)? {
+        if excess > 0 && self.near.len() > LEAST && store.may_spill(Patience::UntilWritten)? {
             self.write_early(store)?;
             self.leave_to_store(excess + budget.limit() / 16);
             self.charge(budget);
@@ -274,7 +275,7 @@ impl<K: Key> Timers<K> {
     fn leave_to_store(&mut self, bytes: usize) {
         let mut left = 0;
         while left < bytes
-            && self.near.len() > READ_AHEAD.0
+            && self.near.len() > LEAST
             && let Some(due) = self.near.pop_last()
         {
             left += due.bytes();
@@ -284,29 +285,45 @@ impl<K: Key> Timers<K> {
     }
 }
 
-/// The first so many of a number of timers.
+/// The first of a number of timers: as many as have so many bytes, and no fewer than so many.
 struct First {
-    most: usize,
-    /// The first `most`, and one more: the horizon.
+    least: usize,
+    most_bytes: usize,
+    /// The first ones, and once it is full one more: the horizon.
     dues: BinaryHeap<Due>,
+    bytes: usize,
 }
 
 impl First {
+    fn new(least: usize, most_bytes: usize) -> Self {
+        Self { least, most_bytes, dues: BinaryHeap::new(), bytes: 0 }
+    }
+
+    /// True if so many timers with so many bytes are enough.
+    fn is_full(&self, dues: usize, bytes: usize) -> bool {
+        dues > self.least && bytes > self.most_bytes
+    }
+
     /// True if a timer is among the first ones seen so far.
     fn wants(&self, due: &Due) -> bool {
-        self.dues.len() <= self.most || self.dues.peek().is_some_and(|last| due < last)
+        !self.is_full(self.dues.len(), self.bytes) || self.dues.peek().is_some_and(|last| due < last)
     }
 
     fn add(&mut self, due: Due) {
+        self.bytes += due.bytes();
         self.dues.push(due);
-        if self.dues.len() > self.most + 1 {
+        while let Some(last) = self.dues.peek()
+            && self.is_full(self.dues.len() - 1, self.bytes - last.bytes())
+        {
+            self.bytes -= last.bytes();
             self.dues.pop();
         }
     }
 
-    /// The first ones, and the one behind them if there is any.
+    /// The first ones, and the one behind them if there may be more.
     fn finish(mut self) -> (impl Iterator<Item = Due>, Option<Due>) {
-        let behind = if self.dues.len() > self.most { self.dues.pop() } else { None };
+        let is_full = self.is_full(self.dues.len(), self.bytes);
+        let behind = if is_full { self.dues.pop() } else { None };
         (self.dues.into_iter(), behind)
     }
 }

@@ -161,7 +161,7 @@ fn most_timers_lie_in_the_store_when_memory_is_short() {
         }
         bench.run(Step::KeepTo);
         let used = bench.timers.bytes.0 + bench.timers.bytes.1;
-        assert!(used <= READ_AHEAD.0 * 100 + (64 << 10), "{used} bytes in round {round}");
+        assert!(used <= LEAST * 100 + (64 << 10), "{used} bytes in round {round}");
     }
     assert!(bench.timers.near.len() < 2_000);
     assert_eq!(bench.timers.next_at(), Some(961));
@@ -188,4 +188,36 @@ fn a_sweep_passes_by_what_is_set_behind_it() {
     let third = pop(&mut bench, Some(&second)).unwrap();
     assert_eq!((third.at, pop(&mut bench, Some(&third))), (20, None));
     assert_eq!(pop(&mut bench, None).map(|due| due.at), Some(5));
+}
+
+proptest! {
+    #[test]
+    fn what_is_read_ahead_is_bounded_by_its_bytes(
+        keys in prop::collection::vec(0usize..500, 0..60),
+        least in 0usize..5,
+        most_bytes in 0usize..5_000,
+        seed in any::<u64>(),
+    ) {
+        let due = |(i, &len): (usize, &usize)| Due { at: i as i64, hash: 0, key: vec![0; len].into() };
+        let all: Vec<Due> = keys.iter().enumerate().map(due).collect();
+        // One after the other, as they are due, until they have the bytes and the number.
+        let mut bytes = 0;
+        let enough = all.iter().enumerate().position(|(i, due)| {
+            bytes += due.bytes();
+            i + 1 > least && bytes > most_bytes
+        });
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by_key(|&i| crate::key::hash(&(i as u64 ^ seed)));
+        let mut first = First::new(least, most_bytes);
+        for i in order {
+            if first.wants(&all[i]) {
+                first.add(all[i].clone());
+            }
+        }
+        let (dues, horizon) = first.finish();
+        let mut dues: Vec<Due> = dues.collect();
+        dues.sort();
+        prop_assert_eq!(horizon.as_ref(), enough.map(|i| &all[i]));
+        prop_assert_eq!(&dues[..], &all[..enough.unwrap_or(all.len())]);
+    }
 }
