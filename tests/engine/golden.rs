@@ -103,7 +103,7 @@ fn normalized(mut manifest: Manifest) -> String {
 }
 
 fn stored(version: u32) -> PathBuf {
-    PathBuf::from(format!("tests/engine/golden/snapshot-{version}"))
+    PathBuf::from(format!("golden/snapshot-{version}"))
 }
 
 #[test]

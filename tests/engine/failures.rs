@@ -377,7 +377,7 @@ fn place(at: At) -> &'static str {
         At::Writer => "step 'out': ",
         At::Publisher | At::Recover => "sink 'out': ",
         At::Stage => "step 'out', end of epoch 1: ",
-        At::Staging => "stage the output of 'out': ",
+        At::Staging => "stage the output of step 'out': ",
         At::Publish => "publish epoch 1 of 'out': ",
     }
 }
