@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::terminal::say;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Runtime")]
 struct RuntimeArgs {
-    /// Worker threads.
-    #[arg(long, value_name = "N", default_value_t = default_parallelism(), value_parser = parse_parallelism())]
-    parallelism: usize,
+    /// Worker threads [default: as many as there are cores, but at most --max-parallelism].
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_parallelism)]
+    parallelism: Option<u16>,
     /// Reads on as the input grows, instead of ending where it ends now.
     #[arg(long)]
     follow: bool,
@@ -32,19 +32,19 @@ struct RuntimeArgs {
     #[arg(long, value_name = "DIR")]
     checkpoint_dir: Option<PathBuf>,
     /// How often a snapshot is taken and its output published: 500ms, 1s, 2m.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", allow_hyphen_values = true, value_parser = parse_duration)]
     checkpoint_interval: Duration,
     /// Complete snapshots that are kept.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
-    retain: u64,
+    #[arg(long, value_name = "N", default_value = "3", allow_hyphen_values = true, value_parser = parse_retain)]
+    retain: u32,
     /// Memory for keyed state, all workers together; what does not fit goes to disk: 64MB, 2GB.
-    #[arg(long, value_name = "SIZE", default_value = "256MB", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "256MB", allow_hyphen_values = true, value_parser = parse_size)]
     memory: usize,
     /// The greatest parallelism the job can ever have; fixed by its first snapshot.
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=32_768))]
+    #[arg(long, value_name = "N", default_value = "128", allow_hyphen_values = true, value_parser = parse_parallelism)]
     max_parallelism: u16,
     /// Serves metrics in Prometheus' text format at http://ADDR/metrics.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     metrics: Option<SocketAddr>,
     /// Writes the totals as JSON at the end.
     #[arg(long, value_name = "FILE")]
@@ -57,13 +57,13 @@ struct RuntimeArgs {
     list_failpoints: bool,
 }
 
-/// The number of cores, as far as the default of --max-parallelism allows.
-fn default_parallelism() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(128)
-}
-
-fn parse_parallelism() -> clap::builder::RangedU64ValueParser<usize> {
-    clap::builder::RangedU64ValueParser::new().range(1..=32_768)
+impl RuntimeArgs {
+    fn parallelism(&self) -> u16 {
+        self.parallelism.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            u16::try_from(cores).unwrap_or(u16::MAX).min(self.max_parallelism)
+        })
+    }
 }
 
 /// A job's own flags, with those of the runtime.
@@ -106,7 +106,7 @@ where
     if let Some(path) = &runtime.summary {
         check_summary(path)?;
     }
-    let _faults = crate::fault::from_environment();
+    let _faults = crate::fault::from_environment()?;
     crate::error::remember_panics();
     let mailbox = Mailbox::new();
     stop_on_signals(mailbox.sender.clone())?;
@@ -116,8 +116,8 @@ where
     }
     let run = Run {
         job: name.to_owned(),
+        parallelism: runtime.parallelism().into(),
         checkpoint_dir: runtime.checkpoint_dir.unwrap_or_else(|| PathBuf::from("checkpoints").join(name)),
-        parallelism: runtime.parallelism,
         interval: Some(runtime.checkpoint_interval),
         retain: runtime.retain as usize,
         memory: runtime.memory,
@@ -200,6 +200,32 @@ fn arguments_to_keep<A: Args>(matches: &ArgMatches) -> BTreeMap<String, Vec<Stri
         .collect()
 }
 
+/// A number of workers.
+fn parse_parallelism(text: &str) -> Result<u16, String> {
+    parse_number(text, 32_768).and_then(|n| u16::try_from(n).map_err(|e| e.to_string()))
+}
+
+/// A number of snapshots.
+fn parse_retain(text: &str) -> Result<u32, String> {
+    parse_number(text, 1_000_000)
+}
+
+/// A whole number from 1 to `most`.
+fn parse_number(text: &str, most: u32) -> Result<u32, String> {
+    match text.parse::<i128>() {
+        Ok(n) if n < 1 => Err("it must be at least 1".to_owned()),
+        Ok(n) => u32::try_from(n).ok().filter(|n| *n <= most).ok_or_else(|| format!("it must be at most {most}")),
+        Err(_) => Err(format!("'{text}' is not a whole number")),
+    }
+}
+
+/// An address to listen on, such as `127.0.0.1:9399` or `localhost:9399`.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let wanted = "give a host and a port: 127.0.0.1:9399, or 0.0.0.0:9399 for all networks";
+    let mut addresses = text.to_socket_addrs().map_err(|e| format!("{e}; {wanted}"))?;
+    addresses.next().ok_or_else(|| format!("the host has no address; {wanted}"))
+}
+
 /// A time such as `250ms`, `1s`, `1.5m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -208,9 +234,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" | "" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        other => return Err(format!("'{other}' is no unit of time; use ms, s, m or h")),
+        other => return Err(format!("'{other}' is not a unit of time; use ms, s, m or h")),
     };
-    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is no number"))?;
+    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
     match number * unit {
         seconds if seconds < 1e-3 => Err("it must be at least 1ms".to_owned()),
         seconds if seconds <= 1e6 * 3600.0 => Ok(Duration::from_secs_f64(seconds)),
@@ -229,9 +255,9 @@ fn parse_size(text: &str) -> Result<usize, String> {
         "kib" => 1024.0,
         "mib" => 1_048_576.0,
         "gib" => 1_073_741_824.0,
-        other => return Err(format!("'{other}' is no unit of size; use KB, MB, GB, KiB, MiB or GiB")),
+        other => return Err(format!("'{other}' is not a unit of size; use KB, MB, GB, KiB, MiB or GiB")),
     };
-    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is no number"))?;
+    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
     match number * unit {
         bytes if bytes < 1e6 => Err("it must be at least 1MB".to_owned()),
         bytes if bytes < 1e15 => Ok(bytes as usize),
@@ -258,6 +284,12 @@ mod tests {
 
     #[test]
     fn a_number_out_of_range_is_told_which_way() {
+        for (text, why) in [("0", "at least 1"), ("-7", "at least 1"), ("32769", "at most 32768")] {
+            assert_eq!(parse_parallelism(text).unwrap_err(), format!("it must be {why}"));
+        }
+        assert_eq!(parse_retain("99999999999999").unwrap_err(), "it must be at most 1000000");
+        assert_eq!(parse_retain("3.5").unwrap_err(), "'3.5' is not a whole number");
+        assert_eq!(parse_size("-5MB").unwrap_err(), "it must be at least 1MB");
         assert_eq!(parse_size("1KB").unwrap_err(), "it must be at least 1MB");
         assert_eq!(parse_size("1e9GB").unwrap_err(), "it must be less than 1000000GB");
         assert_eq!(parse_duration("0.5ms").unwrap_err(), "it must be at least 1ms");
@@ -265,5 +297,48 @@ mod tests {
             assert_eq!(parse_duration(text).unwrap_err(), "it must be at most 1000000h", "{text}");
         }
         assert_eq!(parse_duration("1000000h"), Ok(Duration::from_secs(3_600_000_000)));
+    }
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        runtime: RuntimeArgs,
+    }
+
+    fn flags(args: &[&str]) -> Result<RuntimeArgs, String> {
+        let parsed = Flags::try_parse_from(["job"].iter().chain(args));
+        parsed.map(|flags| flags.runtime).map_err(|e| e.to_string().lines().next().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_negative_value_is_refused_as_a_value_and_not_as_a_flag() {
+        for (flag, shown, value, why) in [
+            ("--memory", "--memory <SIZE>", "-5MB", "it must be at least 1MB"),
+            ("--checkpoint-interval", "--checkpoint-interval <TIME>", "-1s", "it must be at least 1ms"),
+            ("--retain", "--retain <N>", "-1", "it must be at least 1"),
+            ("--retain", "--retain <N>", "0", "it must be at least 1"),
+            ("--parallelism", "--parallelism <N>", "-2", "it must be at least 1"),
+        ] {
+            let expected = format!("error: invalid value '{value}' for '{shown}': {why}");
+            assert_eq!(flags(&[flag, value]).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn without_a_flag_there_are_no_more_workers_than_there_may_be() {
+        assert_eq!(flags(&["--max-parallelism", "1"]).unwrap().parallelism(), 1);
+        assert_eq!(flags(&["--max-parallelism", "1", "--parallelism", "2"]).unwrap().parallelism(), 2);
+        assert!(flags(&[]).unwrap().parallelism() >= 1);
+    }
+
+    #[test]
+    fn metrics_are_served_at_an_address_or_at_the_name_of_a_host() {
+        assert_eq!(parse_address("127.0.0.1:9399"), Ok("127.0.0.1:9399".parse().unwrap()));
+        let local = parse_address("localhost:9399").unwrap();
+        assert!(local.ip().is_loopback() && local.port() == 9399);
+        for text in ["9399", "localhost", "127.0.0.1:x", ""] {
+            let why = parse_address(text).unwrap_err();
+            assert!(why.contains("give a host and a port: 127.0.0.1:9399"), "{text}: {why}");
+        }
     }
 }

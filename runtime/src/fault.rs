@@ -5,6 +5,8 @@
 //! `FAILPOINTS="snapshot.linked=3*off->return"` the process dies, as by `kill -9`, the fourth time it comes there;
 //! `sleep(200)` makes a slow disk.
 
+use crate::error::{Error, Result};
+
 /// All points, in the order in which an epoch meets them; `make chaos` kills at these. A test holds the list against the
 /// sources.
 pub const POINTS: &[&str] = &[
@@ -48,8 +50,28 @@ fn die() -> ! {
 }
 
 /// Switches on what the environment variable `FAILPOINTS` names, until the result is dropped.
-pub(crate) fn from_environment() -> Option<fail::FailScenario<'static>> {
-    std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup())
+pub(crate) fn from_environment() -> Result<Option<fail::FailScenario<'static>>> {
+    let Some(text) = std::env::var_os("FAILPOINTS") else { return Ok(None) };
+    check(&text.to_string_lossy())?;
+    Ok(Some(fail::FailScenario::setup()))
+}
+
+/// Refuses what the crate `fail` would panic at, and points that nobody comes to.
+fn check(text: &str) -> Result<()> {
+    for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let refuse = |why: String| Err(Error::job(format!("FAILPOINTS has '{entry}': {why}")));
+        let Some((name, actions)) = entry.split_once('=') else {
+            return refuse(format!("it has no action; to have the process die there write '{entry}=return'"));
+        };
+        if !POINTS.contains(&name.trim()) {
+            return refuse(format!("there is no such failpoint as '{name}'; --list-failpoints lists all of them"));
+        }
+        // What it sets is set once more by the scenario.
+        if let Err(why) = fail::cfg(name.trim(), actions) {
+            return refuse(format!("{why}; actions are, for example, return, 3*off->return, sleep(200)"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -80,5 +102,18 @@ mod tests {
         let mut called = BTreeSet::new();
         ["runtime/src", "connectors/src"].iter().for_each(|dir| called_below(&root.join(dir), &mut called));
         assert_eq!(called, POINTS.iter().map(|name| (*name).to_owned()).collect());
+    }
+
+    #[test]
+    fn what_cannot_be_switched_on_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("start.locked", "'start.locked=return'"),
+            ("start.loked=return", "no such failpoint as 'start.loked'"),
+            ("snapshot.acked=off; start.locked=explode", "3*off->return"),
+        ] {
+            let error = check(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        check(" ; snapshot.acked=off;").unwrap();
     }
 }

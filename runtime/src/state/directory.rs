@@ -59,7 +59,15 @@ impl StateDirectory {
     /// Takes the lock of the directory, which the process holds until the file is closed, however it ends.
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.root.join("LOCK");
-        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).context(
+            || {
+                format!(
+                    "open {}, by which one process at a time uses the checkpoint directory (does it belong to another \
+                     user?)",
+                    path.display()
+                )
+            },
+        )?;
         if let Err(error) = file.try_lock() {
             let mut holder = String::new();
             drop(file.read_to_string(&mut holder));

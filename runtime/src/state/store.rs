@@ -135,7 +135,14 @@ pub(crate) fn cannot_serialize(why: postcard::Error) -> Error {
 
 /// Reads a key or a state of a row.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    decode_all(bytes).map_err(|why| Error::us("a row of the state store cannot be read back").caused_by(why))
+    decode_all(bytes).map_err(|why| {
+        Error::job(format!(
+            "a key or a state of type {} cannot be read back as it was written: {why}; all of its fields must be written \
+             whatever is in them, and read in the same order: look for #[serde(skip_serializing_if)] and for a Serialize \
+             or Deserialize written by hand",
+            std::any::type_name::<T>()
+        ))
+    })
 }
 
 /// Reads all of the bytes as one value: what is left over belongs to a value of another type.
