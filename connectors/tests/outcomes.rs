@@ -117,6 +117,18 @@ fn blank_lines_and_crlf() {
 }
 
 #[test]
+fn a_byte_order_mark_in_front_of_the_first_line() {
+    for bounded in [true, false] {
+        let (log, _) = read(b"\xef\xbb\xbf1\n2\n", bounded);
+        assert_eq!(log, [(0, Found::Record(1.into())), (5, Found::Record(2.into()))].into());
+        let (log, _) = read(b"\xef\xbb\xbf \r\n2\n", bounded);
+        assert_eq!(log, [(6, Found::Record(2.into()))].into());
+        let (log, _) = read(b"1\n\xef\xbb\xbf2\n", bounded);
+        assert!(matches!(log[&2], Found::Malformed { .. }), "only in front of the first line: {log:?}");
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_listed() {
     let directory = directory_of(&[("file", b"")]);
     for bounded in [true, false] {

@@ -324,15 +324,41 @@ fn what_cannot_be_a_job_is_refused_before_it_runs() {
 }
 
 #[test]
-fn windows_without_event_time_end_the_job_with_advice() {
-    let dir = tempfile::tempdir().unwrap();
-    let refused = run(dir.path(), |job| {
-        let keyed = job.source("numbers", numbers()).key_by_value(|n| n % 10);
-        let windows = keyed.window(Tumbling::of(std::time::Duration::from_secs(1)));
-        windows.aggregate("count", Count).map(|w| w.value).sink("out", Discard::named("a"));
+fn windows_of_records_without_event_time_are_refused() {
+    /// A window behind one source, or two of which the second has no event time.
+    fn windowed(windows: Windows, is_timed: bool, union: bool) -> Result<tidegate::Summary> {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), move |job| {
+            let mut numbers_in = job.source("numbers", numbers());
+            if is_timed {
+                numbers_in = numbers_in.event_time(|n| i64::from(*n), Watermarks::monotonous()).map(|n| n + 1);
+            }
+            if union {
+                numbers_in = numbers_in.union(job.source("others", numbers().called("others")));
+            }
+            let keyed = numbers_in.rebalance().key_by_value(|n| n % 10);
+            let counts = keyed.window(windows).aggregate("count", Count).map(|w| w.value);
+            counts.sink("out", Discard::named("a"));
+            Ok(())
+        })
+    }
+    let minutes = Tumbling::of(Duration::from_secs(60));
+    for (is_timed, union) in [(false, false), (true, true), (false, true)] {
+        let refused = windowed(minutes, is_timed, union).unwrap_err().to_string();
+        says(&refused, &["'count' has windows of event time, and its records have none", ".event_time(..)"]);
+    }
+    windowed(minutes, true, false).unwrap();
+    windowed(Tumbling::of_processing_time(ms(10)), false, true).unwrap();
+}
+
+#[test]
+fn a_job_without_a_sink_runs_and_says_so() {
+    let job = TestJob::new(|job| {
+        drop(job.source("numbers", numbers()).inspect(|_| ()));
         Ok(())
     });
-    says(&refused.unwrap_err().to_string(), &["event_time"]);
+    assert_eq!(job.run().unwrap().rows_in, 100);
+    assert!(job.notes().iter().any(|note| note.starts_with("the job has no sink")), "{:?}", job.notes());
 }
 
 /// Counts by window.
@@ -441,7 +467,8 @@ fn what_could_not_be_read_back_is_refused_before_it_is_written() {
         keyed.aggregate("step", Loose).sink("out", Discard::named("a"));
     });
     cannot_be("Vec<Value> (seq<any>)", |job| {
-        let keyed = job.source("numbers", numbers()).key_by(|n| n);
+        let numbers = job.source("numbers", numbers());
+        let keyed = numbers.event_time(|n| i64::from(*n), Watermarks::monotonous()).key_by(|n| n);
         keyed.window(Tumbling::of(ms(10))).aggregate("step", Loose).sink("out", Discard::named("a"));
     });
     cannot_be("Value (any)", |job| {

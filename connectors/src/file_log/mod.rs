@@ -42,6 +42,7 @@
 //! | line that is no JSON, or not of the record's type | malformed, at its offset | the same |
 //! | line that is not UTF-8 | malformed, with the byte where it stops being so; its neighbours are read | the same |
 //! | line longer than [`FileLogSource::max_line_bytes`] | malformed, its first 4 KiB kept; skipped in bounded memory | the same, once its newline is there |
+//! | byte order mark in front of the first line | is no part of the line | the same |
 //! | CRLF | the `\r` in front of the newline is no part of the line | the same |
 //! | line of nothing but spaces, tabs and `\r` | skipped, counted nowhere | the same |
 //! | directory missing, no directory, or without permission | error | error |

@@ -12,6 +12,9 @@ use super::lines::{Line, Lines};
 /// The most that one poll reads, whatever its budget of records: blank and long lines cost time too.
 const POLL_BYTES_MAX: usize = 1 << 20;
 
+/// What some editors write in front of the first line, in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A partition that is read into records of the type `T`.
 pub(super) struct JsonPartition<T> {
     lines: Lines,
@@ -72,12 +75,21 @@ impl<T: DeserializeOwned> JsonPartition<T> {
 #[inline]
 fn take<T: DeserializeOwned>(out: &mut Polled<T>, offset: u64, line: Line<'_>) {
     match line {
-        Line::Whole { bytes, utf8 } => match json::parse(bytes, utf8) {
-            Ok(record) => out.record(offset, record),
-            Err(error) => out.malformed(offset, error, bytes),
-        },
+        Line::Whole { bytes, utf8 } => {
+            let line = if offset == 0 { bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes) } else { bytes };
+            match json::parse(line, utf8) {
+                Ok(record) => out.record(offset, record),
+                Err(_) if line.len() < bytes.len() && is_blank(line) => {}
+                Err(error) => out.malformed(offset, error, bytes),
+            }
+        }
         Line::TooLong { first, bytes } => out.malformed(offset, too_long(bytes, first), first),
     }
+}
+
+#[cold]
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| b" \t\r".contains(byte))
 }
 
 #[cold]

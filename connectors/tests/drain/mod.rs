@@ -93,7 +93,11 @@ pub(crate) fn naive(bytes: &[u8], bounded: bool, max_line_bytes: usize) -> Log {
         if line.iter().all(|byte| b" \t\r".contains(byte)) {
             continue;
         }
-        let found = match std::str::from_utf8(line).map(serde_json::from_str) {
+        let text = line.strip_prefix(b"\xef\xbb\xbf").filter(|_| start == 0);
+        if text.is_some_and(|text| text.iter().all(|byte| b" \t\r".contains(byte))) {
+            continue;
+        }
+        let found = match std::str::from_utf8(text.unwrap_or(line)).map(serde_json::from_str) {
             Ok(Ok(value)) => Found::Record(value),
             Ok(Err(_)) => Found::Malformed { why: Why::NoJson, raw: line.to_vec() },
             Err(_) => Found::Malformed { why: Why::NoUtf8, raw: line.to_vec() },

@@ -88,7 +88,7 @@ pub(crate) fn run(
 
 fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher) -> Result<Summary> {
     if run.parallelism == 0 {
-        return Err(Error::job("--parallelism 0 cannot be: it must be at least 1"));
+        return Err(Error::job("--parallelism 0 is invalid: it must be at least 1"));
     }
     let directory = StateDirectory::open(&run.checkpoint_dir)?;
     let _lock = directory.lock()?;
@@ -96,6 +96,10 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let groups = KeyGroups { count: run.max_parallelism };
     // Nobody runs while the job is described, and nobody has anything to say.
     let plan = Plan::of(&build, process(run, &directory, groups, Box::new(drop)))?;
+    plan.check_apart_from(&run.checkpoint_dir)?;
+    if plan.sinks.is_empty() {
+        watcher.note("the job has no sink: nothing of what it computes is published");
+    }
     let found = restore::choose(&directory, watcher)?;
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
@@ -115,7 +119,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
         let stays =
             if restored.is_some() { ", as it was when the job was first started; that stays" } else { "" };
         return Err(Error::job(format!(
-            "--parallelism {} cannot be: it must be at most --max-parallelism, which is {}{stays}",
+            "--parallelism {} is invalid: it must be at most --max-parallelism, which is {}{stays}",
             run.parallelism, groups.count
         )));
     }

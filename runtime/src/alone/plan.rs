@@ -1,6 +1,7 @@
 //! What a job wants, found out by describing it once without running it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -90,6 +91,24 @@ impl Plan {
                 return Err(Error::job(format!(
                     "the sink '{sink}' writes to where the source '{uid}' reads, {}; give it a place of its own",
                     place.as_deref().unwrap_or("the same place")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a checkpoint directory in which a source or a sink has its files, too.
+    pub(crate) fn check_apart_from(&self, checkpoint_dir: &Path) -> Result<()> {
+        let checkpoint_dir = std::fs::canonicalize(checkpoint_dir)
+            .context(|| format!("find the checkpoint directory {}", checkpoint_dir.display()))?;
+        let ends = self.sources.iter().map(|(uid, _)| ("source", uid));
+        for (kind, uid) in ends.chain(self.sinks.iter().map(|(uid, _)| ("sink", uid))) {
+            let place = self.operators[uid].outside.as_deref();
+            if place.is_some_and(|place| Path::new(place) == checkpoint_dir) {
+                return Err(Error::job(format!(
+                    "{} is the checkpoint directory and the place of the {kind} '{uid}'; give the job another \
+                     --checkpoint-dir",
+                    checkpoint_dir.display()
                 )));
             }
         }

@@ -261,7 +261,7 @@ impl Job {
         let source = Rc::new(RefCell::new(source));
         host.add(source.clone());
         inner.graph.borrow_mut().set_source(&host, Box::new(source));
-        Stream::new(inner.clone(), host, outlet, Last { step, route: Some(route) })
+        Stream::new(inner.clone(), host, outlet, Last { step, route: Some(route), is_timed: false })
     }
 
     /// The graph, once the description is complete and sound.

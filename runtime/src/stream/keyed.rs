@@ -37,6 +37,11 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         Self { inputs: vec![stream], key }
     }
 
+    /// True if the records have an event time.
+    fn is_timed(&self) -> bool {
+        self.inputs.iter().all(Stream::is_timed)
+    }
+
     /// Puts an operator behind the exchange by key.
     fn operator<R>(
         self,
@@ -62,7 +67,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
             let to = (&*host, merge.input(number));
             job.exchange(&step, (&input.host, &input.outlet), to, route);
         }
-        Built { job, host, step, operator: std::marker::PhantomData }
+        let is_timed = self.is_timed();
+        Built { job, host, step, is_timed, operator: std::marker::PhantomData }
     }
 
     /// Divides the stream of every key into windows.
@@ -398,6 +404,7 @@ struct Built<R> {
     job: Rc<crate::stream::job::JobInner>,
     host: Rc<Host>,
     step: Arc<Step>,
+    is_timed: bool,
     operator: std::marker::PhantomData<R>,
 }
 
@@ -419,7 +426,7 @@ impl<R> Built<R> {
     }
 
     fn stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
-        let last = Last { step: self.step.clone(), route: None };
+        let last = Last { step: self.step.clone(), route: None, is_timed: self.is_timed };
         Stream::new(self.job.clone(), self.host.clone(), outlet, last)
     }
 }
@@ -536,8 +543,15 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         aggregate: A,
         late_to: Option<Outlet<T>>,
     ) -> Stream<Windowed<K, A::Out>> {
+        let job = &self.stream.inputs[0].job;
+        if !self.windows.processing_time && !self.stream.is_timed() {
+            job.refuse(Error::job(format!(
+                "'{name}' has windows of event time, and its records have none: put .event_time(..) behind every source \
+                 of it, or take windows of processing time"
+            )));
+        }
         if self.windows.processing_time && self.lateness_ms > 0 {
-            self.stream.inputs[0].job.refuse(Error::job(format!(
+            job.refuse(Error::job(format!(
                 "'{name}' has windows of processing time with .allowed_lateness(..): nothing comes late for the clock; \
                  leave it out"
             )));

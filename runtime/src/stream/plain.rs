@@ -35,6 +35,8 @@ pub struct Stream<T> {
 pub(crate) struct Last {
     pub(crate) step: Arc<Step>,
     pub(crate) route: Option<Rc<ErrorRoute>>,
+    /// True if the records have an event time.
+    pub(crate) is_timed: bool,
 }
 
 impl<T: Clone + 'static> Clone for Stream<T> {
@@ -70,7 +72,12 @@ impl<T: 'static> Stream<T> {
         let step = self.job.numbered_step(kind);
         let outlet = Outlet::new();
         self.outlet.attach(receiver(&self.host, &step, outlet.clone()));
-        Stream::new(self.job, self.host, outlet, Last { step, route: None })
+        Stream::new(self.job, self.host, outlet, Last { step, route: None, is_timed: self.last.is_timed })
+    }
+
+    /// True if the records have an event time.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.last.is_timed
     }
 
     /// Names the step that this stream comes out of, for metrics, the summary and messages; a step with state or
@@ -220,7 +227,8 @@ impl<T: 'static> Stream<T> {
         let route = self.job.error_route(&self.host, &step);
         let outlet = Outlet::new();
         self.outlet.attach(TryMap::new(&self.host, &step, f, route.clone(), outlet.clone()));
-        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route) })
+        let is_timed = self.last.is_timed;
+        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route), is_timed })
     }
 
     /// Keeps the records for which `f` is true; the others are counted as dropped.
@@ -346,7 +354,7 @@ impl<T: 'static> Stream<T> {
                  union); watermarks are made for every partition of a source: move it before that step",
             ));
         }
-        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route) })
+        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route), is_timed: true })
     }
 
     /// Writes the stream to a sink, which shows an epoch's records once its snapshot is complete.
@@ -395,7 +403,8 @@ impl<T: 'static> Stream<T> {
             let inlet = merge.input(input);
             self.job.local((&stream.host, &stream.outlet), (&host, inlet));
         }
-        Stream::new(self.job, host, outlet, Last { step, route: None })
+        let is_timed = self.last.is_timed && other.last.is_timed;
+        Stream::new(self.job, host, outlet, Last { step, route: None, is_timed })
     }
 
     /// A stream of the same records behind an exchange between the workers.
@@ -408,7 +417,7 @@ impl<T: 'static> Stream<T> {
         let (outlet, inlet) = (Outlet::new(), Outlet::new());
         inlet.attach(outlet.clone());
         self.job.exchange(&step, (&self.host, &self.outlet), (&host, inlet), route);
-        Stream::new(self.job, host, outlet, Last { step, route: None })
+        Stream::new(self.job, host, outlet, Last { step, route: None, is_timed: self.last.is_timed })
     }
 
     /// Deals the records out evenly to all workers, batch by batch.
