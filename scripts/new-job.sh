@@ -23,6 +23,12 @@ check_name() {
         incremental clap serde tidegate tidegate-connectors; do
         [ "${job//_/-}" != "$taken" ] || fail "JOB=$job is taken, by Rust, cargo or a dependency: choose another name"
     done
+    # Its program lies beside those of this checkout, and would take the place of one with the same name.
+    local program
+    for program in "$root"/*/src/bin/* "$root"/*/*/src/bin/*; do
+        program=$(basename "$program" .rs)
+        [ "$job" != "$program" ] || fail "JOB=$job is taken by a program of Tidegate: choose another name"
+    done
 }
 
 check_dir() {

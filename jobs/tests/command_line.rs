@@ -363,7 +363,7 @@ fn a_terminal_gets_a_line_that_is_kept_up_to_date() {
         .spawn()
         .unwrap();
     let mut shown = Vec::new();
-    let line = "20 rows  0 rows/s  watermark 2023-11-14 22:23:5";
+    let line = "20 rows  0 rows/s  out 0/s  watermark 2023-11-14 22:23:5";
     // A job that shows no such line ends the test by its own time limit: reading waits for the next bytes.
     while !String::from_utf8_lossy(&shown).contains(line) {
         let mut bytes = [0; 1024];

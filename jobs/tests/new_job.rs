@@ -94,6 +94,8 @@ fn make_new_says_what_is_wrong_with_its_arguments() {
         ("My job", &nowhere, "JOB=My job cannot be the name of a crate"),
         ("9to5", &nowhere, "JOB=9to5 cannot be the name of a crate"),
         ("match", &nowhere, "JOB=match is taken"),
+        ("demo", &nowhere, "JOB=demo is taken by a program of Tidegate"),
+        ("sensor-data", &nowhere, "JOB=sensor-data is taken by a program of Tidegate"),
         ("my-job", &full, "exists and is not empty; nothing was changed"),
     ] {
         let made = make_new(job, dir);

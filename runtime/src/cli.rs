@@ -214,7 +214,9 @@ fn parse_retain(text: &str) -> Result<u32, String> {
 fn parse_number(text: &str, most: u32) -> Result<u32, String> {
     match text.parse::<i128>() {
         Ok(n) if n < 1 => Err("it must be at least 1".to_owned()),
-        Ok(n) => u32::try_from(n).ok().filter(|n| *n <= most).ok_or_else(|| format!("it must be at most {most}")),
+        Ok(n) => {
+            u32::try_from(n).ok().filter(|n| *n <= most).ok_or_else(|| format!("it must be at most {most}"))
+        }
         Err(_) => Err(format!("'{text}' is not a whole number")),
     }
 }

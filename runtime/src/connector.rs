@@ -255,7 +255,8 @@ pub struct DeadLetter {
     pub offset: Option<u64>,
     /// What is wrong with it.
     pub error: String,
-    /// The record as it was read, if it is UTF-8.
+    /// The record as it was read, if it is UTF-8; behind a step `try_map`, the record as JSON. Not there if `event_time`
+    /// found its time not plausible: the record has become a value of the job's by then. Partition and offset say where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
     /// The record as it was read, in base64, if it is not UTF-8.

@@ -64,7 +64,9 @@ fn check(text: &str) -> Result<()> {
             return refuse(format!("it has no action; to have the process die there write '{entry}=return'"));
         };
         if !POINTS.contains(&name.trim()) {
-            return refuse(format!("there is no such failpoint as '{name}'; --list-failpoints lists all of them"));
+            return refuse(format!(
+                "there is no such failpoint as '{name}'; --list-failpoints lists all of them"
+            ));
         }
         // What it sets is set once more by the scenario.
         if let Err(why) = fail::cfg(name.trim(), actions) {

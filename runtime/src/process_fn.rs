@@ -113,8 +113,9 @@ use crate::state::timers::Timers;
 /// A snapshot does not describe its values, so one that wants to be told what it is cannot be read back from it. State,
 /// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, but not with
 /// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or
-/// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. A job that keeps one of those is refused
-/// before it starts; only a `skip_serializing_if` that leaves something out of none of the values that the type is tried
+/// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. `#[serde(skip_serializing)]` needs
+/// `skip_deserializing` beside it (`#[serde(skip)]` is both), and `Serialize` and `Deserialize` written by hand must write
+/// and read the same. A job that keeps one of those is refused before it starts; only a `skip_serializing_if` that leaves something out of none of the values that the type is tried
 /// with (with zeros, ones, empty and filled options and lists) is not noticed. What can [cross](crate::Data#what-can-cross)
 /// to another worker is the same.
 #[diagnostic::on_unimplemented(

@@ -21,8 +21,8 @@ pub(crate) fn say(line: impl Display) {
 pub(crate) struct Terminal {
     metrics: Arc<Metrics>,
     bar: Option<ProgressBar>,
-    /// When rows were counted last, and how many there were.
-    last: (Instant, u64),
+    /// When rows were counted last, and how many had been read and written.
+    last: (Instant, [u64; 2]),
     shown: bool,
 }
 
@@ -35,7 +35,7 @@ impl Terminal {
             }
             bar
         });
-        Self { metrics, bar, last: (Instant::now(), 0), shown: false }
+        Self { metrics, bar, last: (Instant::now(), [0; 2]), shown: false }
     }
 
     /// Leaves the terminal as it was.
@@ -45,23 +45,27 @@ impl Terminal {
         }
     }
 
-    /// The rows that there are, and those of a second since they were counted last.
-    fn count(&mut self, metrics: &Metrics) -> (u64, f64) {
-        let (now, rows) = (Instant::now(), metrics.total("source", "records_in"));
+    /// The rows that were read; and how many a second were read and written since they were counted last.
+    fn count(&mut self, metrics: &Metrics) -> (u64, [f64; 2]) {
+        let rows = [metrics.total("source", "records_in"), metrics.total("sink", "records_out")];
+        let now = Instant::now();
         let (at, before) = std::mem::replace(&mut self.last, (now, rows));
-        (rows, rows.saturating_sub(before) as f64 / (now - at).as_secs_f64().max(1e-3))
+        let seconds = (now - at).as_secs_f64().max(1e-3);
+        let rate = |i: usize| rows[i].saturating_sub(before[i]) as f64 / seconds;
+        (rows[0], [rate(0), rate(1)])
     }
 
     fn line(&mut self, metrics: &Metrics, epoch: Epoch) -> String {
         self.shown = true;
-        let (rows, rate) = self.count(metrics);
+        let (rows, [read, written]) = self.count(metrics);
         let watermark = metrics.least("watermark_ms").map_or("-".to_owned(), utc);
         // Of what is in memory nobody knows the bytes before it is written.
         let state = metrics.whole("checkpoint_bytes").map_or("-".to_owned(), |bytes| human(bytes) + "B");
         format!(
-            "{} rows  {} rows/s  watermark {watermark}  epoch {epoch}  state {state}",
+            "{} rows  {} rows/s  out {}/s  watermark {watermark}  epoch {epoch}  state {state}",
             human(rows as f64),
-            human(rate)
+            human(read),
+            human(written)
         )
     }
 }
@@ -134,13 +138,19 @@ mod tests {
         let mut terminal = Terminal::new(metrics.clone());
         terminal.bar = None;
         terminal.note("attempt 2 goes on from epoch 7, with 1 worker");
-        assert_eq!(terminal.line(&metrics, Epoch(0)), "1.25 M rows  0 rows/s  watermark -  epoch 0  state -");
+        assert_eq!(
+            terminal.line(&metrics, Epoch(0)),
+            "1.25 M rows  0 rows/s  out 0/s  watermark -  epoch 0  state -"
+        );
         metrics.gauge(&Step::new("window", "features"), "watermark_ms", Slot(0)).set(1_700_000_000_000);
         metrics.set("checkpoint_bytes", Some(Slot(0)), "", 2_000_000.0);
         metrics.set("checkpoint_bytes", Some(Slot(1)), "", 1_500_000.0);
         terminal.last.0 -= Duration::from_secs(1);
         rows.add(500_000);
+        metrics.counter(&Step::new("sink", "alerts"), "records_out", Slot(0)).add(20_000_000);
         let line = terminal.line(&metrics, Epoch(7));
+        let written = line.split("  ").nth(2).and_then(|out| out.strip_prefix("out ")?.strip_suffix(" M/s"));
+        assert!(written.and_then(|n| n.parse().ok()).is_some_and(|n| (10.0..=20.0).contains(&n)), "{line}");
         let rate = line.split("  ").nth(1).and_then(|rate| rate.strip_suffix(" k rows/s")).expect("a rate");
         assert!(rate.parse::<f64>().is_ok_and(|rate| (250.0..=500.0).contains(&rate)), "{line}");
         assert!(line.starts_with("1.75 M rows  "), "{line}");
@@ -161,7 +171,7 @@ mod tests {
         let rate = line.split("  ").nth(1).and_then(|rate| rate.strip_suffix(" k rows/s")).expect("a rate");
         assert!(rate.parse::<f64>().is_ok_and(|rate| (250.0..=500.0).contains(&rate)), "{line}");
         terminal.note("a note that is not the first");
-        assert_eq!(terminal.last.1, 7_500_000);
+        assert_eq!(terminal.last.1, [7_500_000, 0]);
     }
 
     #[test]

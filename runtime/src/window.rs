@@ -99,7 +99,8 @@ impl Tumbling {
 pub struct Sliding;
 
 impl Sliding {
-    /// Windows of event time; see the example of [`Sliding`].
+    /// Windows of event time, of which one begins every `slide`; see the example of [`Sliding`]. The slide
+    /// is at most the size, or the job is refused: a record between two windows would belong to none.
     pub fn of(size: Duration, slide: Duration) -> Windows {
         Windows::new(size, slide, false)
     }

@@ -20,7 +20,8 @@ fn freed_memory_is_given_back() {
     job.run().unwrap();
     let before = resident();
     // As state has it: many small pieces, of which the last ones stay.
-    let mut set: BTreeSet<[u64; 6]> = (0..1_000_000).map(|n: u64| [n.wrapping_mul(0x9e37_79b9_7f4a_7c15); 6]).collect();
+    let mut set: BTreeSet<[u64; 6]> =
+        (0..1_000_000).map(|n: u64| [n.wrapping_mul(0x9e37_79b9_7f4a_7c15); 6]).collect();
     let full = resident() - before;
     while set.len() > 20_000 {
         set.pop_first();

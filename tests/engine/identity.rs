@@ -331,7 +331,8 @@ fn windows_of_records_without_event_time_are_refused() {
         run(dir.path(), move |job| {
             let mut numbers_in = job.source("numbers", numbers());
             if is_timed {
-                numbers_in = numbers_in.event_time(|n| i64::from(*n), Watermarks::monotonous()).map(|n| n + 1);
+                numbers_in =
+                    numbers_in.event_time(|n| i64::from(*n), Watermarks::monotonous()).map(|n| n + 1);
             }
             if union {
                 numbers_in = numbers_in.union(job.source("others", numbers().called("others")));

@@ -202,6 +202,8 @@ impl<T: 'static> Stream<T> {
     /// Replaces every record by what `f` makes of it; an error of `f` ends the job, unless [`Stream::on_error`] or
     /// [`Stream::dead_letters`] follows.
     ///
+    /// `f` borrows the record, because a dead letter has the record in it, as JSON.
+    ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
     ///
