@@ -41,7 +41,13 @@ pub(crate) struct Found {
 impl StateDirectory {
     /// Opens a directory, making it if it is not there.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let doing = || format!("make the checkpoint directory {}", root.display());
+        let doing = || {
+            format!(
+                "cannot make the checkpoint directory {} (the user that runs the job must be able to write there; \
+                 --checkpoint-dir names another)",
+                root.display()
+            )
+        };
         let missing =
             root.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
         fs::create_dir_all(root.join("files")).context(doing)?;
@@ -59,15 +65,14 @@ impl StateDirectory {
     /// Takes the lock of the directory, which the process holds until the file is closed, however it ends.
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.root.join("LOCK");
-        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).context(
-            || {
-                format!(
-                    "open {}, by which one process at a time uses the checkpoint directory (does it belong to another \
-                     user?)",
-                    path.display()
-                )
-            },
-        )?;
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = file.context(|| {
+            format!(
+                "cannot open {}, the lock file of the checkpoint directory (the user that runs the job must be able to \
+                 read and write all files there; --checkpoint-dir names another directory)",
+                path.display()
+            )
+        })?;
         if let Err(error) = file.try_lock() {
             let mut holder = String::new();
             drop(file.read_to_string(&mut holder));
@@ -81,8 +86,8 @@ impl StateDirectory {
                 fs::TryLockError::Error(e) => Error::from(e).context(format!("lock {}", path.display())),
             });
         }
-        file.set_len(0)?;
-        write!(file, "{}", std::process::id())?;
+        let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+        written.context(|| format!("write {}", path.display()))?;
         Ok(file)
     }
 
@@ -160,7 +165,7 @@ impl StateDirectory {
     pub(crate) fn discard(&self, attempt: Attempt, epoch: Epoch, slot: Slot) -> Result<()> {
         let (files, written) = (self.root.join("files"), written_by(attempt, slot, epoch));
         for entry in fs::read_dir(&files).context(|| format!("list {}", files.display()))? {
-            let entry = entry?;
+            let entry = entry.context(|| format!("list {}", files.display()))?;
             if entry.file_name().to_string_lossy().starts_with(&written) {
                 fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
             }
@@ -238,7 +243,7 @@ impl StateDirectory {
     fn files_called(&self, name: fn(Epoch) -> String) -> Result<Vec<(Epoch, PathBuf)>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.root).context(|| format!("list {}", self.root.display()))? {
-            let path = entry?.path();
+            let path = entry.context(|| format!("list {}", self.root.display()))?.path();
             let called = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let number = called.split_once('-').and_then(|(_, rest)| rest.strip_suffix(".json"));
             let epoch = number.and_then(|n| n.parse().ok()).map(Epoch).filter(|epoch| name(*epoch) == called);
@@ -305,8 +310,10 @@ impl StateDirectory {
         let found = self.find()?;
         let names = |m: &Manifest| m.store_files().map(|f| f.path.clone()).collect::<Vec<_>>();
         let needed: std::collections::HashSet<String> = found.manifests.iter().flat_map(names).collect();
-        for entry in fs::read_dir(self.root.join("files"))? {
-            let entry = entry?;
+        let files = self.root.join("files");
+        let listing = || format!("list {}", files.display());
+        for entry in fs::read_dir(&files).context(listing)? {
+            let entry = entry.context(listing)?;
             let relative = format!("files/{}", entry.file_name().to_string_lossy());
             if !needed.contains(&relative) {
                 fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
@@ -395,6 +402,33 @@ mod tests {
         directory.complete(&crate::testing::parts::manifest(&process, Epoch(7), BTreeMap::new())).unwrap();
         let path = directory.root().join(manifest_name(Epoch(7)));
         (place, directory, path)
+    }
+
+    #[test]
+    fn a_lock_file_that_cannot_be_opened_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(place.path()).unwrap();
+        let path = directory.root().join("LOCK");
+        // A directory cannot be opened for writing, not even by root, to whom permissions do not apply.
+        fs::create_dir(&path).unwrap();
+        let error = directory.lock().unwrap_err();
+        assert_eq!(error.fault(), crate::error::Fault::World);
+        let error = error.to_string();
+        for part in [&format!("cannot open {}", path.display()), "must be able to", "--checkpoint-dir"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_directory_that_cannot_be_made_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        fs::write(&path, "").unwrap();
+        let error = StateDirectory::open(&path).unwrap_err().to_string();
+        for part in [&format!("cannot make the checkpoint directory {}", path.display()), "--checkpoint-dir"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]
