@@ -111,13 +111,20 @@ use crate::state::timers::Timers;
 /// # What can be kept
 ///
 /// A snapshot does not describe its values, so one that wants to be told what it is cannot be read back from it. State,
-/// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, but not with
-/// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or
-/// `#[serde(skip_serializing_if)]`, anywhere in it, and no `serde_json::Value`. `#[serde(skip_serializing)]` needs
-/// `skip_deserializing` beside it (`#[serde(skip)]` is both), and `Serialize` and `Deserialize` written by hand must write
-/// and read the same. A job that keeps one of those is refused before it starts; only a `skip_serializing_if` that leaves something out of none of the values that the type is tried
-/// with (with zeros, ones, empty and filled options and lists) is not noticed. What can [cross](crate::Data#what-can-cross)
-/// to another worker is the same.
+/// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, except for the
+/// following, anywhere in it:
+///
+/// | not possible | because |
+/// |---|---|
+/// | `#[serde(skip_serializing)]`, `#[serde(skip_serializing_if)]` | the bytes do not say that the field is missing; `#[serde(skip)]` is possible, the field is then its default after a restart |
+/// | `#[serde(flatten)]`, `#[serde(untagged)]`, `#[serde(tag)]`, `serde_json::Value` | reading asks what the bytes are, and they do not say |
+/// | `#[serde(with)]`, `#[serde(serialize_with)]`, or traits written by hand, where reading and writing differ | what one writes the other must read |
+///
+/// A job that keeps one of those is refused before it starts. For that the type is tried with values made up for it (zeros,
+/// ones, empty and filled options and lists). A `skip_serializing_if` that leaves a field out of none of these is noticed when
+/// a value without the field is to be written to the state store, at the latest at the next checkpoint: the job ends with a
+/// message that names the field, and the snapshots before stay readable. What can [cross](crate::Data#what-can-cross) to
+/// another worker is the same.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}`",
     label = "not a `KeyedProcess<{K}, {T}>`",

@@ -24,8 +24,9 @@ pub(crate) struct Rec<T> {
 /// [`connect_broadcast`](crate::KeyedStream::connect_broadcast). To another process they travel as bytes that do not
 /// describe themselves, so that a value must be read by the same steps by which it was written. Numbers, texts, lists,
 /// maps, tuples, structs and enums can cross, and whatever is made of them by serde's derive, but not with
-/// `#[serde(untagged)]`, `#[serde(tag)]`, `#[serde(flatten)]` or `#[serde(skip_serializing_if)]`, anywhere in it, and no
-/// `serde_json::Value`. A type whose `Serialize` and `Deserialize` were written by hand must have them fit each other.
+/// `#[serde(skip_serializing)]`, `#[serde(skip_serializing_if)]`, `#[serde(flatten)]`, `#[serde(untagged)]` or
+/// `#[serde(tag)]`, anywhere in it, and no `serde_json::Value`. Where `Serialize` and `Deserialize` were written by hand, or
+/// named by `#[serde(with)]`, `#[serde(serialize_with)]` or `#[serde(deserialize_with)]`, one must read what the other writes.
 ///
 /// A job that has such a type cross is refused before it starts, with one worker, too, though its records stay in memory.
 /// The type is tried for that with values made up for it; a field that is left out only for a value that was not tried

@@ -21,7 +21,7 @@ use crate::metrics::Step;
 use crate::operators::stateless::Here;
 use crate::process_fn::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
 use crate::record::Rec;
-use crate::state::store::decode_all;
+use crate::state::store::{cannot_read_back, decode_all, encode};
 use crate::watermark::Mark;
 
 /// Suffix of the uid for what is kept of the broadcast stream.
@@ -105,10 +105,11 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
         let kept =
             opening.restored(&uid).find_map(|part| part.extra.get("shared")?.as_str().map(str::to_owned));
         if let Some(text) = kept {
-            let unreadable =
-                || Error::us(format!("what '{uid}' kept of its broadcast stream cannot be read back"));
-            let bytes = BASE64.decode(text).map_err(|e| unreadable().caused_by(e))?;
-            self.both.borrow_mut().shared = decode_all(&bytes).map_err(|why| unreadable().caused_by(why))?;
+            let what = || format!("what '{uid}' keeps of its broadcast stream");
+            let unreadable = |e| Error::us("it is not base64 in the snapshot").caused_by(e).context(what());
+            let bytes = BASE64.decode(text).map_err(unreadable)?;
+            let shared = decode_all(&bytes).map_err(|why| cannot_read_back::<F::Shared>(&why));
+            self.both.borrow_mut().shared = shared.context(what)?;
         }
         Ok(())
     }
@@ -116,7 +117,8 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
     /// Every worker keeps the same; one copy is enough.
     fn barrier(&mut self, _: Epoch, parts: &mut Parts<'_>) -> Result<()> {
         if self.here.host.worker.slot.0 == 0 {
-            let bytes = postcard::to_stdvec(&self.both.borrow().shared)
+            let mut bytes = Vec::new();
+            encode(&self.both.borrow().shared, &mut bytes)
                 .context(|| format!("step '{}', what it keeps of its broadcast stream", self.step.name()))?;
             parts.keep(&self.uid(), "shared", BASE64.encode(bytes).into());
         }

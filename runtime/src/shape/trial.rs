@@ -5,7 +5,7 @@
 //! each with zeros, with ones and with nothing in any option, sequence or map. Each value is written and read back.
 //!
 //! What stays unnoticed: a field that is left out only for a value that no dummy has, and whatever lies in a part of which
-//! no value could be had. On its way to another worker such a value is noticed by [`super::whole`].
+//! no value could be had. On its way to another process, or to the state store, such a value is noticed by [`super::whole`].
 
 use std::any::type_name;
 
@@ -43,7 +43,7 @@ impl Flaw {
                 .to_owned(),
             Self::NotReadBack => "a value of it was written and is not read back as a whole: its 'serialize' and its \
                                   'deserialize' do not fit each other. Look for #[serde(skip_serializing)], for \
-                                  #[serde(with)] and for what was written by hand"
+                                  #[serde(with)] or (serialize_with), and for what was written by hand"
                 .to_owned(),
             Self::ReadAsAnother => "a value of it was written and is read back as another one: its 'serialize' and its \
                                     'deserialize' do not fit each other. Look for an enum with #[serde(skip)] before \

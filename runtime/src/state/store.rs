@@ -4,6 +4,7 @@
 //! big-endian, so that the rows of an operator, of a key group and of a namespace (a window's start, or 0) lie together.
 //! The log of RocksDB is off: the store is only ever restored from a checkpoint.
 
+use std::any::type_name;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ use super::directory::StateDirectory;
 use super::engine::{open_db, options};
 use crate::error::{Context, Error, Result};
 use crate::process::Process;
+use crate::shape::readable;
+use crate::shape::whole::{NotWhole, left_out};
 use crate::watch::StoreSight;
 
 /// Bytes of changes that RocksDB takes at once: one write goes into one write buffer, however large.
@@ -122,7 +125,15 @@ impl<K: Serialize> RowKey<'_, K> {
     }
 }
 
-fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<()> {
+/// Appends a key or a state as it is written to a snapshot.
+///
+/// # Errors
+/// If the type refuses the value, or writes it in a way that could not be read back.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<()> {
+    // Such a value would be written, and the snapshot with it could not be read back.
+    if let Some(what) = left_out(value) {
+        return Err(cannot_keep::<T>(what));
+    }
     let bytes = std::mem::take(into);
     *into = postcard::to_extend(value, bytes).map_err(cannot_serialize)?;
     Ok(())
@@ -133,16 +144,32 @@ pub(crate) fn cannot_serialize(why: postcard::Error) -> Error {
     Error::job("a key or a state cannot be serialized").caused_by(why)
 }
 
+/// A value that its bytes could not give back; nothing of it was written.
+#[cold]
+fn cannot_keep<T: ?Sized>(what: NotWhole) -> Error {
+    Error::job(format!(
+        "a value of type {} cannot be kept in a snapshot: {what}, and could not be read back; remove that attribute",
+        readable(type_name::<T>())
+    ))
+}
+
 /// Reads a key or a state of a row.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    decode_all(bytes).map_err(|why| {
-        Error::job(format!(
-            "a key or a state of type {} cannot be read back as it was written: {why}; all of its fields must be written \
-             whatever is in them, and read in the same order: look for #[serde(skip_serializing_if)] and for a Serialize \
-             or Deserialize written by hand",
-            std::any::type_name::<T>()
-        ))
-    })
+    decode_all(bytes).map_err(|why| cannot_read_back::<T>(&why))
+}
+
+/// Bytes of the state store are covered by checksums, so what they are not is most likely written by the type itself in
+/// another way than it is read.
+#[cold]
+pub(crate) fn cannot_read_back<T>(why: &str) -> Error {
+    Error::job(format!(
+        "a value of type {} was written to the state store and cannot be read back: {why}. The likely reason is that its \
+         'Serialize' does not write what its 'Deserialize' reads, because of a serde attribute (skip_serializing, \
+         skip_serializing_if, flatten, untagged, tag, with) or because one of the two was written by hand: change the type, \
+         and start with an empty --checkpoint-dir and empty output directories. If it has nothing of that kind, this is a \
+         defect of Tidegate: please report it",
+        readable(type_name::<T>())
+    ))
 }
 
 /// Reads all of the bytes as one value: what is left over belongs to a value of another type.
@@ -574,6 +601,47 @@ mod tests {
         assert_eq!(decode::<u8>(&[7]).unwrap(), 7);
         let error = decode::<u8>(&[7, 0]).unwrap_err().to_string();
         assert!(error.contains("1 bytes are left"), "{error}");
+    }
+
+    /// Leaves its field out for a value that the check before the start does not try.
+    #[derive(Debug, Serialize, serde::Deserialize)]
+    struct Sparse {
+        #[serde(skip_serializing_if = "is_seven")]
+        n: u32,
+        more: u32,
+    }
+
+    fn is_seven(n: &u32) -> bool {
+        *n == 7
+    }
+
+    #[test]
+    fn a_value_that_leaves_a_field_out_is_not_written() {
+        assert!(
+            crate::shape::state_type::<Sparse>().is_ok(),
+            "the check before the start does not notice it"
+        );
+        let mut bytes = Vec::new();
+        encode(&Sparse { n: 8, more: 1 }, &mut bytes).unwrap();
+        assert_eq!(decode::<Sparse>(&bytes).unwrap().n, 8);
+        let error = encode(&vec![Sparse { n: 7, more: 1 }], &mut bytes).unwrap_err();
+        assert_eq!(error.fault(), crate::error::Fault::Job);
+        let error = error.to_string();
+        for part in
+            ["Vec<Sparse>", "its field 'n' (of Sparse)", "skip_serializing_if", "remove that attribute"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_back_names_its_type_and_the_likely_reason() {
+        let error = decode::<Sparse>(&[1]).unwrap_err();
+        assert_eq!(error.fault(), crate::error::Fault::Job);
+        let error = error.to_string();
+        for part in ["of type Sparse", "skip_serializing_if", "flatten", "untagged", "change the type"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]

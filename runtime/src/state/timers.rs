@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::mem::size_of;
 
 use super::budget::Budget;
-use super::store::{Patience, RowKey, Rows, Store, decode};
+use super::store::{Patience, RowKey, Rows, Store, decode, encode};
 use crate::error::Result;
 use crate::key::Key;
 
@@ -43,7 +43,9 @@ impl Due {
     }
 
     fn of<K: Key>(at: i64, hash: u64, key: &K) -> Result<Self> {
-        Ok(Self { at, hash, key: postcard::to_stdvec(key)?.into() })
+        let mut bytes = Vec::new();
+        encode(key, &mut bytes)?;
+        Ok(Self { at, hash, key: bytes.into() })
     }
 
     /// The key.
