@@ -1,14 +1,19 @@
 //! The threads of a job process: each builds the job for itself, wires it and runs it to its end.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tidegate_protocol::Slot;
+use timely::communication::allocator::Thread;
+use timely::communication::{Allocator, AllocatorBuilder};
 use timely::dataflow::ProbeHandle;
 use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
-use timely::{CommunicationConfig, Config, WorkerConfig};
+use timely::{CommunicationConfig, WorkerConfig};
 
 use super::host::Host;
 use super::time::Time;
@@ -51,9 +56,20 @@ impl Wakers {
 pub(crate) type BuildJob = Arc<dyn Fn(&mut Job) -> Result<()> + Send + Sync>;
 
 /// The running worker threads; dropping it waits for them.
-pub(crate) struct Workers(
-    #[expect(dead_code, reason = "its drop joins the threads")] timely::communication::WorkerGuards<()>,
-);
+pub(crate) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    /// What carries records between them; it goes after them.
+    _communication: Box<dyn Any + Send>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for thread in self.threads.drain(..) {
+            // What a worker panics with was caught in it and is told by its process.
+            let _ = thread.join();
+        }
+    }
+}
 
 /// Starts the workers of a process.
 pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> {
@@ -64,22 +80,50 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
         1 => CommunicationConfig::Thread,
         _ => CommunicationConfig::Process(threads),
     };
-    let config = Config { communication, worker: WorkerConfig::default() };
-    let process = process.clone();
-    let guards = timely::execute(config, move |worker| {
-        let slot = Slot(worker.index() as u32);
-        let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, &process, &build)));
-        // What panics here was not user code at work on a record: that is caught in its host.
-        match ended.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic)))) {
-            Ok(()) => {}
-            Err(error) => process.fail(error),
-        }
-        for dataflow in worker.installed_dataflows() {
-            worker.drop_dataflow(dataflow);
-        }
-        process.tell(Report::Done(slot));
-    });
-    guards.map(Workers).map_err(|e| Error::us(format!("the worker threads did not start: {e}")))
+    let not_started = |e: String| Error::us(format!("the worker threads did not start: {e}"));
+    let (builders, communication) = communication.try_build().map_err(not_started)?;
+    let mut workers = Workers { threads: Vec::new(), _communication: communication };
+    // Not by `timely::execute`, which gives the threads names of its own.
+    for (slot, builder) in (0..).map(Slot).zip(builders) {
+        let (process, build) = (process.clone(), build.clone());
+        let work = move || {
+            let Some(allocator) = allocator(builder) else {
+                return process.fail(Error::us("timely gave a worker an allocator for several processes"));
+            };
+            let mut worker = Worker::new(WorkerConfig::default(), allocator, Some(Instant::now()));
+            debug_assert_eq!(worker.index(), slot.0 as usize, "allocators come in the order of the workers");
+            work(&mut worker, slot, &process, &build);
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{slot}")).spawn(work);
+        workers.threads.push(thread.map_err(|e| not_started(e.to_string()))?);
+    }
+    Ok(workers)
+}
+
+/// What a worker allocates its channels with, made on its thread; None for one that connects processes, which no
+/// configuration above asks for.
+fn allocator(builder: AllocatorBuilder) -> Option<Allocator> {
+    match builder {
+        AllocatorBuilder::Thread(_) => Some(Allocator::Thread(Thread::default())),
+        AllocatorBuilder::Process(process) => Some(Allocator::Process(process.build())),
+        AllocatorBuilder::Tcp(_) => None,
+    }
+}
+
+/// The life of a worker's thread.
+fn work(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) {
+    let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, process, build)));
+    // What panics here was not user code at work on a record: that is caught in its host.
+    if let Err(error) = ended.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic)))) {
+        process.fail(error);
+    }
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+    process.tell(Report::Done(slot));
+    while worker.has_dataflows() {
+        worker.step_or_park(None);
+    }
 }
 
 /// The hosts of a worker, which are closed with it.
