@@ -63,6 +63,11 @@ impl<T: 'static> Outlet<T> {
         ends.receivers.push(Box::new(receiver));
     }
 
+    /// True if there is a receiver.
+    pub(crate) fn is_attached(&self) -> bool {
+        !self.0.borrow().receivers.is_empty()
+    }
+
     /// Pushes a batch on and leaves it empty.
     #[inline]
     pub(crate) fn records(&self, batch: &mut Vec<Rec<T>>) {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +21,9 @@ use crate::terminal::say;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Runtime")]
 struct RuntimeArgs {
-    /// Worker threads [default: as many as there are cores, but at most --max-parallelism].
-    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_parallelism)]
-    parallelism: Option<u16>,
+    /// Worker threads [default: the number of cores, at most --max-parallelism].
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = |text: &str| parse_number(text, 32_768))]
+    parallelism: Option<u64>,
     /// Reads on as the input grows, instead of ending where it ends now.
     #[arg(long)]
     follow: bool,
@@ -35,17 +34,17 @@ struct RuntimeArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", allow_hyphen_values = true, value_parser = parse_duration)]
     checkpoint_interval: Duration,
     /// Complete snapshots that are kept.
-    #[arg(long, value_name = "N", default_value = "3", allow_hyphen_values = true, value_parser = parse_retain)]
-    retain: u32,
+    #[arg(long, value_name = "N", default_value_t = 3, allow_hyphen_values = true, value_parser = |text: &str| parse_number(text, 1_000_000))]
+    retain: u64,
     /// Memory for keyed state, all workers together; what does not fit goes to disk: 64MB, 2GB.
     #[arg(long, value_name = "SIZE", default_value = "256MB", allow_hyphen_values = true, value_parser = parse_size)]
     memory: usize,
     /// The greatest parallelism the job can ever have; fixed by its first snapshot.
-    #[arg(long, value_name = "N", default_value = "128", allow_hyphen_values = true, value_parser = parse_parallelism)]
-    max_parallelism: u16,
-    /// Serves metrics in Prometheus' text format at http://ADDR/metrics.
-    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
-    metrics: Option<SocketAddr>,
+    #[arg(long, value_name = "N", default_value_t = 128, allow_hyphen_values = true, value_parser = |text: &str| parse_number(text, 32_768))]
+    max_parallelism: u64,
+    /// Serves metrics in Prometheus' text format at http://ADDR/metrics: 127.0.0.1:9399, localhost:9399.
+    #[arg(long, value_name = "ADDR", allow_hyphen_values = true, value_parser = parse_address)]
+    metrics: Option<String>,
     /// Writes the totals as JSON at the end.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
@@ -55,15 +54,6 @@ struct RuntimeArgs {
     /// Lists the points at which FAILPOINTS can have the process die, and exits.
     #[arg(long)]
     list_failpoints: bool,
-}
-
-impl RuntimeArgs {
-    fn parallelism(&self) -> u16 {
-        self.parallelism.unwrap_or_else(|| {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            u16::try_from(cores).unwrap_or(u16::MAX).min(self.max_parallelism)
-        })
-    }
 }
 
 /// A job's own flags, with those of the runtime.
@@ -81,7 +71,7 @@ struct Cli<A: Args> {
 /// it is called on every worker, and once before to check the job.
 ///
 /// # Errors
-/// A flag that cannot be, an address or a file that cannot be had; returned from `main`, it is printed and makes the exit
+/// An invalid flag, an address that cannot be bound or a file that cannot be written; returned from `main`, it is printed and makes the exit
 /// code 1. What ends the job itself is not returned: it is printed and the process exits with 1 here and now, because a
 /// worker may be stuck in user code.
 pub fn main<A>(
@@ -106,23 +96,23 @@ where
     if let Some(path) = &runtime.summary {
         check_summary(path)?;
     }
-    let _faults = crate::fault::from_environment()?;
+    crate::fault::from_environment()?;
     crate::error::remember_panics();
     let mailbox = Mailbox::new();
     stop_on_signals(mailbox.sender.clone())?;
     let metrics = Arc::new(Metrics::default());
-    if let Some(address) = runtime.metrics {
+    if let Some(address) = &runtime.metrics {
         crate::metrics_server::serve(address, name, metrics.clone())?;
     }
     let run = Run {
         job: name.to_owned(),
-        parallelism: runtime.parallelism().into(),
         checkpoint_dir: runtime.checkpoint_dir.unwrap_or_else(|| PathBuf::from("checkpoints").join(name)),
+        parallelism: runtime.parallelism.map(|n| n as usize),
         interval: Some(runtime.checkpoint_interval),
         retain: runtime.retain as usize,
         memory: runtime.memory,
         follow: runtime.follow,
-        max_parallelism: runtime.max_parallelism,
+        max_parallelism: runtime.max_parallelism as u16,
         over_the_wire: runtime.over_the_wire,
         arguments: arguments_to_keep::<A>(&matches),
         clock: Arc::new(SystemClock),
@@ -200,43 +190,48 @@ fn arguments_to_keep<A: Args>(matches: &ArgMatches) -> BTreeMap<String, Vec<Stri
         .collect()
 }
 
-/// A number of workers.
-fn parse_parallelism(text: &str) -> Result<u16, String> {
-    parse_number(text, 32_768).and_then(|n| u16::try_from(n).map_err(|e| e.to_string()))
+/// Refuses the next flag where a value is missing: flags take values with a hyphen, so that a negative number gets an answer
+/// that says what is wrong with it.
+fn check_is_no_flag(text: &str) -> Result<(), String> {
+    let is_flag =
+        text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c == '-' || c.is_alphabetic()));
+    if is_flag { Err(format!("the value is missing; '{text}' is the next flag")) } else { Ok(()) }
 }
 
-/// A number of snapshots.
-fn parse_retain(text: &str) -> Result<u32, String> {
-    parse_number(text, 1_000_000)
-}
-
-/// A whole number from 1 to `most`.
-fn parse_number(text: &str, most: u32) -> Result<u32, String> {
-    match text.parse::<i128>() {
-        Ok(n) if n < 1 => Err("it must be at least 1".to_owned()),
-        Ok(n) => {
-            u32::try_from(n).ok().filter(|n| *n <= most).ok_or_else(|| format!("it must be at most {most}"))
+/// A whole number from 1 on.
+fn parse_number(text: &str, most: u64) -> Result<u64, String> {
+    check_is_no_flag(text)?;
+    let is_negative = text.strip_prefix('-').is_some_and(|digits| digits.parse::<f64>().is_ok());
+    match text.parse::<u64>() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        _ if is_negative => Err("it must be at least 1".to_owned()),
+        Ok(number) if number <= most => Ok(number),
+        Err(e) if *e.kind() != std::num::IntErrorKind::PosOverflow => {
+            Err(format!("'{text}' is not a whole number"))
         }
-        Err(_) => Err(format!("'{text}' is not a whole number")),
+        _ => Err(format!("it must be at most {most}")),
     }
 }
 
-/// An address to listen on, such as `127.0.0.1:9399` or `localhost:9399`.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    let wanted = "give a host and a port: 127.0.0.1:9399, or 0.0.0.0:9399 for all networks";
-    let mut addresses = text.to_socket_addrs().map_err(|e| format!("{e}; {wanted}"))?;
-    addresses.next().ok_or_else(|| format!("the host has no address; {wanted}"))
+/// An address to listen at: a host's name or its IP address, and a port.
+fn parse_address(text: &str) -> Result<String, String> {
+    check_is_no_flag(text)?;
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err("it must be a host and a port from 0 to 65535, such as 127.0.0.1:9399, localhost:9399 or [::1]:9399".to_owned()),
+    }
 }
 
 /// A time such as `250ms`, `1s`, `1.5m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
+    check_is_no_flag(text)?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 1e-3,
         "s" | "" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        other => return Err(format!("'{other}' is not a unit of time; use ms, s, m or h")),
+        other => return Err(format!("'{other}' is not a time unit; use ms, s, m or h")),
     };
     let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
     match number * unit {
@@ -248,6 +243,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// A size such as `64MB`, `2GB`, `512MiB`.
 fn parse_size(text: &str) -> Result<usize, String> {
+    check_is_no_flag(text)?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -257,7 +253,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
         "kib" => 1024.0,
         "mib" => 1_048_576.0,
         "gib" => 1_073_741_824.0,
-        other => return Err(format!("'{other}' is not a unit of size; use KB, MB, GB, KiB, MiB or GiB")),
+        other => return Err(format!("'{other}' is not a size unit; use KB, MB, GB, KiB, MiB or GiB")),
     };
     let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
     match number * unit {
@@ -285,13 +281,37 @@ mod tests {
     }
 
     #[test]
-    fn a_number_out_of_range_is_told_which_way() {
-        for (text, why) in [("0", "at least 1"), ("-7", "at least 1"), ("32769", "at most 32768")] {
-            assert_eq!(parse_parallelism(text).unwrap_err(), format!("it must be {why}"));
+    fn numbers_and_addresses_are_read_or_refused_with_what_is_possible() {
+        assert_eq!(parse_number("7", 10), Ok(7));
+        for text in ["0", "-1", "-1.5"] {
+            assert_eq!(parse_number(text, 10).unwrap_err(), "it must be at least 1", "{text}");
         }
-        assert_eq!(parse_retain("99999999999999").unwrap_err(), "it must be at most 1000000");
-        assert_eq!(parse_retain("3.5").unwrap_err(), "'3.5' is not a whole number");
+        for text in ["11", "99999999999999999999999"] {
+            assert_eq!(parse_number(text, 10).unwrap_err(), "it must be at most 10", "{text}");
+        }
+        for text in ["1.5", "", "-", "many"] {
+            assert_eq!(parse_number(text, 10).unwrap_err(), format!("'{text}' is not a whole number"));
+        }
+        for text in ["127.0.0.1:9399", "localhost:0", "[::1]:9399", "host.example:65535"] {
+            assert_eq!(parse_address(text), Ok(text.to_owned()));
+        }
+        for text in ["9399", ":9399", "localhost", "localhost:", "localhost:65536", "http://localhost"] {
+            assert!(parse_address(text).unwrap_err().contains("such as 127.0.0.1:9399"), "{text}");
+        }
+        for missing in [
+            parse_number("--follow", 10).map(|_| ()),
+            parse_address("--follow").map(|_| ()),
+            parse_size("--follow").map(|_| ()),
+            parse_duration("-h").map(|_| ()),
+        ] {
+            assert!(missing.unwrap_err().starts_with("the value is missing; '-"));
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_told_which_way() {
         assert_eq!(parse_size("-5MB").unwrap_err(), "it must be at least 1MB");
+        assert_eq!(parse_duration("-1s").unwrap_err(), "it must be at least 1ms");
         assert_eq!(parse_size("1KB").unwrap_err(), "it must be at least 1MB");
         assert_eq!(parse_size("1e9GB").unwrap_err(), "it must be less than 1000000GB");
         assert_eq!(parse_duration("0.5ms").unwrap_err(), "it must be at least 1ms");
@@ -299,48 +319,5 @@ mod tests {
             assert_eq!(parse_duration(text).unwrap_err(), "it must be at most 1000000h", "{text}");
         }
         assert_eq!(parse_duration("1000000h"), Ok(Duration::from_secs(3_600_000_000)));
-    }
-
-    #[derive(Parser)]
-    struct Flags {
-        #[command(flatten)]
-        runtime: RuntimeArgs,
-    }
-
-    fn flags(args: &[&str]) -> Result<RuntimeArgs, String> {
-        let parsed = Flags::try_parse_from(["job"].iter().chain(args));
-        parsed.map(|flags| flags.runtime).map_err(|e| e.to_string().lines().next().unwrap().to_owned())
-    }
-
-    #[test]
-    fn a_negative_value_is_refused_as_a_value_and_not_as_a_flag() {
-        for (flag, shown, value, why) in [
-            ("--memory", "--memory <SIZE>", "-5MB", "it must be at least 1MB"),
-            ("--checkpoint-interval", "--checkpoint-interval <TIME>", "-1s", "it must be at least 1ms"),
-            ("--retain", "--retain <N>", "-1", "it must be at least 1"),
-            ("--retain", "--retain <N>", "0", "it must be at least 1"),
-            ("--parallelism", "--parallelism <N>", "-2", "it must be at least 1"),
-        ] {
-            let expected = format!("error: invalid value '{value}' for '{shown}': {why}");
-            assert_eq!(flags(&[flag, value]).unwrap_err(), expected);
-        }
-    }
-
-    #[test]
-    fn without_a_flag_there_are_no_more_workers_than_there_may_be() {
-        assert_eq!(flags(&["--max-parallelism", "1"]).unwrap().parallelism(), 1);
-        assert_eq!(flags(&["--max-parallelism", "1", "--parallelism", "2"]).unwrap().parallelism(), 2);
-        assert!(flags(&[]).unwrap().parallelism() >= 1);
-    }
-
-    #[test]
-    fn metrics_are_served_at_an_address_or_at_the_name_of_a_host() {
-        assert_eq!(parse_address("127.0.0.1:9399"), Ok("127.0.0.1:9399".parse().unwrap()));
-        let local = parse_address("localhost:9399").unwrap();
-        assert!(local.ip().is_loopback() && local.port() == 9399);
-        for text in ["9399", "localhost", "127.0.0.1:x", ""] {
-            let why = parse_address(text).unwrap_err();
-            assert!(why.contains("give a host and a port: 127.0.0.1:9399"), "{text}: {why}");
-        }
     }
 }

@@ -49,31 +49,40 @@ fn die() -> ! {
     std::process::abort()
 }
 
-/// Switches on what the environment variable `FAILPOINTS` names, until the result is dropped.
-pub(crate) fn from_environment() -> Result<Option<fail::FailScenario<'static>>> {
-    let Some(text) = std::env::var_os("FAILPOINTS") else { return Ok(None) };
-    check(&text.to_string_lossy())?;
-    Ok(Some(fail::FailScenario::setup()))
-}
-
-/// Refuses what the crate `fail` would panic at, and points that nobody comes to.
-fn check(text: &str) -> Result<()> {
-    for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
-        let refuse = |why: String| Err(Error::job(format!("FAILPOINTS has '{entry}': {why}")));
-        let Some((name, actions)) = entry.split_once('=') else {
-            return refuse(format!("it has no action; to have the process die there write '{entry}=return'"));
-        };
-        if !POINTS.contains(&name.trim()) {
-            return refuse(format!(
-                "there is no such failpoint as '{name}'; --list-failpoints lists all of them"
-            ));
-        }
-        // What it sets is set once more by the scenario.
-        if let Err(why) = fail::cfg(name.trim(), actions) {
-            return refuse(format!("{why}; actions are, for example, return, 3*off->return, sleep(200)"));
-        }
+/// Switches on what the environment variable `FAILPOINTS` names, for as long as the process lives.
+///
+/// # Errors
+/// If it names no point of [`POINTS`], or no action.
+pub(crate) fn from_environment() -> Result<()> {
+    let Some(value) = std::env::var_os("FAILPOINTS") else { return Ok(()) };
+    // Not by `fail`'s own reading of the variable: that panics at what it cannot read, and takes any name for a point.
+    let value = value.into_string().map_err(|value| refused(&value.to_string_lossy(), "it is not UTF-8"))?;
+    for (name, actions) in parse(&value).map_err(|why| refused(&value, &why))? {
+        fail::cfg(name, actions).map_err(|why| refused(&value, &format!("the action of '{name}': {why}")))?;
     }
     Ok(())
+}
+
+/// The points and their actions.
+fn parse(value: &str) -> Result<Vec<(&str, &str)>, String> {
+    let entries = value.split(';').map(str::trim).filter(|entry| !entry.is_empty());
+    let entry = |entry: &'_ str| match entry.split_once('=') {
+        None => Err(format!("'{entry}' has no action")),
+        Some((name, _)) if !POINTS.contains(&name) => {
+            Err(format!("'{name}' is not a failpoint; --list-failpoints lists them"))
+        }
+        Some(_) => Ok(()),
+    };
+    entries.clone().try_for_each(entry)?;
+    Ok(entries.filter_map(|entry| entry.split_once('=')).collect())
+}
+
+fn refused(value: &str, why: &str) -> Error {
+    Error::job(format!(
+        "the environment variable FAILPOINTS={value:?} is invalid: {why}. It is a list NAME=ACTION;NAME=ACTION, for example \
+         FAILPOINTS=\"snapshot.linked=return\" (the process dies there) or \"sink.before_sync=sleep(200)\"; unset it to run the \
+         job without"
+    ))
 }
 
 #[cfg(test)]
@@ -97,6 +106,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_no_list_of_points_with_actions_is_refused() {
+        let parsed = parse(" start.locked=off->return ; snapshot.linked=3*sleep(20);").unwrap();
+        assert_eq!(parsed, [("start.locked", "off->return"), ("snapshot.linked", "3*sleep(20)")]);
+        assert_eq!(parse("").unwrap(), []);
+        assert_eq!(parse("start.locked").unwrap_err(), "'start.locked' has no action");
+        let unknown = parse("start.lock=return").unwrap_err();
+        assert_eq!(unknown, "'start.lock' is not a failpoint; --list-failpoints lists them");
+        let error = refused("start.locked", &parse("start.locked").unwrap_err()).to_string();
+        assert!(
+            error.contains("FAILPOINTS=\"start.locked\" is invalid: 'start.locked' has no action. It is"),
+            "{error}"
+        );
+    }
+
     /// A point that is not in the list would never be killed at; one that is only there would never be come to.
     #[test]
     fn the_list_has_the_points_of_the_sources_and_no_others() {
@@ -104,18 +128,5 @@ mod tests {
         let mut called = BTreeSet::new();
         ["runtime/src", "connectors/src"].iter().for_each(|dir| called_below(&root.join(dir), &mut called));
         assert_eq!(called, POINTS.iter().map(|name| (*name).to_owned()).collect());
-    }
-
-    #[test]
-    fn what_cannot_be_switched_on_is_refused_with_the_reason() {
-        for (text, why) in [
-            ("start.locked", "'start.locked=return'"),
-            ("start.loked=return", "no such failpoint as 'start.loked'"),
-            ("snapshot.acked=off; start.locked=explode", "3*off->return"),
-        ] {
-            let error = check(text).unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
-        }
-        check(" ; snapshot.acked=off;").unwrap();
     }
 }

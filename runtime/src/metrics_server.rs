@@ -1,16 +1,18 @@
 //! Serves the metrics over HTTP: one path, one thread, one request at a time.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Context, Result};
 use crate::metrics::Metrics;
 
-/// Starts serving; the thread lives as long as the process.
-pub(crate) fn serve(address: SocketAddr, job: &str, metrics: Arc<Metrics>) -> Result<()> {
-    let listener = TcpListener::bind(address).context(|| format!("serve metrics at {address}"))?;
+/// Starts serving at `HOST:PORT`; the thread lives as long as the process.
+pub(crate) fn serve(address: &str, job: &str, metrics: Arc<Metrics>) -> Result<()> {
+    let listener = TcpListener::bind(address).context(|| {
+        format!("cannot serve metrics at {address} (--metrics takes an address of this machine, such as 127.0.0.1:9399)")
+    })?;
     let job = job.to_owned();
     std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {

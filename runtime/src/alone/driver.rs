@@ -85,7 +85,7 @@ impl<'a> Driver<'a> {
             interval_ms: run.interval.map(millis),
             timeout_ms: SLOW_CHECKPOINT_MS,
             retain: run.retain,
-            writers: run.parallelism as u32,
+            writers: process.settings.workers as u32,
         };
         let control = Control::new(settings, process.attempt);
         let checkpoints = process.restored.as_ref().map_or(0, |m| m.checkpoints);
@@ -97,7 +97,7 @@ impl<'a> Driver<'a> {
         Self {
             run,
             plan,
-            processes: (0..run.link.processes(run.parallelism)).map(connect).collect(),
+            processes: (0..run.link.processes(process.settings.workers)).map(connect).collect(),
             process,
             assignment,
             publishers,
@@ -215,7 +215,11 @@ impl<'a> Driver<'a> {
             Report::Ready(slot) => {
                 let news = self.ready.insert(slot);
                 self.dropped += u64::from(!news);
-                if news && self.ready.len() == self.run.parallelism { self.all_ready() } else { Ok(()) }
+                if news && self.ready.len() == self.process.settings.workers {
+                    self.all_ready()
+                } else {
+                    Ok(())
+                }
             }
             Report::SourcesEnded(slot) => self.step(Input::SourcesEnded { attempt, slot }),
             Report::Acked { slot, epoch, part } => {
@@ -265,7 +269,7 @@ impl<'a> Driver<'a> {
             Some(epoch) => format!("attempt {} goes on from epoch {epoch}", self.process.attempt),
             None => format!("attempt {} starts from the beginning", self.process.attempt),
         };
-        let workers = self.run.parallelism;
+        let workers = self.process.settings.workers;
         let plural = if workers == 1 { "" } else { "s" };
         self.watcher.note(&format!("{text}, with {workers} worker{plural}"));
         let last_epoch = Epoch(self.process.first_epoch.0 - 1);
@@ -333,7 +337,7 @@ impl<'a> Driver<'a> {
             finished,
             checkpoints: self.checkpoints + 1,
             completed_at_ms: self.run.clock.now_ms().max(0) as u64,
-            parallelism: self.run.parallelism as u32,
+            parallelism: self.process.settings.workers as u32,
             key_groups: self.process.settings.key_groups,
             arguments: self.run.arguments.clone(),
             operators: self.plan.manifest_operators(&self.process.store_ids),
@@ -391,7 +395,7 @@ impl<'a> Driver<'a> {
     /// Waits until the workers have left their loops; a worker that does not is left to the end of the process.
     fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>) {
         let until = Instant::now() + LEAVE;
-        while self.done.len() < self.run.parallelism {
+        while self.done.len() < self.process.settings.workers {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::Message(message)) => {
                     if let Some(Report::Done(slot)) = self.ours(message) {

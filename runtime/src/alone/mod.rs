@@ -46,7 +46,8 @@ use summary::Summary;
 pub(crate) struct Run {
     pub(crate) job: String,
     pub(crate) checkpoint_dir: PathBuf,
-    pub(crate) parallelism: usize,
+    /// The number of workers; None for the number of cores, as far as there are key groups.
+    pub(crate) parallelism: Option<usize>,
     pub(crate) interval: Option<Duration>,
     pub(crate) retain: usize,
     pub(crate) memory: usize,
@@ -59,6 +60,14 @@ pub(crate) struct Run {
     pub(crate) metrics: Arc<Metrics>,
     /// How the driver and the process talk to each other.
     pub(crate) link: Arc<dyn Link>,
+}
+
+impl Run {
+    /// The number of workers with so many key groups: what was asked for, or one a core and no more than can have a group.
+    fn workers(&self, groups: KeyGroups) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.parallelism.unwrap_or_else(|| cores().min(groups.count.into()))
+    }
 }
 
 /// Hears how a run goes on.
@@ -87,7 +96,7 @@ pub(crate) fn run(
 }
 
 fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher) -> Result<Summary> {
-    if run.parallelism == 0 {
+    if run.parallelism == Some(0) {
         return Err(Error::job("--parallelism 0 is invalid: it must be at least 1"));
     }
     let directory = StateDirectory::open(&run.checkpoint_dir)?;
@@ -95,11 +104,8 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     point("start.locked");
     let groups = KeyGroups { count: run.max_parallelism };
     // Nobody runs while the job is described, and nobody has anything to say.
-    let plan = Plan::of(&build, process(run, &directory, groups, Box::new(drop)))?;
-    plan.check_apart_from(&run.checkpoint_dir)?;
-    if plan.sinks.is_empty() {
-        watcher.note("the job has no sink: nothing of what it computes is published");
-    }
+    let plan = Plan::of(&build, process(run, &directory, run.workers(groups), groups, Box::new(drop)))?;
+    plan.warnings.iter().for_each(|warning| watcher.note(warning));
     let found = restore::choose(&directory, watcher)?;
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
@@ -115,12 +121,13 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
         }
     }
     let groups = restored.as_ref().map_or(groups, |m| m.key_groups);
-    if run.parallelism > usize::from(groups.count) {
+    let workers = run.workers(groups);
+    if workers > usize::from(groups.count) {
         let stays =
-            if restored.is_some() { ", as it was when the job was first started; that stays" } else { "" };
+            if restored.is_some() { ", as when the job was first started; it cannot change" } else { "" };
         return Err(Error::job(format!(
-            "--parallelism {} is invalid: it must be at most --max-parallelism, which is {}{stays}",
-            run.parallelism, groups.count
+            "--parallelism {workers} is invalid: it must be at most --max-parallelism, which is {}{stays}",
+            groups.count
         )));
     }
     let mut publishers = Publishers::open(&plan, restored.as_deref(), directory.published()?, watcher)?;
@@ -134,12 +141,12 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     point("start.attempt_written");
     directory.clean_local()?;
     let to_driver = run.link.to_driver(mailbox.inbox());
-    let mut parts = process(run, &directory, groups, to_driver);
+    let mut parts = process(run, &directory, workers, groups, to_driver);
     parts.attempt = attempt;
     parts.first_epoch = found.last_epoch.next();
     parts.store_ids = plan.store_ids(restored.as_deref())?;
-    parts.assigned = plan.deal(restored.as_deref(), run.parallelism)?;
-    parts.processes = run.link.processes(run.parallelism);
+    parts.assigned = plan.deal(restored.as_deref(), workers)?;
+    parts.processes = run.link.processes(workers);
     let assignment = Assignment::new(parts.assigned.clone());
     parts.restored = restored.clone();
     parts.outline = plan.outline.clone();
@@ -149,10 +156,16 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
 }
 
 /// What a process needs, before anything was restored.
-fn process(run: &Run, directory: &StateDirectory, groups: KeyGroups, driver: Connection<ToDriver>) -> Parts {
+fn process(
+    run: &Run,
+    directory: &StateDirectory,
+    workers: usize,
+    groups: KeyGroups,
+    driver: Connection<ToDriver>,
+) -> Parts {
     Parts {
         settings: Settings {
-            workers: run.parallelism,
+            workers,
             key_groups: groups,
             memory: run.memory,
             follow: run.follow,

@@ -13,6 +13,7 @@ use crate::dataflow::worker::BuildJob;
 use crate::error::{Context, Error, Result, catch};
 use crate::metrics::{Metrics, Step};
 use crate::process::{Parts, Process};
+use crate::state::directory::StateDirectory;
 use crate::stream::Job;
 use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{End, Listed, Published};
@@ -28,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Arc<Step>>,
     /// The whole dataflow; every worker must describe the same.
     pub(crate) outline: Outline,
+    /// What is possible, and most likely not meant.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Plan {
@@ -35,6 +38,7 @@ impl Plan {
     pub(crate) fn of(build: &BuildJob, mut parts: Parts) -> Result<Self> {
         // What is described for the plan counts nothing.
         parts.metrics = Arc::new(Metrics::default());
+        let directory = parts.state.clone();
         let worker = Rc::new(WorkerCx::new(Slot(0), Arc::new(Process::new(parts))));
         let mut job = Job::new(worker);
         build(&mut job)?;
@@ -45,11 +49,13 @@ impl Plan {
             sinks: Vec::new(),
             steps: job.steps(),
             outline: job.outline(),
+            warnings: job.warnings(),
         };
         for declared in job.take_declared() {
             plan.add(declared)?;
         }
         plan.check_sinks()?;
+        plan.check_is_apart_from(&directory)?;
         Ok(plan)
     }
 
@@ -97,18 +103,15 @@ impl Plan {
         Ok(())
     }
 
-    /// Refuses a checkpoint directory in which a source or a sink has its files, too.
-    pub(crate) fn check_apart_from(&self, checkpoint_dir: &Path) -> Result<()> {
-        let checkpoint_dir = std::fs::canonicalize(checkpoint_dir)
-            .context(|| format!("find the checkpoint directory {}", checkpoint_dir.display()))?;
-        let ends = self.sources.iter().map(|(uid, _)| ("source", uid));
-        for (kind, uid) in ends.chain(self.sinks.iter().map(|(uid, _)| ("sink", uid))) {
-            let place = self.operators[uid].outside.as_deref();
-            if place.is_some_and(|place| Path::new(place) == checkpoint_dir) {
+    /// A sink that writes where snapshots are: what a start and a collection remove there would be its output.
+    fn check_is_apart_from(&self, directory: &StateDirectory) -> Result<()> {
+        for (uid, _) in &self.sinks {
+            let place = self.operators[uid].outside.as_deref().unwrap_or_default();
+            if directory.owns(Path::new(place)) {
                 return Err(Error::job(format!(
-                    "{} is the checkpoint directory and the place of the {kind} '{uid}'; give the job another \
-                     --checkpoint-dir",
-                    checkpoint_dir.display()
+                    "the sink '{uid}' writes to {place}, which belongs to the checkpoint directory {}; give the sink another \
+                     directory, or the job another --checkpoint-dir",
+                    directory.root().display()
                 )));
             }
         }

@@ -62,6 +62,12 @@ impl StateDirectory {
         &self.root
     }
 
+    /// True for a path at which only snapshots may be: the directory itself, and those in which it removes what it does not
+    /// know.
+    pub(crate) fn owns(&self, path: &Path) -> bool {
+        path == self.root || ["files", "local"].iter().any(|name| path.starts_with(self.root.join(name)))
+    }
+
     /// Takes the lock of the directory, which the process holds until the file is closed, however it ends.
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.root.join("LOCK");

@@ -1,5 +1,6 @@
 //! The job that is being described.
 
+use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub(crate) struct JobInner {
     steps: RefCell<Vec<Arc<Step>>>,
     declared: RefCell<Vec<Declared>>,
     routes: RefCell<Vec<Rc<ErrorRoute>>>,
+    /// Every stream, by the step that it comes out of, and whether anything takes its records.
+    streams: RefCell<Vec<(Arc<Step>, Box<dyn Fn() -> bool>)>>,
     /// Everything that was described, in its order.
     parts: RefCell<Vec<Part>>,
     /// What is wrong with the description, and with which step of it.
@@ -229,6 +232,7 @@ impl Job {
             steps: RefCell::default(),
             declared: RefCell::default(),
             routes: RefCell::default(),
+            streams: RefCell::default(),
             parts: RefCell::default(),
             errors: RefCell::default(),
         };
@@ -261,7 +265,8 @@ impl Job {
         let source = Rc::new(RefCell::new(source));
         host.add(source.clone());
         inner.graph.borrow_mut().set_source(&host, Box::new(source));
-        Stream::new(inner.clone(), host, outlet, Last { step, route: Some(route), is_timed: false })
+        let last = Last { step: step.clone(), route: Some(route), untimed: Some(step) };
+        Stream::new(inner.clone(), host, outlet, last)
     }
 
     /// The graph, once the description is complete and sound.
@@ -297,6 +302,28 @@ impl Job {
             return Err(Error::job("the job has no source"));
         }
         Ok(())
+    }
+
+    /// What is possible, and most likely not meant: steps of whose streams none leads anywhere. Of a step with two, such as a
+    /// function with a side output, one is enough.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let streams = self.inner.streams.borrow();
+        let is_used = |step: &Arc<Step>| streams.iter().any(|(of, used)| Arc::ptr_eq(of, step) && used());
+        let mut unused: Vec<&Arc<Step>> = Vec::new();
+        for (step, _) in streams.iter() {
+            if !is_used(step) && !unused.iter().any(|other| Arc::ptr_eq(other, step)) {
+                unused.push(step);
+            }
+        }
+        let warning = |step: &Arc<Step>| {
+            format!(
+                "warning: the stream behind the {} '{}' ends in no sink: its records are dropped; add .sink(\"name\", ..) to \
+                 write them",
+                step.kind(),
+                step.name()
+            )
+        };
+        unused.into_iter().map(warning).collect()
     }
 
     /// What was described, to be compared with what is described at other calls.
@@ -362,6 +389,14 @@ impl JobInner {
         }
     }
 
+    /// A stream that comes out of a step. One of `()` says that there is no output.
+    pub(crate) fn stream<T: 'static>(&self, step: &Arc<Step>, outlet: &Outlet<T>) {
+        if TypeId::of::<T>() != TypeId::of::<()>() {
+            let outlet = outlet.clone();
+            self.streams.borrow_mut().push((step.clone(), Box::new(move || outlet.is_attached())));
+        }
+    }
+
     /// Adds an operator of the engine without inputs yet.
     pub(crate) fn host(&self, name: &str, reads_source: bool) -> Rc<Host> {
         let host = self.graph.borrow_mut().host(name, &self.worker, reads_source);
@@ -400,7 +435,7 @@ impl JobInner {
     }
 
     /// The same, with a step, which may still be given another name.
-    fn refuse_step(&self, step: &Arc<Step>, error: Error) {
+    pub(crate) fn refuse_step(&self, step: &Arc<Step>, error: Error) {
         self.errors.borrow_mut().push((Some(step.clone()), error));
     }
 

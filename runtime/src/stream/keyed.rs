@@ -37,11 +37,6 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         Self { inputs: vec![stream], key }
     }
 
-    /// True if the records have an event time.
-    fn is_timed(&self) -> bool {
-        self.inputs.iter().all(Stream::is_timed)
-    }
-
     /// Puts an operator behind the exchange by key.
     fn operator<R>(
         self,
@@ -54,6 +49,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     {
         let job = self.inputs[0].job.clone();
         let step = job.step(kind, name);
+        let untimed = self.untimed();
         let host = job.host(name, false);
         let operator = Rc::new(RefCell::new(make(&host, &step, self.key.clone())));
         host.add(operator.clone());
@@ -67,11 +63,18 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
             let to = (&*host, merge.input(number));
             job.exchange(&step, (&input.host, &input.outlet), to, route);
         }
-        let is_timed = self.is_timed();
-        Built { job, host, step, is_timed, operator: std::marker::PhantomData }
+        Built { job, host, step, untimed, operator: std::marker::PhantomData }
+    }
+
+    /// The source whose records have come here without an event time, if there is one.
+    fn untimed(&self) -> Option<Arc<Step>> {
+        self.inputs.iter().find_map(|input| input.untimed().cloned())
     }
 
     /// Divides the stream of every key into windows.
+    ///
+    /// Windows of event time need records with an event time: a job without [`Stream::event_time`] between the source and such
+    /// windows is refused before it starts. Windows of processing time need none.
     ///
     /// ```
     /// use std::time::Duration;
@@ -188,7 +191,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         built.declare("", state_type_by_key::<K, _>(&F::State::default()));
         built.declare(EVENT_TIMERS, state_type::<K>());
         built.declare(PROCESSING_TIMERS, state_type::<K>());
-        (built.stream(outlet), built.stream(side))
+        // Timers give records an event time, so whether these have one is known when they come.
+        (built.timed_stream(outlet), built.timed_stream(side))
     }
 
     /// Brings another stream of the same key together with this one: a function behind it sees the records of both, and
@@ -404,7 +408,8 @@ struct Built<R> {
     job: Rc<crate::stream::job::JobInner>,
     host: Rc<Host>,
     step: Arc<Step>,
-    is_timed: bool,
+    /// The source whose records come here without an event time, if there is one.
+    untimed: Option<Arc<Step>>,
     operator: std::marker::PhantomData<R>,
 }
 
@@ -425,9 +430,32 @@ impl<R> Built<R> {
         self.declare("", state);
     }
 
+    /// A stream of records with the event time of those that they were made of.
     fn stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
-        let last = Last { step: self.step.clone(), route: None, is_timed: self.is_timed };
+        self.stream_of(outlet, self.untimed.clone())
+    }
+
+    /// A stream of records that are given an event time here, as by a timer or a window.
+    fn timed_stream<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
+        self.stream_of(outlet, None)
+    }
+
+    fn stream_of<U: 'static>(&self, outlet: Outlet<U>, untimed: Option<Arc<Step>>) -> Stream<U> {
+        let last = Last { step: self.step.clone(), route: None, untimed };
         Stream::new(self.job.clone(), self.host.clone(), outlet, last)
+    }
+
+    /// Refuses windows of event time for records without one.
+    fn check_is_timed(&self) {
+        if let Some(source) = &self.untimed {
+            let error = Error::job(format!(
+                "it has windows of event time, and the records of the source '{}' come to it without an event time: add \
+                 .event_time(..) between that source and .key_by(..), or use windows of processing time \
+                 (of_processing_time instead of of)",
+                source.name()
+            ));
+            self.job.refuse_step(&self.step, error);
+        }
     }
 }
 
@@ -543,15 +571,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         aggregate: A,
         late_to: Option<Outlet<T>>,
     ) -> Stream<Windowed<K, A::Out>> {
-        let job = &self.stream.inputs[0].job;
-        if !self.windows.processing_time && !self.stream.is_timed() {
-            job.refuse(Error::job(format!(
-                "'{name}' has windows of event time, and its records have none: put .event_time(..) behind every source \
-                 of it, or take windows of processing time"
-            )));
-        }
         if self.windows.processing_time && self.lateness_ms > 0 {
-            job.refuse(Error::job(format!(
+            self.stream.inputs[0].job.refuse(Error::job(format!(
                 "'{name}' has windows of processing time with .allowed_lateness(..): nothing comes late for the clock; \
                  leave it out"
             )));
@@ -563,7 +584,10 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
             WindowStep::new(host, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
         built.declare_by_window(state, windows, lateness_ms);
-        built.stream(outlet)
+        if !windows.processing_time {
+            built.check_is_timed();
+        }
+        built.timed_stream(outlet)
     }
 }
 

@@ -35,8 +35,8 @@ pub struct Stream<T> {
 pub(crate) struct Last {
     pub(crate) step: Arc<Step>,
     pub(crate) route: Option<Rc<ErrorRoute>>,
-    /// True if the records have an event time.
-    pub(crate) is_timed: bool,
+    /// The source whose records have come here without an event time, if there is one.
+    pub(crate) untimed: Option<Arc<Step>>,
 }
 
 impl<T: Clone + 'static> Clone for Stream<T> {
@@ -50,7 +50,13 @@ impl<T: Clone + 'static> Clone for Stream<T> {
 
 impl<T: 'static> Stream<T> {
     pub(crate) fn new(job: Rc<JobInner>, host: Rc<Host>, outlet: Outlet<T>, last: Last) -> Self {
+        job.stream(&last.step, &outlet);
         Self { job, host, outlet, last }
+    }
+
+    /// The source whose records have come here without an event time, if there is one.
+    pub(crate) fn untimed(&self) -> Option<&Arc<Step>> {
+        self.last.untimed.as_ref()
     }
 
     /// The step that the stream comes out of.
@@ -72,12 +78,8 @@ impl<T: 'static> Stream<T> {
         let step = self.job.numbered_step(kind);
         let outlet = Outlet::new();
         self.outlet.attach(receiver(&self.host, &step, outlet.clone()));
-        Stream::new(self.job, self.host, outlet, Last { step, route: None, is_timed: self.last.is_timed })
-    }
-
-    /// True if the records have an event time.
-    pub(crate) fn is_timed(&self) -> bool {
-        self.last.is_timed
+        let last = Last { step, route: None, untimed: self.last.untimed };
+        Stream::new(self.job, self.host, outlet, last)
     }
 
     /// Names the step that this stream comes out of, for metrics, the summary and messages; a step with state or
@@ -202,7 +204,25 @@ impl<T: 'static> Stream<T> {
     /// Replaces every record by what `f` makes of it; an error of `f` ends the job, unless [`Stream::on_error`] or
     /// [`Stream::dead_letters`] follows.
     ///
-    /// `f` borrows the record, because a dead letter has the record in it, as JSON.
+    /// `f` gets the record by reference, unlike that of [`Stream::map`]: a record that it refuses is written to the dead
+    /// letter as JSON. What the result keeps of the record is cloned:
+    ///
+    /// ```
+    /// use tidegate::OnError;
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let users = job.source("users", VecSource::of([("ann".to_owned(), 31), ("bob".to_owned(), -1)]));
+    ///     let checked = users.try_map("check", |user: &(String, i32)| {
+    ///         if user.1 < 0 { Err(format!("{} has a negative age", user.0)) } else { Ok(user.clone()) }
+    ///     });
+    ///     Ok(checked.on_error(OnError::Skip))
+    /// })?;
+    /// assert_eq!(out, [("ann".to_owned(), 31)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    ///
+    /// An error ends the job if nothing else is asked for:
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
@@ -229,8 +249,8 @@ impl<T: 'static> Stream<T> {
         let route = self.job.error_route(&self.host, &step);
         let outlet = Outlet::new();
         self.outlet.attach(TryMap::new(&self.host, &step, f, route.clone(), outlet.clone()));
-        let is_timed = self.last.is_timed;
-        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route), is_timed })
+        let last = Last { step, route: Some(route), untimed: self.last.untimed };
+        Stream::new(self.job, self.host, outlet, last)
     }
 
     /// Keeps the records for which `f` is true; the others are counted as dropped.
@@ -356,7 +376,7 @@ impl<T: 'static> Stream<T> {
                  union); watermarks are made for every partition of a source: move it before that step",
             ));
         }
-        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route), is_timed: true })
+        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route), untimed: None })
     }
 
     /// Writes the stream to a sink, which shows an epoch's records once its snapshot is complete.
@@ -397,6 +417,7 @@ impl<T: 'static> Stream<T> {
     where
         T: Send,
     {
+        let untimed = self.last.untimed.clone().or_else(|| other.last.untimed.clone());
         let step = self.job.numbered_step("union");
         let host = self.job.host("union", false);
         let outlet = Outlet::new();
@@ -405,8 +426,7 @@ impl<T: 'static> Stream<T> {
             let inlet = merge.input(input);
             self.job.local((&stream.host, &stream.outlet), (&host, inlet));
         }
-        let is_timed = self.last.is_timed && other.last.is_timed;
-        Stream::new(self.job, host, outlet, Last { step, route: None, is_timed })
+        Stream::new(self.job, host, outlet, Last { step, route: None, untimed })
     }
 
     /// A stream of the same records behind an exchange between the workers.
@@ -419,7 +439,7 @@ impl<T: 'static> Stream<T> {
         let (outlet, inlet) = (Outlet::new(), Outlet::new());
         inlet.attach(outlet.clone());
         self.job.exchange(&step, (&self.host, &self.outlet), (&host, inlet), route);
-        Stream::new(self.job, host, outlet, Last { step, route: None, is_timed: self.last.is_timed })
+        Stream::new(self.job, host, outlet, Last { step, route: None, untimed: self.last.untimed })
     }
 
     /// Deals the records out evenly to all workers, batch by batch.

@@ -215,7 +215,7 @@ impl TestJob {
         Run {
             job: self.name.clone(),
             checkpoint_dir: self.directory().to_owned(),
-            parallelism: self.parallelism,
+            parallelism: Some(self.parallelism),
             interval: self.interval,
             retain: self.retain,
             memory: self.memory,

@@ -55,7 +55,7 @@ fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
     let run = Run {
         job: "test".to_owned(),
         checkpoint_dir: place.path().to_owned(),
-        parallelism: 2,
+        parallelism: Some(2),
         interval: Some(Duration::from_millis(1)),
         retain: 10,
         memory: 1 << 20,
@@ -72,7 +72,7 @@ fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
         Ok(())
     });
     let directory = StateDirectory::open(place.path()).unwrap();
-    let parts = || process(&run, &directory, KeyGroups { count: 16 }, Box::new(drop));
+    let parts = || process(&run, &directory, 2, KeyGroups { count: 16 }, Box::new(drop));
     let plan = Plan::of(&build, parts()).unwrap();
     let mut publishers = Publishers::open(&plan, None, Epoch(0), &mut Silent).unwrap();
     let process = Arc::new(Process::new(parts()));
