@@ -98,11 +98,11 @@ fn results_of_a_worker_that_still_fires_are_not_late_at_the_end_when_all_partiti
 /// A barrier cuts the firing of several windows; then the job is killed and goes on. What fires after the restart must not be
 /// late for the next window.
 fn cut_windows(kill: bool, after: usize) {
-    static SLOW: AtomicBool = AtomicBool::new(false);
-    SLOW.store(true, Ordering::SeqCst);
+    let is_slow = Arc::new(AtomicBool::new(true));
     let (source, out) = (TestSource::<Event>::new(1), VecSink::new());
-    let slow = |_| {
-        if SLOW.load(Ordering::SeqCst) {
+    let seen = is_slow.clone();
+    let slow = move |_| {
+        if seen.load(Ordering::SeqCst) {
             std::thread::sleep(ms(20));
         }
     };
@@ -121,7 +121,7 @@ fn cut_windows(kill: bool, after: usize) {
     if kill { running.kill() } else { drop(running.stop().unwrap()) }
     let before = out.sorted();
     assert!(before.len() < 20, "the firing was to be cut: {before:?}");
-    SLOW.store(false, Ordering::SeqCst);
+    is_slow.store(false, Ordering::SeqCst);
     source.end();
     let summary = job.parallelism(after).run().unwrap();
     let mut expected: Vec<Fired> = (0..20).map(|w| (w * 10, 0, 19, 19)).collect();
@@ -194,4 +194,201 @@ fn timers_whose_sweep_was_cut_are_not_late_behind_after_a_restart() {
     assert_eq!(summary.late, 0);
     let starts: BTreeSet<i64> = out.sorted().iter().map(|f| f.0).collect();
     assert_eq!(out.sorted().iter().map(|f| f.2).sum::<u64>(), 401, "{starts:?}");
+}
+
+/// Counts how often a timer that sets itself for its own time has fired.
+struct Overdue;
+
+impl KeyedProcess<u32, Event> for Overdue {
+    type State = u64;
+    type Out = (u32, u64);
+    type Side = ();
+
+    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        cx.set_timer(Timer { at: e.2, time: Time::Event });
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        *cx.state_mut() += 1;
+        let out = (*cx.key(), *cx.state_mut());
+        cx.emit(out);
+        cx.set_timer(timer);
+        Ok(())
+    }
+}
+
+/// "A timer .. for its own time .. fires when the watermark comes further the next time": a restart that cut the sweep is no
+/// watermark.
+fn overdue(kill: bool) -> Vec<(u32, u64)> {
+    let slow = Arc::new(AtomicBool::new(true));
+    let (source, out) = (TestSource::<Event>::new(1), VecSink::<(u32, u64)>::new());
+    let (from, to, is_slow) = (source.clone(), out.clone(), slow.clone());
+    let job = TestJob::new(move |job| {
+        let is_slow = is_slow.clone();
+        job.source("events", from.clone())
+            .event_time(|e: &Event| e.1, Watermarks::monotonous())
+            .key_by(|e: &Event| &e.0)
+            .process("overdue", Overdue)
+            .inspect(move |_| {
+                if is_slow.load(Ordering::SeqCst) {
+                    std::thread::sleep(ms(20));
+                }
+            })
+            .sink("out", to.clone());
+        Ok(())
+    });
+    let mut running = job.start();
+    // Keys 1 to 99, each with a timer for its number.
+    source.extend(0, (1..100).map(|n| (n as u32, 1, 100 + n)));
+    running.checkpoint();
+    source.push(0, (0, 1_000, 5_000));
+    source.wait_until_read();
+    running.wait_for(tidegate::protocol::Epoch(running.published().0 + 4));
+    if kill {
+        running.kill();
+        running = job.start();
+    }
+    slow.store(false, Ordering::SeqCst);
+    running.checkpoint();
+    running.checkpoint();
+    running.stop().unwrap();
+    out.sorted()
+}
+
+#[test]
+fn a_timer_that_sets_itself_fires_as_often_with_a_crash_in_its_sweep_as_without() {
+    let once: Vec<(u32, u64)> = (1..100).map(|key| (key, 1)).collect();
+    assert_eq!(overdue(false), once, "without a crash");
+    assert_eq!(overdue(true), once, "with a crash");
+}
+
+/// The two streams of a split are taken in another order on one worker: steps, edges and types have the same names.
+#[test]
+fn an_edge_from_another_output_of_a_step_is_refused() {
+    use std::sync::atomic::AtomicU32;
+    use tidegate::testing::{Count, VecSource};
+    let (calls, out) = (AtomicU32::new(0), VecSink::<(u32, u64)>::named("small"));
+    let (to, other) = (out.clone(), VecSink::<(u32, u64)>::named("large"));
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("in", VecSource::partitions([0..100u32, 0..100u32]));
+        let (small, large) = numbers.split(|n| if n < 50 { Ok(n) } else { Err(n) });
+        let swap = calls.fetch_add(1, Ordering::SeqCst) == 2;
+        let (first, second) = if swap { (large, small) } else { (small, large) };
+        first.key_by_value(|n: &u32| n % 10).aggregate("small", Count).sink("small.out", to.clone());
+        second.key_by_value(|n: &u32| n % 10).aggregate("large", Count).sink("large.out", other.clone());
+        Ok(())
+    });
+    let ended = job.parallelism(2).run();
+    assert!(ended.is_err(), "nobody noticed; 'small' counted {:?}", out.sorted());
+}
+
+/// The programs that a job starts are not the job.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_a_job_starts_has_huge_pages_if_it_wants_them() {
+    use tidegate::testing::{Discard, VecSource};
+    let thp = || {
+        let status = std::process::Command::new("cat").arg("/proc/self/status").output().unwrap();
+        let status = String::from_utf8(status.stdout).unwrap();
+        status.lines().find(|line| line.starts_with("THP_enabled")).map(str::to_owned)
+    };
+    let job = TestJob::new(|job| {
+        job.source("in", VecSource::of([1u32])).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    job.run().unwrap();
+    assert_eq!(thp().unwrap_or("THP_enabled:\t1".to_owned()), "THP_enabled:\t1");
+}
+
+mod stops {
+    //! Stops at any moment.
+
+    use proptest::prelude::*;
+    use tidegate::testing::VecSource;
+
+    use super::*;
+
+    /// Emits every record, and each again as a timer.
+    struct Twice;
+
+    impl KeyedProcess<u32, Event> for Twice {
+        type State = u64;
+        type Out = Event;
+        type Side = ();
+
+        fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+            *cx.state_mut() += 1;
+            cx.set_timer(Timer { at: e.1 + 7, time: Time::Event });
+            cx.emit(e);
+            Ok(())
+        }
+
+        fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+            let out = (*cx.key(), timer.at, 1_000_000);
+            cx.emit(out);
+            Ok(())
+        }
+    }
+
+    fn run(stops: &[(u64, usize)], seed: u64, first: usize, second: usize) {
+        // Times that go on, so that no record is ever late.
+        let events = |partition: usize, n: usize| -> Vec<Event> {
+            (0..n).map(|i| ((i % 23) as u32, (i * 3) as i64, partition as i64 + 1)).collect()
+        };
+        let parts = [events(0, first), events(1, first), events(2, first / 3)];
+        let more = [events(3, second), vec![]];
+        let all: Vec<Event> = parts.iter().chain(&more).flatten().copied().collect();
+        let (sums, timers) = (VecSink::<Fired>::named("sums"), VecSink::<Event>::named("timers"));
+        let (to, timers_to) = (sums.clone(), timers.clone());
+        let mut job = TestJob::new(move |job| {
+            let marks = || Watermarks::monotonous().idle_after(ms(3));
+            let one = job.source("one", VecSource::partitions(parts.clone()).called("one"));
+            let one = one.event_time(|e: &Event| e.1, Watermarks::monotonous()).named("one-time");
+            let two = job.source("two", VecSource::partitions(more.clone()).called("two"));
+            let two = two.event_time(|e: &Event| e.1, marks()).named("two-time");
+            let both = one.union(two);
+            both.clone().key_by(|e: &Event| &e.0).process("twice", Twice).sink("timers", timers_to.clone());
+            both.key_by(|e: &Event| &e.0)
+                .window(Tumbling::of(ms(20)))
+                .aggregate("sums", Sums)
+                .map(fired)
+                .sink("sums_out", to.clone());
+            Ok(())
+        })
+        .interval(ms(2))
+        .hostile_link(seed);
+        let mut finished = false;
+        for (wait, workers) in stops {
+            job = job.parallelism(*workers);
+            let running = job.start();
+            std::thread::sleep(Duration::from_micros(*wait));
+            let summary = running.stop().unwrap();
+            assert!(!finished || summary.finished, "a finished job is finished");
+            finished = summary.finished;
+            if finished {
+                assert_eq!(summary.rows_in, all.len() as u64);
+            }
+        }
+        let summary = job.run().unwrap();
+        assert!(summary.finished);
+        assert_eq!((summary.late, summary.rows_in), (0, all.len() as u64));
+        assert_eq!(sums.sorted(), crate::events::windows(&all, 20, 20));
+        let times: BTreeSet<(u32, i64)> = all.iter().map(|e| (e.0, e.1 + 7)).collect();
+        let mut expected = all.clone();
+        expected.extend(times.into_iter().map(|(key, at)| (key, at, 1_000_000)));
+        expected.sort_unstable();
+        assert_eq!(timers.sorted(), expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+        #[test]
+        fn a_stop_at_any_moment_loses_nothing(
+            stops in prop::collection::vec((prop_oneof![0u64..2_000, 0u64..30_000], 1usize..=3), 1..6),
+            seed in any::<u64>(), first in 0usize..4_000, second in 0usize..4_000,
+        ) {
+            run(&stops, seed, first, second);
+        }
+    }
 }
