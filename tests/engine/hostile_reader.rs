@@ -392,3 +392,172 @@ mod stops {
         }
     }
 }
+
+/// "At the end of the input .. everything that is still set fires once .. and in the same way after a crash."
+fn overdue_at_the_end(kill: bool) -> Vec<(u32, u64)> {
+    let slow = Arc::new(AtomicBool::new(false));
+    let (source, out) = (TestSource::<Event>::new(1), VecSink::<(u32, u64)>::new());
+    let (from, to, is_slow) = (source.clone(), out.clone(), slow.clone());
+    let job = TestJob::new(move |job| {
+        let is_slow = is_slow.clone();
+        job.source("events", from.clone())
+            .event_time(|e: &Event| e.1, Watermarks::monotonous())
+            .key_by(|e: &Event| &e.0)
+            .process("overdue", Overdue)
+            .inspect(move |_| {
+                if is_slow.load(Ordering::SeqCst) {
+                    std::thread::sleep(ms(20));
+                }
+            })
+            .sink("out", to.clone());
+        Ok(())
+    });
+    let running = job.start();
+    source.extend(0, (1..100).map(|n| (n as u32, 1, 100 + n)));
+    running.checkpoint();
+    source.push(0, (0, 1_000, 5_000));
+    running.checkpoint();
+    running.checkpoint();
+    assert_eq!(out.records().len(), 99, "at 999");
+    slow.store(true, Ordering::SeqCst);
+    source.end();
+    // At 1000, and some of them at the end.
+    out.wait_for(99 + 99 + 30);
+    if kill {
+        running.kill();
+        slow.store(false, Ordering::SeqCst);
+        job.run().unwrap();
+    } else {
+        running.wait().unwrap();
+    }
+    out.sorted()
+}
+
+#[test]
+fn a_timer_that_sets_itself_ends_in_the_same_way_after_a_crash_at_the_end() {
+    let mut expected: Vec<_> = (1..100).flat_map(|key| (1..=3).map(move |n| (key, n))).collect();
+    expected.insert(0, (0, 1));
+    assert_eq!(overdue_at_the_end(false), expected, "without a crash");
+    assert_eq!(overdue_at_the_end(true), expected, "with a crash");
+}
+
+/// A partition was idle, came back, and counts from the next barrier on. Its step fires slowly, and says the same before and
+/// after the barrier: so nobody hears that it is active.
+#[test]
+fn a_step_that_fires_across_the_barrier_from_which_on_its_partition_counts_holds_event_time_back() {
+    let clock = Arc::new(ManualClock::at(0));
+    let sources = [0, 1].map(|n| TestSource::<Event>::followed(1).called(["one", "two"][n]));
+    let (from, out) = (sources.clone(), VecSink::<Fired>::new());
+    let to = out.clone();
+    let job = TestJob::new(move |job| {
+        let marks = |out| Watermarks::bounded(ms(out)).idle_after(ms(1_000));
+        let one = job.source("one", from[0].clone()).event_time(|e: &Event| e.1, marks(1_000)).named("time-one");
+        let two = job.source("two", from[1].clone()).event_time(|e: &Event| e.1, marks(0)).named("time-two");
+        let first = one.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(10))).aggregate("first", Sums);
+        let first = first.map(fired).map(|f: Fired| {
+            std::thread::sleep(ms(10));
+            (0u32, f.0, f.3)
+        });
+        first
+            .union(two)
+            .key_by(|e: &Event| &e.0)
+            .window(Tumbling::of(ms(10)))
+            .aggregate("second", Sums)
+            .map(fired)
+            .sink("out", to.clone());
+        Ok(())
+    });
+    let job = job.clock(clock.clone()).interval(ms(100));
+    let running = job.start();
+    sources[0].push(0, (1, 5, 0));
+    sources[1].push(0, (1, 5, 0));
+    running.checkpoint();
+    clock.advance_ms(1_000);
+    running.checkpoint();
+    running.checkpoint();
+    sources[1].push(0, (1, 6, 0));
+    running.checkpoint();
+    running.checkpoint();
+    // The first is idle, the second active at 5. 300 results are due at once.
+    sources[0].extend(0, (0..300).map(|n| (1, 15 + n, 1)).flat_map(|e| [(e.0, e.1 / 10 * 10 + 5, 1)]));
+    sources[0].extend(0, (0..300).map(|n| (n, 500, 1)));
+    sources[0].push(0, (1, 2_000, 0));
+    sources[0].wait_until_read();
+    for _ in 0..3 {
+        running.wait_for(tidegate::protocol::Epoch(running.published().0 + 1));
+    }
+    // From here on it counts, and what it has still to fire is older than this.
+    sources[1].push(0, (1, 900, 0));
+    sources[1].wait_until_read();
+    std::thread::sleep(Duration::from_secs(5));
+    let summary = running.stop().unwrap();
+    assert_eq!(summary.late, 0, "{:?}", out.sorted());
+}
+
+mod two_stages {
+    //! Windows behind windows and timers, without crashes: nothing is late, however it is cut.
+
+    use proptest::prelude::*;
+    use tidegate::testing::VecSource;
+
+    use super::*;
+    use crate::events::{partitions, windows};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+        #[test]
+        fn nothing_is_late(
+            parts in partitions(4, 1_500), workers in 1usize..=5, size in 1u64..40, wire in any::<bool>(),
+            how in 0usize..3, interval in 1u64..10, memory in prop::sample::select(vec![1usize << 12, 64 << 20]),
+        ) {
+            let all = parts.concat();
+            let first = windows(&all, size as i64, size as i64);
+            let second: Vec<Event> = first.iter().map(|f| (f.1 % 3, f.0 + size as i64 - 1, f.3)).collect();
+            let expected = windows(&second, size as i64 * 2, size as i64 * 2);
+            let (source, out) = (VecSource::partitions(parts), VecSink::<Fired>::new());
+            let to = out.clone();
+            let job = TestJob::new(move |job| {
+                let events = job.source("events", source.clone());
+                let events = events.event_time(|e: &Event| e.1, Watermarks::bounded(ms(20)));
+                let sums = events.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size))).aggregate("first", Sums);
+                let sums = sums.map(|w| (w.key % 3, w.window.end - 1, w.value.1));
+                let sums = match how {
+                    0 => sums,
+                    1 => sums.rebalance(),
+                    _ => sums.key_by(|e: &Event| &e.1).process("again", Later),
+                };
+                let sums = sums.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size * 2)));
+                sums.aggregate("second", Sums).map(fired).sink("out", to.clone());
+                Ok(())
+            });
+            let job = job.parallelism(workers).interval(ms(interval)).memory(memory);
+            let job = if wire { job.over_the_wire() } else { job };
+            let summary = job.run().unwrap();
+            prop_assert_eq!(summary.late, 0);
+            prop_assert_eq!(out.sorted(), expected);
+        }
+    }
+
+    /// Emits what has come by a timer for the time of the record.
+    struct Later;
+
+    impl KeyedProcess<i64, Event> for Later {
+        type State = Vec<Event>;
+        type Out = Event;
+        type Side = ();
+
+        fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, i64, Event, Self>) -> Result<()> {
+            cx.set_timer(Timer { at: e.1, time: Time::Event });
+            cx.state_mut().push(e);
+            Ok(())
+        }
+
+        fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, i64, Event, Self>) -> Result<()> {
+            for e in std::mem::take(cx.state_mut()) {
+                cx.emit(e);
+            }
+            cx.clear();
+            Ok(())
+        }
+    }
+}
