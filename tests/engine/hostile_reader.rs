@@ -538,6 +538,52 @@ mod two_stages {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
+        #[test]
+        fn nothing_is_late_over_kills_and_stops(
+            parts in partitions(4, 1_500), size in 1u64..400, wire in any::<bool>(),
+            how in 0usize..3, interval in 1u64..10, memory in prop::sample::select(vec![1usize << 12, 64 << 20]),
+            ends in prop::collection::vec((0u64..60, 1usize..=4, any::<bool>()), 1..6), seed in any::<u64>(),
+            micros in prop::sample::select(vec![0u64, 50, 300]), hostile in any::<bool>(),
+        ) {
+            let all = parts.concat();
+            let first = windows(&all, size as i64, size as i64);
+            let second: Vec<Event> = first.iter().map(|f| (f.1 % 3, f.0 + size as i64 - 1, f.3)).collect();
+            let expected = windows(&second, size as i64 * 2, size as i64 * 2);
+            let (source, out) = (VecSource::partitions(parts), VecSink::<Fired>::new());
+            let to = out.clone();
+            let mut job = TestJob::new(move |job| {
+                let events = job.source("events", source.clone());
+                let events = events.event_time(|e: &Event| e.1, Watermarks::bounded(ms(20 + size * 3)));
+                let sums = events.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size))).aggregate("first", Sums);
+                let sums = sums.map(move |w| {
+                    std::thread::sleep(Duration::from_micros(micros));
+                    (w.key % 3, w.window.end - 1, w.value.1)
+                });
+                let sums = match how {
+                    0 => sums,
+                    1 => sums.rebalance(),
+                    _ => sums.key_by(|e: &Event| &e.1).process("again", Later),
+                };
+                let sums = sums.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size * 2)));
+                sums.aggregate("second", Sums).map(fired).sink("out", to.clone());
+                Ok(())
+            }).interval(ms(interval)).memory(memory);
+            if wire { job = job.over_the_wire() }
+            if hostile { job = job.hostile_link(seed) }
+            for (wait, workers, kill) in ends {
+                job = job.parallelism(workers);
+                let running = job.start();
+                std::thread::sleep(ms(wait));
+                if kill { running.kill() } else { drop(running.stop().unwrap()) }
+            }
+            let summary = job.run().unwrap();
+            prop_assert_eq!(summary.late, 0);
+            prop_assert_eq!(out.sorted(), expected);
+        }
+    }
+
     /// Emits what has come by a timer for the time of the record.
     struct Later;
 
