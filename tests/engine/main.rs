@@ -5,6 +5,7 @@ mod event_time;
 mod events;
 mod failures;
 mod golden;
+mod hostile_reader;
 mod identity;
 mod links;
 mod memory;

@@ -160,6 +160,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::Step;
+    use crate::watch::StoreSight;
 
     /// A worker with one step, and who looks at it once a second.
     struct Bench {
@@ -290,5 +291,41 @@ mod tests {
             notes.last().unwrap(),
             &format!("step 'slow' on worker 1 has not come back for 2 s{AT_STOP}")
         );
+    }
+
+    /// Looks again and again, as if five seconds apart, while another thread does something for a moment, again and again.
+    /// Each time that lasts for microseconds, so nothing is to be named that has gone on between two looks.
+    fn false_alarms(moment: impl Fn(&StoreSight) + Send + 'static) -> usize {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let mut bench = Bench::new(false);
+        let store = bench.watch.store(Slot(1));
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = over.clone();
+        let worker = std::thread::spawn(move || {
+            let mut spin = 1u32;
+            while !ends.load(Ordering::Relaxed) {
+                moment(&store);
+                spin = spin.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (0..spin >> 26).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        let mut alarms = 0;
+        let until = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < until {
+            bench.now += PATIENCE;
+            let before = bench.watch.stores()[0].moves();
+            let found = bench.lookout.look(&bench.watch, bench.now);
+            // It was at rest when the look began, so what is named has begun since then.
+            let at_rest = before % 2 == 0;
+            alarms += found.notes.iter().filter(|note| at_rest && note.contains(" for ")).count();
+        }
+        over.store(true, Ordering::Relaxed);
+        worker.join().unwrap();
+        alarms
+    }
+
+    #[test]
+    fn a_wait_that_begins_while_it_is_looked_at_is_as_old_as_that() {
+        assert_eq!(false_alarms(|store| drop(store.awaiting())), 0);
     }
 }

@@ -1,0 +1,609 @@
+//! What a hostile reader found: each test shows a defect.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tidegate::clock::ManualClock;
+use tidegate::testing::{TestJob, TestSource, VecSink};
+use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Tumbling, Watermarks};
+
+use crate::events::{Event, Fired, Sums, fired, ms};
+
+/// A window of the same size behind a window, by another key.
+fn two_windows(
+    source: &TestSource<Event>,
+    out: &VecSink<Fired>,
+    watermarks: impl Fn() -> Watermarks + Send + Sync + 'static,
+    slow: impl Fn(u32) + Clone + Send + Sync + 'static,
+) -> TestJob {
+    let (from, to) = (source.clone(), out.clone());
+    TestJob::new(move |job| {
+        let slow = slow.clone();
+        job.source("events", from.clone())
+            .event_time(|e: &Event| e.1, watermarks())
+            .key_by(|e: &Event| &e.0)
+            .window(Tumbling::of(ms(10)))
+            .aggregate("first", Sums)
+            .map(fired)
+            .inspect(move |f: &Fired| slow(f.1))
+            .map(|f: Fired| (0u32, f.0, f.3))
+            .key_by(|e: &Event| &e.0)
+            .window(Tumbling::of(ms(10)))
+            .aggregate("second", Sums)
+            .map(fired)
+            .sink("out", to.clone());
+        Ok(())
+    })
+}
+
+/// All partitions are idle; then one brings more. Event time is that of the furthest. The two workers' windows fire, one at
+/// once and one slowly; the first says that it has come to the furthest, and nobody waits for the other.
+#[test]
+fn results_of_a_worker_that_still_fires_are_not_late_when_all_partitions_were_idle() {
+    let clock = Arc::new(ManualClock::at(0));
+    let (source, out) = (TestSource::<Event>::followed(2), VecSink::new());
+    let marks = || Watermarks::monotonous().idle_after(ms(1_000));
+    let slow = |key: u32| {
+        if key == 1 {
+            std::thread::sleep(ms(200));
+        }
+    };
+    let job = two_windows(&source, &out, marks, slow);
+    let job = job.parallelism(2).clock(clock.clone()).interval(Duration::from_secs(2));
+    let running = job.start();
+    source.push(0, (0, 5, 0));
+    source.push(1, (0, 5, 0));
+    running.checkpoint();
+    clock.advance_ms(1_000);
+    running.checkpoint();
+    running.checkpoint();
+    // Both are idle, and stay so until the next barrier.
+    source.extend(0, (1..40).map(|key| (key, 15, 1)));
+    source.push(0, (0, 100, 0));
+    running.checkpoint();
+    running.checkpoint();
+    let summary = running.stop().unwrap();
+    assert_eq!(summary.late, 0, "{:?}", out.sorted());
+    assert_eq!(out.sorted(), [(0, 0, 1, 0), (10, 0, 39, 39)]);
+}
+
+/// The same at the end of the input.
+#[test]
+fn results_of_a_worker_that_still_fires_are_not_late_at_the_end_when_all_partitions_were_idle() {
+    let clock = Arc::new(ManualClock::at(0));
+    let (source, out) = (TestSource::<Event>::new(2), VecSink::new());
+    let marks = || Watermarks::bounded(ms(50)).idle_after(ms(1_000));
+    let slow = |key: u32| {
+        if key == 1 {
+            std::thread::sleep(ms(200));
+        }
+    };
+    let job = two_windows(&source, &out, marks, slow);
+    let job = job.parallelism(2).clock(clock.clone()).interval(Duration::from_millis(200));
+    let running = job.start();
+    source.extend(0, (1..40).map(|key| (key, 15, 1)));
+    source.push(1, (0, 16, 0));
+    running.checkpoint();
+    clock.advance_ms(1_000);
+    running.checkpoint();
+    running.checkpoint();
+    source.end();
+    let summary = running.wait().unwrap();
+    assert_eq!(summary.late, 0, "{:?}", out.sorted());
+    assert_eq!(out.sorted(), [(10, 0, 40, 39)]);
+}
+
+/// A barrier cuts the firing of several windows; then the job is killed and goes on. What fires after the restart must not be
+/// late for the next window.
+fn cut_windows(kill: bool, after: usize) {
+    let is_slow = Arc::new(AtomicBool::new(true));
+    let (source, out) = (TestSource::<Event>::new(1), VecSink::new());
+    let seen = is_slow.clone();
+    let slow = move |_| {
+        if seen.load(Ordering::SeqCst) {
+            std::thread::sleep(ms(20));
+        }
+    };
+    let job = two_windows(&source, &out, || Watermarks::bounded(ms(500)), slow);
+    let job = job.interval(Duration::from_millis(20));
+    let running = job.start();
+    for window in 0..20 {
+        source.extend(0, (1..20).map(|key| (key, window * 10 + 5, 1)));
+    }
+    // All windows are due at once.
+    running.checkpoint();
+    source.push(0, (0, 1_000, 0));
+    source.wait_until_read();
+    let now = running.published();
+    running.wait_for(tidegate::protocol::Epoch(now.0 + 4));
+    if kill { running.kill() } else { drop(running.stop().unwrap()) }
+    let before = out.sorted();
+    assert!(before.len() < 20, "the firing was to be cut: {before:?}");
+    is_slow.store(false, Ordering::SeqCst);
+    source.end();
+    let summary = job.parallelism(after).run().unwrap();
+    let mut expected: Vec<Fired> = (0..20).map(|w| (w * 10, 0, 19, 19)).collect();
+    expected.push((1_000, 0, 1, 0));
+    assert_eq!(summary.late, 0);
+    assert_eq!(out.sorted(), expected);
+}
+
+#[test]
+fn windows_whose_firing_was_cut_are_not_late_behind_after_a_restart() {
+    cut_windows(true, 1);
+}
+
+#[test]
+fn windows_whose_firing_was_cut_by_a_stop_are_not_late_behind() {
+    cut_windows(false, 2);
+}
+
+/// Emits the time of every timer.
+struct Echo;
+
+impl KeyedProcess<u32, Event> for Echo {
+    type State = ();
+    type Out = Event;
+    type Side = ();
+
+    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        cx.set_timer(Timer { at: e.2, time: Time::Event });
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        cx.emit((0, timer.at, 1));
+        Ok(())
+    }
+}
+
+#[test]
+fn timers_whose_sweep_was_cut_are_not_late_behind_after_a_restart() {
+    static SLOW: AtomicBool = AtomicBool::new(true);
+    let (source, out) = (TestSource::<Event>::new(1), VecSink::<Fired>::new());
+    let (from, to) = (source.clone(), out.clone());
+    let job = TestJob::new(move |job| {
+        job.source("events", from.clone())
+            .event_time(|e: &Event| e.1, Watermarks::monotonous())
+            .key_by(|e: &Event| &e.0)
+            .process("echo", Echo)
+            .inspect(|_| {
+                if SLOW.load(Ordering::SeqCst) {
+                    std::thread::sleep(ms(20));
+                }
+            })
+            .key_by(|e: &Event| &e.0)
+            .window(Tumbling::of(ms(10)))
+            .aggregate("second", Sums)
+            .map(fired)
+            .sink("out", to.clone());
+        Ok(())
+    });
+    let running = job.start();
+    source.extend(0, (0..400).map(|n| (n as u32 % 7, 1, n)));
+    running.checkpoint();
+    source.push(0, (0, 1_000, 5_000));
+    source.wait_until_read();
+    running.wait_for(tidegate::protocol::Epoch(running.published().0 + 4));
+    running.kill();
+    SLOW.store(false, Ordering::SeqCst);
+    source.end();
+    let summary = job.run().unwrap();
+    assert_eq!(summary.late, 0);
+    let starts: BTreeSet<i64> = out.sorted().iter().map(|f| f.0).collect();
+    assert_eq!(out.sorted().iter().map(|f| f.2).sum::<u64>(), 401, "{starts:?}");
+}
+
+/// Counts how often a timer that sets itself for its own time has fired.
+struct Overdue;
+
+impl KeyedProcess<u32, Event> for Overdue {
+    type State = u64;
+    type Out = (u32, u64);
+    type Side = ();
+
+    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        cx.set_timer(Timer { at: e.2, time: Time::Event });
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+        *cx.state_mut() += 1;
+        let out = (*cx.key(), *cx.state_mut());
+        cx.emit(out);
+        cx.set_timer(timer);
+        Ok(())
+    }
+}
+
+/// "A timer .. for its own time .. fires when the watermark comes further the next time": a restart that cut the sweep is no
+/// watermark.
+fn overdue(kill: bool) -> Vec<(u32, u64)> {
+    let slow = Arc::new(AtomicBool::new(true));
+    let (source, out) = (TestSource::<Event>::new(1), VecSink::<(u32, u64)>::new());
+    let (from, to, is_slow) = (source.clone(), out.clone(), slow.clone());
+    let job = TestJob::new(move |job| {
+        let is_slow = is_slow.clone();
+        job.source("events", from.clone())
+            .event_time(|e: &Event| e.1, Watermarks::monotonous())
+            .key_by(|e: &Event| &e.0)
+            .process("overdue", Overdue)
+            .inspect(move |_| {
+                if is_slow.load(Ordering::SeqCst) {
+                    std::thread::sleep(ms(20));
+                }
+            })
+            .sink("out", to.clone());
+        Ok(())
+    });
+    let mut running = job.start();
+    // Keys 1 to 99, each with a timer for its number.
+    source.extend(0, (1..100).map(|n| (n as u32, 1, 100 + n)));
+    running.checkpoint();
+    source.push(0, (0, 1_000, 5_000));
+    source.wait_until_read();
+    running.wait_for(tidegate::protocol::Epoch(running.published().0 + 4));
+    if kill {
+        running.kill();
+        running = job.start();
+    }
+    slow.store(false, Ordering::SeqCst);
+    running.checkpoint();
+    running.checkpoint();
+    running.stop().unwrap();
+    out.sorted()
+}
+
+#[test]
+fn a_timer_that_sets_itself_fires_as_often_with_a_crash_in_its_sweep_as_without() {
+    let once: Vec<(u32, u64)> = (1..100).map(|key| (key, 1)).collect();
+    assert_eq!(overdue(false), once, "without a crash");
+    assert_eq!(overdue(true), once, "with a crash");
+}
+
+/// The two streams of a split are taken in another order on one worker: steps, edges and types have the same names.
+#[test]
+fn an_edge_from_another_output_of_a_step_is_refused() {
+    use std::sync::atomic::AtomicU32;
+    use tidegate::testing::{Count, VecSource};
+    let (calls, out) = (AtomicU32::new(0), VecSink::<(u32, u64)>::named("small"));
+    let (to, other) = (out.clone(), VecSink::<(u32, u64)>::named("large"));
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("in", VecSource::partitions([0..100u32, 0..100u32]));
+        let (small, large) = numbers.split(|n| if n < 50 { Ok(n) } else { Err(n) });
+        let swap = calls.fetch_add(1, Ordering::SeqCst) == 2;
+        let (first, second) = if swap { (large, small) } else { (small, large) };
+        first.key_by_value(|n: &u32| n % 10).aggregate("small", Count).sink("small.out", to.clone());
+        second.key_by_value(|n: &u32| n % 10).aggregate("large", Count).sink("large.out", other.clone());
+        Ok(())
+    });
+    let ended = job.parallelism(2).run();
+    assert!(ended.is_err(), "nobody noticed; 'small' counted {:?}", out.sorted());
+}
+
+/// The programs that a job starts are not the job.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_a_job_starts_has_huge_pages_if_it_wants_them() {
+    use tidegate::testing::{Discard, VecSource};
+    let thp = || {
+        let status = std::process::Command::new("cat").arg("/proc/self/status").output().unwrap();
+        let status = String::from_utf8(status.stdout).unwrap();
+        status.lines().find(|line| line.starts_with("THP_enabled")).map(str::to_owned)
+    };
+    let job = TestJob::new(|job| {
+        job.source("in", VecSource::of([1u32])).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    job.run().unwrap();
+    assert_eq!(thp().unwrap_or("THP_enabled:\t1".to_owned()), "THP_enabled:\t1");
+}
+
+mod stops {
+    //! Stops at any moment.
+
+    use proptest::prelude::*;
+    use tidegate::testing::VecSource;
+
+    use super::*;
+
+    /// Emits every record, and each again as a timer.
+    struct Twice;
+
+    impl KeyedProcess<u32, Event> for Twice {
+        type State = u64;
+        type Out = Event;
+        type Side = ();
+
+        fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+            *cx.state_mut() += 1;
+            cx.set_timer(Timer { at: e.1 + 7, time: Time::Event });
+            cx.emit(e);
+            Ok(())
+        }
+
+        fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+            let out = (*cx.key(), timer.at, 1_000_000);
+            cx.emit(out);
+            Ok(())
+        }
+    }
+
+    fn run(stops: &[(u64, usize)], seed: u64, first: usize, second: usize) {
+        // Times that go on, so that no record is ever late.
+        let events = |partition: usize, n: usize| -> Vec<Event> {
+            (0..n).map(|i| ((i % 23) as u32, (i * 3) as i64, partition as i64 + 1)).collect()
+        };
+        let parts = [events(0, first), events(1, first), events(2, first / 3)];
+        let more = [events(3, second), vec![]];
+        let all: Vec<Event> = parts.iter().chain(&more).flatten().copied().collect();
+        let (sums, timers) = (VecSink::<Fired>::named("sums"), VecSink::<Event>::named("timers"));
+        let (to, timers_to) = (sums.clone(), timers.clone());
+        let mut job = TestJob::new(move |job| {
+            let marks = || Watermarks::monotonous().idle_after(ms(3));
+            let one = job.source("one", VecSource::partitions(parts.clone()).called("one"));
+            let one = one.event_time(|e: &Event| e.1, Watermarks::monotonous()).named("one-time");
+            let two = job.source("two", VecSource::partitions(more.clone()).called("two"));
+            let two = two.event_time(|e: &Event| e.1, marks()).named("two-time");
+            let both = one.union(two);
+            both.clone().key_by(|e: &Event| &e.0).process("twice", Twice).sink("timers", timers_to.clone());
+            both.key_by(|e: &Event| &e.0)
+                .window(Tumbling::of(ms(20)))
+                .aggregate("sums", Sums)
+                .map(fired)
+                .sink("sums_out", to.clone());
+            Ok(())
+        })
+        .interval(ms(2))
+        .hostile_link(seed);
+        let mut finished = false;
+        for (wait, workers) in stops {
+            job = job.parallelism(*workers);
+            let running = job.start();
+            std::thread::sleep(Duration::from_micros(*wait));
+            let summary = running.stop().unwrap();
+            assert!(!finished || summary.finished, "a finished job is finished");
+            finished = summary.finished;
+            if finished {
+                assert_eq!(summary.rows_in, all.len() as u64);
+            }
+        }
+        let summary = job.run().unwrap();
+        assert!(summary.finished);
+        assert_eq!((summary.late, summary.rows_in), (0, all.len() as u64));
+        assert_eq!(sums.sorted(), crate::events::windows(&all, 20, 20));
+        let times: BTreeSet<(u32, i64)> = all.iter().map(|e| (e.0, e.1 + 7)).collect();
+        let mut expected = all.clone();
+        expected.extend(times.into_iter().map(|(key, at)| (key, at, 1_000_000)));
+        expected.sort_unstable();
+        assert_eq!(timers.sorted(), expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+        #[test]
+        fn a_stop_at_any_moment_loses_nothing(
+            stops in prop::collection::vec((prop_oneof![0u64..2_000, 0u64..30_000], 1usize..=3), 1..6),
+            seed in any::<u64>(), first in 0usize..4_000, second in 0usize..4_000,
+        ) {
+            run(&stops, seed, first, second);
+        }
+    }
+}
+
+/// "At the end of the input .. everything that is still set fires once .. and in the same way after a crash."
+fn overdue_at_the_end(kill: bool) -> Vec<(u32, u64)> {
+    let slow = Arc::new(AtomicBool::new(false));
+    let (source, out) = (TestSource::<Event>::new(1), VecSink::<(u32, u64)>::new());
+    let (from, to, is_slow) = (source.clone(), out.clone(), slow.clone());
+    let job = TestJob::new(move |job| {
+        let is_slow = is_slow.clone();
+        job.source("events", from.clone())
+            .event_time(|e: &Event| e.1, Watermarks::monotonous())
+            .key_by(|e: &Event| &e.0)
+            .process("overdue", Overdue)
+            .inspect(move |_| {
+                if is_slow.load(Ordering::SeqCst) {
+                    std::thread::sleep(ms(20));
+                }
+            })
+            .sink("out", to.clone());
+        Ok(())
+    });
+    let running = job.start();
+    source.extend(0, (1..100).map(|n| (n as u32, 1, 100 + n)));
+    running.checkpoint();
+    source.push(0, (0, 1_000, 5_000));
+    running.checkpoint();
+    running.checkpoint();
+    assert_eq!(out.records().len(), 99, "at 999");
+    slow.store(true, Ordering::SeqCst);
+    source.end();
+    // At 1000, and some of them at the end.
+    out.wait_for(99 + 99 + 30);
+    if kill {
+        running.kill();
+        slow.store(false, Ordering::SeqCst);
+        job.run().unwrap();
+    } else {
+        running.wait().unwrap();
+    }
+    out.sorted()
+}
+
+#[test]
+fn a_timer_that_sets_itself_ends_in_the_same_way_after_a_crash_at_the_end() {
+    let mut expected: Vec<_> = (1..100).flat_map(|key| (1..=3).map(move |n| (key, n))).collect();
+    expected.insert(0, (0, 1));
+    assert_eq!(overdue_at_the_end(false), expected, "without a crash");
+    assert_eq!(overdue_at_the_end(true), expected, "with a crash");
+}
+
+/// A partition was idle, came back, and counts from the next barrier on. Its step fires slowly, and says the same before and
+/// after the barrier: so nobody hears that it is active.
+#[test]
+fn a_step_that_fires_across_the_barrier_from_which_on_its_partition_counts_holds_event_time_back() {
+    let clock = Arc::new(ManualClock::at(0));
+    let sources = [0, 1].map(|n| TestSource::<Event>::followed(1).called(["one", "two"][n]));
+    let (from, out) = (sources.clone(), VecSink::<Fired>::new());
+    let to = out.clone();
+    let job = TestJob::new(move |job| {
+        let marks = |out| Watermarks::bounded(ms(out)).idle_after(ms(1_000));
+        let one = job.source("one", from[0].clone()).event_time(|e: &Event| e.1, marks(1_000)).named("time-one");
+        let two = job.source("two", from[1].clone()).event_time(|e: &Event| e.1, marks(0)).named("time-two");
+        let first = one.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(10))).aggregate("first", Sums);
+        let first = first.map(fired).map(|f: Fired| {
+            std::thread::sleep(ms(10));
+            (0u32, f.0, f.3)
+        });
+        first
+            .union(two)
+            .key_by(|e: &Event| &e.0)
+            .window(Tumbling::of(ms(10)))
+            .aggregate("second", Sums)
+            .map(fired)
+            .sink("out", to.clone());
+        Ok(())
+    });
+    let job = job.clock(clock.clone()).interval(ms(100));
+    let running = job.start();
+    sources[0].push(0, (1, 5, 0));
+    sources[1].push(0, (1, 5, 0));
+    running.checkpoint();
+    clock.advance_ms(1_000);
+    running.checkpoint();
+    running.checkpoint();
+    sources[1].push(0, (1, 6, 0));
+    running.checkpoint();
+    running.checkpoint();
+    // The first is idle, the second active at 5. 300 results are due at once.
+    sources[0].extend(0, (0..300).map(|n| (1, 15 + n, 1)).flat_map(|e| [(e.0, e.1 / 10 * 10 + 5, 1)]));
+    sources[0].extend(0, (0..300).map(|n| (n, 500, 1)));
+    sources[0].push(0, (1, 2_000, 0));
+    sources[0].wait_until_read();
+    for _ in 0..3 {
+        running.wait_for(tidegate::protocol::Epoch(running.published().0 + 1));
+    }
+    // From here on it counts, and what it has still to fire is older than this.
+    sources[1].push(0, (1, 900, 0));
+    sources[1].wait_until_read();
+    std::thread::sleep(Duration::from_secs(5));
+    let summary = running.stop().unwrap();
+    assert_eq!(summary.late, 0, "{:?}", out.sorted());
+}
+
+mod two_stages {
+    //! Windows behind windows and timers, without crashes: nothing is late, however it is cut.
+
+    use proptest::prelude::*;
+    use tidegate::testing::VecSource;
+
+    use super::*;
+    use crate::events::{partitions, windows};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+        #[test]
+        fn nothing_is_late(
+            parts in partitions(4, 1_500), workers in 1usize..=5, size in 1u64..40, wire in any::<bool>(),
+            how in 0usize..3, interval in 1u64..10, memory in prop::sample::select(vec![1usize << 12, 64 << 20]),
+        ) {
+            let all = parts.concat();
+            let first = windows(&all, size as i64, size as i64);
+            let second: Vec<Event> = first.iter().map(|f| (f.1 % 3, f.0 + size as i64 - 1, f.3)).collect();
+            let expected = windows(&second, size as i64 * 2, size as i64 * 2);
+            let (source, out) = (VecSource::partitions(parts), VecSink::<Fired>::new());
+            let to = out.clone();
+            let job = TestJob::new(move |job| {
+                let events = job.source("events", source.clone());
+                let events = events.event_time(|e: &Event| e.1, Watermarks::bounded(ms(20)));
+                let sums = events.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size))).aggregate("first", Sums);
+                let sums = sums.map(|w| (w.key % 3, w.window.end - 1, w.value.1));
+                let sums = match how {
+                    0 => sums,
+                    1 => sums.rebalance(),
+                    _ => sums.key_by(|e: &Event| &e.1).process("again", Later),
+                };
+                let sums = sums.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size * 2)));
+                sums.aggregate("second", Sums).map(fired).sink("out", to.clone());
+                Ok(())
+            });
+            let job = job.parallelism(workers).interval(ms(interval)).memory(memory);
+            let job = if wire { job.over_the_wire() } else { job };
+            let summary = job.run().unwrap();
+            prop_assert_eq!(summary.late, 0);
+            prop_assert_eq!(out.sorted(), expected);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
+        #[test]
+        fn nothing_is_late_over_kills_and_stops(
+            parts in partitions(4, 1_500), size in 1u64..400, wire in any::<bool>(),
+            how in 0usize..3, interval in 1u64..10, memory in prop::sample::select(vec![1usize << 12, 64 << 20]),
+            ends in prop::collection::vec((0u64..60, 1usize..=4, any::<bool>()), 1..6), seed in any::<u64>(),
+            micros in prop::sample::select(vec![0u64, 50, 300]), hostile in any::<bool>(),
+        ) {
+            let all = parts.concat();
+            let first = windows(&all, size as i64, size as i64);
+            let second: Vec<Event> = first.iter().map(|f| (f.1 % 3, f.0 + size as i64 - 1, f.3)).collect();
+            let expected = windows(&second, size as i64 * 2, size as i64 * 2);
+            let (source, out) = (VecSource::partitions(parts), VecSink::<Fired>::new());
+            let to = out.clone();
+            let mut job = TestJob::new(move |job| {
+                let events = job.source("events", source.clone());
+                let events = events.event_time(|e: &Event| e.1, Watermarks::bounded(ms(20 + size * 3)));
+                let sums = events.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size))).aggregate("first", Sums);
+                let sums = sums.map(move |w| {
+                    std::thread::sleep(Duration::from_micros(micros));
+                    (w.key % 3, w.window.end - 1, w.value.1)
+                });
+                let sums = match how {
+                    0 => sums,
+                    1 => sums.rebalance(),
+                    _ => sums.key_by(|e: &Event| &e.1).process("again", Later),
+                };
+                let sums = sums.key_by(|e: &Event| &e.0).window(Tumbling::of(ms(size * 2)));
+                sums.aggregate("second", Sums).map(fired).sink("out", to.clone());
+                Ok(())
+            }).interval(ms(interval)).memory(memory);
+            if wire { job = job.over_the_wire() }
+            if hostile { job = job.hostile_link(seed) }
+            for (wait, workers, kill) in ends {
+                job = job.parallelism(workers);
+                let running = job.start();
+                std::thread::sleep(ms(wait));
+                if kill { running.kill() } else { drop(running.stop().unwrap()) }
+            }
+            let summary = job.run().unwrap();
+            prop_assert_eq!(summary.late, 0);
+            prop_assert_eq!(out.sorted(), expected);
+        }
+    }
+
+    /// Emits what has come by a timer for the time of the record.
+    struct Later;
+
+    impl KeyedProcess<i64, Event> for Later {
+        type State = Vec<Event>;
+        type Out = Event;
+        type Side = ();
+
+        fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, i64, Event, Self>) -> Result<()> {
+            cx.set_timer(Timer { at: e.1, time: Time::Event });
+            cx.state_mut().push(e);
+            Ok(())
+        }
+
+        fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, i64, Event, Self>) -> Result<()> {
+            for e in std::mem::take(cx.state_mut()) {
+                cx.emit(e);
+            }
+            cx.clear();
+            Ok(())
+        }
+    }
+}
