@@ -66,10 +66,11 @@ impl StoreSight {
     pub(crate) fn moves(&self) -> u64 {
         self.moves.load(Ordering::Relaxed)
     }
+}
 
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.moves() % 2 == 1
-    }
+/// True if a worker waits for its store, which has made so many moves.
+pub(crate) fn is_awaited(moves: u64) -> bool {
+    moves % 2 == 1
 }
 
 impl Drop for Awaiting<'_> {

@@ -1,16 +1,19 @@
 //! The algebra of event time: how far it has come, over partitions, workers and inputs.
 //!
-//! A [`Watermark`] sums up a set of source partitions by three numbers: the least watermark of those that are active, the
-//! furthest that any of them has come, and whether one may still bring records. Summaries of two sets are joined number by
-//! number ([`Watermark::join`]), which is commutative, associative and idempotent: how partitions are divided among workers,
-//! and in which order their messages arrive, has no say in the result.
+//! A [`Watermark`] sums up a set of source partitions, and of steps that make records of their own time from them (windows,
+//! functions with timers), by four numbers: the least watermark of those that are active, the furthest that any partition
+//! has come, the least that any worker of such a step has come to, and whether one may still bring records. Summaries of
+//! two sets are joined number by number ([`Watermark::join`]), which is commutative, associative and idempotent: how
+//! partitions are divided among workers, and in which order their messages arrive, has no say in the result.
 //!
 //! # What a summary means
 //!
 //! [`Watermark::time`] is the event time of the whole set:
 //!
 //! - as long as a partition is active, the least watermark of the active ones. Idle and ended partitions hold nobody back;
-//! - while none is active but one may still bring records, the furthest that any has come;
+//! - while none is active but one may still bring records, the furthest that any has come. The workers of a step come to
+//!   the same event time, one after the other, because one still emits what another has emitted; so of a step the least
+//!   that its workers have come to counts, and of several steps the least of all;
 //! - once all have ended, the end of event time, `i64::MAX`.
 //!
 //! A partition has come to its watermark, and once it has ended to the highest event time that it had: nothing older can
@@ -18,8 +21,8 @@
 //!
 //! # When a partition becomes idle, or active again
 //!
-//! Within an epoch the set of active partitions only shrinks, by partitions that become idle or end. Then each of the three
-//! numbers only goes one way (`active` and `furthest` up, `open` to false), [`Watermark::time`] follows them upwards, and
+//! Within an epoch the set of active partitions only shrinks, by partitions that become idle or end. Then each of the
+//! numbers only goes one way (`active`, `furthest` and `reached` up, `open` to false), [`Watermark::time`] follows them upwards, and
 //! what a receiver has come to when it has heard everything does not depend on the order in which it has heard it. A
 //! partition that is back from idleness, or was found while the job runs, is counted from the next barrier on: before a
 //! barrier every sender says what it will be in the next epoch ([`Mark::NextEpoch`]), and every receiver takes that up
@@ -42,33 +45,43 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Watermark {
     /// The least watermark of the active partitions; `i64::MAX` if none is active.
-    pub(crate) active: i64,
+    active: i64,
     /// The furthest that any partition has come; `i64::MIN` if none has come anywhere.
-    pub(crate) furthest: i64,
+    furthest: i64,
+    /// The least that a worker of a step has come to with its output; `i64::MAX` if there is no step.
+    reached: i64,
     /// True if a partition may still bring records.
-    pub(crate) open: bool,
+    open: bool,
 }
 
 impl Watermark {
     /// No partition at all.
-    pub(crate) const EMPTY: Self = Self { active: i64::MAX, furthest: i64::MIN, open: false };
+    pub(crate) const EMPTY: Self =
+        Self { active: i64::MAX, furthest: i64::MIN, reached: i64::MAX, open: false };
 
     /// A partition, or a sender, of which nothing is known yet: it holds everybody back.
-    pub(crate) const UNKNOWN: Self = Self { active: i64::MIN, furthest: i64::MIN, open: true };
+    pub(crate) const UNKNOWN: Self =
+        Self { active: i64::MIN, furthest: i64::MIN, reached: i64::MIN, open: true };
 
     /// An active partition that has come to `time`.
     pub(crate) fn active(time: i64) -> Self {
-        Self { active: time, furthest: time, open: true }
+        Self { active: time, furthest: time, open: true, ..Self::EMPTY }
     }
 
     /// An idle partition that has come to `time`.
     pub(crate) fn idle(time: i64) -> Self {
-        Self { active: i64::MAX, furthest: time, open: true }
+        Self { furthest: time, open: true, ..Self::EMPTY }
     }
 
     /// A partition that has ended at `time`.
     pub(crate) fn ended(time: i64) -> Self {
-        Self { active: i64::MAX, furthest: time, open: false }
+        Self { furthest: time, ..Self::EMPTY }
+    }
+
+    /// The output of a step that has emitted what was due up to `time`, and not yet all. In an epoch in which it was idle
+    /// before, it stays idle (see [`Watermark::later`]), and `reached` says what it has still to emit.
+    pub(crate) fn firing(time: i64) -> Self {
+        Self { active: time, reached: time, open: true, ..Self::EMPTY }
     }
 
     /// The two sets together.
@@ -76,6 +89,7 @@ impl Watermark {
         Self {
             active: self.active.min(other.active),
             furthest: self.furthest.max(other.furthest),
+            reached: self.reached.min(other.reached),
             open: self.open || other.open,
         }
     }
@@ -85,6 +99,7 @@ impl Watermark {
         Self {
             active: self.active.max(other.active),
             furthest: self.furthest.max(other.furthest),
+            reached: self.reached.max(other.reached),
             open: self.open && other.open,
         }
     }
@@ -98,20 +113,22 @@ impl Watermark {
     pub(crate) fn time(self) -> i64 {
         match self {
             Self { active, .. } if active < i64::MAX => active,
-            Self { open: true, furthest, .. } => furthest,
+            Self { open: true, .. } => self.furthest(),
             Self { open: false, .. } => i64::MAX,
         }
     }
 
-    /// What an operator that has come to `time` says of its output: as active, idle or ended as its input.
+    /// The furthest that event time has come, whether anything is active or not.
+    pub(crate) fn furthest(self) -> i64 {
+        let reached = if self.reached == i64::MAX { i64::MIN } else { self.reached };
+        self.furthest.max(reached)
+    }
+
+    /// What a step that has come to `time`, and has nothing more to emit, says of its output: as active, idle or ended as
+    /// its input.
     pub(crate) fn of_output(self, time: i64) -> Self {
-        if self.is_ended() {
-            Self::ended(time)
-        } else if self.active == i64::MAX {
-            Self::idle(time)
-        } else {
-            Self::active(time)
-        }
+        let active = if self.active == i64::MAX { i64::MAX } else { time };
+        Self { active, reached: time, open: !self.is_ended(), ..Self::EMPTY }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::dataflow::place::{Place, Sight};
 use crate::metrics::Stuck;
-use crate::watch::Watch;
+use crate::watch::{Watch, is_awaited};
 
 /// How often to look.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
@@ -60,7 +60,8 @@ impl Lookout {
     /// Looks at all places, and at all stores.
     pub(super) fn look(&mut self, watch: &Watch, now: Instant) -> Found {
         let mut look = Look { now, is_stopping: self.is_stopping, found: Found::default() };
-        let stores = watch.stores();
+        // Whether a worker waits is known by the moves, so they are looked at once.
+        let stores: Vec<_> = watch.stores().iter().map(|store| (store.slot, store.moves())).collect();
         let mut in_step = BTreeSet::new();
         for (i, place) in watch.places().iter().enumerate() {
             let sight = place.look();
@@ -69,15 +70,15 @@ impl Lookout {
                 look.stands_in_step(seen, place, &sight, false);
             } else if sight.is_in_step {
                 in_step.insert(place.slot);
-                let waits = stores.iter().any(|store| store.slot == place.slot && store.is_awaited());
+                let waits = stores.iter().any(|&(slot, moves)| slot == place.slot && is_awaited(moves));
                 look.stands_in_step(seen, place, &sight, waits);
             }
         }
-        for (i, store) in stores.iter().enumerate() {
-            let seen = look.seen(&mut self.stores, i, store.moves());
+        for (i, &(slot, moves)) in stores.iter().enumerate() {
+            let seen = look.seen(&mut self.stores, i, moves);
             // A step that waits is named above, with its record.
-            if store.is_awaited() && !in_step.contains(&store.slot) {
-                look.stands(seen, || format!("worker {}", store.slot), WAITS);
+            if is_awaited(moves) && !in_step.contains(&slot) {
+                look.stands(seen, || format!("worker {slot}"), WAITS);
             }
         }
         look.found

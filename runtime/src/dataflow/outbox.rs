@@ -297,7 +297,9 @@ impl<T: Send + 'static> Receiver<T> for Outbox<T> {
 
     fn watermark(&mut self, mark: Mark) {
         let (Mark::Now(said) | Mark::NextEpoch(said)) = mark;
-        if said == self.said {
+        // What was said last need not be what a receiver goes by: within an epoch it takes no step back. An announcement
+        // counts as it is.
+        if said == self.said && matches!(mark, Mark::Now(_)) {
             return;
         }
         self.said = said;

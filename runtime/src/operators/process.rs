@@ -270,7 +270,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
 
     /// The input's event time has come further.
     fn advance(&mut self, input: Watermark) {
-        let time = if input.is_ended() { input.furthest } else { input.time() };
+        let time = if input.is_ended() { input.furthest() } else { input.time() };
         if input.is_ended() && self.end == End::NotYet {
             self.end = End::Coming;
         }
@@ -290,7 +290,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         if let Some(last) = &self.sweep.last {
             self.fired = self.fired.max(last.at.saturating_sub(1)).min(self.event_time);
         }
-        Watermark::active(self.fired)
+        Watermark::firing(self.fired)
     }
 
     fn say(&mut self) {
@@ -339,7 +339,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
             store,
         });
         self.watermark = opening.restored_watermark(&uid);
-        (self.event_time, self.fired) = (self.watermark, self.watermark.saturating_sub(1));
+        (self.event_time, self.fired) = (self.watermark, i64::MIN);
         if opening.restored(&uid).any(|part| part.extra.get(CUT_SWEEP).is_some()) {
             self.sweep.begin();
         }

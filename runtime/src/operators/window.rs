@@ -414,7 +414,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         let firing = self.panes.iter().filter(|pane| pane.phase == Phase::Firing);
         let first = firing.map(|pane| self.windows.window(pane.start).end - 2).min();
         self.fired_to = self.fired_to.max(first.unwrap_or(self.event_time).min(self.event_time));
-        Watermark::active(self.fired_to)
+        Watermark::firing(self.fired_to)
     }
 
     fn say(&mut self) {
@@ -433,7 +433,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     fn advance(&mut self, input: Watermark) {
         self.watermark = input.time();
         if input.is_ended() {
-            self.event_time = self.event_time.max(self.last_close(input.furthest));
+            self.event_time = self.event_time.max(self.last_close(input.furthest()));
         } else {
             self.watermark_gauge.set(self.watermark);
             self.event_time = self.watermark;
@@ -510,7 +510,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
             self.fired_operator = opening.store(&format!("{uid}{FIRED}"))?.1;
         }
         self.watermark = opening.restored_watermark(&uid);
-        (self.event_time, self.fired_to) = (self.watermark, self.watermark.saturating_sub(1));
+        (self.event_time, self.fired_to) = (self.watermark, i64::MIN);
         let windows = self.restored_windows(opening)?;
         for (start, (unfired, fired)) in windows {
             let mut open = |operator: Option<u16>| operator.map(|operator| self.part(start, operator, true));

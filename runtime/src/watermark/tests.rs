@@ -36,13 +36,35 @@ fn an_announcement_counts_from_the_next_epoch_on() {
     assert_eq!((senders.next_epoch(), senders.begin_epoch()), (None, None));
 }
 
+#[test]
+fn a_worker_that_still_fires_is_waited_for_also_when_its_input_is_idle() {
+    let idle = Watermark::idle(0);
+    let (mut senders, step) = (Senders::new(2), |time| idle.of_output(time));
+    senders.update(0, step(10));
+    assert_eq!(senders.update(1, step(10)).map(Watermark::time), Some(10));
+    // The idle partitions have come further. One worker is done at once, the other fires.
+    assert_eq!(senders.update(0, step(20)), None);
+    assert_eq!(senders.update(1, Watermark::firing(12)).map(Watermark::time), Some(12));
+    // At the end of the input, too.
+    assert_eq!(senders.update(0, Watermark::ended(0).of_output(20)), None);
+    assert_eq!(senders.update(1, Watermark::firing(15)).map(Watermark::time), Some(15));
+    let ended = senders.update(1, Watermark::ended(0).of_output(20)).unwrap();
+    assert_eq!((ended.time(), ended.furthest()), (i64::MAX, 20));
+}
+
+#[test]
+fn an_idle_step_holds_nobody_back() {
+    let step = Watermark::idle(0).of_output(10);
+    for (other, time) in [(Watermark::active(50), 50), (Watermark::idle(50), 50), (Watermark::idle(5), 10)] {
+        assert_eq!(step.join(other).time(), time, "{other:?}");
+    }
+    assert_eq!(Watermark::active(0).of_output(10).join(Watermark::active(50)).time(), 10);
+}
+
 fn watermark() -> impl Strategy<Value = Watermark> {
     let time = prop_oneof![Just(i64::MIN), -50i64..50, Just(i64::MAX)];
-    (time.clone(), time, any::<bool>()).prop_map(|(active, furthest, open)| Watermark {
-        active,
-        furthest,
-        open,
-    })
+    (time.clone(), time.clone(), time, any::<bool>())
+        .prop_map(|(active, furthest, reached, open)| Watermark { active, furthest, reached, open })
 }
 
 /// What partitions do, one entry a step of one partition.
