@@ -34,6 +34,8 @@ impl<T, R: Receiver<T>> Receiver<T> for Rc<RefCell<R>> {
 pub(crate) struct Outlet<T>(Rc<RefCell<Ends<T>>>);
 
 struct Ends<T> {
+    /// The number of the stream that it is, in the order of the description; None inside of a step.
+    number: Option<usize>,
     receivers: Vec<Box<dyn Receiver<T>>>,
     copy: Option<fn(&Vec<Rec<T>>) -> Vec<Rec<T>>>,
 }
@@ -46,7 +48,7 @@ impl<T> Clone for Outlet<T> {
 
 impl<T: 'static> Outlet<T> {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(RefCell::new(Ends { receivers: Vec::new(), copy: None })))
+        Self(Rc::new(RefCell::new(Ends { number: None, receivers: Vec::new(), copy: None })))
     }
 
     /// From now on there may be more than one receiver.
@@ -61,6 +63,14 @@ impl<T: 'static> Outlet<T> {
         let mut ends = self.0.borrow_mut();
         debug_assert!(ends.receivers.is_empty() || ends.copy.is_some(), "a second receiver needs copies");
         ends.receivers.push(Box::new(receiver));
+    }
+
+    pub(crate) fn set_number(&self, number: usize) {
+        self.0.borrow_mut().number = Some(number);
+    }
+
+    pub(crate) fn number(&self) -> Option<usize> {
+        self.0.borrow().number
     }
 
     /// True if there is a receiver.
@@ -79,7 +89,7 @@ impl<T: 'static> Outlet<T> {
 
     /// Shows a batch to the receivers; what they do not need to own stays in the buffer.
     pub(crate) fn look_at(&self, batch: &mut Vec<Rec<T>>) {
-        let Ends { receivers, copy } = &mut *self.0.borrow_mut();
+        let Ends { receivers, copy, .. } = &mut *self.0.borrow_mut();
         let Some((last, others)) = receivers.split_last_mut() else { return };
         if let Some(copy) = copy {
             for receiver in others {

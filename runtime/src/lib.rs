@@ -61,6 +61,9 @@
 //!
 //! The feature `mimalloc`, which is on by default, makes mimalloc the global allocator of the program. A program can have
 //! only one; if yours brings its own, leave the feature out: `tidegate = { path = "..", default-features = false }`.
+//!
+//! With it a job has freed memory given back to the system at once, and takes no huge pages: for the whole process, and for
+//! the programs that it starts (`PR_SET_THP_DISABLE`). Without it nothing of that is set.
 
 mod allocator;
 mod alone;

@@ -283,24 +283,6 @@ fn an_edge_from_another_output_of_a_step_is_refused() {
     assert!(ended.is_err(), "nobody noticed; 'small' counted {:?}", out.sorted());
 }
 
-/// The programs that a job starts are not the job.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_program_that_a_job_starts_has_huge_pages_if_it_wants_them() {
-    use tidegate::testing::{Discard, VecSource};
-    let thp = || {
-        let status = std::process::Command::new("cat").arg("/proc/self/status").output().unwrap();
-        let status = String::from_utf8(status.stdout).unwrap();
-        status.lines().find(|line| line.starts_with("THP_enabled")).map(str::to_owned)
-    };
-    let job = TestJob::new(|job| {
-        job.source("in", VecSource::of([1u32])).sink("out", Discard::named("out"));
-        Ok(())
-    });
-    job.run().unwrap();
-    assert_eq!(thp().unwrap_or("THP_enabled:\t1".to_owned()), "THP_enabled:\t1");
-}
-
 mod stops {
     //! Stops at any moment.
 

@@ -7,4 +7,5 @@ pub(crate) mod process;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod stateless;
+mod sweep;
 pub(crate) mod window;

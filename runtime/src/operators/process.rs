@@ -4,7 +4,7 @@
 //! every timer that is due, in order, also for those that are set meanwhile for a time behind the sweep. A timer that is set
 //! for a time that the sweep has passed waits for the next sweep, so that one that sets itself again for a time that is due
 //! does not keep the step busy for ever. A sweep is done slice by slice between batches of records and may be cut by a
-//! barrier: what has not fired is still in the snapshot. The output's watermark stays before what is still to fire.
+//! barrier: what has not fired is still in the snapshot, and the sweep goes on behind it ([`Sweep`]). The output's watermark stays before what is still to fire.
 //!
 //! At the end of the input event time comes to the furthest that any partition had, as by any watermark. Then comes the
 //! *end*: every timer that is still set fires, those of event time first. Timers that are set at the end are not kept,
@@ -24,11 +24,12 @@ use crate::error::Result;
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operators::stateless::Here;
+use crate::operators::sweep::{Cut, Sweep};
 use crate::process_fn::{KeyContext, KeyedProcess, Time, Timer};
 use crate::record::Rec;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Place, Table};
-use crate::state::timers::{Due, Timers};
+use crate::state::timers::{Due, Popped, Timers};
 use crate::watermark::{Mark, Watermark};
 use crate::window::NO_TIME;
 
@@ -37,8 +38,8 @@ pub(crate) const EVENT_TIMERS: &str = "#event-timers";
 /// See [`EVENT_TIMERS`].
 pub(crate) const PROCESSING_TIMERS: &str = "#processing-timers";
 
-/// What a snapshot has of a step if the barrier has cut a sweep over timers of event time.
-const CUT_SWEEP: &str = "cut_sweep";
+/// What a snapshot has of a step if the barrier has cut a sweep over timers of event time: a list of [`Cut`].
+const CUT_SWEEPS: &str = "cut_sweeps";
 
 /// See [`crate::KeyedStream::process`].
 pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
@@ -75,31 +76,6 @@ struct Kept<K, S> {
     table: Table<K, S>,
     event_timers: Timers<K>,
     processing_timers: Timers<K>,
-}
-
-/// A sweep over the timers of one kind of time.
-#[derive(Default)]
-struct Sweep {
-    /// True as long as timers may be due.
-    is_under_way: bool,
-    /// The timer that has fired last in it.
-    last: Option<Due>,
-    /// True if time has come further since it began: another follows.
-    again: bool,
-}
-
-impl Sweep {
-    /// Time has come further.
-    fn begin(&mut self) {
-        self.again |= self.is_under_way;
-        self.is_under_way = true;
-    }
-
-    /// No timer is due behind the last that has fired.
-    fn end(&mut self) {
-        self.last = None;
-        self.is_under_way = std::mem::take(&mut self.again);
-    }
 }
 
 /// How far a step is with the end of all input.
@@ -210,21 +186,22 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     }
 
     /// Takes the next timer that is due, of either kind of time; None if there is none.
-    fn next_due(&mut self) -> Result<Option<(Time, Due)>> {
+    fn next_due(&mut self) -> Result<Option<(Time, Popped)>> {
         let Some(kept) = &mut self.kept else { return Ok(None) };
         let (store, budget) = (&kept.store, &self.here.host.worker.budget);
         loop {
-            if self.sweep.is_under_way {
-                if let Some(due) =
-                    kept.event_timers.pop(store, budget, self.sweep.last.as_ref(), self.watermark)?
-                {
-                    return Ok(Some((Time::Event, due)));
+            if self.sweep.is_under_way() {
+                let (last, waits) = (self.sweep.last(), |group, due: &Due| self.sweep.waits(group, due));
+                if let Some(popped) = kept.event_timers.pop(store, budget, last, self.watermark, waits)? {
+                    return Ok(Some((Time::Event, popped)));
                 }
                 self.sweep.end();
-            } else if self.clock_sweep.is_under_way {
-                let last = self.clock_sweep.last.as_ref();
-                if let Some(due) = kept.processing_timers.pop(store, budget, last, self.clock)? {
-                    return Ok(Some((Time::Processing, due)));
+            } else if self.clock_sweep.is_under_way() {
+                let last = self.clock_sweep.last();
+                if let Some(popped) =
+                    kept.processing_timers.pop(store, budget, last, self.clock, |_, _| false)?
+                {
+                    return Ok(Some((Time::Processing, popped)));
                 }
                 self.clock_sweep.end();
             } else {
@@ -252,16 +229,23 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         let mut fired = 0;
         self.here.enter();
         while fired < most {
-            let Some((time, due)) = self.next_due()? else { break };
+            let Some((time, popped)) = self.next_due()? else { break };
             fired += 1;
+            let due = match popped {
+                Popped::Due(due) => due,
+                Popped::Waits(due) => {
+                    self.sweep.passed(due);
+                    continue;
+                }
+            };
             let (at, hash) = (due.at, due.hash);
             self.here.record(&Rec { ts: at, hash, val: () });
             // The least of all times is no time to put a record out with.
             let event_time = at.max(NO_TIME + 1);
             self.call(hash, &due.key()?, event_time, now, Call::Timer(Timer { at, time }))?;
             match time {
-                Time::Event => self.sweep.last = Some(due),
-                Time::Processing => self.clock_sweep.last = Some(due),
+                Time::Event => self.sweep.passed(due),
+                Time::Processing => self.clock_sweep.passed(due),
             }
         }
         self.send();
@@ -287,7 +271,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             self.fired = self.event_time;
             return input.of_output(self.event_time);
         }
-        if let Some(last) = &self.sweep.last {
+        if let Some(last) = self.sweep.last() {
             self.fired = self.fired.max(last.at.saturating_sub(1)).min(self.event_time);
         }
         Watermark::firing(self.fired)
@@ -340,10 +324,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
         });
         self.watermark = opening.restored_watermark(&uid);
         (self.event_time, self.fired) = (self.watermark, i64::MIN);
-        if opening.restored(&uid).any(|part| part.extra.get(CUT_SWEEP).is_some()) {
-            self.sweep.begin();
-        }
-        Ok(())
+        self.resume_sweep(opening)
     }
 
     fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
@@ -352,8 +333,12 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
             kept.event_timers.barrier(&kept.store, epoch.0, parts.rows)?;
             kept.processing_timers.barrier(&kept.store, epoch.0, parts.rows)?;
         }
-        if self.sweep.is_under_way {
-            parts.keep(&self.step.uid(), CUT_SWEEP, true.into());
+        // What fires at the end of the input does so again at the end after a restart: by then it is over what was due.
+        if let Some(kept) = self.kept.as_ref().filter(|_| !matches!(self.end, End::Firing(_))) {
+            let cuts = self.sweep.cut(kept.store.owned.clone());
+            if !cuts.is_empty() {
+                parts.keep(&self.step.uid(), CUT_SWEEPS, serde_json::to_value(cuts)?);
+            }
         }
         parts.operator(&self.step.uid()).watermark = (self.event_time > i64::MIN).then_some(self.event_time);
         Ok(())
@@ -366,7 +351,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
 
     fn next_timer(&self) -> Option<i64> {
         // Beyond the end time does not go on; what is due already has its turn without the clock.
-        let waits = self.end == End::NotYet && !self.clock_sweep.is_under_way;
+        let waits = self.end == End::NotYet && !self.clock_sweep.is_under_way();
         self.kept.as_ref().filter(|_| waits).and_then(|kept| kept.processing_timers.next_at())
     }
 
@@ -378,11 +363,11 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
     }
 
     fn is_due(&self) -> bool {
-        self.clock_sweep.is_under_way || self.holds_records_back()
+        self.clock_sweep.is_under_way() || self.holds_records_back()
     }
 
     fn holds_records_back(&self) -> bool {
-        self.sweep.is_under_way || matches!(self.end, End::Coming | End::Firing(_))
+        self.sweep.is_under_way() || matches!(self.end, End::Coming | End::Firing(_))
     }
 
     fn fire(&mut self, most: usize) -> usize {
@@ -399,6 +384,21 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
             kept.event_timers.keep_to(budget, &kept.store)?;
             kept.processing_timers.keep_to(budget, &kept.store)?;
             self.entries.set(kept.table.in_memory() as i64);
+        }
+        Ok(())
+    }
+}
+
+impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
+    /// Goes on with a sweep that the barrier of the restored snapshot has cut on some worker.
+    fn resume_sweep(&mut self, opening: &Opening<'_>) -> Result<()> {
+        let uid = self.step.uid();
+        let mut cuts: Vec<Cut> = Vec::new();
+        for list in opening.restored(&uid).filter_map(|part| part.extra.get(CUT_SWEEPS)) {
+            cuts.extend(serde_json::from_value::<Vec<Cut>>(list.clone())?);
+        }
+        if let Some(kept) = &self.kept {
+            self.sweep.resume(&cuts, kept.store.owned.clone());
         }
         Ok(())
     }

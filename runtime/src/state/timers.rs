@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::mem::size_of;
 
+use serde::{Deserialize, Serialize};
+
 use super::budget::Budget;
 use super::store::{Patience, RowKey, Rows, Store, decode, encode};
 use crate::error::Result;
@@ -26,7 +28,7 @@ const READ_AHEAD: usize = 8 << 20;
 const OVERHEAD: usize = 48;
 
 /// A timer of a key, in the order in which timers fire.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Due {
     /// The time it is set for (ms).
     pub(crate) at: i64,
@@ -42,7 +44,7 @@ impl Due {
         Self { at: i64::MIN, hash: 0, key: Box::default() }
     }
 
-    fn of<K: Key>(at: i64, hash: u64, key: &K) -> Result<Self> {
+    pub(crate) fn of<K: Key>(at: i64, hash: u64, key: &K) -> Result<Self> {
         let mut bytes = Vec::new();
         encode(key, &mut bytes)?;
         Ok(Self { at, hash, key: bytes.into() })
@@ -56,6 +58,15 @@ impl Due {
     fn bytes(&self) -> usize {
         size_of::<Self>() + self.key.len() + OVERHEAD
     }
+}
+
+/// A timer that a sweep has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Popped {
+    /// It was taken out, to fire.
+    Due(Due),
+    /// It is still set.
+    Waits(Due),
 }
 
 /// The timers of one operator on one worker.
@@ -141,14 +152,16 @@ impl<K: Key> Timers<K> {
         first.or_else(|| self.horizon.as_ref().map(|horizon| horizon.at))
     }
 
-    /// Takes the first timer behind `after` that is due at or before `until`.
+    /// Takes the first timer behind `after` that is due at or before `until`. One that `waits`, by its key group, stays where
+    /// it is.
     pub(crate) fn pop(
         &mut self,
         store: &Store,
         budget: &Budget,
         after: Option<&Due>,
         until: i64,
-    ) -> Result<Option<Due>> {
+        waits: impl Fn(u16, &Due) -> bool,
+    ) -> Result<Option<Popped>> {
         loop {
             let first = match after {
                 Some(after) => {
@@ -161,9 +174,12 @@ impl<K: Key> Timers<K> {
                     return Ok(None);
                 }
                 let due = due.clone();
+                if waits(store.groups.of_hash(due.hash).0, &due) {
+                    return Ok(Some(Popped::Waits(due)));
+                }
                 self.remove(&due);
                 self.change(due.clone(), false);
-                return Ok(Some(due));
+                return Ok(Some(Popped::Due(due)));
             }
             if self.horizon.as_ref().is_none_or(|horizon| horizon.at > until) {
                 return Ok(None);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidegate_protocol::manifest::StateType;
 
-use crate::chain::Outlet;
+use crate::chain::{Outlet, Receiver};
 use crate::connector::{DeadLetter, Position, Publisher, Source, TransactionalSink};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::host::Host;
@@ -54,14 +54,17 @@ pub struct Job {
     pub(crate) inner: Rc<JobInner>,
 }
 
+/// Whether anything takes the records of a stream.
+type IsUsed = Box<dyn Fn() -> bool>;
+
 pub(crate) struct JobInner {
     pub(crate) worker: Rc<WorkerCx>,
     pub(crate) graph: RefCell<Graph>,
     steps: RefCell<Vec<Arc<Step>>>,
     declared: RefCell<Vec<Declared>>,
     routes: RefCell<Vec<Rc<ErrorRoute>>>,
-    /// Every stream, by the step that it comes out of, and whether anything takes its records.
-    streams: RefCell<Vec<(Arc<Step>, Box<dyn Fn() -> bool>)>>,
+    /// Every stream, by the step that it comes out of, and whether anything takes its records, if it has any.
+    streams: RefCell<Vec<(Arc<Step>, Option<IsUsed>)>>,
     /// Everything that was described, in its order.
     parts: RefCell<Vec<Part>>,
     /// What is wrong with the description, and with which step of it.
@@ -308,9 +311,10 @@ impl Job {
     /// function with a side output, one is enough.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let streams = self.inner.streams.borrow();
-        let is_used = |step: &Arc<Step>| streams.iter().any(|(of, used)| Arc::ptr_eq(of, step) && used());
+        let outputs = || streams.iter().filter_map(|(of, is_used)| Some((of, is_used.as_ref()?)));
+        let is_used = |step: &Arc<Step>| outputs().any(|(of, is_used)| Arc::ptr_eq(of, step) && is_used());
         let mut unused: Vec<&Arc<Step>> = Vec::new();
-        for (step, _) in streams.iter() {
+        for (step, _) in outputs() {
             if !is_used(step) && !unused.iter().any(|other| Arc::ptr_eq(other, step)) {
                 unused.push(step);
             }
@@ -391,10 +395,26 @@ impl JobInner {
 
     /// A stream that comes out of a step. One of `()` says that there is no output.
     pub(crate) fn stream<T: 'static>(&self, step: &Arc<Step>, outlet: &Outlet<T>) {
-        if TypeId::of::<T>() != TypeId::of::<()>() {
-            let outlet = outlet.clone();
-            self.streams.borrow_mut().push((step.clone(), Box::new(move || outlet.is_attached())));
-        }
+        let mut streams = self.streams.borrow_mut();
+        outlet.set_number(streams.len());
+        let (outlet, is_output) = (outlet.clone(), TypeId::of::<T>() != TypeId::of::<()>());
+        let is_used: IsUsed = Box::new(move || outlet.is_attached());
+        streams.push((step.clone(), is_output.then_some(is_used)));
+    }
+
+    /// Puts a receiver behind a stream.
+    pub(crate) fn attach<T: 'static>(&self, outlet: &Outlet<T>, receiver: impl Receiver<T> + 'static) {
+        self.reads(outlet);
+        outlet.attach(receiver);
+    }
+
+    /// Notes of which stream the step or the edge is that is being described: a step may have several.
+    fn reads<T: 'static>(&self, outlet: &Outlet<T>) {
+        let Some(number) = outlet.number() else { return };
+        let streams = self.streams.borrow();
+        let step = streams[number].0.clone();
+        let output = streams[..=number].iter().filter(|(of, _)| Arc::ptr_eq(of, &step)).count();
+        self.part(Part::Reads { step, output });
     }
 
     /// Adds an operator of the engine without inputs yet.
@@ -412,6 +432,7 @@ impl JobInner {
         to: (&Host, Outlet<T>),
         route: Route<T>,
     ) {
+        self.reads(from.1);
         match record_type::<T>() {
             Ok(StateType { name, shape }) => {
                 let (from, to, route) = (from.0.id, to.0.id, route.to_string());
@@ -424,6 +445,7 @@ impl JobInner {
 
     /// Adds an edge that stays on the worker.
     pub(crate) fn local<T: Send + 'static>(&self, from: (&Host, &Outlet<T>), to: (&Host, Outlet<T>)) {
+        self.reads(from.1);
         let (route, record) = (Route::<T>::Local.to_string(), readable(std::any::type_name::<T>()));
         self.part(Part::Edge { from: from.0.id, to: to.0.id, route, record });
         self.graph.borrow_mut().local(from, to);
@@ -481,6 +503,6 @@ impl JobInner {
         self.declare(step, "", None, End::Sink(Box::new(published)));
         let sink = Rc::new(RefCell::new(SinkStep::new(sink, step, host.clone())));
         host.add(sink.clone());
-        outlet.attach(sink);
+        self.attach(outlet, sink);
     }
 }

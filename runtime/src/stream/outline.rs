@@ -23,6 +23,8 @@ pub(crate) enum Part {
     Step(Arc<Step>),
     /// An operator of the engine, in which one or more steps run.
     Host { id: usize, name: String },
+    /// What the part that follows reads: one of the outputs of a step, which are counted from 1.
+    Reads { step: Arc<Step>, output: usize },
     /// Records on their way from one operator to another.
     Edge { from: usize, to: usize, route: String, record: String },
     /// What a step keeps.
@@ -38,6 +40,7 @@ impl fmt::Display for Part {
                 if uid != name { write!(f, " with the uid '{uid}'") } else { Ok(()) }
             }
             Self::Host { id, name } => write!(f, "operator {id}, for '{name}'"),
+            Self::Reads { step, output } => write!(f, "what reads output {output} of '{}'", step.name()),
             Self::Edge { from, to, route, record } => {
                 write!(f, "records of type {record} from operator {from} to operator {to}, {route}")
             }

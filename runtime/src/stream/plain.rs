@@ -77,7 +77,7 @@ impl<T: 'static> Stream<T> {
     ) -> Stream<U> {
         let step = self.job.numbered_step(kind);
         let outlet = Outlet::new();
-        self.outlet.attach(receiver(&self.host, &step, outlet.clone()));
+        self.job.attach(&self.outlet, receiver(&self.host, &step, outlet.clone()));
         let last = Last { step, route: None, untimed: self.last.untimed };
         Stream::new(self.job, self.host, outlet, last)
     }
@@ -248,7 +248,8 @@ impl<T: 'static> Stream<T> {
         let step = self.job.step("try_map", name);
         let route = self.job.error_route(&self.host, &step);
         let outlet = Outlet::new();
-        self.outlet.attach(TryMap::new(&self.host, &step, f, route.clone(), outlet.clone()));
+        let stage = TryMap::new(&self.host, &step, f, route.clone(), outlet.clone());
+        self.job.attach(&self.outlet, stage);
         let last = Last { step, route: Some(route), untimed: self.last.untimed };
         Stream::new(self.job, self.host, outlet, last)
     }
@@ -369,7 +370,7 @@ impl<T: 'static> Stream<T> {
         let route = self.job.error_route_as_source(&self.host, &step);
         let stage = EventTime::new(&self.host, &step, at, watermarks, route.clone(), outlet.clone());
         let stage = Rc::new(RefCell::new(stage));
-        self.outlet.attach(stage.clone());
+        self.job.attach(&self.outlet, stage.clone());
         if !self.host.add_generator(stage) {
             self.job.refuse(Error::job(
                 "event_time comes after a step that has records change the worker (key_by, rebalance, broadcast, \
