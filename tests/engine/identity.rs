@@ -346,7 +346,10 @@ fn windows_of_records_without_event_time_are_refused() {
     let minutes = Tumbling::of(Duration::from_secs(60));
     for (is_timed, union) in [(false, false), (true, true), (false, true)] {
         let refused = windowed(minutes, is_timed, union).unwrap_err().to_string();
-        says(&refused, &["step 'count': it has windows of event time", "without an event time", ".event_time(..)"]);
+        says(
+            &refused,
+            &["step 'count': it has windows of event time", "without an event time", ".event_time(..)"],
+        );
     }
     windowed(minutes, true, false).unwrap();
     windowed(Tumbling::of_processing_time(ms(10)), false, true).unwrap();

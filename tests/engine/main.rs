@@ -1,19 +1,21 @@
 //! Whole jobs in one process, with real checkpoints, crashes, restarts and other parallelisms, against naive oracles.
 
 mod checkpoints;
+mod cut_firing;
 mod event_time;
 mod events;
 mod failures;
 mod golden;
-mod hostile_reader;
 mod identity;
 mod links;
 mod memory;
 mod processes;
 mod same_dataflow;
 mod slow_steps;
+mod stops;
 mod streams;
 mod totals;
+mod two_stages;
 mod watermarks;
 mod windows;
 mod wire;

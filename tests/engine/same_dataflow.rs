@@ -171,3 +171,21 @@ fn a_build_function_that_fails_or_panics_on_one_worker_ends_the_job_at_once() {
     });
     assert!(text.contains("no model"), "{text}");
 }
+
+/// The two streams of a split are taken in another order on one worker: steps, edges and types have the same names.
+#[test]
+fn an_edge_from_another_output_of_a_step_is_refused() {
+    let (calls, out) = (AtomicU32::new(0), VecSink::<(u32, u64)>::named("small"));
+    let (to, other) = (out.clone(), VecSink::<(u32, u64)>::named("large"));
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("in", VecSource::partitions([0..100u32, 0..100u32]));
+        let (small, large) = numbers.split(|n| if n < 50 { Ok(n) } else { Err(n) });
+        let swap = calls.fetch_add(1, Ordering::SeqCst) == 2;
+        let (first, second) = if swap { (large, small) } else { (small, large) };
+        first.key_by_value(|n: &u32| n % 10).aggregate("small", Count).sink("small.out", to.clone());
+        second.key_by_value(|n: &u32| n % 10).aggregate("large", Count).sink("large.out", other.clone());
+        Ok(())
+    });
+    let ended = job.parallelism(2).run();
+    assert!(ended.is_err(), "nobody noticed; 'small' counted {:?}", out.sorted());
+}

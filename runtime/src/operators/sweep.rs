@@ -109,7 +109,8 @@ impl Sweep {
     /// Goes on with what all workers have kept, in the key groups of this one.
     pub(super) fn resume(&mut self, cuts: &[Cut], owned: Range<u16>) {
         let mut from = owned.start;
-        let mut cuts: Vec<&Cut> = cuts.iter().filter(|cut| cut.from < owned.end && cut.to > owned.start).collect();
+        let mut cuts: Vec<&Cut> =
+            cuts.iter().filter(|cut| cut.from < owned.end && cut.to > owned.start).collect();
         cuts.sort_by_key(|cut| cut.from);
         if cuts.is_empty() {
             return;
