@@ -70,7 +70,7 @@ impl StoreSight {
 
 /// True if a worker waits for its store, which has made so many moves.
 pub(crate) fn is_awaited(moves: u64) -> bool {
-    moves % 2 == 1
+    !moves.is_multiple_of(2)
 }
 
 impl Drop for Awaiting<'_> {

@@ -317,7 +317,7 @@ mod tests {
             let before = bench.watch.stores()[0].moves();
             let found = bench.lookout.look(&bench.watch, bench.now);
             // It was at rest when the look began, so what is named has begun since then.
-            let at_rest = before % 2 == 0;
+            let at_rest = before.is_multiple_of(2);
             alarms += found.notes.iter().filter(|note| at_rest && note.contains(" for ")).count();
         }
         over.store(true, Ordering::Relaxed);
