@@ -311,7 +311,10 @@ fn a_record_that_is_no_json_leaves_no_trace() {
     let place = SinkPlace { slot: Slot(0), attempt: Attempt(1) };
     let mut writer: Box<dyn Writer<Unserializable>> = FileLog::sink(&directory).json().writer(place).unwrap();
     writer.write(&Unserializable(true)).unwrap();
-    assert_says(&writer.write(&Unserializable(false)).unwrap_err(), &["is no JSON", "try_map", ": no"]);
+    assert_says(
+        &writer.write(&Unserializable(false)).unwrap_err(),
+        &["of the type", "Unserializable", "cannot be written as JSON", "try_map", ": no"],
+    );
     writer.write(&Unserializable(true)).unwrap();
     let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();
     assert_eq!((staged.records, fs::read_to_string(staged.file.path).unwrap()), (2, "[1]\n[1]\n".to_owned()));

@@ -42,7 +42,7 @@
 //! | line that is no JSON, or not of the record's type | malformed, at its offset | the same |
 //! | line that is not UTF-8 | malformed, with the byte where it stops being so; its neighbours are read | the same |
 //! | line longer than [`FileLogSource::max_line_bytes`] | malformed, its first 4 KiB kept; skipped in bounded memory | the same, once its newline is there |
-//! | byte order mark in front of the first line | is no part of the line | the same |
+//! | byte order mark in front of the first line | is not part of the line, but counts for `max_line_bytes` | the same |
 //! | CRLF | the `\r` in front of the newline is no part of the line | the same |
 //! | line of nothing but spaces, tabs and `\r` | skipped, counted nowhere | the same |
 //! | directory missing, no directory, or without permission | error | error |
@@ -78,7 +78,7 @@
 //! | a job without a snapshot meets published files | error: they belong to another run; nothing is removed |
 //! | disk full, or any other failure to write | error; the epoch is not staged |
 //! | a number that is NaN or infinite | written as `null`, as JSON has none |
-//! | a record that is no JSON (a map whose keys are no text, say, or a type whose `serialize` refuses a value) | error: the job ends, and ends again at the same record; `try_map` in front of the sink refuses such records |
+//! | a record that cannot be written as JSON (a map whose keys are not strings, say, or a type whose `serialize` refuses a value) | error that names its type: the job ends, and ends again at the same record; a `try_map` in front of the sink refuses such records |
 //!
 //! A checksum is checked before the start's `recover` (so of everything that an earlier process staged) and wherever two
 //! files claim one name. What this process staged itself is published by its length alone: reading every byte of the

@@ -22,6 +22,11 @@ impl FileLogSink {
     }
 
     /// Writes every record as one line of JSON.
+    ///
+    /// # Errors of a record
+    /// A sink has no policy for malformed records: one that cannot be written as JSON (a map whose keys are not strings, a
+    /// type whose `Serialize` refuses a value) ends the job, and ends it again after a restart. If records may be like that,
+    /// check them in a `try_map` in front of the sink; what it refuses goes where malformed records go.
     #[must_use]
     pub fn json(self) -> JsonSink {
         JsonSink { log: self }

@@ -78,7 +78,9 @@ impl<T: Serialize> Writer<T> for JsonWriter {
             self.buffer.truncate(before);
             return Err(
                 Error::job(format!(
-                    "a record for {} is no JSON, and is not written; have try_map in front of the sink refuse such records",
+                    "a record of the type {} cannot be written as JSON to {}; nothing of it was written. Have a try_map in front \
+                     of the sink check such records: what it refuses goes where malformed records go",
+                    std::any::type_name::<T>(),
                     self.directory.display()
                 ))
                 .caused_by(error)
