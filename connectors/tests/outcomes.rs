@@ -7,7 +7,7 @@ use std::path::Path;
 
 use drain::{Found, Log, Why, drain, naive};
 use serde_json::Value;
-use tidegate::connector::{Partition, PartitionStatus, Source};
+use tidegate::connector::{PartitionReader, PartitionStatus, Source};
 use tidegate_connectors::FileLog;
 use tidegate_connectors::file_log::JsonLines;
 
@@ -32,7 +32,7 @@ fn read(content: &[u8], bounded: bool) -> (Log, PartitionStatus) {
 }
 
 /// The first error of polling, which a follower meets a moment after its cause.
-fn error(partition: &mut dyn Partition<Value>) -> String {
+fn error(partition: &mut dyn PartitionReader<Value>) -> String {
     for _ in 0..100 {
         match partition.poll(&mut tidegate::connector::Polled::new(), 1_000) {
             Ok(_) => std::thread::sleep(std::time::Duration::from_millis(20)),
@@ -139,7 +139,7 @@ fn a_directory_that_cannot_be_listed() {
             &["cannot list the partitions in", "missing", "must be a directory", "No such file"],
         );
         assert_says(
-            &missing.outside().unwrap_err().to_string(),
+            &missing.uri().unwrap_err().to_string(),
             &["cannot list the partitions in", "missing", "must be a directory"],
         );
 
@@ -332,6 +332,6 @@ fn a_finished_run_asks_whether_there_is_more() {
 fn the_same_directory_has_one_name() {
     let directory = directory_of(&[]);
     fs::create_dir(directory.path().join("in")).unwrap();
-    let detour = source(directory.path().join("in/../in/."), true).outside().unwrap();
+    let detour = source(directory.path().join("in/../in/."), true).uri().unwrap();
     assert_eq!(detour, fs::canonicalize(directory.path().join("in")).unwrap().to_str().unwrap());
 }

@@ -112,15 +112,15 @@ fn the_directory_is_made_and_named() {
     let above = tempfile::tempdir().unwrap();
     let directory = above.path().join("a/b/../c");
     let sink = FileLog::sink(&directory);
-    let outside = sink.clone().json();
-    let outside = TransactionalSink::<Value>::outside(&outside).unwrap();
-    assert_eq!(outside, fs::canonicalize(above.path().join("a/c")).unwrap().to_str().unwrap());
-    assert_eq!(TransactionalSink::<DeadLetter>::outside(&sink).unwrap(), outside);
+    let json = sink.clone().json();
+    let uri = TransactionalSink::<Value>::uri(&json).unwrap();
+    assert_eq!(uri, fs::canonicalize(above.path().join("a/c")).unwrap().to_str().unwrap());
+    assert_eq!(TransactionalSink::<DeadLetter>::uri(&sink).unwrap(), uri);
 
     fs::write(above.path().join("file"), "").unwrap();
     let sink = FileLog::sink(above.path().join("file/x"));
     assert_says(
-        &TransactionalSink::<DeadLetter>::outside(&sink).unwrap_err(),
+        &TransactionalSink::<DeadLetter>::uri(&sink).unwrap_err(),
         &["cannot make the directory", "file/x"],
     );
 }

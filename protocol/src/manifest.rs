@@ -46,14 +46,14 @@ pub struct Manifest {
     /// The job's own command line arguments, flag by flag, to notice what changed at a restart.
     pub arguments: BTreeMap<String, Vec<String>>,
     /// The operators with something in the snapshot, by uid.
-    pub operators: BTreeMap<String, Operator>,
+    pub operators: BTreeMap<String, OperatorEntry>,
     /// What each worker wrote.
     pub slots: BTreeMap<Slot, SlotSnapshot>,
 }
 
 /// What an operator keeps, the same on every worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operator {
+pub struct OperatorEntry {
     /// What kind of operator it is ("source", "window", "process", "sink", ...); another kind does not restore from it.
     pub kind: String,
     /// The prefix of the operator's keys in the state store; never given to another uid of this job.
@@ -61,7 +61,8 @@ pub struct Operator {
     /// The type of its state: a name for people and the shape that is compared. None for an operator without.
     pub state: Option<StateType>,
     /// What the operator reads from or writes to outside (a directory, a topic); another one is refused at a restart.
-    pub outside: Option<String>,
+    #[serde(rename = "outside")]
+    pub uri: Option<String>,
 }
 
 /// The type of an operator's state as serde sees it.
@@ -70,7 +71,8 @@ pub struct StateType {
     /// The Rust type's name, for messages.
     pub name: String,
     /// The type's serialized shape; two types of the same shape can read each other's bytes.
-    pub shape: String,
+    #[serde(rename = "shape")]
+    pub fingerprint: String,
 }
 
 /// What one worker wrote for one snapshot.
@@ -91,7 +93,7 @@ pub struct OperatorSnapshot {
     /// Totals since the job's first start, by name; a restore adds up those of all slots.
     pub counters: BTreeMap<String, u64>,
     /// Source partitions by name.
-    pub partitions: BTreeMap<String, Partition>,
+    pub partitions: BTreeMap<String, PartitionSnapshot>,
     /// Output that is part of this snapshot and published after it is complete.
     pub staged: Vec<Staged>,
     /// What an operator keeps by itself in a form of its own.
@@ -100,7 +102,7 @@ pub struct OperatorSnapshot {
 
 /// How far one source partition was read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Partition {
+pub struct PartitionSnapshot {
     /// The connector's own position: where reading goes on.
     pub position: serde_json::Value,
     /// The state of the partition's watermark generator; None before the first record.
@@ -264,8 +266,8 @@ mod tests {
     }
 
     prop_compose! {
-        fn partition()(position in json(), watermark in json(), ended: bool) -> Partition {
-            Partition { position, watermark: Some(watermark).filter(|w| !w.is_null()), ended }
+        fn partition()(position in json(), watermark in json(), ended: bool) -> PartitionSnapshot {
+            PartitionSnapshot { position, watermark: Some(watermark).filter(|w| !w.is_null()), ended }
         }
     }
 
@@ -286,10 +288,10 @@ mod tests {
             kind in ".*",
             store_id: u16,
             state: Option<(String, String)>,
-            outside: Option<String>,
-        ) -> Operator {
-            let state = state.map(|(name, shape)| StateType { name, shape });
-            Operator { kind, store_id, state, outside }
+            uri: Option<String>,
+        ) -> OperatorEntry {
+            let state = state.map(|(name, shape)| StateType { name, fingerprint: shape });
+            OperatorEntry { kind, store_id, state, uri }
         }
     }
 

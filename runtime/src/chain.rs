@@ -3,27 +3,27 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::record::Rec;
-use crate::watermark::Mark;
+use crate::record::Record;
+use crate::watermark::WatermarkUpdate;
 
 /// Something that takes records and watermarks in order.
 pub(crate) trait Receiver<T> {
     /// Takes the records of `batch`. It may swap the buffer for an empty one or leave records behind that it has only
     /// looked at; whoever called drops those.
-    fn records(&mut self, batch: &mut Vec<Rec<T>>);
+    fn records(&mut self, batch: &mut Vec<Record<T>>);
 
     /// Learns how far event time has come after the records before, or what it will count from in the next epoch.
-    fn watermark(&mut self, mark: Mark);
+    fn watermark(&mut self, update: WatermarkUpdate);
 }
 
 /// A receiver that others hold too.
 impl<T, R: Receiver<T>> Receiver<T> for Rc<RefCell<R>> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
         self.borrow_mut().records(batch);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.borrow_mut().watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.borrow_mut().watermark(update);
     }
 }
 
@@ -37,7 +37,7 @@ struct Ends<T> {
     /// The number of the stream that it is, in the order of the description; None inside of a step.
     number: Option<usize>,
     receivers: Vec<Box<dyn Receiver<T>>>,
-    copy: Option<fn(&Vec<Rec<T>>) -> Vec<Rec<T>>>,
+    copy: Option<fn(&Vec<Record<T>>) -> Vec<Record<T>>>,
 }
 
 impl<T> Clone for Outlet<T> {
@@ -80,7 +80,7 @@ impl<T: 'static> Outlet<T> {
 
     /// Pushes a batch on and leaves it empty.
     #[inline]
-    pub(crate) fn records(&self, batch: &mut Vec<Rec<T>>) {
+    pub(crate) fn records(&self, batch: &mut Vec<Record<T>>) {
         if !batch.is_empty() {
             self.look_at(batch);
         }
@@ -88,7 +88,7 @@ impl<T: 'static> Outlet<T> {
     }
 
     /// Shows a batch to the receivers; what they do not need to own stays in the buffer.
-    pub(crate) fn look_at(&self, batch: &mut Vec<Rec<T>>) {
+    pub(crate) fn look_at(&self, batch: &mut Vec<Record<T>>) {
         let Ends { receivers, copy, .. } = &mut *self.0.borrow_mut();
         let Some((last, others)) = receivers.split_last_mut() else { return };
         if let Some(copy) = copy {
@@ -99,20 +99,20 @@ impl<T: 'static> Outlet<T> {
         last.records(batch);
     }
 
-    pub(crate) fn watermark(&self, mark: Mark) {
+    pub(crate) fn watermark(&self, update: WatermarkUpdate) {
         for receiver in &mut self.0.borrow_mut().receivers {
-            receiver.watermark(mark);
+            receiver.watermark(update);
         }
     }
 }
 
 /// An outlet can stand where a receiver is asked for, if nothing is to happen on the way.
 impl<T: 'static> Receiver<T> for Outlet<T> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
         self.look_at(batch);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        Self::watermark(self, mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        Self::watermark(self, update);
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
 
-use crate::alone::{self, Event, Mailbox, Run};
 use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::link::Direct;
+use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
 use crate::stream::Job;
 use crate::terminal::say;
@@ -86,7 +86,7 @@ where
     let command = Cli::<A>::command().name(name).about(about).long_about(None);
     // Not `args`, which panics at an argument that is not UTF-8: a path need not be.
     if std::env::args_os().any(|arg| arg == "--list-failpoints") {
-        let points: String = crate::fault::POINTS.iter().map(|point| format!("{point}\n")).collect();
+        let points: String = crate::failpoint::POINTS.iter().map(|point| format!("{point}\n")).collect();
         let _ = std::io::stdout().write_all(points.as_bytes());
         return Ok(());
     }
@@ -96,7 +96,7 @@ where
     if let Some(path) = &runtime.summary {
         check_summary(path)?;
     }
-    crate::fault::from_environment()?;
+    crate::failpoint::from_environment()?;
     crate::error::remember_panics();
     let mailbox = Mailbox::new();
     stop_on_signals(mailbox.sender.clone())?;
@@ -121,7 +121,7 @@ where
     };
     let args = cli.job;
     let mut terminal = crate::terminal::Terminal::new(run.metrics.clone());
-    let result = alone::run(&run, Arc::new(move |job: &mut Job| build(job, &args)), mailbox, &mut terminal);
+    let result = local::run(&run, Arc::new(move |job: &mut Job| build(job, &args)), mailbox, &mut terminal);
     terminal.close();
     let summary = match result {
         Ok(summary) => summary,

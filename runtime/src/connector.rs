@@ -32,7 +32,7 @@ pub trait Source: 'static {
 
     /// What the source reads, in a form that is the same at every start (an absolute directory, a topic's name).
     /// A job that is restarted with another one is refused.
-    fn outside(&self) -> Result<String>;
+    fn uri(&self) -> Result<String>;
 
     /// The names of the partitions there are now, in any order.
     ///
@@ -43,11 +43,15 @@ pub trait Source: 'static {
     /// If the source is not there or cannot be read; the job ends.
     fn partitions(&self) -> Result<Vec<String>>;
 
-    /// Opens a partition at its beginning (`None`) or where [`Partition::position`] said.
+    /// Opens a partition at its beginning (`None`) or where [`PartitionReader::position`] said.
     ///
     /// # Errors
     /// If the partition is gone or the position cannot be reached; the job ends.
-    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn Partition<Self::Item>>>;
+    fn open(
+        &self,
+        partition: &str,
+        position: Option<&Position>,
+    ) -> Result<Box<dyn PartitionReader<Self::Item>>>;
 
     /// True if a partition ends where it ends now; false if it is followed as it grows.
     fn bounded(&self) -> bool;
@@ -64,7 +68,7 @@ pub trait Source: 'static {
 }
 
 /// One open partition.
-pub trait Partition<T> {
+pub trait PartitionReader<T> {
     /// Appends up to about `budget` records to `out`, without waiting for any.
     ///
     /// # Errors
@@ -89,7 +93,7 @@ pub enum PartitionStatus {
 /// What a poll has read.
 pub struct Polled<T> {
     /// The records read, with the offset of each for messages (a byte offset, a log offset).
-    pub(crate) records: Vec<crate::record::Rec<T>>,
+    pub(crate) records: Vec<crate::record::Record<T>>,
     /// The records that could not be read as a `T`.
     pub(crate) malformed: Vec<Malformed>,
     bytes: usize,
@@ -115,7 +119,7 @@ impl<T> Polled<T> {
     /// offset, error and raw bytes.
     pub fn take(&mut self) -> (Vec<(u64, T)>, Vec<(u64, String, Vec<u8>)>) {
         self.bytes = 0;
-        let records = self.records.drain(..).map(|r| (r.hash, r.val)).collect();
+        let records = self.records.drain(..).map(|r| (r.hash, r.value)).collect();
         let malformed = self.malformed.drain(..).map(|m| (m.offset, m.error, m.raw)).collect();
         (records, malformed)
     }
@@ -123,7 +127,7 @@ impl<T> Polled<T> {
     /// Adds a record that stands at `offset` of its partition.
     #[inline]
     pub fn record(&mut self, offset: u64, value: T) {
-        self.records.push(crate::record::Rec { ts: i64::MIN, hash: offset, val: value });
+        self.records.push(crate::record::Record { timestamp: i64::MIN, hash: offset, value });
     }
 
     /// Adds something that stands at `offset` and is no `T`; the job's policy for this source decides what happens.
@@ -174,7 +178,7 @@ pub trait TransactionalSink<T>: 'static {
     ///
     /// # Errors
     /// If the target cannot be named, for example because its directory cannot be made.
-    fn outside(&self) -> Result<String>;
+    fn uri(&self) -> Result<String>;
 
     /// Makes the writer of one worker.
     ///
@@ -234,7 +238,7 @@ pub trait Publisher: Send {
 
     /// Called once before a job's workers start, with what the restored snapshot holds already published: takes away
     /// what older attempts staged without completing it, and what they published for epochs after `restored` (which
-    /// happens only if a damaged snapshot had to be given up for an older one). Returns what it took back of published
+    /// happens only if a damaged snapshot had to be set aside for an older one). Returns what it took back of published
     /// output, for the log.
     ///
     /// # Errors

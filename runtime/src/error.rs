@@ -8,19 +8,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Who can do something about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ErrorKind {
     /// The job: its code, its arguments or its input. Starting it again without a change fails again.
     Job,
     /// The world: a disk, a file, a network. Starting it again may work.
-    World,
+    Environment,
     /// Tidegate itself: an invariant does not hold. Please report it.
-    Us,
+    Internal,
 }
 
 /// What went wrong, where, and what to do about it.
 #[derive(Clone)]
 pub struct Error {
-    fault: Fault,
+    kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -28,17 +28,17 @@ pub struct Error {
 impl Error {
     /// An error of the job or its input.
     pub fn job(message: impl Into<String>) -> Self {
-        Self { fault: Fault::Job, message: message.into(), source: None }
+        Self { kind: ErrorKind::Job, message: message.into(), source: None }
     }
 
     /// An error of the world around the job.
-    pub fn world(message: impl Into<String>) -> Self {
-        Self { fault: Fault::World, message: message.into(), source: None }
+    pub fn environment(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Environment, message: message.into(), source: None }
     }
 
     /// A broken invariant of Tidegate.
-    pub fn us(message: impl Into<String>) -> Self {
-        Self { fault: Fault::Us, message: message.into(), source: None }
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Internal, message: message.into(), source: None }
     }
 
     /// Adds the error that caused this one.
@@ -56,8 +56,8 @@ impl Error {
     }
 
     /// Who can do something about it.
-    pub fn fault(&self) -> Fault {
-        self.fault
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
     }
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.source.as_deref().map(|s| s as &dyn std::error::Error);
         f.write_str(&with_causes(self.message.clone(), cause))?;
-        if self.fault == Fault::Us {
+        if self.kind == ErrorKind::Internal {
             f.write_str(" (this is a defect of Tidegate, please report it)")?;
         }
         Ok(())
@@ -83,8 +83,8 @@ impl fmt::Debug for Error {
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Self {
         let any: &dyn std::any::Any = &source;
-        let fault = if any.is::<std::io::Error>() { Fault::World } else { Fault::Job };
-        Self { fault, message: with_causes(source.to_string(), source.source()), source: None }
+        let kind = if any.is::<std::io::Error>() { ErrorKind::Environment } else { ErrorKind::Job };
+        Self { kind, message: with_causes(source.to_string(), source.source()), source: None }
     }
 }
 
@@ -166,11 +166,11 @@ mod tests {
         let io = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
         let error = Error::from(io).context("open /data");
         assert_eq!(error.to_string(), "open /data: no such file");
-        assert_eq!(error.fault(), Fault::World);
+        assert_eq!(error.kind(), ErrorKind::Environment);
         let parse = "x".parse::<u8>().unwrap_err();
         let error = Error::job("the flag cannot be read").caused_by(parse);
         assert_eq!(error.to_string(), "the flag cannot be read: invalid digit found in string");
-        let error = Error::us("epoch 3 after 4").caused_by(Error::job("x").to_string());
+        let error = Error::internal("epoch 3 after 4").caused_by(Error::job("x").to_string());
         assert_eq!(error.to_string(), "epoch 3 after 4: x (this is a defect of Tidegate, please report it)");
     }
 

@@ -66,24 +66,24 @@
 //! the programs that it starts (`PR_SET_THP_DISABLE`). Without it nothing of that is set.
 
 mod allocator;
-mod alone;
 mod chain;
 mod cli;
 pub mod clock;
 pub mod connector;
 mod dataflow;
-mod element;
 mod error;
-pub mod fault;
+pub mod failpoint;
+mod fingerprint;
 mod key;
+mod keyed_process;
 mod link;
+mod local;
 mod metrics;
 mod metrics_server;
+mod operator;
 mod operators;
 mod process;
-mod process_fn;
 mod record;
-mod shape;
 mod state;
 mod stream;
 mod terminal;
@@ -93,13 +93,13 @@ mod watermark;
 mod window;
 mod worker;
 
-pub use alone::summary::Summary;
 pub use cli::main;
-pub use error::{Context, Error, Fault, Result};
+pub use error::{Context, Error, ErrorKind, Result};
 pub use key::Key;
-pub use process_fn::{
-    BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, Time, Timer,
+pub use keyed_process::{
+    BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, TimeDomain, Timer,
 };
+pub use local::summary::Summary;
 pub use record::Data;
 pub use stream::keyed::Either;
 pub use stream::{

@@ -348,7 +348,7 @@ tidegate_epoch{job="j"} 12
     #[test]
     fn a_stopwatch_shows_what_is_under_way() {
         let metrics = Metrics::default();
-        let stopwatch = metrics.stopwatch(&Step::new("host", "readings"), "busy_microseconds", Slot(0));
+        let stopwatch = metrics.stopwatch(&Step::new("chain", "readings"), "busy_microseconds", Slot(0));
         let began = stopwatch.base + Duration::from_millis(1);
         stopwatch.start(began);
         stopwatch.stop(began + Duration::from_millis(5));

@@ -1,7 +1,7 @@
 //! What all threads of a job process share: the settings, the restored snapshot, the process's end of the link to the
 //! driver.
 //!
-//! What the driver wants is known by its messages alone ([`Told`]), and what the threads have to say goes out as messages.
+//! What the driver wants is known by its messages alone ([`Instructions`]), and what the threads have to say goes out as messages.
 //! After an abort, be it the driver's or the process's own, no worker and no snapshot thread says anything more than that
 //! it has failed and that it is done: an acknowledgement that comes later might be one of a barrier that was none.
 
@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
 
 use crate::clock::Clock;
-use crate::dataflow::batch::Ways;
+use crate::dataflow::batch::BufferReturns;
 use crate::dataflow::worker::Wakers;
 use crate::error::{Error, Result};
-use crate::link::{Command, Connection, Report, ToDriver, ToProcess, Told};
+use crate::link::{Command, Connection, Instructions, Report, ToDriver, ToProcess};
 use crate::metrics::Metrics;
 use crate::state::budget::Shares;
 use crate::state::directory::StateDirectory;
@@ -57,13 +57,13 @@ pub(crate) struct Process {
     pub(crate) outline: Outline,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) ways: Arc<Ways>,
+    pub(crate) buffer_returns: Arc<BufferReturns>,
     pub(crate) wakers: Wakers,
     pub(crate) watch: Watch,
     /// What the driver has said; several only if the link takes the workers for several processes.
-    told: Vec<Told>,
+    instructions: Vec<Instructions>,
     /// The highest timestamp that any source of the process has come to; see [`crate::dataflow::source`].
-    pub(crate) clock_hand: AtomicU64,
+    pub(crate) highest_tick: AtomicU64,
     aborted: AtomicBool,
     /// Messages that were not sent because the attempt was aborted.
     unsent: AtomicU64,
@@ -91,9 +91,9 @@ pub(crate) struct Parts {
 
 impl Process {
     pub(crate) fn new(parts: Parts) -> Self {
-        let told = || Told::new(parts.attempt, parts.first_epoch, parts.assigned.clone());
+        let instructions = || Instructions::new(parts.attempt, parts.first_epoch, parts.assigned.clone());
         Self {
-            told: (0..parts.processes).map(|_| told()).collect(),
+            instructions: (0..parts.processes).map(|_| instructions()).collect(),
             settings: parts.settings,
             attempt: parts.attempt,
             first_epoch: parts.first_epoch,
@@ -103,10 +103,10 @@ impl Process {
             outline: parts.outline,
             clock: parts.clock,
             metrics: parts.metrics,
-            ways: Arc::default(),
+            buffer_returns: Arc::default(),
             wakers: Wakers::default(),
             watch: Watch::default(),
-            clock_hand: AtomicU64::new(0),
+            highest_tick: AtomicU64::new(0),
             aborted: AtomicBool::new(false),
             unsent: AtomicU64::new(0),
             driver: Mutex::new(parts.driver),
@@ -115,10 +115,10 @@ impl Process {
 
     /// Takes messages of the driver to one of the processes for which the workers are taken. However many arrive
     /// together, the sources are woken once.
-    pub(crate) fn hear(&self, process: usize, messages: Vec<ToProcess>) {
+    pub(crate) fn receive(&self, process: usize, messages: Vec<ToProcess>) {
         let mut wake = false;
         for message in messages {
-            match self.told[process].take(message) {
+            match self.instructions[process].take(message) {
                 Some(Command::Trigger { .. } | Command::Assigned { .. }) => wake = true,
                 Some(Command::Abort) => self.abort(),
                 Some(Command::StopReading | Command::Completed(_)) | None => {}
@@ -131,12 +131,12 @@ impl Process {
 
     /// What the driver has told a worker.
     #[inline]
-    pub(crate) fn told(&self, slot: Slot) -> &Told {
-        &self.told[slot.0 as usize % self.told.len()]
+    pub(crate) fn instructions(&self, slot: Slot) -> &Instructions {
+        &self.instructions[slot.0 as usize % self.instructions.len()]
     }
 
     /// Tells the driver something.
-    pub(crate) fn tell(&self, report: Report) {
+    pub(crate) fn report(&self, report: Report) {
         let driver = self.driver();
         if report.is_progress() && self.is_aborted() {
             self.unsent.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +151,7 @@ impl Process {
 
     /// Ends the job with an error: nothing of the running epoch is published.
     pub(crate) fn fail(&self, error: Error) {
-        self.tell(Report::Failed(error));
+        self.report(Report::Failed(error));
         self.abort();
     }
 
@@ -172,21 +172,20 @@ impl Process {
 
     /// The prefix of an operator's keys in the store.
     pub(crate) fn store_id(&self, uid: &str) -> Result<u16> {
-        self.store_ids
-            .get(uid)
-            .copied()
-            .ok_or_else(|| Error::us(format!("operator '{uid}' was not there when the job was checked")))
+        self.store_ids.get(uid).copied().ok_or_else(|| {
+            Error::internal(format!("operator '{uid}' was not there when the job was checked"))
+        })
     }
 }
 
 impl Process {
-    /// The partitions of a source that were dealt to a worker, from the `seen`-th on.
-    pub(crate) fn dealt(&self, source: &str, worker: usize, seen: usize) -> Vec<String> {
-        self.told(Slot(worker as u32)).assigned(source, worker, seen)
+    /// The partitions of a source that were assigned to a worker, from the `seen`-th on.
+    pub(crate) fn assigned(&self, source: &str, worker: usize, seen: usize) -> Vec<String> {
+        self.instructions(Slot(worker as u32)).assigned(source, worker, seen)
     }
 
     /// The number of messages dropped so far: from the driver, repeated or of another attempt, and to it, after an abort.
     pub(crate) fn dropped(&self) -> u64 {
-        self.told.iter().map(Told::dropped).sum::<u64>() + self.unsent.load(Ordering::Relaxed)
+        self.instructions.iter().map(Instructions::dropped).sum::<u64>() + self.unsent.load(Ordering::Relaxed)
     }
 }

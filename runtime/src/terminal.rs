@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_protocol::Epoch;
 
-use crate::alone::Watcher;
+use crate::local::Watcher;
 use crate::metrics::Metrics;
 
 /// Writes a line to standard error. Whoever reads it may be gone (`2>&1 | head`); a job does not end for that, as it would

@@ -1,7 +1,7 @@
 //! What can be seen of the workers of a process from outside of their threads.
 //!
-//! A worker that waits in user code answers no message. So its hosts leave where they are in memory that others may look at
-//! ([`Place`]), and so does its store while the worker waits for it. Between processes that has to become messages of the
+//! A worker that waits in user code answers no message. So its operator chains leave where they are in memory that others may look at
+//! ([`Activity`]), and so does its store while the worker waits for it. Between processes that has to become messages of the
 //! thread that looks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,49 +9,49 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_protocol::{Epoch, Slot};
 
-use crate::dataflow::place::Place;
-use crate::link::Told;
+use crate::dataflow::activity::Activity;
+use crate::link::Instructions;
 use crate::metrics::Gauge;
 
-/// How long a host takes from a trigger to its barrier. While it is on its way, whoever looks writes that, too; at the barrier
+/// How long an operator chain takes from a trigger to its barrier. While it is on its way, whoever looks writes that, too; at the barrier
 /// both write nearly the same.
 pub(crate) struct Alignment {
     gauge: Gauge,
-    /// The last epoch of which the host has come to the barrier.
+    /// The last epoch of which the operator chain has come to the barrier.
     epoch: AtomicU64,
 }
 
 impl Alignment {
-    /// Of a host that has come to the barrier of `epoch`.
+    /// Of an operator chain that has come to the barrier of `epoch`.
     pub(crate) fn new(gauge: Gauge, epoch: Epoch) -> Arc<Self> {
         Arc::new(Self { gauge, epoch: AtomicU64::new(epoch.0) })
     }
 
-    /// The host has come to the barrier of an epoch.
-    pub(crate) fn passed(&self, epoch: Epoch, told: &Told) {
+    /// The operator chain has come to the barrier of an epoch.
+    pub(crate) fn passed(&self, epoch: Epoch, instructions: &Instructions) {
         self.epoch.store(epoch.0, Ordering::Relaxed);
-        self.gauge.set(told.since_trigger().as_micros() as i64);
+        self.gauge.set(instructions.since_trigger().as_micros() as i64);
     }
 
-    /// Shows how long the host has been on its way to a barrier, if it is.
-    fn show(&self, told: &Told) {
-        if told.triggered().0 > self.epoch.load(Ordering::Relaxed) {
-            self.gauge.set(told.since_trigger().as_micros() as i64);
+    /// Shows how long the operator chain has been on its way to a barrier, if it is.
+    fn show(&self, instructions: &Instructions) {
+        if instructions.triggered().0 > self.epoch.load(Ordering::Relaxed) {
+            self.gauge.set(instructions.since_trigger().as_micros() as i64);
         }
     }
 }
 
 /// Whether a worker waits for its store, that is for RocksDB or for the snapshot thread. The worker writes it.
-pub(crate) struct StoreSight {
+pub(crate) struct StoreActivity {
     pub(crate) slot: Slot,
     /// How often it has begun or ended to wait: while it waits, an odd number.
     moves: AtomicU64,
 }
 
 /// The worker waits for its store as long as this is there.
-pub(crate) struct Awaiting<'a>(&'a StoreSight);
+pub(crate) struct Awaiting<'a>(&'a StoreActivity);
 
-impl StoreSight {
+impl StoreActivity {
     /// There is only one that writes, so adding is a load and a store.
     fn moved(&self) {
         self.moves.store(self.moves() + 1, Ordering::Relaxed);
@@ -85,9 +85,9 @@ pub(crate) struct Watch(Mutex<Sights>);
 
 #[derive(Default)]
 struct Sights {
-    places: Vec<Arc<Place>>,
+    activities: Vec<Arc<Activity>>,
     alignments: Vec<(Slot, Arc<Alignment>)>,
-    stores: Vec<Arc<StoreSight>>,
+    stores: Vec<Arc<StoreActivity>>,
 }
 
 impl Watch {
@@ -96,10 +96,10 @@ impl Watch {
     }
 
     /// A new place of a worker.
-    pub(crate) fn place(&self, slot: Slot) -> Arc<Place> {
-        let place = Arc::new(Place::new(slot));
-        self.lock().places.push(place.clone());
-        place
+    pub(crate) fn activity(&self, slot: Slot) -> Arc<Activity> {
+        let activity = Arc::new(Activity::new(slot));
+        self.lock().activities.push(activity.clone());
+        activity
     }
 
     pub(crate) fn add_alignment(&self, slot: Slot, alignment: Arc<Alignment>) {
@@ -107,24 +107,24 @@ impl Watch {
     }
 
     /// The store of a worker.
-    pub(crate) fn store(&self, slot: Slot) -> Arc<StoreSight> {
-        let store = Arc::new(StoreSight { slot, moves: AtomicU64::new(0) });
+    pub(crate) fn store(&self, slot: Slot) -> Arc<StoreActivity> {
+        let store = Arc::new(StoreActivity { slot, moves: AtomicU64::new(0) });
         self.lock().stores.push(store.clone());
         store
     }
 
     /// All stores so far, always in the same order.
-    pub(crate) fn stores(&self) -> Vec<Arc<StoreSight>> {
+    pub(crate) fn stores(&self) -> Vec<Arc<StoreActivity>> {
         self.lock().stores.clone()
     }
 
     /// All places so far, always in the same order.
-    pub(crate) fn places(&self) -> Vec<Arc<Place>> {
-        self.lock().places.clone()
+    pub(crate) fn activities(&self) -> Vec<Arc<Activity>> {
+        self.lock().activities.clone()
     }
 
-    /// Shows of every host that is on its way to a barrier for how long it has been.
-    pub(crate) fn show_alignments<'a>(&self, told: impl Fn(Slot) -> &'a Told) {
+    /// Shows of every operator chain that is on its way to a barrier for how long it has been.
+    pub(crate) fn show_alignments<'a>(&self, told: impl Fn(Slot) -> &'a Instructions) {
         self.lock().alignments.iter().for_each(|(slot, alignment)| alignment.show(told(*slot)));
     }
 }

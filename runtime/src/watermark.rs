@@ -25,7 +25,7 @@
 //! numbers only goes one way (`active`, `furthest` and `reached` up, `open` to false), [`Watermark::time`] follows them upwards, and
 //! what a receiver has come to when it has heard everything does not depend on the order in which it has heard it. A
 //! partition that is back from idleness, or was found while the job runs, is counted from the next barrier on: before a
-//! barrier every sender says what it will be in the next epoch ([`Mark::NextEpoch`]), and every receiver takes that up
+//! barrier every sender says what it will be in the next epoch ([`WatermarkUpdate::NextEpoch`]), and every receiver takes that up
 //! after the barrier ([`Senders::begin_epoch`]). That gives the invariant *same watermark*: at a barrier, all workers have
 //! come to the same event time in every operator. The driver compares what their acknowledgements say.
 //!
@@ -37,7 +37,7 @@
 //! Flink's `StatusWatermarkValve` gives the same event time for a set of channels that does not change: least of the
 //! active, the furthest when all are idle. A channel that returns there counts once it has caught up with the least of the
 //! others; at which records that happens depends on the order of arrival at each subtask, so that subtasks may differ for
-//! good. Here the change counts for all of them at one barrier.
+//! good. StepContext the change counts for all of them at one barrier.
 
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,7 @@ impl Watermark {
 
 /// What follows the records of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Mark {
+pub(crate) enum WatermarkUpdate {
     /// How far event time has come in this epoch.
     Now(Watermark),
     /// What counts from the next epoch on; said by everybody before every barrier.

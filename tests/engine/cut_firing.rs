@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate::clock::ManualClock;
 use tidegate::testing::{TestJob, TestSource, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Tumbling, Watermarks};
+use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Fired, Sums, fired, ms};
 
@@ -154,7 +154,7 @@ impl KeyedProcess<u32, Event> for Echo {
     type Side = ();
 
     fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: e.2, time: Time::Event });
+        cx.set_timer(Timer::event(e.2));
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl KeyedProcess<u32, Event> for Overdue {
     type Side = ();
 
     fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: e.2, time: Time::Event });
+        cx.set_timer(Timer::event(e.2));
         Ok(())
     }
 

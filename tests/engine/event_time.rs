@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tidegate::clock::ManualClock;
 use tidegate::protocol::Epoch;
 use tidegate::testing::{Discard, Running, TestJob, TestSource, VecSink, VecSource};
-use tidegate::{KeyedProcess, OnError, ProcessContext, Result, Time, Timer, Tumbling, Watermarks};
+use tidegate::{KeyedProcess, OnError, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
 use crate::checkpoints::{manifests, read};
 use crate::events::{Event, Fired, Sums, fired, ms};
@@ -85,13 +85,13 @@ impl KeyedProcess<u32, Event> for Again {
     type Side = ();
 
     fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: e.1 + 10, time: Time::Event });
+        cx.set_timer(Timer::event(e.1 + 10));
         Ok(())
     }
 
     fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
         cx.emit(timer.at);
-        cx.set_timer(Timer { at: timer.at + 10, time: Time::Event });
+        cx.set_timer(Timer::event(timer.at + 10));
         Ok(())
     }
 }
@@ -177,7 +177,7 @@ impl KeyedProcess<u32, Event> for Overdue {
     type Side = ();
 
     fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: e.2, time: Time::Event });
+        cx.set_timer(Timer::event(e.2));
         Ok(())
     }
 

@@ -1,14 +1,14 @@
 //! What user code can do wrong: the run ends with a message that names the place, and nothing of that epoch is seen.
 
 use tidegate::connector::{
-    Partition, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging, TransactionalSink,
-    Writer,
+    PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
+    TransactionalSink, Writer,
 };
 use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
-    Aggregate, Either, Error, KeyedProcess, ProcessContext, Result, Stream, Time, Timer, Tumbling, Watermarks,
+    Aggregate, Either, Error, KeyedProcess, ProcessContext, Result, Stream, Timer, Tumbling, Watermarks,
 };
 
 use crate::events::ms;
@@ -203,7 +203,7 @@ impl KeyedProcess<i64, i64> for Function {
             How::Panic => cx.emit(stumble(n)),
             How::Error if n == BAD => return Err(Error::job("no good number")),
             How::Error => cx.emit(n),
-            How::InTimer => cx.set_timer(Timer { at: n, time: Time::Event }),
+            How::InTimer => cx.set_timer(Timer::event(n)),
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Bad {
     fn pass(self, at: At) -> Result<()> {
         match (self.at == at, self.panics) {
             (true, true) => panic!("the connector stumbled"),
-            (true, false) => Err(Error::world("the connector stumbled")),
+            (true, false) => Err(Error::environment("the connector stumbled")),
             (false, _) => Ok(()),
         }
     }
@@ -260,7 +260,7 @@ impl Bad {
 impl Source for Bad {
     type Item = i64;
 
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok("bad".to_owned())
     }
 
@@ -269,7 +269,7 @@ impl Source for Bad {
         Ok(vec!["a".to_owned(), "b".to_owned()])
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn Partition<i64>>> {
+    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<i64>>> {
         self.pass(At::Open)?;
         Ok(Box::new(*self))
     }
@@ -285,7 +285,7 @@ impl Source for Bad {
     }
 }
 
-impl Partition<i64> for Bad {
+impl PartitionReader<i64> for Bad {
     fn poll(&mut self, out: &mut Polled<i64>, _: usize) -> Result<PartitionStatus> {
         self.pass(At::Poll)?;
         out.record(0, 1);
@@ -298,7 +298,7 @@ impl Partition<i64> for Bad {
 }
 
 impl TransactionalSink<i64> for Bad {
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok("bad sink".to_owned())
     }
 

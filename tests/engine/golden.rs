@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use tidegate::protocol::manifest::{FORMAT_VERSION, OLDEST_FORMAT_VERSION};
 use tidegate::protocol::{Epoch, Manifest};
 use tidegate::testing::{Count, TestJob, TestSource, VecSink};
-use tidegate::{BroadcastContext, BroadcastProcess, Result, Time, Timer, Tumbling, Watermarks};
+use tidegate::{BroadcastContext, BroadcastProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::checkpoints::{copy_snapshot, manifests, read};
 use crate::events::{FAR, ms};
@@ -33,8 +33,8 @@ impl BroadcastProcess<String, i64, i64> for Keeper {
 
     fn on_record(&mut self, n: i64, _: &BTreeMap<i64, String>, context: &mut Context<'_>) -> Result<()> {
         context.state_mut().push(n);
-        context.set_timer(Timer { at: n + 1_000, time: Time::Event });
-        context.set_timer(Timer { at: FAR + n, time: Time::Processing });
+        context.set_timer(Timer::event(n + 1_000));
+        context.set_timer(Timer::processing(FAR + n));
         Ok(())
     }
 
@@ -47,7 +47,7 @@ impl BroadcastProcess<String, i64, i64> for Keeper {
         let kept = context.state().map_or(0, |numbers| numbers.iter().sum());
         let told = shared.values().cloned().collect::<Vec<_>>().join(", ");
         let key = context.key().clone();
-        context.emit((format!("{key} at {:?} {}", timer.time, timer.at), told, kept));
+        context.emit((format!("{key} at {:?} {}", timer.domain, timer.at), told, kept));
         Ok(())
     }
 }

@@ -31,18 +31,18 @@ fn given_up_checkpoints_cost_no_record_and_leave_no_file() {
         keyed.aggregate("count", Count).sink("out", to.clone());
         Ok(())
     });
-    // Nothing is collected, so whatever no snapshot needs has been deleted because its epoch was given up.
+    // Nothing is collected, so whatever no snapshot needs has been deleted because its epoch was aborted.
     let job = job.parallelism(3).retain(10_000).hostile_link(11);
     let running = job.start();
     let (mut rounds, given_up) =
-        (0, || job.notes().iter().filter(|note| note.contains("is given up")).count());
+        (0, || job.notes().iter().filter(|note| note.contains("was aborted")).count());
     while rounds < 5 || given_up() < 4 {
         for partition in 0..3 {
             source.extend(partition, (0..KEYS).map(|n| n + KEYS * rounds));
         }
         rounds += 1;
         running.checkpoint();
-        assert!(rounds < 1_000, "no checkpoint is given up");
+        assert!(rounds < 1_000, "no checkpoint is aborted");
     }
     running.stop().unwrap();
     assert_eq!(left_for_nothing(job.directory()), Vec::<String>::new());

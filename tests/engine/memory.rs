@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate::testing::{Count, TestJob, TestSource, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Tumbling, Watermarks};
+use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Sums, fired, ms, windows};
 
@@ -55,7 +55,7 @@ impl KeyedProcess<u32, Event> for Last {
         cx.emit((record.0, before, record.2));
         *cx.state_mut() = (record.2, format!("number {} of key {}", record.2, record.0));
         if record.2 % 2 == 0 {
-            cx.set_timer(Timer { at: record.1, time: Time::Event });
+            cx.set_timer(Timer::event(record.1));
         }
         Ok(())
     }

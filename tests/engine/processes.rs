@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tidegate::clock::ManualClock;
 use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{
-    BroadcastContext, BroadcastProcess, Either, KeyedProcess, ProcessContext, Result, Time, Timer, Watermarks,
+    BroadcastContext, BroadcastProcess, Either, KeyedProcess, ProcessContext, Result, TimeDomain, Timer,
+    Watermarks,
 };
 
 use crate::events::{Event, FAR};
@@ -130,7 +131,7 @@ fn state_survives_crashes_and_rescaling() {
 }
 
 /// A record sets a timer for its number; the timer tells when it came.
-struct Alarms(Time);
+struct Alarms(TimeDomain);
 
 impl KeyedProcess<u32, Event> for Alarms {
     type State = u32;
@@ -138,7 +139,7 @@ impl KeyedProcess<u32, Event> for Alarms {
     type Side = ();
 
     fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        let timer = Timer { at: record.2.abs(), time: self.0 };
+        let timer = Timer { at: record.2.abs(), domain: self.0 };
         *cx.state_mut() += 1;
         if record.2 < 0 {
             cx.clear_timer(timer)
@@ -149,7 +150,7 @@ impl KeyedProcess<u32, Event> for Alarms {
     }
 
     fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        assert_eq!(timer.time, self.0);
+        assert_eq!(timer.domain, self.0);
         let records = *cx.state().unwrap_or(&0);
         cx.emit((*cx.key(), timer.at, records));
         Ok(())
@@ -162,7 +163,7 @@ struct Alarming {
     job: TestJob,
 }
 
-fn alarming(time: Time) -> Alarming {
+fn alarming(time: TimeDomain) -> Alarming {
     let (source, out) = (TestSource::new(1), VecSink::new());
     let (from, to) = (source.clone(), out.clone());
     let job = TestJob::new(move |job| {
@@ -179,7 +180,7 @@ fn alarming(time: Time) -> Alarming {
 #[test]
 fn timers_of_event_time_survive_and_fire_once() {
     for (before, after) in [(1, 1), (1, 3), (3, 2)] {
-        let Alarming { source, out, job } = alarming(Time::Event);
+        let Alarming { source, out, job } = alarming(TimeDomain::Event);
         let job = job.parallelism(before);
         let running = job.start();
         // Set twice is set once; key 2 takes one back.
@@ -203,7 +204,7 @@ fn timers_of_event_time_survive_and_fire_once() {
 fn timers_of_processing_time_survive_and_fire_once() {
     for (before, after) in [(1, 1), (1, 3), (3, 2)] {
         let clock = Arc::new(ManualClock::at(0));
-        let Alarming { source, out, job } = alarming(Time::Processing);
+        let Alarming { source, out, job } = alarming(TimeDomain::Processing);
         let job = job.parallelism(before).clock(clock.clone());
         let running = job.start();
         source.extend(0, (0..20).map(|key| (key, 0, 100 + i64::from(key))));
@@ -236,7 +237,7 @@ impl KeyedProcess<u32, Event> for Periodic {
     type Side = ();
 
     fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: record.1 + 10, time: Time::Event });
+        cx.set_timer(Timer::event(record.1 + 10));
         Ok(())
     }
 
@@ -277,16 +278,16 @@ impl KeyedProcess<u32, Event> for Kinds {
     type Side = ();
 
     fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: record.2, time: Time::Processing });
-        cx.set_timer(Timer { at: record.1 + 100, time: Time::Event });
+        cx.set_timer(Timer::processing(record.2));
+        cx.set_timer(Timer::event(record.1 + 100));
         Ok(())
     }
 
     fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        let processing = timer.time == Time::Processing;
+        let processing = timer.domain == TimeDomain::Processing;
         cx.emit((processing, timer.at));
         let later = if processing { timer.at + 1_000 } else { 50 };
-        cx.set_timer(Timer { at: later, time: Time::Processing });
+        cx.set_timer(Timer::processing(later));
         Ok(())
     }
 }
@@ -382,7 +383,7 @@ impl KeyedProcess<u32, Either<Event, Event>> for EitherAlarms {
         cx: &mut ProcessContext<'_, u32, Either<Event, Event>, Self>,
     ) -> Result<()> {
         let (Either::Left((_, _, at)) | Either::Right((_, _, at))) = record;
-        cx.set_timer(Timer { at, time: Time::Event });
+        cx.set_timer(Timer::event(at));
         cx.emit(at);
         Ok(())
     }
@@ -459,7 +460,7 @@ impl BroadcastProcess<u32, Event, (u32, i64)> for Ruled {
         cx: &mut BroadcastContext<'_, u32, Event, (u32, i64), Self>,
     ) -> Result<()> {
         cx.emit((record.0, record.2 + rules.values().sum::<i64>()));
-        cx.set_timer(Timer { at: record.1, time: Time::Event });
+        cx.set_timer(Timer::event(record.1));
         Ok(())
     }
 
@@ -521,16 +522,16 @@ impl KeyedProcess<u32, Event> for Chained {
     type Side = ();
 
     fn on_record(&mut self, (_, at, _): Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: FAR + at, time: Time::Processing });
-        cx.set_timer(Timer { at: at + 5, time: Time::Event });
+        cx.set_timer(Timer::processing(FAR + at));
+        cx.set_timer(Timer::event(at + 5));
         Ok(())
     }
 
     fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
         let key = *cx.key();
         cx.emit((key, timer.at));
-        if timer.time == Time::Processing {
-            cx.set_timer(Timer { at: timer.at - FAR, time: Time::Event });
+        if timer.domain == TimeDomain::Processing {
+            cx.set_timer(Timer::event(timer.at - FAR));
         }
         Ok(())
     }

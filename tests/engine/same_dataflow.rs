@@ -161,7 +161,7 @@ fn a_step_more_or_less_at_the_end_is_refused() {
 fn a_build_function_that_fails_or_panics_on_one_worker_ends_the_job_at_once() {
     let text = refusal(2, |call, s| {
         count(s);
-        if call == 2 { Err(Error::world("the second worker cannot load its model")) } else { Ok(()) }
+        if call == 2 { Err(Error::environment("the second worker cannot load its model")) } else { Ok(()) }
     });
     assert!(text.contains("cannot load its model"), "{text}");
     let text = refusal(2, |call, s| {

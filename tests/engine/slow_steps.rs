@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate::connector::{Partition, PartitionStatus, Polled, Position, Source};
+use tidegate::connector::{PartitionReader, PartitionStatus, Polled, Position, Source};
 use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{Error, KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
@@ -100,7 +100,7 @@ const LARGE_RECORDS: u64 = 1_000;
 impl Source for Large {
     type Item = u64;
 
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok("large".to_owned())
     }
 
@@ -108,7 +108,7 @@ impl Source for Large {
         Ok(vec!["large".to_owned()])
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn Partition<u64>>> {
+    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<u64>>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -123,7 +123,7 @@ impl Source for Large {
     }
 }
 
-impl Partition<u64> for Large {
+impl PartitionReader<u64> for Large {
     fn poll(&mut self, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
         let n = self.0.fetch_add(1, Ordering::Relaxed);
         if n == LARGE_RECORDS {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tidegate::testing::VecSource;
 
 use tidegate::testing::{TestJob, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Tumbling, Watermarks};
+use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Fired, Sums, fired, ms};
 
@@ -21,7 +21,7 @@ impl KeyedProcess<u32, Event> for Twice {
 
     fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
         *cx.state_mut() += 1;
-        cx.set_timer(Timer { at: e.1 + 7, time: Time::Event });
+        cx.set_timer(Timer::event(e.1 + 7));
         cx.emit(e);
         Ok(())
     }

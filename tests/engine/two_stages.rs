@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tidegate::testing::VecSource;
 
 use tidegate::testing::{TestJob, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Tumbling, Watermarks};
+use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Fired, Sums, fired, ms};
 use crate::events::{partitions, windows};
@@ -101,7 +101,7 @@ impl KeyedProcess<i64, Event> for Later {
     type Side = ();
 
     fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, i64, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: e.1, time: Time::Event });
+        cx.set_timer(Timer::event(e.1));
         cx.state_mut().push(e);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 use tidegate::Result;
-use tidegate::connector::{Partition, PartitionStatus, Polled, Position};
+use tidegate::connector::{PartitionReader, PartitionStatus, Polled, Position};
 
 use super::json;
 use super::lines::{Line, Lines};
@@ -29,7 +29,7 @@ impl<T> JsonPartition<T> {
     }
 }
 
-impl<T: DeserializeOwned> Partition<T> for JsonPartition<T> {
+impl<T: DeserializeOwned> PartitionReader<T> for JsonPartition<T> {
     fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
         if self.ended {
             return Ok(PartitionStatus::Ended);

@@ -10,7 +10,7 @@ use tidegate::{Error, Result};
 
 use super::names::{PublishedName, StagedName};
 use super::storage;
-use tidegate::fault;
+use tidegate::failpoint;
 
 /// The publisher of one process.
 pub(super) struct FilePublisher {
@@ -35,7 +35,7 @@ impl FilePublisher {
         let lock = file.map_err(|e| storage::failed("open", &path, e))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { directory, recovered: false, _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::world(format!(
+            Err(fs::TryLockError::WouldBlock) => Err(Error::environment(format!(
                 "the output directory {} is being written by another run; stop that one first, or give this one a \
                  directory of its own",
                 directory.display()
@@ -55,7 +55,7 @@ impl FilePublisher {
             (Some(from), Some(to)) => {
                 Ok(Piece { staged, from: self.directory.join(from), to: self.directory.join(to) })
             }
-            _ => Err(Error::us(format!(
+            _ => Err(Error::internal(format!(
                 "the snapshot names {} as a piece of output of slot {}, epoch {} in {}",
                 staged.place,
                 staged.slot,
@@ -84,9 +84,9 @@ impl Publisher for FilePublisher {
         match (waits, storage::length(&piece.to)?) {
             (Some(bytes), None) => {
                 piece.check(&piece.from, bytes, !self.recovered)?;
-                fault::point("sink.before_rename");
+                failpoint::point("sink.before_rename");
                 fs::rename(&piece.from, &piece.to).map_err(|e| storage::failed("publish", &piece.to, e))?;
-                fault::point("sink.after_rename");
+                failpoint::point("sink.after_rename");
             }
             (waits, Some(bytes)) => {
                 // Both names at once is what no rename leaves behind, so the content decides whose file it is.
@@ -137,7 +137,7 @@ impl Piece<'_> {
 
     fn differs(&self, path: &Path, how: std::fmt::Arguments<'_>) -> Error {
         let Staged { epoch, records, .. } = self.staged;
-        Error::world(format!(
+        Error::environment(format!(
             "{} is not the output of epoch {epoch} ({records} records) that the snapshot names: {how}; it was changed \
              after it was written, or it belongs to another run. Nothing was published; restore the file, or go on from \
              another snapshot",
@@ -147,7 +147,7 @@ impl Piece<'_> {
 
     fn lost(&self) -> Error {
         let Staged { epoch, records, .. } = self.staged;
-        Error::world(format!(
+        Error::environment(format!(
             "{records} records of epoch {epoch} are lost: {} is not there, nor is its staged file {}; whoever moved one \
              of them must put it back, or go on from another snapshot",
             self.to.display(),

@@ -32,7 +32,7 @@ impl FileLogSink {
         JsonSink { log: self }
     }
 
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         storage::make_directory(&self.directory)?;
         storage::canonical(&self.directory)
     }
@@ -75,8 +75,8 @@ pub struct JsonSink {
 }
 
 impl<T: Serialize + 'static> TransactionalSink<T> for JsonSink {
-    fn outside(&self) -> Result<String> {
-        self.log.outside()
+    fn uri(&self) -> Result<String> {
+        self.log.uri()
     }
 
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
@@ -89,8 +89,8 @@ impl<T: Serialize + 'static> TransactionalSink<T> for JsonSink {
 }
 
 impl TransactionalSink<DeadLetter> for FileLogSink {
-    fn outside(&self) -> Result<String> {
-        self.outside()
+    fn uri(&self) -> Result<String> {
+        self.uri()
     }
 
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<DeadLetter>>> {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use tidegate::connector::{Partition, Position, Source};
+use tidegate::connector::{PartitionReader, Position, Source};
 use tidegate::{Error, Result};
 
 use super::lines::Lines;
@@ -144,7 +144,7 @@ impl<T> std::fmt::Debug for JsonLines<T> {
 impl<T: DeserializeOwned + 'static> Source for JsonLines<T> {
     type Item = T;
 
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         let directory = &self.log.directory;
         fs::read_dir(directory).map_err(|e| self.log.no_directory(e))?;
         storage::canonical(directory)
@@ -154,7 +154,7 @@ impl<T: DeserializeOwned + 'static> Source for JsonLines<T> {
         self.log.list()
     }
 
-    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn Partition<T>>> {
+    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<T>>> {
         let lines = self.log.open(partition, position)?;
         Ok(Box::new(JsonPartition::new(lines, self.log.followed)))
     }

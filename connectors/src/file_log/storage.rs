@@ -8,7 +8,7 @@ use tidegate::{Error, Result};
 
 /// An error of the world, about a path.
 pub(super) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
-    Error::world(format!("cannot {doing} {}", path.display())).caused_by(error)
+    Error::environment(format!("cannot {doing} {}", path.display())).caused_by(error)
 }
 
 /// The absolute path without links, as text that fits into a manifest.

@@ -13,7 +13,7 @@ use tidegate::{Error, Result};
 
 use super::names::{PublishedName, StagedName};
 use super::storage;
-use tidegate::fault;
+use tidegate::failpoint;
 
 /// How much is gathered before it is written to the file.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -48,7 +48,7 @@ impl JsonWriter {
 
     fn check(&self) -> Result<()> {
         if self.broken {
-            return Err(Error::us(format!(
+            return Err(Error::internal(format!(
                 "a writer into {} is used after it failed",
                 self.directory.display()
             )));
@@ -105,10 +105,10 @@ impl<T: Serialize> Writer<T> for JsonWriter {
         let (directory, slot, records) =
             (self.directory.clone(), self.place.slot, std::mem::take(&mut self.records));
         Ok(Some(Box::new(move || {
-            fault::point("sink.before_sync");
+            failpoint::point("sink.before_sync");
             piece.file.sync_data().map_err(|e| storage::failed("sync", &piece.path, e))?;
             storage::sync_directory(&directory)?;
-            fault::point("sink.after_sync");
+            failpoint::point("sink.after_sync");
             piece.staged(slot, epoch, records)
         })))
     }

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate::{
-    Aggregate, Job, KeyedProcess, ProcessContext, Sliding, Stream, Time, Timer, Watermarks, Windowed,
+    Aggregate, Job, KeyedProcess, ProcessContext, Sliding, Stream, TimeDomain, Timer, Watermarks, Windowed,
 };
 use tidegate_connectors::FileLog;
 
@@ -183,8 +183,8 @@ impl KeyedProcess<String, Row> for Teller {
         cx: &mut ProcessContext<'_, String, Row, Self>,
     ) -> tidegate::Result<()> {
         if let Some((at, processing)) = row.timer {
-            let time = if processing { Time::Processing } else { Time::Event };
-            cx.set_timer(Timer { at, time });
+            let time = if processing { TimeDomain::Processing } else { TimeDomain::Event };
+            cx.set_timer(Timer { at, domain: time });
         }
         if cx.state().is_some_and(|ids| ids.contains(&row.id)) {
             cx.emit_side(row);
@@ -200,7 +200,7 @@ impl KeyedProcess<String, Row> for Teller {
         timer: Timer,
         cx: &mut ProcessContext<'_, String, Row, Self>,
     ) -> tidegate::Result<()> {
-        let (key, at, processing) = (cx.key().clone(), timer.at, timer.time == Time::Processing);
+        let (key, at, processing) = (cx.key().clone(), timer.at, timer.domain == TimeDomain::Processing);
         cx.emit(Told::Fired { key, at, processing });
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tidegate::connector::{Partition, PartitionStatus, Polled};
+use tidegate::connector::{PartitionReader, PartitionStatus, Polled};
 
 /// What stands at an offset: a record, or a malformed line with what was kept of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub(crate) type Log = BTreeMap<u64, Found>;
 
 /// Polls once, adds what was found to `log` and returns how much it was.
 pub(crate) fn poll(
-    partition: &mut dyn Partition<Value>,
+    partition: &mut dyn PartitionReader<Value>,
     budget: usize,
     log: &mut Log,
 ) -> (usize, PartitionStatus) {
@@ -44,7 +44,7 @@ pub(crate) fn poll(
 }
 
 /// Polls until there is nothing more for now.
-pub(crate) fn drain(partition: &mut dyn Partition<Value>, log: &mut Log) -> PartitionStatus {
+pub(crate) fn drain(partition: &mut dyn PartitionReader<Value>, log: &mut Log) -> PartitionStatus {
     loop {
         let (_, status) = poll(partition, 1_000, log);
         if status != PartitionStatus::More {

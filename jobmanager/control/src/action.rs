@@ -4,8 +4,8 @@ use std::fmt;
 
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
-use crate::checkpoint::Phase;
-use crate::input::Record;
+use crate::checkpoint::CheckpointPhase;
+use crate::input::LedgerEntry;
 
 /// Something for the driver to do, in the order of the list. None of them may be skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Action {
         slot: Slot,
     },
     /// Make the record durable, then report it by [`Input::Committed`](crate::Input::Committed).
-    Propose(Record),
+    Propose(LedgerEntry),
     /// Make visible what the epoch staged, then report it by [`Input::Published`](crate::Input::Published). It may be done
     /// twice, after a crash.
     Publish {
@@ -54,7 +54,7 @@ pub enum Action {
     /// written for it is deleted part by part, by [`Action::Discard`]. The output that the epoch staged is not deleted
     /// while the job goes on: it becomes part of the next snapshot, and is published with that one. After a last epoch
     /// there is no next one; the next attempt restores an older snapshot and stages anew.
-    GiveUp {
+    Abort {
         /// The attempt that was writing it.
         attempt: Attempt,
         /// The epoch, whose number is not used again.
@@ -62,12 +62,12 @@ pub enum Action {
         /// Why, for people.
         reason: String,
     },
-    /// Delete the state files that a worker wrote for an epoch that was given up: no snapshot has them, and none will. It
+    /// Delete the state files that a worker wrote for an epoch that was aborted: no snapshot has them, and none will. It
     /// comes once the worker has answered, or the worker would write on while its files are deleted. It may be done twice.
     Discard {
         /// The attempt that wrote them.
         attempt: Attempt,
-        /// The epoch, which was given up.
+        /// The epoch, which was aborted.
         epoch: Epoch,
         /// The worker, which has acknowledged or declined the epoch.
         slot: Slot,
@@ -77,7 +77,7 @@ pub enum Action {
         /// The epoch in flight.
         epoch: Epoch,
         /// What it waits in.
-        phase: Phase,
+        phase: CheckpointPhase,
         /// Milliseconds since it was triggered.
         waited_ms: u64,
     },
@@ -134,14 +134,14 @@ impl fmt::Display for Action {
             Self::Accept { attempt, epoch, slot } => {
                 write!(f, "accept attempt {attempt} epoch {epoch} slot {slot}")
             }
-            Self::Propose(Record::Completed { attempt, epoch, finished }) => {
+            Self::Propose(LedgerEntry::Completed { attempt, epoch, finished }) => {
                 let finished = if *finished { " finished" } else { "" };
                 write!(f, "propose completed attempt {attempt} epoch {epoch}{finished}")
             }
             Self::Publish { attempt, epoch } => write!(f, "publish attempt {attempt} epoch {epoch}"),
             Self::Collect { oldest } => write!(f, "collect before epoch {oldest}"),
-            Self::GiveUp { attempt, epoch, reason } => {
-                write!(f, "give up attempt {attempt} epoch {epoch}: {reason}")
+            Self::Abort { attempt, epoch, reason } => {
+                write!(f, "abort attempt {attempt} epoch {epoch}: {reason}")
             }
             Self::Discard { attempt, epoch, slot } => {
                 write!(f, "discard attempt {attempt} epoch {epoch} slot {slot}")

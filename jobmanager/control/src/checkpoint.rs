@@ -6,12 +6,12 @@ use std::fmt;
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
 use crate::action::Last;
-use crate::input::Record;
+use crate::input::LedgerEntry;
 use crate::time::Time;
 
 /// How far the checkpoint in flight is. A job without one in flight is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum CheckpointPhase {
     /// Triggered; not every worker has acknowledged its part.
     Pending,
     /// Every part is durable; the record that says so is not yet.
@@ -20,7 +20,7 @@ pub enum Phase {
     Publishing,
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for CheckpointPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pending => "pending",
@@ -35,7 +35,7 @@ impl fmt::Display for Phase {
 pub(crate) struct Checkpoint {
     pub(crate) epoch: Epoch,
     pub(crate) last: Option<Last>,
-    pub(crate) phase: Phase,
+    pub(crate) phase: CheckpointPhase,
     /// The workers whose part is durable.
     pub(crate) acked: BTreeSet<Slot>,
     triggered_at: Time,
@@ -46,12 +46,19 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     pub(crate) fn new(epoch: Epoch, last: Option<Last>, now: Time, timeout_ms: u64) -> Self {
         let slow_at = now.plus_ms(timeout_ms);
-        Self { epoch, last, phase: Phase::Pending, acked: BTreeSet::new(), triggered_at: now, slow_at }
+        Self {
+            epoch,
+            last,
+            phase: CheckpointPhase::Pending,
+            acked: BTreeSet::new(),
+            triggered_at: now,
+            slow_at,
+        }
     }
 
     /// The record that completes it.
-    pub(crate) fn record(&self, attempt: Attempt) -> Record {
-        Record::Completed { attempt, epoch: self.epoch, finished: self.last == Some(Last::Finish) }
+    pub(crate) fn record(&self, attempt: Attempt) -> LedgerEntry {
+        LedgerEntry::Completed { attempt, epoch: self.epoch, finished: self.last == Some(Last::Finish) }
     }
 
     /// The milliseconds it has taken so far, if that is worth a report; the next one is due a timeout later.

@@ -5,12 +5,12 @@
 //!
 //! The last checkpoint follows the one in flight, due or not. When the input is over *and* the job is asked to stop before
 //! the last one is triggered, it is a finish: nothing is left to go on with, and a stop would only leave the end to the
-//! next start. A last checkpoint that is given up ends the attempt, because sources that have read their last record put
+//! next start. A last checkpoint that is aborted ends the attempt, because sources that have read their last record put
 //! out no further barrier.
 //!
 //! Messages may be repeated, late, or from another attempt, and those of different workers overtake each other. A part of
 //! a snapshot counts when its acknowledgement is taken here, and not when it arrives ([`Action::Accept`]); what does not
-//! fit is dropped and counted. A worker that answers for an epoch after it was given up has written files for nothing;
+//! fit is dropped and counted. A worker that answers for an epoch after it was aborted has written files for nothing;
 //! they are discarded as those of the workers that had answered before.
 
 use std::collections::BTreeSet;
@@ -18,18 +18,18 @@ use std::collections::BTreeSet;
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
 use crate::action::{Action, Exit, Last};
-use crate::checkpoint::{Checkpoint, Phase};
-use crate::input::{Input, Record};
+use crate::checkpoint::{Checkpoint, CheckpointPhase};
+use crate::input::{Input, LedgerEntry};
 use crate::invariants;
 use crate::progress::Progress;
-use crate::settings::Settings;
+use crate::settings::CheckpointSettings;
 use crate::time::Time;
 use crate::violation::Violation;
 
 /// The checkpoints of one running attempt.
 #[derive(Clone, Debug)]
 pub struct Control {
-    pub(crate) settings: Settings,
+    pub(crate) settings: CheckpointSettings,
     pub(crate) attempt: Attempt,
     pub(crate) now: Time,
     pub(crate) life: Life,
@@ -37,9 +37,9 @@ pub struct Control {
     pub(crate) progress: Progress,
     /// When the next checkpoint is due if it is not the last; None without an interval.
     due: Option<Time>,
-    /// Epochs given up since the last completed one: a worker that has not answered for them may do so still. Once a later
+    /// Epochs aborted since the last completed one: a worker that has not answered for them may do so still. Once a later
     /// epoch is complete all have, because a worker answers in order.
-    pub(crate) given_up: BTreeSet<Epoch>,
+    pub(crate) aborted: BTreeSet<Epoch>,
     /// The workers whose sources have ended.
     ended: BTreeSet<Slot>,
     pub(crate) stop_requested: bool,
@@ -59,7 +59,7 @@ struct Stale;
 
 impl Control {
     /// The machine of an attempt whose workers are being built.
-    pub fn new(settings: Settings, attempt: Attempt) -> Self {
+    pub fn new(settings: CheckpointSettings, attempt: Attempt) -> Self {
         Self {
             settings: settings.at_least_one(),
             attempt,
@@ -68,7 +68,7 @@ impl Control {
             in_flight: None,
             progress: Progress::default(),
             due: None,
-            given_up: BTreeSet::new(),
+            aborted: BTreeSet::new(),
             ended: BTreeSet::new(),
             stop_requested: false,
             dropped: 0,
@@ -102,7 +102,7 @@ impl Control {
     }
 
     /// The phase of the checkpoint in flight; None when idle.
-    pub fn phase(&self) -> Option<Phase> {
+    pub fn phase(&self) -> Option<CheckpointPhase> {
         self.in_flight.as_ref().map(|checkpoint| checkpoint.phase)
     }
 
@@ -161,13 +161,13 @@ impl Control {
         self.known(slot)?;
         self.discard_late(attempt, epoch, slot, out)?;
         let writers = self.settings.writers as usize;
-        let checkpoint = self.in_phase(Phase::Pending, attempt, epoch)?;
+        let checkpoint = self.in_phase(CheckpointPhase::Pending, attempt, epoch)?;
         if !checkpoint.acked.insert(slot) {
             return Err(Stale);
         }
         out.push(Action::Accept { attempt, epoch, slot });
         if checkpoint.acked.len() == writers {
-            checkpoint.phase = Phase::Completing;
+            checkpoint.phase = CheckpointPhase::Completing;
             out.push(Action::Propose(checkpoint.record(attempt)));
         }
         Ok(())
@@ -183,14 +183,14 @@ impl Control {
     ) -> Result<(), Stale> {
         self.known(slot)?;
         self.discard_late(attempt, epoch, slot, out)?;
-        let checkpoint = self.in_phase(Phase::Pending, attempt, epoch)?;
+        let checkpoint = self.in_phase(CheckpointPhase::Pending, attempt, epoch)?;
         let mut answered = checkpoint.acked.clone();
         answered.insert(slot);
-        self.give_up(epoch, reason, answered, out);
+        self.abort(epoch, reason, answered, out);
         Ok(())
     }
 
-    /// What a worker wrote for an epoch that was given up before it answered is of no use.
+    /// What a worker wrote for an epoch that was aborted before it answered is of no use.
     fn discard_late(
         &self,
         attempt: Attempt,
@@ -198,32 +198,32 @@ impl Control {
         slot: Slot,
         out: &mut Vec<Action>,
     ) -> Result<(), Stale> {
-        if attempt != self.attempt || self.life != Life::Running || !self.given_up.contains(&epoch) {
+        if attempt != self.attempt || self.life != Life::Running || !self.aborted.contains(&epoch) {
             return Ok(());
         }
         out.push(Action::Discard { attempt, epoch, slot });
         Err(Stale)
     }
 
-    fn committed(&mut self, record: Record, out: &mut Vec<Action>) -> Result<(), Stale> {
+    fn committed(&mut self, record: LedgerEntry, out: &mut Vec<Action>) -> Result<(), Stale> {
         let checkpoint = self.proposed(record)?;
-        checkpoint.phase = Phase::Publishing;
+        checkpoint.phase = CheckpointPhase::Publishing;
         let epoch = checkpoint.epoch;
         self.progress.snapshots.push(epoch);
-        self.given_up.clear();
+        self.aborted.clear();
         out.push(Action::Publish { attempt: self.attempt, epoch });
         Ok(())
     }
 
-    fn refused(&mut self, record: Record, reason: String, out: &mut Vec<Action>) -> Result<(), Stale> {
+    fn refused(&mut self, record: LedgerEntry, reason: String, out: &mut Vec<Action>) -> Result<(), Stale> {
         let checkpoint = self.proposed(record)?;
         let (epoch, answered) = (checkpoint.epoch, checkpoint.acked.clone());
-        self.give_up(epoch, reason, answered, out);
+        self.abort(epoch, reason, answered, out);
         Ok(())
     }
 
     fn published(&mut self, attempt: Attempt, epoch: Epoch, out: &mut Vec<Action>) -> Result<(), Stale> {
-        let last = self.in_phase(Phase::Publishing, attempt, epoch)?.last;
+        let last = self.in_phase(CheckpointPhase::Publishing, attempt, epoch)?.last;
         self.in_flight = None;
         self.progress.published = Some(epoch);
         let oldest = self.progress.collect(self.settings.retain);
@@ -285,11 +285,11 @@ impl Control {
         out.push(Action::Trigger { attempt: self.attempt, epoch, last });
     }
 
-    fn give_up(&mut self, epoch: Epoch, reason: String, answered: BTreeSet<Slot>, out: &mut Vec<Action>) {
+    fn abort(&mut self, epoch: Epoch, reason: String, answered: BTreeSet<Slot>, out: &mut Vec<Action>) {
         let attempt = self.attempt;
         let last = self.in_flight.take().and_then(|checkpoint| checkpoint.last);
-        self.given_up.insert(epoch);
-        out.push(Action::GiveUp { attempt, epoch, reason: reason.clone() });
+        self.aborted.insert(epoch);
+        out.push(Action::Abort { attempt, epoch, reason: reason.clone() });
         out.extend(answered.into_iter().map(|slot| Action::Discard { attempt, epoch, slot }));
         if last.is_some() {
             self.exit(Exit::Failed { reason }, out);
@@ -326,15 +326,20 @@ impl Control {
     }
 
     /// The same, if it is in the phase that the message belongs to.
-    fn in_phase(&mut self, phase: Phase, attempt: Attempt, epoch: Epoch) -> Result<&mut Checkpoint, Stale> {
+    fn in_phase(
+        &mut self,
+        phase: CheckpointPhase,
+        attempt: Attempt,
+        epoch: Epoch,
+    ) -> Result<&mut Checkpoint, Stale> {
         let checkpoint = self.in_flight(attempt, epoch)?;
         if checkpoint.phase == phase { Ok(checkpoint) } else { Err(Stale) }
     }
 
     /// The checkpoint in flight, if this very record was proposed for it.
-    fn proposed(&mut self, record: Record) -> Result<&mut Checkpoint, Stale> {
-        let Record::Completed { attempt, epoch, .. } = record;
-        let checkpoint = self.in_phase(Phase::Completing, attempt, epoch)?;
+    fn proposed(&mut self, record: LedgerEntry) -> Result<&mut Checkpoint, Stale> {
+        let LedgerEntry::Completed { attempt, epoch, .. } = record;
+        let checkpoint = self.in_phase(CheckpointPhase::Completing, attempt, epoch)?;
         if checkpoint.record(attempt) == record { Ok(checkpoint) } else { Err(Stale) }
     }
 }

@@ -5,7 +5,7 @@ use tidegate_protocol::{Attempt, Epoch, Slot};
 
 /// A fact that is durable, or is proposed to become so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Record {
+pub enum LedgerEntry {
     /// The snapshot of an epoch is complete: the job restarts from it from now on, and its output may be published.
     Completed {
         /// The attempt that wrote it.
@@ -55,12 +55,12 @@ pub enum Input {
         reason: String,
     },
     /// A proposed record is durable.
-    Committed(Record),
+    Committed(LedgerEntry),
     /// A proposed record is not durable and certainly never will be. Where that is not certain, say nothing: propose it
     /// again until it is durable, or end the attempt and read what was written.
     Refused {
         /// The record as it was proposed.
-        record: Record,
+        record: LedgerEntry,
         /// Why, for people.
         reason: String,
     },

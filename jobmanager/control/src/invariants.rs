@@ -8,21 +8,21 @@
 //! - a part of a snapshot is accepted on the first ack of its worker for the epoch in flight, and on nothing else: what is
 //!   repeated, late or from another attempt counts nothing and brings nothing along;
 //! - a record is proposed on the last ack, an epoch published on its committed record, and on nothing else;
-//! - a completed epoch is never given up, and only what was written for a given-up epoch is discarded, by whom it was
+//! - a completed epoch is never aborted, and only what was written for an aborted epoch is discarded, by whom it was
 //!   answered;
 //! - the newest `retain` snapshots are never collected, nor any before a newer one is complete and published;
 //! - sources are told to read no further once, when the stop is requested;
 //! - only the current attempt triggers, proposes and publishes;
-//! - no epoch follows a last one, published or given up;
+//! - no epoch follows a last one, published or aborted;
 //! - nothing follows an exit, and a good exit leaves nothing unpublished;
 //! - nothing is put off: the deadline lies ahead, and a machine that is idle has no last checkpoint to take.
 
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
 use crate::action::{Action, Exit, Last};
-use crate::checkpoint::{Checkpoint, Phase};
+use crate::checkpoint::{Checkpoint, CheckpointPhase};
 use crate::control::{Control, Life};
-use crate::input::{Input, Record};
+use crate::input::{Input, LedgerEntry};
 use crate::violation::Violation;
 
 /// Whether a state is one that may be.
@@ -32,7 +32,7 @@ use crate::violation::Violation;
 pub fn check(state: &Control) -> Result<(), Violation> {
     order(state)?;
     snapshots(state)?;
-    given_up(state)?;
+    aborted(state)?;
     match &state.in_flight {
         Some(checkpoint) => in_flight(state, checkpoint)?,
         None => idle(state)?,
@@ -76,20 +76,20 @@ fn order(state: &Control) -> Result<(), Violation> {
 /// One more than the retained ones may be there: the newest, while it is being published.
 fn snapshots(state: &Control) -> Result<(), Violation> {
     let epochs = &state.progress.snapshots;
-    let room = state.settings.retain + usize::from(state.phase() == Some(Phase::Publishing));
+    let room = state.settings.retain + usize::from(state.phase() == Some(CheckpointPhase::Publishing));
     let holds = epochs.is_sorted_by(|a, b| a < b) && epochs.len() <= room;
     hold(holds, || Violation::Snapshots(epochs.clone()))
 }
 
 /// They are kept until a later epoch is complete.
-fn given_up(state: &Control) -> Result<(), Violation> {
+fn aborted(state: &Control) -> Result<(), Violation> {
     let progress = &state.progress;
     let flying = state.in_flight.as_ref().map(|checkpoint| checkpoint.epoch);
-    let mut epochs = state.given_up.iter();
+    let mut epochs = state.aborted.iter();
     let holds = epochs.all(|epoch| {
         progress.completed() < Some(*epoch) && *epoch <= progress.triggered && flying != Some(*epoch)
     });
-    hold(holds, || Violation::GivenUp(state.given_up.iter().copied().collect()))
+    hold(holds, || Violation::Aborted(state.aborted.iter().copied().collect()))
 }
 
 fn in_flight(state: &Control, checkpoint: &Checkpoint) -> Result<(), Violation> {
@@ -98,9 +98,9 @@ fn in_flight(state: &Control, checkpoint: &Checkpoint) -> Result<(), Violation> 
     let &Checkpoint { epoch, phase, .. } = checkpoint;
     let all_acked = checkpoint.acked.len() == state.settings.writers as usize;
     let holds = epoch == progress.triggered
-        && all_acked == (phase != Phase::Pending)
+        && all_acked == (phase != CheckpointPhase::Pending)
         && checkpoint.acked.iter().all(|slot| slot.0 < state.settings.writers)
-        && (progress.completed() == Some(epoch)) == (phase == Phase::Publishing)
+        && (progress.completed() == Some(epoch)) == (phase == CheckpointPhase::Publishing)
         && progress.published < Some(epoch);
     hold(holds, || Violation::Phase { epoch, phase })
 }
@@ -155,11 +155,9 @@ impl<'a> Step<'a> {
             Action::Propose(record) => self.accepted.is_some() && self.is_last_ack_of(*record),
             Action::Publish { attempt, epoch } => self.commits(*attempt, *epoch),
             Action::Collect { oldest } => self.publishes().is_some() && *oldest <= self.oldest_retained(),
-            Action::GiveUp { epoch, .. } => {
-                self.open == Some(*epoch) && self.fails() && Some(*epoch) > newest
-            }
+            Action::Abort { epoch, .. } => self.open == Some(*epoch) && self.fails() && Some(*epoch) > newest,
             Action::Discard { epoch, slot, .. } => {
-                self.after.given_up.contains(epoch) && self.has_answered(*epoch, *slot)
+                self.after.aborted.contains(epoch) && self.has_answered(*epoch, *slot)
             }
             Action::Slow { epoch, .. } => self.open == Some(*epoch),
             Action::Exit(Exit::Finished) => self.publishes() == Some(Some(Last::Finish)),
@@ -174,7 +172,7 @@ impl<'a> Step<'a> {
         match action {
             Action::Trigger { epoch, .. } => self.open = Some(*epoch),
             Action::Accept { slot, .. } => self.accepted = Some(*slot),
-            Action::GiveUp { .. } => self.open = None,
+            Action::Abort { .. } => self.open = None,
             Action::Exit(_) => self.exited = true,
             Action::Propose(_)
             | Action::Publish { .. }
@@ -200,14 +198,14 @@ impl<'a> Step<'a> {
     }
 
     /// The checkpoint that was in flight, if this attempt's input is about it and it was in that phase.
-    fn about(&self, phase: Phase, attempt: Attempt, epoch: Epoch) -> Option<&Checkpoint> {
+    fn about(&self, phase: CheckpointPhase, attempt: Attempt, epoch: Epoch) -> Option<&Checkpoint> {
         self.flying().filter(|c| attempt == self.before.attempt && c.epoch == epoch && c.phase == phase)
     }
 
     fn is_first_ack(&self, attempt: Attempt, epoch: Epoch, slot: Slot) -> bool {
         let acks = matches!(*self.input, Input::Acked { attempt: a, epoch: e, slot: s }
             if (a, e, s) == (attempt, epoch, slot));
-        let checkpoint = self.about(Phase::Pending, attempt, epoch);
+        let checkpoint = self.about(CheckpointPhase::Pending, attempt, epoch);
         acks && slot.0 < self.before.settings.writers && checkpoint.is_some_and(|c| !c.acked.contains(&slot))
     }
 
@@ -224,26 +222,30 @@ impl<'a> Step<'a> {
             }
     }
 
-    fn is_last_ack_of(&self, record: Record) -> bool {
+    fn is_last_ack_of(&self, record: LedgerEntry) -> bool {
         let Input::Acked { attempt, epoch, slot } = *self.input else { return false };
-        let Some(checkpoint) = self.about(Phase::Pending, attempt, epoch) else { return false };
+        let Some(checkpoint) = self.about(CheckpointPhase::Pending, attempt, epoch) else { return false };
         let acked = &checkpoint.acked;
         let missing = self.before.settings.writers as usize - acked.len();
         let finished = checkpoint.last == Some(Last::Finish);
-        missing == 1 && !acked.contains(&slot) && record == Record::Completed { attempt, epoch, finished }
+        missing == 1
+            && !acked.contains(&slot)
+            && record == LedgerEntry::Completed { attempt, epoch, finished }
     }
 
     fn commits(&self, attempt: Attempt, epoch: Epoch) -> bool {
         let Input::Committed(record) = *self.input else { return false };
-        let checkpoint = self.about(Phase::Completing, attempt, epoch);
+        let checkpoint = self.about(CheckpointPhase::Completing, attempt, epoch);
         checkpoint.is_some_and(|checkpoint| record == checkpoint.record(attempt))
     }
 
     fn fails(&self) -> bool {
         match *self.input {
-            Input::Declined { attempt, epoch, .. } => self.about(Phase::Pending, attempt, epoch).is_some(),
-            Input::Refused { record: Record::Completed { attempt, epoch, .. }, .. } => {
-                self.about(Phase::Completing, attempt, epoch).is_some()
+            Input::Declined { attempt, epoch, .. } => {
+                self.about(CheckpointPhase::Pending, attempt, epoch).is_some()
+            }
+            Input::Refused { record: LedgerEntry::Completed { attempt, epoch, .. }, .. } => {
+                self.about(CheckpointPhase::Completing, attempt, epoch).is_some()
             }
             _ => false,
         }
@@ -252,7 +254,7 @@ impl<'a> Step<'a> {
     /// If the input says that the epoch in flight is visible: whether and why that was the last one.
     fn publishes(&self) -> Option<Option<Last>> {
         let Input::Published { attempt, epoch } = *self.input else { return None };
-        self.about(Phase::Publishing, attempt, epoch).map(|checkpoint| checkpoint.last)
+        self.about(CheckpointPhase::Publishing, attempt, epoch).map(|checkpoint| checkpoint.last)
     }
 
     /// The oldest of the newest `retain` snapshots, or the oldest at all if there are fewer.
@@ -269,9 +271,9 @@ fn attempt_of(action: &Action) -> Option<Attempt> {
         | Action::StopReading { attempt }
         | Action::Accept { attempt, .. }
         | Action::Discard { attempt, .. }
-        | Action::Propose(Record::Completed { attempt, .. })
+        | Action::Propose(LedgerEntry::Completed { attempt, .. })
         | Action::Publish { attempt, .. }
-        | Action::GiveUp { attempt, .. } => Some(*attempt),
+        | Action::Abort { attempt, .. } => Some(*attempt),
         Action::Collect { .. } | Action::Slow { .. } | Action::Exit(_) => None,
     }
 }

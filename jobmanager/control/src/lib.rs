@@ -1,4 +1,4 @@
-//! The control brain: when an epoch is triggered, completed, published or given up, and when the job may exit.
+//! The control brain: when an epoch is triggered, completed, published or aborted, and when the job may exit.
 //!
 //! A pure state machine: [`Control::step`] takes the time and one [`Input`] and appends the [`Action`]s that follow;
 //! [`Control::deadline`] says when it wants to be called at the latest. Whoever drives it runs one function an action and
@@ -10,7 +10,7 @@
 //!         due           the last ack             the record is durable        everything is visible
 //!  Idle ────────> Pending ────────────> Completing ────────────────> Publishing ────────────────> Idle
 //!        Trigger     │      Propose         │           Publish                      Collect
-//!                    └── declined           └── refused ──> GiveUp ──> Idle
+//!                    └── declined           └── refused ──> Abort ──> Idle
 //! ```
 //!
 //! Every ack that counts is accepted, with the part of the snapshot that came with it. The committed record `Completed` is
@@ -23,17 +23,17 @@
 //! or I/O, and launching attempts: a [`Control`] minds one running attempt and ends with it.
 //!
 //! ```
-//! use tidegate_control::{Action, Control, Input, Record, Settings, Time};
+//! use tidegate_control::{Action, Control, Input, LedgerEntry, CheckpointSettings, Time};
 //! use tidegate_protocol::{Attempt, Epoch, Slot};
 //!
 //! let (attempt, epoch) = (Attempt(1), Epoch(1));
-//! let mut control = Control::new(Settings { interval_ms: Some(1_000), ..Settings::default() }, attempt);
+//! let mut control = Control::new(CheckpointSettings { interval_ms: Some(1_000), ..CheckpointSettings::default() }, attempt);
 //! let mut step = |ms, input| {
 //!     let mut actions = Vec::new();
 //!     control.step(Time(ms), input, &mut actions);
 //!     actions
 //! };
-//! let completed = Record::Completed { attempt, epoch, finished: false };
+//! let completed = LedgerEntry::Completed { attempt, epoch, finished: false };
 //! assert_eq!(step(0, Input::Started { restored: None, older: vec![], last_epoch: Epoch(0) }), []);
 //! assert_eq!(step(1_000, Input::Tick), [Action::Trigger { attempt, epoch, last: None }]);
 //! assert_eq!(
@@ -54,9 +54,9 @@ mod time;
 mod violation;
 
 pub use action::{Action, Exit, Last};
-pub use checkpoint::Phase;
+pub use checkpoint::CheckpointPhase;
 pub use control::Control;
-pub use input::{Input, Record};
-pub use settings::Settings;
+pub use input::{Input, LedgerEntry};
+pub use settings::CheckpointSettings;
 pub use time::Time;
 pub use violation::Violation;

@@ -2,12 +2,12 @@
 
 /// How often a job takes checkpoints, how many snapshots stay, and how many workers write each of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct CheckpointSettings {
     /// Milliseconds from one trigger to the next, at least 1 (0 is taken for 1); a checkpoint that is still in flight
     /// by then delays the next. None: only the last checkpoint is taken, at the job's end or stop.
     pub interval_ms: Option<u64>,
     /// Milliseconds after which a checkpoint in flight is reported as slow, and again after as many; at least 1 (0 is
-    /// taken for 1). Nothing is given up for being slow: under backpressure a barrier arrives late, but it arrives.
+    /// taken for 1). No checkpoint is aborted for being slow: under backpressure a barrier arrives late, but it arrives.
     pub timeout_ms: u64,
     /// The number of newest snapshots that stay, at least 1 (0 is taken for 1).
     pub retain: usize,
@@ -16,13 +16,13 @@ pub struct Settings {
     pub writers: u32,
 }
 
-impl Default for Settings {
+impl Default for CheckpointSettings {
     fn default() -> Self {
         Self { interval_ms: Some(1_000), timeout_ms: 30_000, retain: 3, writers: 1 }
     }
 }
 
-impl Settings {
+impl CheckpointSettings {
     /// The settings with every number raised to the least that makes sense.
     pub(crate) fn at_least_one(self) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::fmt;
 use tidegate_protocol::Epoch;
 
 use crate::action::Action;
-use crate::checkpoint::Phase;
+use crate::checkpoint::CheckpointPhase;
 
 /// An invariant that does not hold: a bug of this crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Violation {
         /// The epoch in flight.
         epoch: Epoch,
         /// The phase that it cannot be in.
-        phase: Phase,
+        phase: CheckpointPhase,
     },
     /// Nothing is in flight, and yet a completed epoch is not published.
     Unpublished {
@@ -41,8 +41,8 @@ pub enum Violation {
     Late,
     /// The highest epoch triggered, completed or published went back.
     WentBack,
-    /// An epoch given up is in flight, complete, or was never triggered.
-    GivenUp(Vec<Epoch>),
+    /// An aborted epoch is in flight, complete, or was never triggered.
+    Aborted(Vec<Epoch>),
     /// The acknowledgements that count and the parts that were accepted are not the same.
     Unaccepted(Epoch),
     /// An action that nothing that came in justifies.
@@ -73,7 +73,7 @@ impl fmt::Display for Violation {
             Self::ExitInFlight => f.write_str("exited with a checkpoint in flight"),
             Self::Late => f.write_str("something is due and not done"),
             Self::WentBack => f.write_str("an epoch triggered, completed or published went back"),
-            Self::GivenUp(epochs) => write!(f, "the epochs {epochs:?} cannot have been given up"),
+            Self::Aborted(epochs) => write!(f, "the epochs {epochs:?} cannot have been aborted"),
             Self::Unaccepted(epoch) => {
                 write!(f, "what counts of epoch {epoch} is not what was accepted")
             }

@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidegate_control::invariants::check_step;
-use tidegate_control::{Action, Control, Input, Record, Settings, Time};
+use tidegate_control::{Action, CheckpointSettings, Control, Input, LedgerEntry, Time};
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
 const SEPARATOR: &str = "---\n";
@@ -96,7 +96,7 @@ struct Runner {
 impl Runner {
     fn run(script: &str) -> String {
         let mut runner = Self {
-            control: Control::new(Settings::default(), Attempt(0)),
+            control: Control::new(CheckpointSettings::default(), Attempt(0)),
             attempt: Attempt(0),
             now: Time(0),
         };
@@ -137,9 +137,9 @@ impl Runner {
     }
 }
 
-fn settings(line: &Line<'_>) -> Settings {
-    let usual = Settings::default();
-    Settings {
+fn settings(line: &Line<'_>) -> CheckpointSettings {
+    let usual = CheckpointSettings::default();
+    CheckpointSettings {
         interval_ms: line.after("interval").map_or(usual.interval_ms, |word| word.parse().ok()),
         timeout_ms: line.number("timeout").unwrap_or(usual.timeout_ms),
         retain: line.number("retain").unwrap_or(usual.retain),
@@ -181,9 +181,9 @@ impl<'a> Line<'a> {
         self.0.split_once(" because ").expect("a refusal has a reason").1.to_owned()
     }
 
-    fn record(&self, attempt: Attempt) -> Record {
+    fn record(&self, attempt: Attempt) -> LedgerEntry {
         let finished = self.0.split(' ').any(|word| word == "finished");
-        Record::Completed { attempt, epoch: self.epoch(), finished }
+        LedgerEntry::Completed { attempt, epoch: self.epoch(), finished }
     }
 
     fn input(&self, current: Attempt) -> Input {

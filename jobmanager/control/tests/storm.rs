@@ -1,13 +1,13 @@
 //! Random storms: a small world of workers, a record store and an outside answers in any order, twice, late, with refusals,
 //! with lies that a machine can see through, and through crashes; a message may come again as one of the attempt or the
 //! epoch before. The invariants hold after every step; once the storm is over and the world answers everything, the machine
-//! settles, and what was written for epochs that were given up is gone.
+//! settles, and what was written for epochs that were aborted is gone.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use tidegate_control::invariants::check_step;
-use tidegate_control::{Action, Control, Exit, Input, Last, Record, Settings, Time};
+use tidegate_control::{Action, CheckpointSettings, Control, Exit, Input, Last, LedgerEntry, Time};
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
 /// One gust.
@@ -68,7 +68,7 @@ fn stray() -> impl Strategy<Value = Input> {
     (0u32..4, 0u64..12, 0u32..5, any::<bool>(), 0..8).prop_map(
         move |(attempt, epoch, slot, finished, kind)| {
             let (attempt, epoch, slot) = (Attempt(attempt), Epoch(epoch), Slot(slot));
-            let record = Record::Completed { attempt, epoch, finished };
+            let record = LedgerEntry::Completed { attempt, epoch, finished };
             match kind {
                 0 => Input::Started { restored: Some(epoch), older: vec![], last_epoch: epoch },
                 1 => Input::Acked { attempt, epoch, slot },
@@ -83,16 +83,21 @@ fn stray() -> impl Strategy<Value = Input> {
     )
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+fn settings() -> impl Strategy<Value = CheckpointSettings> {
     (prop::option::of(0u64..2_000), 0u64..4_000, 0usize..4, 0u32..4).prop_map(
-        |(interval_ms, timeout_ms, retain, writers)| Settings { interval_ms, timeout_ms, retain, writers },
+        |(interval_ms, timeout_ms, retain, writers)| CheckpointSettings {
+            interval_ms,
+            timeout_ms,
+            retain,
+            writers,
+        },
     )
 }
 
 /// Everything outside the machine, and the truth about it.
 struct World {
     control: Control,
-    settings: Settings,
+    settings: CheckpointSettings,
     attempt: Attempt,
     now: u64,
     started: bool,
@@ -108,10 +113,10 @@ struct World {
     files: BTreeSet<(Epoch, Slot)>,
     /// What the workers of this attempt have answered for.
     answered: BTreeSet<(Epoch, Slot)>,
-    /// The epochs that this attempt has given up.
-    given_up: BTreeSet<Epoch>,
+    /// The epochs that this attempt has aborted.
+    aborted: BTreeSet<Epoch>,
     /// The record that is proposed and has no answer.
-    proposed: Option<Record>,
+    proposed: Option<LedgerEntry>,
     /// Every number that an epoch ever had.
     used: BTreeSet<Epoch>,
     /// The complete snapshots in the store.
@@ -120,7 +125,7 @@ struct World {
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: CheckpointSettings) -> Self {
         let attempt = Attempt(1);
         let control = Control::new(settings.clone(), attempt);
         let mut world = Self {
@@ -136,7 +141,7 @@ impl World {
             parts: BTreeSet::new(),
             files: BTreeSet::new(),
             answered: BTreeSet::new(),
-            given_up: BTreeSet::new(),
+            aborted: BTreeSet::new(),
             proposed: None,
             used: BTreeSet::new(),
             store: BTreeSet::new(),
@@ -159,7 +164,7 @@ impl World {
             return;
         }
         self.exited = None;
-        if let Some(Record::Completed { epoch, .. }) = self.proposed.take().filter(|_| crash.landed) {
+        if let Some(LedgerEntry::Completed { epoch, .. }) = self.proposed.take().filter(|_| crash.landed) {
             self.store.insert(epoch);
         }
         if crash.damaged {
@@ -173,7 +178,7 @@ impl World {
         self.ended.clear();
         self.stopped = false;
         self.answered.clear();
-        self.given_up.clear();
+        self.aborted.clear();
         self.build();
     }
 
@@ -235,7 +240,7 @@ impl World {
         match *input {
             Input::Started { .. } => self.started = true,
             Input::Committed(record) if self.proposed == Some(record) => {
-                let Record::Completed { epoch, .. } = record;
+                let LedgerEntry::Completed { epoch, .. } = record;
                 self.proposed = None;
                 self.store.insert(epoch);
             }
@@ -296,9 +301,9 @@ impl World {
                 self.mail.push(Input::Published { attempt, epoch });
             }
             Action::Collect { oldest } => self.collect(oldest),
-            Action::GiveUp { epoch, .. } => {
+            Action::Abort { epoch, .. } => {
                 assert!(!self.store.contains(&epoch), "gave up {epoch}");
-                self.given_up.insert(epoch);
+                self.aborted.insert(epoch);
                 self.parts.clear();
             }
             Action::Discard { epoch, slot, .. } => self.discard(epoch, slot),
@@ -308,7 +313,7 @@ impl World {
     }
 
     fn discard(&mut self, epoch: Epoch, slot: Slot) {
-        assert!(self.given_up.contains(&epoch), "discarded what was not given up: {epoch}");
+        assert!(self.aborted.contains(&epoch), "discarded what was not aborted: {epoch}");
         assert!(self.answered.contains(&(epoch, slot)), "slot {slot} may still be writing epoch {epoch}");
         self.files.remove(&(epoch, slot));
     }
@@ -317,8 +322,7 @@ impl World {
     /// that is over leaves it to the next start.
     fn nothing_is_left_of_what_was_given_up(&self) -> bool {
         let newest = self.store.last().copied().unwrap_or_default();
-        let mut left =
-            self.files.iter().filter(|(epoch, _)| *epoch > newest && self.given_up.contains(epoch));
+        let mut left = self.files.iter().filter(|(epoch, _)| *epoch > newest && self.aborted.contains(epoch));
         self.exited.is_some() || left.next().is_none()
     }
 
@@ -361,8 +365,8 @@ fn stale(mut input: Input, of_attempt: bool) -> Input {
         Input::Acked { attempt, epoch, .. }
         | Input::Declined { attempt, epoch, .. }
         | Input::Published { attempt, epoch }
-        | Input::Committed(Record::Completed { attempt, epoch, .. })
-        | Input::Refused { record: Record::Completed { attempt, epoch, .. }, .. } => {
+        | Input::Committed(LedgerEntry::Completed { attempt, epoch, .. })
+        | Input::Refused { record: LedgerEntry::Completed { attempt, epoch, .. }, .. } => {
             if of_attempt {
                 attempt.0 -= 1;
             } else {

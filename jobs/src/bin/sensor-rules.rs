@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate::{BroadcastContext, BroadcastProcess, Job, Result, Time, Timer, Watermarks};
+use tidegate::{BroadcastContext, BroadcastProcess, Job, Result, Timer, Watermarks};
 use tidegate_connectors::FileLog;
 use tidegate_jobs::Reading;
 
@@ -192,7 +192,7 @@ fn enter(id: &str, rule: &Rule, breach: &mut Breach, now: i64, context: &mut Con
         return;
     }
     if now < too_long_at {
-        return context.set_timer(Timer { at: too_long_at, time: Time::Event });
+        return context.set_timer(Timer::event(too_long_at));
     }
     breach.alerted = true;
     alert("entered", id, breach, too_long_at, context);

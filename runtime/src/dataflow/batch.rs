@@ -20,8 +20,8 @@ use timely::dataflow::channels::{Message, Stamp};
 
 use super::pace::Pace;
 use super::wire::Passage;
-use crate::record::Rec;
-use crate::watermark::Mark;
+use crate::record::Record;
+use crate::watermark::WatermarkUpdate;
 
 /// The number of records that a full batch holds.
 pub(crate) const BATCH_RECORDS: usize = 256;
@@ -33,15 +33,20 @@ const POOL_BUFFERS: usize = 64;
 pub(crate) struct Batch<T> {
     pub(crate) target: u32,
     pub(crate) from: u32,
-    pub(crate) mark: Option<Mark>,
-    pub(crate) records: Vec<Rec<T>>,
+    pub(crate) update: Option<WatermarkUpdate>,
+    pub(crate) records: Vec<Record<T>>,
     /// What has become of it on its way as bytes.
     pub(crate) passage: Passage,
 }
 
 impl<T> Batch<T> {
-    pub(crate) fn new(target: u32, from: u32, mark: Option<Mark>, records: Vec<Rec<T>>) -> Self {
-        Self { target, from, mark, records, passage: Passage::default() }
+    pub(crate) fn new(
+        target: u32,
+        from: u32,
+        update: Option<WatermarkUpdate>,
+        records: Vec<Record<T>>,
+    ) -> Self {
+        Self { target, from, update, records, passage: Passage::default() }
     }
 
     /// True if its sender is one of so many workers.
@@ -65,7 +70,7 @@ impl<T> Default for Batch<T> {
 /// timely's container builder hands out empty containers for ever.
 impl<T> Accountable for Batch<T> {
     fn record_count(&self) -> i64 {
-        self.records.len() as i64 + i64::from(self.mark.is_some())
+        self.records.len() as i64 + i64::from(self.update.is_some())
     }
 }
 
@@ -93,9 +98,9 @@ pub(crate) fn by_target() -> DistributorPact<impl FnOnce(usize) -> Router> {
 
 /// Where the workers of a process leave each other the ways home, by edge.
 #[derive(Default)]
-pub(crate) struct Ways(Mutex<HashMap<usize, Box<dyn Any + Send>>>);
+pub(crate) struct BufferReturns(Mutex<HashMap<usize, Box<dyn Any + Send>>>);
 
-struct EdgeWays<T> {
+struct EdgeReturns<T> {
     to: Vec<Sender<Vec<T>>>,
     at: Vec<Option<Receiver<Vec<T>>>>,
     flow: Arc<Flow>,
@@ -122,60 +127,65 @@ impl Flow {
 }
 
 /// One worker's ends of the ways home.
-struct Home<T> {
+struct ReturnPath<T> {
     me: usize,
     to: Vec<Sender<Vec<T>>>,
     at: Receiver<Vec<T>>,
 }
 
-impl Ways {
-    fn home<T: Send + 'static>(
+impl BufferReturns {
+    fn returns<T: Send + 'static>(
         &self,
         edge: usize,
         me: usize,
         workers: usize,
-    ) -> Option<(Home<T>, Arc<Flow>)> {
+    ) -> Option<(ReturnPath<T>, Arc<Flow>)> {
         let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ways = edges.entry(edge).or_insert_with(|| {
+        let buffer_returns = edges.entry(edge).or_insert_with(|| {
             let (to, at) = (0..workers).map(|_| channel()).map(|(to, at)| (to, Some(at))).unzip();
-            Box::new(EdgeWays::<T> { to, at, flow: Flow::new(workers) })
+            Box::new(EdgeReturns::<T> { to, at, flow: Flow::new(workers) })
         });
-        let ways = ways.downcast_mut::<EdgeWays<T>>()?;
-        let home = Home { me, to: ways.to.clone(), at: ways.at[me].take()? };
-        Some((home, ways.flow.clone()))
+        let buffer_returns = buffer_returns.downcast_mut::<EdgeReturns<T>>()?;
+        let returns = ReturnPath { me, to: buffer_returns.to.clone(), at: buffer_returns.at[me].take()? };
+        Some((returns, buffer_returns.flow.clone()))
     }
 }
 
 /// The buffers of one edge on one worker.
 pub(crate) struct Pool<T> {
     free: Rc<RefCell<Vec<Vec<T>>>>,
-    home: Option<Rc<Home<T>>>,
+    returns: Option<Rc<ReturnPath<T>>>,
     flow: Arc<Flow>,
 }
 
 impl<T> Clone for Pool<T> {
     fn clone(&self) -> Self {
-        Self { free: self.free.clone(), home: self.home.clone(), flow: self.flow.clone() }
+        Self { free: self.free.clone(), returns: self.returns.clone(), flow: self.flow.clone() }
     }
 }
 
 impl<T: Send + 'static> Pool<T> {
     /// The pool of an edge that stays on this worker.
     pub(crate) fn local() -> Self {
-        Self { free: Rc::default(), home: None, flow: Flow::new(1) }
+        Self { free: Rc::default(), returns: None, flow: Flow::new(1) }
     }
 
     /// The pool of an edge between the workers of this process.
-    pub(crate) fn shared(ways: &Arc<Ways>, edge: usize, me: usize, workers: usize) -> Self {
-        match ways.home(edge, me, workers) {
-            Some((home, flow)) => Self { free: Rc::default(), home: Some(Rc::new(home)), flow },
+    pub(crate) fn shared(
+        buffer_returns: &Arc<BufferReturns>,
+        edge: usize,
+        me: usize,
+        workers: usize,
+    ) -> Self {
+        match buffer_returns.returns(edge, me, workers) {
+            Some((returns, flow)) => Self { free: Rc::default(), returns: Some(Rc::new(returns)), flow },
             None => Self::local(),
         }
     }
 
     /// This worker's number in the [`Flow`]: on an edge that stays on the worker there is no other.
     fn me(&self) -> usize {
-        self.home.as_ref().map_or(0, |home| home.me)
+        self.returns.as_ref().map_or(0, |returns| returns.me)
     }
 
     /// This worker has sent a receiver so many records.
@@ -193,7 +203,7 @@ impl<T: Send + 'static> Pool<T> {
 
     /// An empty buffer.
     pub(crate) fn take(&self) -> Vec<T> {
-        if let Some(mut buffer) = self.home.as_ref().and_then(|home| home.at.try_recv().ok()) {
+        if let Some(mut buffer) = self.returns.as_ref().and_then(|returns| returns.at.try_recv().ok()) {
             buffer.clear();
             return buffer;
         }
@@ -202,16 +212,16 @@ impl<T: Send + 'static> Pool<T> {
 
     /// This worker is done with records that worker `from` had sent, and goes on at this pace.
     pub(crate) fn done(&self, from: usize, records: usize, pace: &Pace) {
-        let from = if self.home.is_some() { from } else { 0 };
+        let from = if self.returns.is_some() { from } else { 0 };
         self.flow.unread(from, self.me()).fetch_sub(records, Ordering::Relaxed);
         self.flow.backlogs[self.me()].store(pace.backlog(), Ordering::Relaxed);
     }
 
     /// Takes back a buffer that a worker of this process has filled; None if it was made on this one.
     pub(crate) fn give(&self, mut buffer: Vec<T>, filled_by: Option<usize>) {
-        match (&self.home, filled_by) {
+        match (&self.returns, filled_by) {
             // If its worker is gone, so is the job; the buffer is freed here.
-            (Some(home), Some(from)) if from != home.me => drop(home.to[from].send(buffer)),
+            (Some(returns), Some(from)) if from != returns.me => drop(returns.to[from].send(buffer)),
             _ => {
                 buffer.clear();
                 let mut free = self.free.borrow_mut();
@@ -231,8 +241,9 @@ mod tests {
 
     #[test]
     fn a_sender_has_room_for_its_share_of_what_a_receiver_can_take() {
-        let ways = Arc::new(Ways::default());
-        let (first, second) = (Pool::<u8>::shared(&ways, 0, 0, 2), Pool::<u8>::shared(&ways, 0, 1, 2));
+        let buffer_returns = Arc::new(BufferReturns::default());
+        let (first, second) =
+            (Pool::<u8>::shared(&buffer_returns, 0, 0, 2), Pool::<u8>::shared(&buffer_returns, 0, 1, 2));
         let (mut fast, mut slow) = (Pace::default(), Pace::default());
         assert_eq!((first.room(0), first.room(1)), (1, 1), "nothing is known of the receivers yet");
         (0..10).for_each(|_| fast.took(fast.records(), Duration::ZERO));
@@ -249,8 +260,8 @@ mod tests {
     #[test]
     fn a_buffer_that_was_made_of_bytes_stays_here() {
         // The worker that sent the bytes may be in another process, where nobody would ever take the buffer back.
-        let ways = Arc::new(Ways::default());
-        let pool = Pool::<Arc<()>>::shared(&ways, 0, 0, 2);
+        let buffer_returns = Arc::new(BufferReturns::default());
+        let pool = Pool::<Arc<()>>::shared(&buffer_returns, 0, 0, 2);
         let record = Arc::new(());
         for _ in 0..1_000 {
             pool.give(vec![record.clone()], None);
@@ -261,8 +272,9 @@ mod tests {
 
     #[test]
     fn a_buffer_from_another_worker_goes_home_with_its_records() {
-        let ways = Arc::new(Ways::default());
-        let (first, second) = (Pool::<u8>::shared(&ways, 0, 0, 2), Pool::<u8>::shared(&ways, 0, 1, 2));
+        let buffer_returns = Arc::new(BufferReturns::default());
+        let (first, second) =
+            (Pool::<u8>::shared(&buffer_returns, 0, 0, 2), Pool::<u8>::shared(&buffer_returns, 0, 1, 2));
         let mut buffer = first.take();
         buffer.push(9);
         let address = buffer.as_ptr();

@@ -1,4 +1,4 @@
-//! Hosts and edges of one worker, and how they become timely operators.
+//! Chains and edges of one worker, and how they become timely operators.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,64 +13,69 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use super::alarm::Alarm;
 use super::batch::{Pool, by_target};
-use super::host::{Host, Running};
-use super::outbox::{Outbox, Route, SharedOutbox};
+use super::operator_chain::{OperatorChain, Running};
 use super::pace::Pace;
+use super::partitioner::{Partitioner, Route, SharedPartitioner};
 use super::port::{Input, InputPort, Output, OutputPort, Silent};
 use super::source::{Pacing, SourceLoop};
-use super::time::Time;
+use super::timestamp::Timestamp;
 use super::wire::Crossing;
 use crate::chain::Outlet;
 use crate::metrics::Step;
-use crate::record::{Data, Rec};
+use crate::record::{Data, Record};
 use crate::watermark::Senders;
-use crate::worker::WorkerCx;
+use crate::worker::WorkerContext;
 
-/// The hosts and edges that a job's build function has asked for.
+/// The operator chains and edges that a job's build function has asked for.
 #[derive(Default)]
 pub(crate) struct Graph {
-    hosts: Vec<HostDef>,
+    chains: Vec<ChainDef>,
     edges: Vec<Box<dyn Edge>>,
 }
 
-struct HostDef {
-    host: Rc<Host>,
+struct ChainDef {
+    chain: Rc<OperatorChain>,
     name: String,
     source: Option<Box<dyn SourceLoop>>,
 }
 
 impl Graph {
-    /// Adds a host without inputs yet.
-    pub(crate) fn host(&mut self, name: &str, worker: &Rc<WorkerCx>, reads_source: bool) -> Rc<Host> {
-        let host = Rc::new(Host::new(self.hosts.len(), name, worker.clone(), reads_source));
-        self.hosts.push(HostDef { host: host.clone(), name: name.to_owned(), source: None });
-        host
+    /// Adds an operator chain without inputs yet.
+    pub(crate) fn chain(
+        &mut self,
+        name: &str,
+        worker: &Rc<WorkerContext>,
+        reads_source: bool,
+    ) -> Rc<OperatorChain> {
+        let chain = Rc::new(OperatorChain::new(self.chains.len(), name, worker.clone(), reads_source));
+        self.chains.push(ChainDef { chain: chain.clone(), name: name.to_owned(), source: None });
+        chain
     }
 
-    /// Makes a host read a source.
-    pub(crate) fn set_source(&mut self, host: &Host, source: Box<dyn SourceLoop>) {
-        self.hosts[host.id].source = Some(source);
+    /// Makes an operator chain read a source.
+    pub(crate) fn set_source(&mut self, chain: &OperatorChain, source: Box<dyn SourceLoop>) {
+        self.chains[chain.id].source = Some(source);
     }
 
-    /// Adds an edge between workers, in front of a step; what arrives goes to `outlet` in the host `to`.
+    /// Adds an edge between workers, in front of a step; what arrives goes to `outlet` in the operator chain `to`.
     pub(crate) fn exchange<T: Data>(
         &mut self,
         step: &Arc<Step>,
-        from: (&Host, &Outlet<T>),
-        to: (&Host, Outlet<T>),
+        from: (&OperatorChain, &Outlet<T>),
+        to: (&OperatorChain, Outlet<T>),
         route: Route<T>,
     ) {
         let worker = &from.0.worker;
         let (me, workers) = (worker.index(), worker.workers());
-        let pool = Pool::shared(&worker.process.ways, self.edges.len(), me, workers);
+        let pool = Pool::shared(&worker.process.buffer_returns, self.edges.len(), me, workers);
         let crossing = Some(Rc::new(Crossing::of::<T>(step, worker)));
-        let outbox = Outbox::new(route, me, workers, pool.clone(), crossing.clone());
-        let outbox = Rc::new(RefCell::new(outbox));
-        from.1.attach(SharedOutbox(outbox.clone()));
+        let partitioner = Partitioner::new(route, me, workers, pool.clone(), crossing.clone());
+        let partitioner = Rc::new(RefCell::new(partitioner));
+        from.1.attach(SharedPartitioner(partitioner.clone()));
         self.edges.push(Box::new(Exchange(Ends {
             from: from.0.id,
             to: to.0.id,
-            outbox,
+            partitioner,
             outlet: to.1,
             pool,
             crossing,
@@ -78,49 +83,53 @@ impl Graph {
     }
 
     /// Adds an edge that stays on the worker.
-    pub(crate) fn local<T: Send + 'static>(&mut self, from: (&Host, &Outlet<T>), to: (&Host, Outlet<T>)) {
+    pub(crate) fn local<T: Send + 'static>(
+        &mut self,
+        from: (&OperatorChain, &Outlet<T>),
+        to: (&OperatorChain, Outlet<T>),
+    ) {
         let me = from.0.worker.index();
         let pool = Pool::local();
-        let outbox = Rc::new(RefCell::new(Outbox::new(Route::Local, me, 1, pool.clone(), None)));
-        from.1.attach(SharedOutbox(outbox.clone()));
+        let partitioner = Rc::new(RefCell::new(Partitioner::new(Route::Local, me, 1, pool.clone(), None)));
+        from.1.attach(SharedPartitioner(partitioner.clone()));
         let (from, to, outlet) = (from.0.id, to.0.id, to.1);
-        self.edges.push(Box::new(Local(Ends { from, to, outbox, outlet, pool, crossing: None })));
+        self.edges.push(Box::new(Local(Ends { from, to, partitioner, outlet, pool, crossing: None })));
     }
 
-    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Rc<Host>> {
-        self.hosts.iter().map(|def| &def.host)
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Rc<OperatorChain>> {
+        self.chains.iter().map(|def| &def.chain)
     }
 
     pub(crate) fn sources(&self) -> usize {
-        self.hosts.iter().filter(|def| def.source.is_some()).count()
+        self.chains.iter().filter(|def| def.source.is_some()).count()
     }
 
     /// Makes the timely operators. `probe` sees how far all of them have come.
-    pub(crate) fn wire(self, scope: Scope<'_, Time>, probe: &ProbeHandle<Time>) {
-        let new = |def: &HostDef| Wiring {
+    pub(crate) fn wire(self, scope: Scope<'_, Timestamp>, probe: &ProbeHandle<Timestamp>) {
+        let new = |def: &ChainDef| Wiring {
             builder: OperatorBuilder::new(def.name.clone(), scope),
             inputs: Vec::new(),
             outputs: Vec::new(),
         };
-        let mut wirings: Vec<Wiring<'_>> = self.hosts.iter().map(new).collect();
+        let mut wirings: Vec<Wiring<'_>> = self.chains.iter().map(new).collect();
         for edge in self.edges {
             edge.wire(&mut wirings);
         }
-        for (def, wiring) in self.hosts.into_iter().zip(wirings) {
+        for (def, wiring) in self.chains.into_iter().zip(wirings) {
             wiring.build(def, scope, probe);
         }
     }
 }
 
-/// A host on its way to becoming an operator.
+/// An operator chain on its way to becoming an operator.
 pub(crate) struct Wiring<'scope> {
-    builder: OperatorBuilder<'scope, Time>,
+    builder: OperatorBuilder<'scope, Timestamp>,
     inputs: Vec<Box<dyn InputPort>>,
     outputs: Vec<Box<dyn OutputPort>>,
 }
 
 impl<'scope> Wiring<'scope> {
-    fn build(mut self, def: HostDef, scope: Scope<'scope, Time>, probe: &ProbeHandle<Time>) {
+    fn build(mut self, def: ChainDef, scope: Scope<'scope, Timestamp>, probe: &ProbeHandle<Timestamp>) {
         if self.outputs.is_empty() {
             let (_, stream) = self.builder.new_output::<Vec<()>>();
             let _ = stream.probe_with(probe);
@@ -129,10 +138,10 @@ impl<'scope> Wiring<'scope> {
         let address = self.builder.operator_info().address;
         let activator = scope.activator_for(address.clone());
         let (inputs, outputs) = (self.inputs, self.outputs);
-        let host = def.host;
-        let worker = host.worker.clone();
+        let chain = def.chain;
+        let worker = chain.worker.clone();
         let running = move |capabilities| Running {
-            host,
+            chain,
             inputs,
             outputs,
             capabilities,
@@ -160,7 +169,7 @@ impl<'scope> Wiring<'scope> {
     }
 }
 
-/// An edge between two hosts, which knows its record type.
+/// An edge between two operator chains, which knows its record type.
 trait Edge {
     fn wire(self: Box<Self>, wirings: &mut [Wiring<'_>]);
 }
@@ -168,9 +177,9 @@ trait Edge {
 struct Ends<T> {
     from: usize,
     to: usize,
-    outbox: Rc<RefCell<Outbox<T>>>,
+    partitioner: Rc<RefCell<Partitioner<T>>>,
     outlet: Outlet<T>,
-    pool: Pool<Rec<T>>,
+    pool: Pool<Record<T>>,
     crossing: Option<Rc<Crossing>>,
 }
 
@@ -179,9 +188,9 @@ struct Local<T>(Ends<T>);
 
 macro_rules! wire {
     ($ends:expr, $wirings:expr, $pact:expr, $senders:expr) => {{
-        let Ends { from, to, outbox, outlet, pool, crossing } = $ends;
+        let Ends { from, to, partitioner, outlet, pool, crossing } = $ends;
         let (handle, stream) = $wirings[from].builder.new_output();
-        $wirings[from].outputs.push(Box::new(Output { handle: OutputBuilder::from(handle), outbox }));
+        $wirings[from].outputs.push(Box::new(Output { handle: OutputBuilder::from(handle), partitioner }));
         let handle = $wirings[to].builder.new_input(stream, $pact);
         let senders = Senders::new($senders);
         let input = Input::new(handle, outlet, pool, senders, crossing);
@@ -191,7 +200,7 @@ macro_rules! wire {
 
 impl<T: Data> Edge for Exchange<T> {
     fn wire(self: Box<Self>, wirings: &mut [Wiring<'_>]) {
-        let senders = self.0.outbox.borrow().receivers();
+        let senders = self.0.partitioner.borrow().receivers();
         wire!(self.0, wirings, by_target(), senders);
     }
 }

@@ -12,15 +12,15 @@ use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::dataflow::operators::{Capability, InputCapability};
 
 use super::batch::{Batch, Pool};
-use super::outbox::Outbox;
 use super::pace::Pace;
-use super::time::{Time, epoch_of};
+use super::partitioner::Partitioner;
+use super::timestamp::{Timestamp, epoch_of};
 use super::wire::Crossing;
 use crate::chain::Outlet;
-use crate::record::Rec;
-use crate::watermark::{Mark, Senders};
+use crate::record::Record;
+use crate::watermark::{Senders, WatermarkUpdate};
 
-/// A typed input of a host.
+/// A typed input of an operator chain.
 pub(crate) trait InputPort {
     /// Puts what has arrived of `epoch` through the chain, at least a batch, until it is time to stop; true if nothing of
     /// it is left. Later epochs wait.
@@ -34,17 +34,17 @@ pub(crate) trait InputPort {
 }
 
 /// A batch that has arrived. As long as it is held the frontier does not pass its time.
-type Arrived<T> = (InputCapability<Time>, Batch<T>);
+type Arrived<T> = (InputCapability<Timestamp>, Batch<T>);
 
 /// The timely side of an input, and what waits.
-pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
-    handle: InputHandleCore<Time, Batch<T>, P>,
+pub(crate) struct Input<T, P: Pull<Message<Timestamp, Batch<T>>>> {
+    handle: InputHandleCore<Timestamp, Batch<T>, P>,
     outlet: Outlet<T>,
-    pool: Pool<Rec<T>>,
+    pool: Pool<Record<T>>,
     senders: Senders,
     pace: Pace,
     /// Records of a batch that is given to the chain piece by piece.
-    piece: Vec<Rec<T>>,
+    piece: Vec<Record<T>>,
     /// None for an edge that stays on the worker.
     crossing: Option<Rc<Crossing>>,
     /// In the order in which it has arrived; each sender's order is that in which it sent.
@@ -53,11 +53,11 @@ pub(crate) struct Input<T, P: Pull<Message<Time, Batch<T>>>> {
     stash: VecDeque<Arrived<T>>,
 }
 
-impl<T, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
+impl<T, P: Pull<Message<Timestamp, Batch<T>>>> Input<T, P> {
     pub(crate) fn new(
-        handle: InputHandleCore<Time, Batch<T>, P>,
+        handle: InputHandleCore<Timestamp, Batch<T>, P>,
         outlet: Outlet<T>,
-        pool: Pool<Rec<T>>,
+        pool: Pool<Record<T>>,
         senders: Senders,
         crossing: Option<Rc<Crossing>>,
     ) -> Self {
@@ -76,7 +76,7 @@ impl<T, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
     }
 }
 
-impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
+impl<T: Send + 'static, P: Pull<Message<Timestamp, Batch<T>>>> Input<T, P> {
     /// Gives records of a batch to the chain, as many as it takes at a time; true if those were the last.
     fn apply(&mut self, batch: &mut Batch<T>) -> bool {
         let most = self.pace.records();
@@ -91,20 +91,20 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> Input<T, P> {
             self.pool.give(records, batch.filled_by());
         }
         let sender = if self.senders.len() == 1 { 0 } else { batch.from as usize };
-        match batch.mark.take() {
-            Some(Mark::Now(watermark)) => {
+        match batch.update.take() {
+            Some(WatermarkUpdate::Now(watermark)) => {
                 if let Some(watermark) = self.senders.update(sender, watermark) {
-                    self.outlet.watermark(Mark::Now(watermark));
+                    self.outlet.watermark(WatermarkUpdate::Now(watermark));
                 }
             }
-            Some(Mark::NextEpoch(watermark)) => self.senders.announce(sender, watermark),
+            Some(WatermarkUpdate::NextEpoch(watermark)) => self.senders.announce(sender, watermark),
             None => {}
         }
         true
     }
 }
 
-impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T, P> {
+impl<T: Send + 'static, P: Pull<Message<Timestamp, Batch<T>>>> InputPort for Input<T, P> {
     fn pull(&mut self, epoch: u64, until: Instant) -> bool {
         let Self { handle, crossing, waiting, .. } = self;
         // `for_each` keeps the order of each sender; grouping by time would not.
@@ -136,7 +136,7 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
 
     fn announce(&mut self) {
         if let Some(watermark) = self.senders.next_epoch() {
-            self.outlet.watermark(Mark::NextEpoch(watermark));
+            self.outlet.watermark(WatermarkUpdate::NextEpoch(watermark));
         }
     }
 
@@ -148,15 +148,15 @@ impl<T: Send + 'static, P: Pull<Message<Time, Batch<T>>>> InputPort for Input<T,
         self.stash.append(&mut self.waiting);
         std::mem::swap(&mut self.stash, &mut self.waiting);
         if let Some(watermark) = self.senders.begin_epoch() {
-            self.outlet.watermark(Mark::Now(watermark));
+            self.outlet.watermark(WatermarkUpdate::Now(watermark));
         }
     }
 }
 
-/// A typed output of a host.
+/// A typed output of an operator chain.
 pub(crate) trait OutputPort {
     /// Sends batches that are full or ended; with `close`, open ones too.
-    fn flush(&mut self, capability: &Capability<Time>, close: bool);
+    fn flush(&mut self, capability: &Capability<Timestamp>, close: bool);
     /// How often something that is due may fire now.
     fn room(&self) -> usize;
     /// Something is about to fire.
@@ -169,23 +169,23 @@ type Builder<T> = CapacityContainerBuilder<Batch<T>>;
 
 /// The timely side of an output.
 pub(crate) struct Output<T: Send + 'static> {
-    pub(crate) handle: OutputBuilder<Time, Builder<T>>,
-    pub(crate) outbox: Rc<RefCell<Outbox<T>>>,
+    pub(crate) handle: OutputBuilder<Timestamp, Builder<T>>,
+    pub(crate) partitioner: Rc<RefCell<Partitioner<T>>>,
 }
 
 impl<T: Send + 'static> OutputPort for Output<T> {
-    fn flush(&mut self, capability: &Capability<Time>, close: bool) {
-        let mut outbox = self.outbox.borrow_mut();
+    fn flush(&mut self, capability: &Capability<Timestamp>, close: bool) {
+        let mut partitioner = self.partitioner.borrow_mut();
         if close {
-            outbox.close();
+            partitioner.close();
         }
-        let Some(mut batch) = outbox.pop() else { return };
+        let Some(mut batch) = partitioner.pop() else { return };
         let mut activated = self.handle.activate();
         let mut session = activated.session_with_builder(capability);
         loop {
             session.give_container(&mut batch);
-            outbox.given(&mut batch);
-            match outbox.pop() {
+            partitioner.given(&mut batch);
+            match partitioner.pop() {
                 Some(next) => batch = next,
                 None => return,
             }
@@ -193,23 +193,23 @@ impl<T: Send + 'static> OutputPort for Output<T> {
     }
 
     fn room(&self) -> usize {
-        self.outbox.borrow().room()
+        self.partitioner.borrow().room()
     }
 
     fn before_firing(&mut self) {
-        self.outbox.borrow_mut().before_firing();
+        self.partitioner.borrow_mut().before_firing();
     }
 
     fn has_fired(&mut self, times: usize) {
-        self.outbox.borrow_mut().has_fired(times);
+        self.partitioner.borrow_mut().has_fired(times);
     }
 }
 
-/// The output of a host without one: nothing goes out, but the probe sees how far the host has come.
+/// The output of an operator chain without one: nothing goes out, but the probe sees how far the operator chain has come.
 pub(crate) struct Silent;
 
 impl OutputPort for Silent {
-    fn flush(&mut self, _: &Capability<Time>, _: bool) {}
+    fn flush(&mut self, _: &Capability<Timestamp>, _: bool) {}
 
     fn room(&self) -> usize {
         usize::MAX

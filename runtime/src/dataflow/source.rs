@@ -1,4 +1,4 @@
-//! The loop of a host that reads a source: polling, ticks, triggers.
+//! The loop of an operator chain that reads a source: polling, ticks, triggers.
 //!
 //! A tick ends after so many records, or after a millisecond if there were fewer, and the source never has more than
 //! [`WINDOW`] ticks out that the last operator has not finished. That bounds what is in flight, and so the time a barrier
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use timely::dataflow::ProbeHandle;
 
-use super::host::{Running, guarded};
+use super::operator_chain::{Running, guarded};
 use super::pace::Pace;
-use super::time::{Time, epoch_of, next_tick, start_of};
+use super::timestamp::{Timestamp, epoch_of, next_tick, start_of};
 use crate::error::Result;
 
 /// Records that end a tick: at least, which is also how it begins, because nothing is known of the steps; and at most.
@@ -70,19 +70,19 @@ pub(crate) trait SourceLoop {
     fn ended(&mut self);
 }
 
-/// A source host at run time.
+/// A source operator chain at run time.
 pub(crate) struct Pacing {
     running: Running,
     source: Box<dyn SourceLoop>,
-    probe: ProbeHandle<Time>,
+    probe: ProbeHandle<Timestamp>,
     /// The running tick.
-    time: Time,
+    time: Timestamp,
     /// Records that end a tick.
     tick_records: usize,
     /// Ticks of the least size that may be out.
     slow_window: usize,
     /// Ticks that were sent and are not known to be finished, and when they were sent.
-    open: VecDeque<(Time, Instant)>,
+    open: VecDeque<(Timestamp, Instant)>,
     /// Records in the running tick, their bytes, and when it began.
     records: usize,
     bytes: usize,
@@ -96,7 +96,7 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
-    pub(crate) fn new(running: Running, source: Box<dyn SourceLoop>, probe: ProbeHandle<Time>) -> Self {
+    pub(crate) fn new(running: Running, source: Box<dyn SourceLoop>, probe: ProbeHandle<Timestamp>) -> Self {
         Self {
             running,
             source,
@@ -117,12 +117,12 @@ impl Pacing {
 
     /// What timely calls.
     pub(crate) fn schedule(&mut self) {
-        let process = &self.running.host.worker.process;
+        let process = &self.running.chain.worker.process;
         if process.is_aborted() || self.running.capabilities.is_empty() {
             return;
         }
-        let host = self.running.host.clone();
-        guarded(&host, || self.round());
+        let chain = self.running.chain.clone();
+        guarded(&chain, || self.round());
     }
 
     fn round(&mut self) -> Result<()> {
@@ -154,14 +154,14 @@ impl Pacing {
 
     /// True if the running epoch is to be ended.
     fn is_triggered(&self) -> bool {
-        self.running.host.worker.told().triggered() >= self.running.job_epoch()
+        self.running.chain.worker.instructions().triggered() >= self.running.job_epoch()
     }
 
     fn poll(&mut self) -> Result<Poll> {
         if self.ended {
             return Ok(Poll::Ended);
         }
-        if self.running.host.worker.told().is_to_stop_reading() {
+        if self.running.chain.worker.instructions().is_to_stop_reading() {
             return Ok(Poll::CaughtUp);
         }
         let began = Instant::now();
@@ -186,9 +186,9 @@ impl Pacing {
     }
 
     /// True if no operator of this worker still copies rows of an earlier barrier: there is room for one at a time. Every
-    /// host's barrier needs a source of this worker, so none overtakes another.
+    /// operator chain's barrier needs a source of this worker, so none overtakes another.
     fn is_epoch_before_collected(&self) -> bool {
-        self.running.host.worker.collecting().is_none_or(|epoch| epoch >= self.running.job_epoch())
+        self.running.chain.worker.collecting().is_none_or(|epoch| epoch >= self.running.job_epoch())
     }
 
     fn is_tick_full(&self) -> bool {
@@ -220,12 +220,12 @@ impl Pacing {
             if self.blocked.is_none() {
                 self.blocked = Some(Instant::now());
                 // A source that rests may be what the others wait for.
-                self.running.host.worker.process.wakers.wake_others();
+                self.running.chain.worker.process.wakers.wake_others();
             }
             return true;
         }
         if let Some(since) = self.blocked.take() {
-            self.running.host.add_blocked(since.elapsed());
+            self.running.chain.add_blocked(since.elapsed());
             // Only a source that was held up knows that the time was that of the operators, and not its own.
             took.into_iter().for_each(|took| self.resize(took));
         } else if let Some(took) = took.filter(|_| self.records >= self.tick_records) {
@@ -242,7 +242,7 @@ impl Pacing {
         self.source.advance_watermark();
         self.running.flush(true);
         self.send_tick();
-        self.move_hand();
+        self.advance_tick();
         true
     }
 
@@ -263,18 +263,18 @@ impl Pacing {
     }
 
     /// Goes beyond the tick that was sent, and beyond all others that were.
-    fn move_hand(&mut self) {
-        let hand = &self.running.host.worker.process.clock_hand;
-        hand.fetch_max(next_tick(self.time), Ordering::AcqRel);
+    fn advance_tick(&mut self) {
+        let highest = &self.running.chain.worker.process.highest_tick;
+        highest.fetch_max(next_tick(self.time), Ordering::AcqRel);
         self.follow();
     }
 
     /// Goes to where the clock of the process stands, unless there are records to be sent before.
     fn follow(&mut self) {
-        let hand = self.running.host.worker.process.clock_hand.load(Ordering::Acquire);
-        if self.records == 0 && hand > self.time && epoch_of(hand) == epoch_of(self.time) {
-            self.time = hand;
-            self.running.downgrade(hand);
+        let highest = self.running.chain.worker.process.highest_tick.load(Ordering::Acquire);
+        if self.records == 0 && highest > self.time && epoch_of(highest) == epoch_of(self.time) {
+            self.time = highest;
+            self.running.downgrade(highest);
         }
     }
 
@@ -301,8 +301,8 @@ impl Pacing {
             self.running.flush(true);
             // The last tick ends here: others must not wait for it to fill.
             (self.records, self.bytes) = (0, 0);
-            self.move_hand();
-            self.running.host.worker.host_ended();
+            self.advance_tick();
+            self.running.chain.worker.chain_ended();
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! so that no barrier passes them, and no snapshot is completed without them. Likewise with a batch that cannot be read:
 //! its receiver finds why in place of the records.
 //!
-//! Types that cannot travel are refused when the job is planned ([`crate::shape`]); what is left for here are single
+//! Types that cannot travel are refused when the job is planned ([`crate::fingerprint`]); what is left for here are single
 //! values: one that leaves out a field for a reason that no dummy has, or that a type's own code refuses.
 
 use std::cell::OnceCell;
@@ -20,11 +20,11 @@ use timely::dataflow::channels::ContainerBytes;
 
 use super::batch::Batch;
 use crate::error::Error;
+use crate::fingerprint::{readable, whole};
 use crate::metrics::Step;
-use crate::record::{Data, Rec};
-use crate::shape::{readable, whole};
-use crate::watermark::Mark;
-use crate::worker::WorkerCx;
+use crate::record::{Data, Record};
+use crate::watermark::WatermarkUpdate;
+use crate::worker::WorkerContext;
 
 /// What has become of a batch on its way as bytes; nothing, as long as it stays in memory.
 #[derive(Default)]
@@ -61,12 +61,12 @@ impl Passage {
 pub(crate) struct Crossing {
     step: Arc<Step>,
     record: &'static str,
-    worker: Rc<WorkerCx>,
+    worker: Rc<WorkerContext>,
 }
 
 impl Crossing {
     /// The exchange in front of a step.
-    pub(crate) fn of<T>(step: &Arc<Step>, worker: &Rc<WorkerCx>) -> Self {
+    pub(crate) fn of<T>(step: &Arc<Step>, worker: &Rc<WorkerContext>) -> Self {
         Self { step: step.clone(), record: std::any::type_name::<T>(), worker: worker.clone() }
     }
 
@@ -104,30 +104,30 @@ impl Crossing {
 struct Wire<R> {
     target: u32,
     from: u32,
-    mark: Option<Mark>,
+    update: Option<WatermarkUpdate>,
     records: R,
 }
 
 /// Records as they are written; they are read as a list of triples.
-struct Records<'a, T>(&'a [Rec<T>]);
+struct Records<'a, T>(&'a [Record<T>]);
 
 impl<T: Serialize> Serialize for Records<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|record| (record.ts, record.hash, &record.val)))
+        serializer.collect_seq(self.0.iter().map(|record| (record.timestamp, record.hash, &record.value)))
     }
 }
 
 impl<T: Data> Batch<T> {
     fn encoded(&self) -> Result<Vec<u8>, String> {
-        if let Some(left_out) = self.records.iter().find_map(|record| whole::left_out(&record.val)) {
+        if let Some(left_out) = self.records.iter().find_map(|record| whole::left_out(&record.value)) {
             return Err(left_out.to_string());
         }
         self.encode(&self.records).map_err(|e| e.to_string())
     }
 
-    fn encode(&self, records: &[Rec<T>]) -> postcard::Result<Vec<u8>> {
-        let (target, from, mark) = (self.target, self.from, self.mark);
-        postcard::to_stdvec(&Wire { target, from, mark, records: Records(records) })
+    fn encode(&self, records: &[Record<T>]) -> postcard::Result<Vec<u8>> {
+        let (target, from, update) = (self.target, self.from, self.update);
+        postcard::to_stdvec(&Wire { target, from, update, records: Records(records) })
     }
 
     /// The bytes to send: the batch, or in place of one that was refused a batch without records.
@@ -141,8 +141,12 @@ impl<T: Data> Batch<T> {
     fn decoded(bytes: &[u8]) -> Result<Self, String> {
         match postcard::take_from_bytes::<Wire<Vec<(i64, u64, T)>>>(bytes) {
             Ok((wire, [])) => {
-                let records = wire.records.into_iter().map(|(ts, hash, val)| Rec { ts, hash, val }).collect();
-                Ok(Self::new(wire.target, wire.from, wire.mark, records))
+                let records = wire
+                    .records
+                    .into_iter()
+                    .map(|(timestamp, hash, value)| Record { timestamp, hash, value })
+                    .collect();
+                Ok(Self::new(wire.target, wire.from, wire.update, records))
             }
             Ok(_) => Err("there are more bytes than records".to_owned()),
             Err(e) => Err(e.to_string()),
@@ -177,8 +181,9 @@ mod tests {
     use timely::bytes::arc::BytesMut;
 
     fn batch<T>(records: impl IntoIterator<Item = T>) -> Batch<T> {
-        let records = records.into_iter().map(|val| Rec { ts: -7, hash: u64::MAX, val }).collect();
-        Batch::new(3, 1, Some(Mark::NextEpoch(Watermark::idle(-5))), records)
+        let records =
+            records.into_iter().map(|value| Record { timestamp: -7, hash: u64::MAX, value }).collect();
+        Batch::new(3, 1, Some(WatermarkUpdate::NextEpoch(Watermark::idle(-5))), records)
     }
 
     fn bytes_of<T: Data>(batch: &Batch<T>) -> Bytes {
@@ -193,7 +198,7 @@ mod tests {
     fn a_batch_survives_the_wire() {
         let sent = batch(["x".to_owned(), String::new()]);
         let back = Batch::<String>::from_bytes(bytes_of(&sent));
-        assert_eq!((back.target, back.from, back.mark), (3, 1, sent.mark));
+        assert_eq!((back.target, back.from, back.update), (3, 1, sent.update));
         assert_eq!(back.records, sent.records);
         assert!(sent.passage.was_sent() && sent.passage.refused().is_none());
         assert!(back.passage.unreadable().is_none());

@@ -15,14 +15,14 @@ use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
-use super::host::Host;
-use super::time::Time;
+use super::operator_chain::OperatorChain;
+use super::timestamp::Timestamp;
 use crate::error::{Error, Result, panic_text};
 use crate::link::Report;
 use crate::metrics::Step;
 use crate::process::Process;
 use crate::stream::Job;
-use crate::worker::WorkerCx;
+use crate::worker::WorkerContext;
 
 /// Wakes workers that have parked themselves.
 #[derive(Default)]
@@ -80,7 +80,7 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
         1 => CommunicationConfig::Thread,
         _ => CommunicationConfig::Process(threads),
     };
-    let not_started = |e: String| Error::us(format!("the worker threads did not start: {e}"));
+    let not_started = |e: String| Error::internal(format!("the worker threads did not start: {e}"));
     let (builders, communication) = communication.try_build().map_err(not_started)?;
     let mut workers = Workers { threads: Vec::new(), _communication: communication };
     // Not by `timely::execute`, which gives the threads names of its own.
@@ -88,7 +88,8 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
         let (process, build) = (process.clone(), build.clone());
         let work = move || {
             let Some(allocator) = allocator(builder) else {
-                return process.fail(Error::us("timely gave a worker an allocator for several processes"));
+                return process
+                    .fail(Error::internal("timely gave a worker an allocator for several processes"));
             };
             let mut worker = Worker::new(WorkerConfig::default(), allocator, Some(Instant::now()));
             debug_assert_eq!(worker.index(), slot.0 as usize, "allocators come in the order of the workers");
@@ -113,45 +114,45 @@ fn allocator(builder: AllocatorBuilder) -> Option<Allocator> {
 /// The life of a worker's thread.
 fn work(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) {
     let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, process, build)));
-    // What panics here was not user code at work on a record: that is caught in its host.
+    // What panics here was not user code at work on a record: that is caught in its operator chain.
     if let Err(error) = ended.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic)))) {
         process.fail(error);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
-    process.tell(Report::Done(slot));
+    process.report(Report::Done(slot));
     while worker.has_dataflows() {
         worker.step_or_park(None);
     }
 }
 
-/// The hosts of a worker, which are closed with it.
-struct Hosts(Vec<Rc<Host>>);
+/// The operator chains of a worker, which are closed with it.
+struct Chains(Vec<Rc<OperatorChain>>);
 
-impl Drop for Hosts {
+impl Drop for Chains {
     fn drop(&mut self) {
-        self.0.iter().for_each(|host| host.close());
+        self.0.iter().for_each(|chain| chain.close());
     }
 }
 
 /// One worker from its building to its end.
 fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) -> Result<()> {
-    let cx = Rc::new(WorkerCx::new(slot, process.clone()));
+    let cx = Rc::new(WorkerContext::new(slot, process.clone()));
     let mut job = Job::new(cx.clone());
-    let place = process.watch.place(slot);
-    place.enter_apart(place.add_step(&Step::new("build", "build"), false));
+    let activity = process.watch.activity(slot);
+    activity.enter_apart(activity.add_step(&Step::new("build", "build"), false));
     build(&mut job)?;
-    place.leave();
+    activity.leave();
     // Before anything is wired: workers that differ would wait for each other, or take records for others than they are.
     process.outline.check(slot, &job.outline())?;
     let graph = job.into_graph()?;
-    let hosts = Hosts(graph.hosts().cloned().collect());
-    cx.open(hosts.0.len())?;
-    hosts.0.iter().try_for_each(|host| host.open())?;
+    let chains = Chains(graph.chains().cloned().collect());
+    cx.open(chains.0.len())?;
+    chains.0.iter().try_for_each(|chain| chain.open())?;
     let probe = ProbeHandle::new();
-    worker.dataflow::<Time, _, _>(|scope| graph.wire(scope, &probe));
-    process.tell(Report::Ready(slot));
+    worker.dataflow::<Timestamp, _, _>(|scope| graph.wire(scope, &probe));
+    process.report(Report::Ready(slot));
     while !probe.done() && !process.is_aborted() {
         worker.step_or_park(None);
     }

@@ -2,7 +2,7 @@
 //!
 //! The driver tells a process which epoch to end, which one is complete, which partitions are its own, and when to leave
 //! ([`Command`]). A process tells how far its workers are ([`Report`]). Both travel as messages with the attempt on them,
-//! and nothing else connects the two sides: a worker sees of the driver what its process was told ([`Told`]), and not what
+//! and nothing else connects the two sides: a worker sees of the driver what its process was told ([`Instructions`]), and not what
 //! the driver has decided since.
 //!
 //! What a link promises, and what it does not:
@@ -21,15 +21,15 @@
 //! delays, repeats and reorders whatever it may is [`crate::testing`]'s.
 
 mod direct;
+mod instructions;
 mod message;
-mod told;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use direct::Direct;
+pub(crate) use instructions::Instructions;
 pub(crate) use message::{Command, Report, ToDriver, ToProcess};
-pub(crate) use told::Told;
 
 /// Takes the messages that arrive: one, or several that came together, in their order.
 pub(crate) type Inbox<M> = Box<dyn Fn(Vec<M>) + Send + Sync>;

@@ -9,9 +9,9 @@ use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Epoch, Slot};
 
 use super::*;
-use crate::alone::plan::Plan;
 use crate::dataflow::worker::{BuildJob, Workers, start};
 use crate::error::Error;
+use crate::local::plan::Plan;
 use crate::process::Process;
 use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::Rows;
@@ -39,10 +39,10 @@ impl Attempt {
     }
 
     /// Tells the process several things at once.
-    fn tell(&self, commands: impl IntoIterator<Item = Command>) {
+    fn report(&self, commands: impl IntoIterator<Item = Command>) {
         let attempt = self.process.attempt;
         let messages = commands.into_iter().map(|command| ToProcess { attempt, command });
-        self.process.hear(0, messages.collect());
+        self.process.receive(0, messages.collect());
     }
 
     fn next(&self) -> String {
@@ -76,9 +76,9 @@ fn a_source_that_has_ended_ends_all_epochs_that_it_is_told_of_together() {
     source.end();
     let attempt = Attempt::start(place.path(), &source);
     assert_eq!((attempt.next(), attempt.next()), ("Ready(Slot(0))".into(), "SourcesEnded(Slot(0))".into()));
-    attempt.tell([trigger(1, false), trigger(2, false)]);
+    attempt.report([trigger(1, false), trigger(2, false)]);
     assert_eq!((attempt.next(), attempt.next()), ("acked 1".into(), "acked 2".into()));
-    attempt.tell([trigger(2, false), trigger(3, false), trigger(4, true), trigger(3, false)]);
+    attempt.report([trigger(2, false), trigger(3, false), trigger(4, true), trigger(3, false)]);
     assert_eq!((attempt.next(), attempt.next()), ("acked 3".into(), "acked 4".into()));
     assert_eq!(attempt.next(), "Done(Slot(0))");
 }
@@ -90,7 +90,7 @@ fn a_source_that_reads_on_ends_all_epochs_that_it_is_told_of_together() {
     source.extend(0, 0..10);
     let attempt = Attempt::start(place.path(), &source);
     assert_eq!(attempt.next(), "Ready(Slot(0))");
-    attempt.tell([trigger(1, false), trigger(2, false), trigger(3, true)]);
+    attempt.report([trigger(1, false), trigger(2, false), trigger(3, true)]);
     assert_eq!([attempt.next(), attempt.next(), attempt.next()], ["acked 1", "acked 2", "acked 3"]);
 }
 
@@ -99,14 +99,14 @@ fn after_an_abort_nothing_is_acknowledged() {
     let place = tempfile::tempdir().unwrap();
     let (process, inbox) = parts::process(place.path(), 1, None);
     let snapshotter = Snapshotter::start(Slot(0), None, process.clone()).unwrap();
-    process.tell(acked(1));
+    process.report(acked(1));
     process.fail(Error::job("stumbled"));
     let (operators, stagings) = (Default::default(), Vec::new());
     snapshotter.write(Barrier { epoch: Epoch(2), rows: Rows::default(), operators, stagings });
     drop(snapshotter);
-    process.tell(acked(3));
-    process.tell(Report::SourcesEnded(Slot(0)));
-    process.tell(Report::Done(Slot(0)));
+    process.report(acked(3));
+    process.report(Report::SourcesEnded(Slot(0)));
+    process.report(Report::Done(Slot(0)));
     let said: Vec<ToDriver> = inbox.try_iter().collect();
     assert!(matches!(
         said.iter().map(|message| &message.report).collect::<Vec<_>>()[..],
@@ -118,12 +118,12 @@ fn after_an_abort_nothing_is_acknowledged() {
 fn an_abort_of_another_attempt_ends_nothing() {
     let place = tempfile::tempdir().unwrap();
     let (process, inbox) = parts::process(place.path(), 1, None);
-    let abort = |attempt| process.hear(0, vec![ToProcess { attempt, command: Command::Abort }]);
+    let abort = |attempt| process.receive(0, vec![ToProcess { attempt, command: Command::Abort }]);
     abort(process.attempt.next());
-    process.tell(acked(1));
+    process.report(acked(1));
     assert!(!process.is_aborted() && inbox.recv().is_ok() && process.dropped() == 1);
     abort(process.attempt);
-    process.tell(acked(1));
+    process.report(acked(1));
     assert!(process.is_aborted());
     assert_eq!(inbox.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvTimeoutError::Timeout);
 }

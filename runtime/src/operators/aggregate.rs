@@ -7,30 +7,30 @@ use std::time::Instant;
 use tidegate_protocol::Epoch;
 
 use crate::chain::{Outlet, Receiver};
-use crate::dataflow::host::Host;
-use crate::element::{Element, Opening, Parts};
+use crate::dataflow::operator_chain::OperatorChain;
 use crate::error::Result;
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
-use crate::operators::stateless::Here;
-use crate::record::Rec;
+use crate::operator::{OpenContext, Operator, SnapshotParts};
+use crate::operators::stateless::StepContext;
+use crate::record::Record;
 use crate::state::store::{Rows, Store};
-use crate::state::table::{Place, Table};
-use crate::watermark::Mark;
+use crate::state::table::{Namespace, Table};
+use crate::watermark::WatermarkUpdate;
 use crate::window::Aggregate;
 
-/// Records after which results go on to the next step of the host: the first ones need not wait until the keys of a whole
+/// Records after which results go on to the next step of the operator chain: the first ones need not wait until the keys of a whole
 /// batch are read from disk.
 const RECORDS_AT_ONCE: usize = 64;
 
 /// See [`crate::KeyedStream::aggregate`].
 pub(crate) struct AggregateStep<K, T, A: Aggregate<T>> {
-    here: Here,
+    cx: StepContext,
     step: Arc<Step>,
     key: KeyFn<T, K>,
     aggregate: A,
     state: Option<(Rc<Store>, Table<K, A::Acc>)>,
-    out: Vec<Rec<(K, A::Out)>>,
+    out: Vec<Record<(K, A::Out)>>,
     next: Outlet<(K, A::Out)>,
     records: Counter,
     emitted: Counter,
@@ -39,38 +39,38 @@ pub(crate) struct AggregateStep<K, T, A: Aggregate<T>> {
 
 impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
     pub(crate) fn new(
-        host: &Rc<Host>,
+        chain: &Rc<OperatorChain>,
         step: &Arc<Step>,
         key: KeyFn<T, K>,
         aggregate: A,
         next: Outlet<(K, A::Out)>,
     ) -> Self {
         Self {
-            here: Here::keyed(host, step),
+            cx: StepContext::keyed(chain, step),
             step: step.clone(),
             key,
             aggregate,
             state: None,
             out: Vec::new(),
             next,
-            records: host.counter(step, "records_in"),
-            emitted: host.counter(step, "records_out"),
-            entries: host.gauge(step, "state_entries"),
+            records: chain.counter(step, "records_in"),
+            emitted: chain.counter(step, "records_out"),
+            entries: chain.gauge(step, "state_entries"),
         }
     }
 
-    fn add(&mut self, batch: &[Rec<T>]) -> Result<()> {
-        self.here.enter();
+    fn add(&mut self, batch: &[Record<T>]) -> Result<()> {
+        self.cx.enter();
         let Some((store, table)) = &mut self.state else { return Ok(()) };
-        let (aggregate, out, here) = (&self.aggregate, &mut self.out, &self.here);
+        let (aggregate, out, cx) = (&self.aggregate, &mut self.out, &self.cx);
         for record in batch {
-            here.record(record);
-            self.key.with(&record.val, |key| -> Result<()> {
-                let at = here.key(key);
+            cx.record(record);
+            self.key.with(&record.value, |key| -> Result<()> {
+                let at = cx.key(key);
                 let acc = table.entry(store, record.hash, key, || aggregate.create())?;
-                aggregate.add(acc, &record.val);
-                let val = (key.clone(), aggregate.finish(acc));
-                out.push(Rec { ts: record.ts, hash: record.hash, val });
+                aggregate.add(acc, &record.value);
+                let value = (key.clone(), aggregate.finish(acc));
+                out.push(Record { timestamp: record.timestamp, hash: record.hash, value });
                 at.done();
                 Ok(())
             })?;
@@ -83,27 +83,27 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
 }
 
 impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for AggregateStep<K, T, A> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
         let added = batch.chunks(RECORDS_AT_ONCE).try_for_each(|records| self.add(records));
-        self.here.or_fail(added);
+        self.cx.or_fail(added);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.next.watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.next.watermark(update);
     }
 }
 
-impl<K: Key, T: 'static, A: Aggregate<T>> Element for AggregateStep<K, T, A> {
-    fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
+impl<K: Key, T: 'static, A: Aggregate<T>> Operator for AggregateStep<K, T, A> {
+    fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
-        let (store, operator) = opening.store(&uid)?;
-        let place = Place { operator, namespace: 0 };
-        let table = Table::new(place, opening.process.first_epoch.0, opening.has_state(&uid));
+        let (store, operator) = context.store(&uid)?;
+        let place = Namespace { operator, namespace: 0 };
+        let table = Table::new(place, context.process.first_epoch.0, context.has_state(&uid));
         self.state = Some((store, table));
         Ok(())
     }
 
-    fn barrier(&mut self, epoch: Epoch, _: &mut Parts<'_>) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, _: &mut SnapshotParts<'_>) -> Result<()> {
         let Some((store, table)) = &mut self.state else { return Ok(()) };
         table.barrier(store, epoch.0 + 1)
     }
@@ -115,7 +115,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for AggregateStep<K, T, A> {
 
     fn maintain(&mut self) -> Result<()> {
         if let Some((store, table)) = &mut self.state {
-            table.keep_to(&self.here.host.worker.budget, store)?;
+            table.keep_to(&self.cx.chain.worker.budget, store)?;
             self.entries.set(table.in_memory() as i64);
         }
         Ok(())

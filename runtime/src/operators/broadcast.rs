@@ -1,6 +1,6 @@
 //! A function with state that also hears a broadcast stream.
 //!
-//! It is an ordinary function with state ([`Adapter`]) that looks at what a second input of the same host ([`Listener`])
+//! It is an ordinary function with state ([`Adapter`]) that looks at what a second input of the same operator chain ([`Listener`])
 //! has made of the broadcast records; both belong to the same barrier. The broadcast stream has no say in the watermark:
 //! rules that change once a week must not hold event time back.
 
@@ -13,16 +13,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tidegate_protocol::Epoch;
 
 use crate::chain::Receiver;
-use crate::dataflow::host::Host;
-use crate::element::{Element, Opening, Parts};
+use crate::dataflow::operator_chain::OperatorChain;
 use crate::error::{Context, Error, Result};
 use crate::key::Key;
+use crate::keyed_process::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
 use crate::metrics::Step;
-use crate::operators::stateless::Here;
-use crate::process_fn::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
-use crate::record::Rec;
+use crate::operator::{OpenContext, Operator, SnapshotParts};
+use crate::operators::stateless::StepContext;
+use crate::record::Record;
 use crate::state::store::{cannot_read_back, decode_all, encode};
-use crate::watermark::Mark;
+use crate::watermark::WatermarkUpdate;
 
 /// Suffix of the uid for what is kept of the broadcast stream.
 pub(crate) const SHARED: &str = "#broadcast";
@@ -66,15 +66,19 @@ impl<K: Key, T: 'static, B: 'static, F: BroadcastProcess<K, T, B>> KeyedProcess<
 
 /// The side of the broadcast stream.
 pub(crate) struct Listener<K, T, B, F: BroadcastProcess<K, T, B>> {
-    here: Here,
+    cx: StepContext,
     step: Arc<Step>,
     both: Rc<RefCell<Both<F, F::Shared>>>,
     types: std::marker::PhantomData<fn(K, T, B)>,
 }
 
 impl<K, T, B, F: BroadcastProcess<K, T, B>> Listener<K, T, B, F> {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, both: Rc<RefCell<Both<F, F::Shared>>>) -> Self {
-        Self { here: Here::new(host, step), step: step.clone(), both, types: std::marker::PhantomData }
+    pub(crate) fn new(
+        chain: &Rc<OperatorChain>,
+        step: &Arc<Step>,
+        both: Rc<RefCell<Both<F, F::Shared>>>,
+    ) -> Self {
+        Self { cx: StepContext::new(chain, step), step: step.clone(), both, types: std::marker::PhantomData }
     }
 
     fn uid(&self) -> String {
@@ -83,30 +87,31 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Listener<K, T, B, F> {
 }
 
 impl<K, T, B, F: BroadcastProcess<K, T, B>> Receiver<B> for Listener<K, T, B, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<B>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<B>>) {
+        self.cx.enter();
         let Both { f, shared } = &mut *self.both.borrow_mut();
         for record in batch.drain(..) {
-            self.here.record(&record);
-            let result = f.on_broadcast(record.val, shared);
+            self.cx.record(&record);
+            let result = f.on_broadcast(record.value, shared);
             if result.is_err() {
-                self.here.or_fail(result);
+                self.cx.or_fail(result);
                 return;
             }
         }
     }
 
-    fn watermark(&mut self, _: Mark) {}
+    fn watermark(&mut self, _: WatermarkUpdate) {}
 }
 
-impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
-    fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
+impl<K, T, B, F: BroadcastProcess<K, T, B>> Operator for Listener<K, T, B, F> {
+    fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.uid();
         let kept =
-            opening.restored(&uid).find_map(|part| part.extra.get("shared")?.as_str().map(str::to_owned));
+            context.restored(&uid).find_map(|part| part.extra.get("shared")?.as_str().map(str::to_owned));
         if let Some(text) = kept {
             let what = || format!("what '{uid}' keeps of its broadcast stream");
-            let unreadable = |e| Error::us("it is not base64 in the snapshot").caused_by(e).context(what());
+            let unreadable =
+                |e| Error::internal("it is not base64 in the snapshot").caused_by(e).context(what());
             let bytes = BASE64.decode(text).map_err(unreadable)?;
             let shared = decode_all(&bytes).map_err(|why| cannot_read_back::<F::Shared>(&why));
             self.both.borrow_mut().shared = shared.context(what)?;
@@ -115,8 +120,8 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Element for Listener<K, T, B, F> {
     }
 
     /// Every worker keeps the same; one copy is enough.
-    fn barrier(&mut self, _: Epoch, parts: &mut Parts<'_>) -> Result<()> {
-        if self.here.host.worker.slot.0 == 0 {
+    fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
+        if self.cx.chain.worker.slot.0 == 0 {
             let mut bytes = Vec::new();
             encode(&self.both.borrow().shared, &mut bytes)
                 .context(|| format!("step '{}', what it keeps of its broadcast stream", self.step.name()))?;

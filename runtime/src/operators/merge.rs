@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::chain::{Outlet, Receiver};
-use crate::record::Rec;
-use crate::watermark::{Mark, Senders, Watermark};
+use crate::record::Record;
+use crate::watermark::{Senders, Watermark, WatermarkUpdate};
 
 /// Brings inputs of one type together.
 pub(crate) struct Merge<T> {
@@ -35,29 +35,29 @@ struct Input<T> {
 impl<T: 'static> Input<T> {
     fn now(&self, watermark: Option<Watermark>) {
         if let Some(watermark) = watermark {
-            self.next.watermark(Mark::Now(watermark));
+            self.next.watermark(WatermarkUpdate::Now(watermark));
         }
     }
 }
 
 impl<T: 'static> Receiver<T> for Input<T> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
         self.next.look_at(batch);
     }
 
     /// All inputs of an operator announce the next epoch before any of them says something in it, so the first that does
     /// begins the epoch for all.
-    fn watermark(&mut self, mark: Mark) {
+    fn watermark(&mut self, update: WatermarkUpdate) {
         let mut senders = self.senders.borrow_mut();
-        match mark {
-            Mark::Now(watermark) => {
+        match update {
+            WatermarkUpdate::Now(watermark) => {
                 self.now(senders.begin_epoch());
                 self.now(senders.update(self.number, watermark));
             }
-            Mark::NextEpoch(watermark) => {
+            WatermarkUpdate::NextEpoch(watermark) => {
                 senders.announce(self.number, watermark);
                 let next = senders.next_epoch().unwrap_or(watermark);
-                self.next.watermark(Mark::NextEpoch(next));
+                self.next.watermark(WatermarkUpdate::NextEpoch(next));
             }
         }
     }

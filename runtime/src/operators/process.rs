@@ -18,19 +18,19 @@ use std::time::Instant;
 use tidegate_protocol::Epoch;
 
 use crate::chain::{Outlet, Receiver};
-use crate::dataflow::host::Host;
-use crate::element::{Element, Opening, Parts};
+use crate::dataflow::operator_chain::OperatorChain;
 use crate::error::Result;
 use crate::key::{Key, KeyFn};
+use crate::keyed_process::{KeyContext, KeyedProcess, TimeDomain, Timer};
 use crate::metrics::{Counter, Gauge, Step};
-use crate::operators::stateless::Here;
+use crate::operator::{OpenContext, Operator, SnapshotParts};
+use crate::operators::stateless::StepContext;
 use crate::operators::sweep::{Cut, Sweep};
-use crate::process_fn::{KeyContext, KeyedProcess, Time, Timer};
-use crate::record::Rec;
+use crate::record::Record;
 use crate::state::store::{Rows, Store};
-use crate::state::table::{Place, Table};
+use crate::state::table::{Namespace, Table};
 use crate::state::timers::{Due, Popped, Timers};
-use crate::watermark::{Mark, Watermark};
+use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::NO_TIME;
 
 /// Suffixes of the uid for what the step keeps besides its state.
@@ -43,7 +43,7 @@ const CUT_SWEEPS: &str = "cut_sweeps";
 
 /// See [`crate::KeyedStream::process`].
 pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
-    here: Here,
+    cx: StepContext,
     step: Arc<Step>,
     key: KeyFn<T, K>,
     f: F,
@@ -61,8 +61,8 @@ pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
     /// The event time that a snapshot remembers: the watermark, and at the end of all input the furthest that any
     /// partition had come, because a job that is started again may find more to read.
     event_time: i64,
-    out: (Vec<F::Out>, Vec<Rec<F::Out>>),
-    side: (Vec<F::Side>, Vec<Rec<F::Side>>),
+    out: (Vec<F::Out>, Vec<Record<F::Out>>),
+    side: (Vec<F::Side>, Vec<Record<F::Side>>),
     next: Outlet<F::Out>,
     next_side: Outlet<F::Side>,
     records: Counter,
@@ -86,7 +86,7 @@ enum End {
     /// Event time is on its way to the furthest that any partition had.
     Coming,
     /// What is left of this kind fires.
-    Firing(Time),
+    Firing(TimeDomain),
     /// All has fired.
     Over,
 }
@@ -99,7 +99,7 @@ enum Call<T> {
 
 impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     pub(crate) fn new(
-        host: &Rc<Host>,
+        chain: &Rc<OperatorChain>,
         step: &Arc<Step>,
         key: KeyFn<T, K>,
         f: F,
@@ -107,7 +107,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         next_side: Outlet<F::Side>,
     ) -> Self {
         Self {
-            here: Here::keyed(host, step),
+            cx: StepContext::keyed(chain, step),
             step: step.clone(),
             key,
             f,
@@ -124,10 +124,10 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
             side: Default::default(),
             next,
             next_side,
-            records: host.counter(step, "records_in"),
-            emitted: host.counter(step, "records_out"),
-            entries: host.gauge(step, "state_entries"),
-            watermark_gauge: host.gauge(step, "watermark_ms"),
+            records: chain.counter(step, "records_in"),
+            emitted: chain.counter(step, "records_out"),
+            entries: chain.gauge(step, "state_entries"),
+            watermark_gauge: chain.gauge(step, "watermark_ms"),
         }
     }
 
@@ -135,7 +135,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         let Some(Kept { store, table, event_timers, processing_timers }) = &mut self.kept else {
             return Ok(());
         };
-        let at = self.here.key(key);
+        let at = self.cx.key(key);
         let (slot, state) = table.take(store, hash, key)?;
         let mut context = KeyContext {
             key,
@@ -158,9 +158,9 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         }
         let KeyContext { state, changed, failed, .. } = context;
         table.put_back(store, slot, state, changed)?;
-        let rec = |val| Rec { ts: event_time, hash, val };
+        let rec = |value| Record { timestamp: event_time, hash, value };
         self.out.1.extend(self.out.0.drain(..).map(rec));
-        self.side.1.extend(self.side.0.drain(..).map(|val| Rec { ts: event_time, hash, val }));
+        self.side.1.extend(self.side.0.drain(..).map(|value| Record { timestamp: event_time, hash, value }));
         failed.map_or(Ok(()), Err)?;
         at.done();
         Ok(())
@@ -172,28 +172,28 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         self.next_side.records(&mut self.side.1);
     }
 
-    fn process(&mut self, batch: &mut Vec<Rec<T>>) -> Result<()> {
-        let now = self.here.host.worker.process.clock.now_ms();
+    fn process(&mut self, batch: &mut Vec<Record<T>>) -> Result<()> {
+        let now = self.cx.chain.worker.process.clock.now_ms();
         self.records.add(batch.len() as u64);
         for record in batch.drain(..) {
-            self.here.record(&record);
-            let Rec { ts, hash, val } = record;
-            let key = self.key.with(&val, K::clone);
-            self.call(hash, &key, ts, now, Call::Record(val))?;
+            self.cx.record(&record);
+            let Record { timestamp, hash, value } = record;
+            let key = self.key.with(&value, K::clone);
+            self.call(hash, &key, timestamp, now, Call::Record(value))?;
         }
         self.send();
         Ok(())
     }
 
     /// Takes the next timer that is due, of either kind of time; None if there is none.
-    fn next_due(&mut self) -> Result<Option<(Time, Popped)>> {
+    fn next_due(&mut self) -> Result<Option<(TimeDomain, Popped)>> {
         let Some(kept) = &mut self.kept else { return Ok(None) };
-        let (store, budget) = (&kept.store, &self.here.host.worker.budget);
+        let (store, budget) = (&kept.store, &self.cx.chain.worker.budget);
         loop {
             if self.sweep.is_under_way() {
                 let (last, waits) = (self.sweep.last(), |group, due: &Due| self.sweep.waits(group, due));
                 if let Some(popped) = kept.event_timers.pop(store, budget, last, self.watermark, waits)? {
-                    return Ok(Some((Time::Event, popped)));
+                    return Ok(Some((TimeDomain::Event, popped)));
                 }
                 self.sweep.end();
             } else if self.clock_sweep.is_under_way() {
@@ -201,7 +201,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
                 if let Some(popped) =
                     kept.processing_timers.pop(store, budget, last, self.clock, |_, _| false)?
                 {
-                    return Ok(Some((Time::Processing, popped)));
+                    return Ok(Some((TimeDomain::Processing, popped)));
                 }
                 self.clock_sweep.end();
             } else {
@@ -209,14 +209,14 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
                     End::Coming => {
                         self.watermark = i64::MAX;
                         self.sweep.begin();
-                        self.end = End::Firing(Time::Event);
+                        self.end = End::Firing(TimeDomain::Event);
                     }
-                    End::Firing(Time::Event) => {
+                    End::Firing(TimeDomain::Event) => {
                         self.clock = i64::MAX;
                         self.clock_sweep.begin();
-                        self.end = End::Firing(Time::Processing);
+                        self.end = End::Firing(TimeDomain::Processing);
                     }
-                    End::Firing(Time::Processing) => self.end = End::Over,
+                    End::Firing(TimeDomain::Processing) => self.end = End::Over,
                     End::NotYet | End::Over => return Ok(None),
                 }
             }
@@ -225,9 +225,9 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
 
     /// Calls the function for up to `most` timers that are due, in order of time; returns for how many.
     fn run_timers(&mut self, most: usize) -> Result<usize> {
-        let now = self.here.host.worker.process.clock.now_ms();
+        let now = self.cx.chain.worker.process.clock.now_ms();
         let mut fired = 0;
-        self.here.enter();
+        self.cx.enter();
         while fired < most {
             let Some((time, popped)) = self.next_due()? else { break };
             fired += 1;
@@ -239,13 +239,13 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
                 }
             };
             let (at, hash) = (due.at, due.hash);
-            self.here.record(&Rec { ts: at, hash, val: () });
+            self.cx.record(&Record { timestamp: at, hash, value: () });
             // The least of all times is no time to put a record out with.
             let event_time = at.max(NO_TIME + 1);
-            self.call(hash, &due.key()?, event_time, now, Call::Timer(Timer { at, time }))?;
+            self.call(hash, &due.key()?, event_time, now, Call::Timer(Timer { at, domain: time }))?;
             match time {
-                Time::Event => self.sweep.passed(due),
-                Time::Processing => self.clock_sweep.passed(due),
+                TimeDomain::Event => self.sweep.passed(due),
+                TimeDomain::Processing => self.clock_sweep.passed(due),
             }
         }
         self.send();
@@ -278,56 +278,56 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     }
 
     fn say(&mut self) {
-        let mark = Mark::Now(self.output(self.input));
-        self.next.watermark(mark);
-        self.next_side.watermark(mark);
+        let update = WatermarkUpdate::Now(self.output(self.input));
+        self.next.watermark(update);
+        self.next_side.watermark(update);
     }
 }
 
 impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         let result = self.process(batch);
-        self.here.or_fail(result);
+        self.cx.or_fail(result);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        match mark {
-            Mark::Now(input) => {
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        match update {
+            WatermarkUpdate::Now(input) => {
                 self.input = input;
                 self.advance(input);
                 self.say();
             }
-            Mark::NextEpoch(input) => {
-                let mark = Mark::NextEpoch(self.output(input));
-                self.next.watermark(mark);
-                self.next_side.watermark(mark);
+            WatermarkUpdate::NextEpoch(input) => {
+                let update = WatermarkUpdate::NextEpoch(self.output(input));
+                self.next.watermark(update);
+                self.next_side.watermark(update);
             }
         }
     }
 }
 
-impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F> {
-    fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
+impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Operator for ProcessStep<K, T, F> {
+    fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
-        let (store, operator) = opening.store(&uid)?;
+        let (store, operator) = context.store(&uid)?;
         let timers = |suffix| -> Result<Timers<K>> {
             let uid = format!("{uid}{suffix}");
-            Ok(Timers::new(opening.store(&uid)?.1, opening.has_state(&uid)))
+            Ok(Timers::new(context.store(&uid)?.1, context.has_state(&uid)))
         };
-        let place = Place { operator, namespace: 0 };
+        let place = Namespace { operator, namespace: 0 };
         self.kept = Some(Kept {
-            table: Table::new(place, opening.process.first_epoch.0, opening.has_state(&uid)),
+            table: Table::new(place, context.process.first_epoch.0, context.has_state(&uid)),
             event_timers: timers(EVENT_TIMERS)?,
             processing_timers: timers(PROCESSING_TIMERS)?,
             store,
         });
-        self.watermark = opening.restored_watermark(&uid);
+        self.watermark = context.restored_watermark(&uid);
         (self.event_time, self.fired) = (self.watermark, i64::MIN);
-        self.resume_sweep(opening)
+        self.resume_sweep(context)
     }
 
-    fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
         if let Some(kept) = &mut self.kept {
             kept.table.barrier(&kept.store, epoch.0 + 1)?;
             kept.event_timers.barrier(&kept.store, epoch.0, parts.rows)?;
@@ -372,14 +372,14 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
 
     fn fire(&mut self, most: usize) -> usize {
         let fired = self.run_timers(most);
-        let fired = self.here.or_fail(fired).unwrap_or(0);
+        let fired = self.cx.or_fail(fired).unwrap_or(0);
         self.say();
         fired
     }
 
     fn maintain(&mut self) -> Result<()> {
         if let Some(kept) = &mut self.kept {
-            let budget = &self.here.host.worker.budget;
+            let budget = &self.cx.chain.worker.budget;
             kept.table.keep_to(budget, &kept.store)?;
             kept.event_timers.keep_to(budget, &kept.store)?;
             kept.processing_timers.keep_to(budget, &kept.store)?;
@@ -391,10 +391,10 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Element for ProcessStep<K, T, F>
 
 impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     /// Goes on with a sweep that the barrier of the restored snapshot has cut on some worker.
-    fn resume_sweep(&mut self, opening: &Opening<'_>) -> Result<()> {
+    fn resume_sweep(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
         let mut cuts: Vec<Cut> = Vec::new();
-        for list in opening.restored(&uid).filter_map(|part| part.extra.get(CUT_SWEEPS)) {
+        for list in context.restored(&uid).filter_map(|part| part.extra.get(CUT_SWEEPS)) {
             cuts.extend(serde_json::from_value::<Vec<Cut>>(list.clone())?);
         }
         if let Some(kept) = &self.kept {

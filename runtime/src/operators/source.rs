@@ -1,4 +1,4 @@
-//! A source on one worker: the partitions that were dealt to it, read in turns.
+//! A source on one worker: the partitions that were assigned to it, read in turns.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,36 +10,36 @@ use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest;
 
 use crate::chain::Outlet;
-use crate::connector::{DeadLetter, Malformed, Partition, PartitionStatus, Polled, Source};
+use crate::connector::{DeadLetter, Malformed, PartitionReader, PartitionStatus, Polled, Source};
 use crate::dataflow::batch::BATCH_RECORDS;
-use crate::dataflow::host::Host;
+use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::source::{Poll, SourceLoop};
-use crate::element::{Element, OpenedPartition, Opening, Parts};
 use crate::error::{Context, Result, catch};
 use crate::metrics::{Counter, Step};
-use crate::operators::stateless::Here;
+use crate::operator::{OpenContext, OpenedPartition, Operator, SnapshotParts};
+use crate::operators::stateless::StepContext;
 use crate::stream::job::ErrorRoute;
-use crate::watermark::{Mark, Watermark};
+use crate::watermark::{Watermark, WatermarkUpdate};
 
 /// See [`crate::Job::source`].
 pub(crate) struct SourceStep<S: Source> {
-    here: Here,
+    cx: StepContext,
     step: Arc<Step>,
     source: Rc<S>,
     open: Vec<Open<S::Item>>,
-    /// What the restored snapshot holds of partitions, dealt to this worker or not.
-    restored: BTreeMap<String, manifest::Partition>,
+    /// What the restored snapshot holds of partitions, assigned to this worker or not.
+    restored: BTreeMap<String, manifest::PartitionSnapshot>,
     next: usize,
     polled: Polled<S::Item>,
     outlet: Outlet<S::Item>,
     route: Rc<ErrorRoute>,
     rows: Counter,
-    deals_seen: usize,
+    assigned_seen: usize,
 }
 
 struct Open<T> {
     name: String,
-    reader: Box<dyn Partition<T>>,
+    reader: Box<dyn PartitionReader<T>>,
     ended: bool,
     /// Since when (ms of processing time) there was nothing to read, and when that was seen last. What has come since then is
     /// not known: a source that is held up does not look.
@@ -50,13 +50,13 @@ impl<S: Source> SourceStep<S> {
     pub(crate) fn new(
         source: Rc<S>,
         step: &Arc<Step>,
-        host: Rc<Host>,
+        chain: Rc<OperatorChain>,
         outlet: Outlet<S::Item>,
         route: Rc<ErrorRoute>,
     ) -> Self {
         Self {
-            rows: host.counter(step, "records_in"),
-            here: Here::new(&host, step),
+            rows: chain.counter(step, "records_in"),
+            cx: StepContext::new(&chain, step),
             step: step.clone(),
             source,
             open: Vec::new(),
@@ -65,28 +65,28 @@ impl<S: Source> SourceStep<S> {
             polled: Polled::with_capacity(BATCH_RECORDS),
             outlet,
             route,
-            deals_seen: 0,
+            assigned_seen: 0,
         }
     }
 
-    /// Opens partitions that were dealt to this worker since the last look.
-    fn take_deals(&mut self, at_start: bool) -> Result<()> {
-        let worker = self.here.host.worker.clone();
-        let dealt = worker.process.dealt(&self.step.uid(), worker.index(), self.deals_seen);
-        self.deals_seen += dealt.len();
-        dealt.into_iter().try_for_each(|name| self.open_partition(name, at_start))
+    /// Opens partitions that were assigned to this worker since the last look.
+    fn open_assigned(&mut self, at_start: bool) -> Result<()> {
+        let worker = self.cx.chain.worker.clone();
+        let assigned = worker.process.assigned(&self.step.uid(), worker.index(), self.assigned_seen);
+        self.assigned_seen += assigned.len();
+        assigned.into_iter().try_for_each(|name| self.open_partition(name, at_start))
     }
 
     fn open_partition(&mut self, name: String, at_start: bool) -> Result<()> {
         let kept = self.restored.remove(&name);
         let number = self.open.len();
-        self.here.enter();
-        self.here.host.at.partition(number, &name);
+        self.cx.enter();
+        self.cx.chain.site.partition(number, &name);
         let reader = catch(|| self.source.open(&name, kept.as_ref().map(|p| &p.position)));
-        let reader = reader.context(|| self.here.host.at.describe())?;
+        let reader = reader.context(|| self.cx.chain.site.describe())?;
         let ended = kept.as_ref().is_some_and(|p| p.ended) && self.source.bounded();
         let mut opened = Ok(());
-        self.here.host.generators(|generator| {
+        self.cx.chain.generators(|generator| {
             let kept = kept.as_ref().and_then(|p| p.watermark.as_ref()).and_then(|w| w.get(generator.uid()));
             let partition = OpenedPartition { kept, counts: at_start, is_followed: !self.source.bounded() };
             if let Err(error) = generator.open(number, &partition) {
@@ -100,10 +100,10 @@ impl<S: Source> SourceStep<S> {
     }
 
     fn poll_partition(&mut self, i: usize, budget: usize) -> Result<PartitionStatus> {
-        self.here.enter();
+        self.cx.enter();
         let open = &mut self.open[i];
-        self.here.host.at.partition(i, &open.name);
-        let status = open.reader.poll(&mut self.polled, budget).context(|| self.here.host.at.describe())?;
+        self.cx.chain.site.partition(i, &open.name);
+        let status = open.reader.poll(&mut self.polled, budget).context(|| self.cx.chain.site.describe())?;
         let records = self.polled.records.len();
         let total = self.polled.len();
         if total > 0 {
@@ -126,7 +126,7 @@ impl<S: Source> SourceStep<S> {
             PartitionStatus::CaughtUp => self.quiet(i),
             PartitionStatus::Ended => {
                 self.open[i].ended = true;
-                self.here.host.generators(|generator| generator.end(i));
+                self.cx.chain.generators(|generator| generator.end(i));
             }
         }
         Ok(status)
@@ -134,19 +134,19 @@ impl<S: Source> SourceStep<S> {
 
     #[cold]
     fn handle_malformed(&self, partition: &str, malformed: Malformed) -> Result<()> {
-        let host = &self.here.host;
-        self.here.enter();
-        self.here.record(&crate::record::Rec { ts: i64::MIN, hash: malformed.offset, val: () });
-        self.route.handle(host, || letter(&self.step.name(), partition, malformed))
+        let chain = &self.cx.chain;
+        self.cx.enter();
+        self.cx.record(&crate::record::Record { timestamp: i64::MIN, hash: malformed.offset, value: () });
+        self.route.handle(chain, || letter(&self.step.name(), partition, malformed))
     }
 
     /// A partition is read to its end and may grow.
     fn quiet(&mut self, i: usize) {
-        let now = self.here.host.worker.process.clock.now_ms();
+        let now = self.cx.chain.worker.process.clock.now_ms();
         let since = self.open[i].quiet.map_or(now, |(since, _)| since);
         self.open[i].quiet = Some((since, now));
         if let Some(quiet_ms) = self.quiet_ms(i) {
-            self.here.host.generators(|generator| generator.quiet(i, quiet_ms));
+            self.cx.chain.generators(|generator| generator.quiet(i, quiet_ms));
         }
     }
 
@@ -175,7 +175,7 @@ fn letter(source: &str, partition: &str, malformed: Malformed) -> DeadLetter {
 impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
     fn poll(&mut self, budget: usize) -> Result<Poll> {
         let this = &mut *self.borrow_mut();
-        this.take_deals(false)?;
+        this.open_assigned(false)?;
         let count = this.open.len();
         for _ in 0..count {
             let i = this.next % count;
@@ -196,43 +196,43 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
     }
 
     fn advance_watermark(&mut self) {
-        let (host, more) = (self.borrow().here.host.clone(), !self.borrow().source.bounded());
-        host.generators(|generator| generator.advance(more));
+        let (chain, more) = (self.borrow().cx.chain.clone(), !self.borrow().source.bounded());
+        chain.generators(|generator| generator.advance(more));
     }
 
     fn announce(&mut self) {
         let this = &*self.borrow();
-        let (host, more) = (&this.here.host, !this.source.bounded());
+        let (chain, more) = (&this.cx.chain, !this.source.bounded());
         for i in 0..this.open.len() {
             let quiet_ms = this.quiet_ms(i);
-            host.generators(|generator| generator.judge(i, quiet_ms));
+            chain.generators(|generator| generator.judge(i, quiet_ms));
         }
-        host.generators(|generator| generator.announce(more));
+        chain.generators(|generator| generator.announce(more));
     }
 
     fn ended(&mut self) {
         let outlet = self.borrow().outlet.clone();
-        outlet.watermark(Mark::Now(Watermark::EMPTY));
+        outlet.watermark(WatermarkUpdate::Now(Watermark::EMPTY));
     }
 }
 
-impl<S: Source> Element for SourceStep<S> {
-    fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
+impl<S: Source> Operator for SourceStep<S> {
+    fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
-        for part in opening.restored(&uid) {
+        for part in context.restored(&uid) {
             self.restored.extend(part.partitions.clone());
         }
-        self.take_deals(true)
+        self.open_assigned(true)
     }
 
-    fn barrier(&mut self, _: Epoch, parts: &mut Parts<'_>) -> Result<()> {
+    fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
         let part = parts.operator(&self.step.uid());
         for (i, open) in self.open.iter().enumerate() {
             let mut watermarks = serde_json::Map::new();
-            self.here.host.generators(|generator| {
+            self.cx.chain.generators(|generator| {
                 watermarks.insert(generator.uid(), generator.keep(i));
             });
-            let kept = manifest::Partition {
+            let kept = manifest::PartitionSnapshot {
                 position: open.reader.position(),
                 watermark: Some(Value::Object(watermarks)),
                 ended: open.ended,

@@ -7,53 +7,57 @@ use serde::Serialize;
 
 use crate::chain::{Outlet, Receiver};
 use crate::connector::DeadLetter;
-use crate::dataflow::host::Host;
-use crate::dataflow::place::Place;
-use crate::dataflow::whereabouts::AtKey;
+use crate::dataflow::activity::Activity;
+use crate::dataflow::error_site::AtKey;
+use crate::dataflow::operator_chain::OperatorChain;
 use crate::error::{Error, Result};
 use crate::metrics::{Counter, Step};
-use crate::record::Rec;
+use crate::record::Record;
 use crate::stream::job::ErrorRoute;
-use crate::watermark::Mark;
+use crate::watermark::WatermarkUpdate;
 
 /// What every step knows of where it is.
-pub(crate) struct Here {
-    pub(crate) host: Rc<Host>,
-    place: Arc<Place>,
+pub(crate) struct StepContext {
+    pub(crate) chain: Rc<OperatorChain>,
+    activity: Arc<Activity>,
     step: usize,
 }
 
-impl Here {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>) -> Self {
-        Self { host: host.clone(), place: host.at.place().clone(), step: host.at.step(step, false) }
+impl StepContext {
+    pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>) -> Self {
+        Self {
+            chain: chain.clone(),
+            activity: chain.site.activity().clone(),
+            step: chain.site.step(step, false),
+        }
     }
 
     /// A step whose records have the hash of its key.
-    pub(crate) fn keyed(host: &Rc<Host>, step: &Arc<Step>) -> Self {
-        Self { step: host.at.step(step, true), ..Self::new(host, step) }
+    pub(crate) fn keyed(chain: &Rc<OperatorChain>, step: &Arc<Step>) -> Self {
+        Self { step: chain.site.step(step, true), ..Self::new(chain, step) }
     }
 
     /// From here on it is this step's code that runs, for records.
     #[inline]
     pub(crate) fn enter(&self) {
-        self.place.enter(self.step);
+        self.activity.enter(self.step);
     }
 
     /// From here on it is this step's code that runs, and not for a record.
     pub(crate) fn enter_apart(&self) {
-        self.place.enter_apart(self.step);
+        self.activity.enter_apart(self.step);
     }
 
     /// It is this record that the code runs for.
     #[inline]
-    pub(crate) fn record<T>(&self, record: &Rec<T>) {
-        self.place.record(record.hash, record.ts);
+    pub(crate) fn record<T>(&self, record: &Record<T>) {
+        self.activity.record(record.hash, record.timestamp);
     }
 
     /// It is this key that the code runs for.
     #[inline]
     pub(crate) fn key<'a, K: Serialize>(&'a self, key: &'a K) -> AtKey<'a, K> {
-        self.host.at.key(key)
+        self.chain.site.key(key)
     }
 
     /// What came of this step's code; an error ends the job, with where it was.
@@ -65,63 +69,63 @@ impl Here {
     fn fail(&self, error: Error) {
         // What it has put out before may have been somewhere else.
         self.enter();
-        self.host.fail(error.context(self.host.at.describe()));
+        self.chain.fail(error.context(self.chain.site.describe()));
     }
 }
 
 /// See [`crate::Stream::map`].
 pub(crate) struct Map<U, F> {
-    here: Here,
+    cx: StepContext,
     f: F,
-    out: Vec<Rec<U>>,
+    out: Vec<Record<U>>,
     next: Outlet<U>,
 }
 
 impl<U, F> Map<U, F> {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, f: F, next: Outlet<U>) -> Self {
-        Self { here: Here::new(host, step), f, out: Vec::new(), next }
+    pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>, f: F, next: Outlet<U>) -> Self {
+        Self { cx: StepContext::new(chain, step), f, out: Vec::new(), next }
     }
 }
 
 impl<T, U: 'static, F: FnMut(T) -> U> Receiver<T> for Map<U, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         self.out.reserve(batch.len());
         for record in batch.drain(..) {
-            self.here.record(&record);
-            let Rec { ts, hash, val } = record;
-            self.out.push(Rec { ts, hash, val: (self.f)(val) });
+            self.cx.record(&record);
+            let Record { timestamp, hash, value } = record;
+            self.out.push(Record { timestamp, hash, value: (self.f)(value) });
         }
         self.next.records(&mut self.out);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.next.watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.next.watermark(update);
     }
 }
 
 /// See [`crate::Stream::filter`].
 pub(crate) struct Retain<T, F> {
-    here: Here,
+    cx: StepContext,
     f: F,
     dropped: Counter,
     next: Outlet<T>,
 }
 
 impl<T, F> Retain<T, F> {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, f: F, next: Outlet<T>) -> Self {
-        Self { here: Here::new(host, step), f, dropped: host.counter(step, "dropped"), next }
+    pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>, f: F, next: Outlet<T>) -> Self {
+        Self { cx: StepContext::new(chain, step), f, dropped: chain.counter(step, "dropped"), next }
     }
 }
 
 impl<T: 'static, F: FnMut(&T) -> bool> Receiver<T> for Retain<T, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         let before = batch.len();
-        let (here, f) = (&self.here, &mut self.f);
+        let (cx, f) = (&self.cx, &mut self.f);
         batch.retain(|record| {
-            here.record(record);
-            f(&record.val)
+            cx.record(record);
+            f(&record.value)
         });
         if batch.len() < before {
             self.dropped.add((before - batch.len()) as u64);
@@ -129,131 +133,137 @@ impl<T: 'static, F: FnMut(&T) -> bool> Receiver<T> for Retain<T, F> {
         self.next.records(batch);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.next.watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.next.watermark(update);
     }
 }
 
 /// See [`crate::Stream::flat_map`].
 pub(crate) struct FlatMap<U, F> {
-    here: Here,
+    cx: StepContext,
     f: F,
-    out: Vec<Rec<U>>,
+    out: Vec<Record<U>>,
     next: Outlet<U>,
 }
 
 impl<U, F> FlatMap<U, F> {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, f: F, next: Outlet<U>) -> Self {
-        Self { here: Here::new(host, step), f, out: Vec::new(), next }
+    pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>, f: F, next: Outlet<U>) -> Self {
+        Self { cx: StepContext::new(chain, step), f, out: Vec::new(), next }
     }
 }
 
 impl<T, U: 'static, I: IntoIterator<Item = U>, F: FnMut(T) -> I> Receiver<T> for FlatMap<U, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
         for record in batch.drain(..) {
-            self.here.enter();
-            self.here.record(&record);
-            let Rec { ts, hash, val } = record;
-            for val in (self.f)(val) {
-                self.out.push(Rec { ts, hash, val });
+            self.cx.enter();
+            self.cx.record(&record);
+            let Record { timestamp, hash, value } = record;
+            for value in (self.f)(value) {
+                self.out.push(Record { timestamp, hash, value });
                 if self.out.len() >= crate::dataflow::batch::BATCH_RECORDS {
                     self.next.records(&mut self.out);
                     // Other steps were at work in between; a lazy iterator goes on with this one's code.
-                    self.here.enter();
-                    self.here.record(&Rec { ts, hash, val: () });
+                    self.cx.enter();
+                    self.cx.record(&Record { timestamp, hash, value: () });
                 }
             }
         }
         self.next.records(&mut self.out);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.next.watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.next.watermark(update);
     }
 }
 
 /// See [`crate::Stream::inspect`].
 pub(crate) struct Inspect<T, F> {
-    here: Here,
+    cx: StepContext,
     f: F,
     next: Outlet<T>,
 }
 
 impl<T, F> Inspect<T, F> {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, f: F, next: Outlet<T>) -> Self {
-        Self { here: Here::new(host, step), f, next }
+    pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>, f: F, next: Outlet<T>) -> Self {
+        Self { cx: StepContext::new(chain, step), f, next }
     }
 }
 
 impl<T: 'static, F: FnMut(&T)> Receiver<T> for Inspect<T, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         for record in batch.iter() {
-            self.here.record(record);
-            (self.f)(&record.val);
+            self.cx.record(record);
+            (self.f)(&record.value);
         }
         self.next.records(batch);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.next.watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.next.watermark(update);
     }
 }
 
 /// See [`crate::Stream::split`].
 pub(crate) struct Split<A, B, F> {
-    here: Here,
+    cx: StepContext,
     f: F,
-    out: (Vec<Rec<A>>, Vec<Rec<B>>),
+    out: (Vec<Record<A>>, Vec<Record<B>>),
     next: (Outlet<A>, Outlet<B>),
 }
 
 impl<A, B, F> Split<A, B, F> {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, f: F, first: Outlet<A>, second: Outlet<B>) -> Self {
-        Self { here: Here::new(host, step), f, out: (Vec::new(), Vec::new()), next: (first, second) }
+    pub(crate) fn new(
+        chain: &Rc<OperatorChain>,
+        step: &Arc<Step>,
+        f: F,
+        first: Outlet<A>,
+        second: Outlet<B>,
+    ) -> Self {
+        Self { cx: StepContext::new(chain, step), f, out: (Vec::new(), Vec::new()), next: (first, second) }
     }
 }
 
 impl<T, A: 'static, B: 'static, F: FnMut(T) -> Result<A, B>> Receiver<T> for Split<A, B, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         for record in batch.drain(..) {
-            self.here.record(&record);
-            let Rec { ts, hash, val } = record;
-            match (self.f)(val) {
-                Ok(val) => self.out.0.push(Rec { ts, hash, val }),
-                Err(val) => self.out.1.push(Rec { ts, hash, val }),
+            self.cx.record(&record);
+            let Record { timestamp, hash, value } = record;
+            match (self.f)(value) {
+                Ok(value) => self.out.0.push(Record { timestamp, hash, value }),
+                Err(value) => self.out.1.push(Record { timestamp, hash, value }),
             }
         }
         self.next.0.records(&mut self.out.0);
         self.next.1.records(&mut self.out.1);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.next.0.watermark(mark);
-        self.next.1.watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.next.0.watermark(update);
+        self.next.1.watermark(update);
     }
 }
 
 /// See [`crate::Stream::try_map`].
 pub(crate) struct TryMap<U, F> {
-    here: Here,
+    cx: StepContext,
     step: Arc<Step>,
     f: F,
     route: Rc<ErrorRoute>,
-    out: Vec<Rec<U>>,
+    out: Vec<Record<U>>,
     next: Outlet<U>,
 }
 
 impl<U, F> TryMap<U, F> {
     pub(crate) fn new(
-        host: &Rc<Host>,
+        chain: &Rc<OperatorChain>,
         step: &Arc<Step>,
         f: F,
         route: Rc<ErrorRoute>,
         next: Outlet<U>,
     ) -> Self {
-        Self { here: Here::new(host, step), step: step.clone(), f, route, out: Vec::new(), next }
+        Self { cx: StepContext::new(chain, step), step: step.clone(), f, route, out: Vec::new(), next }
     }
 }
 
@@ -264,17 +274,17 @@ where
     E: std::fmt::Display,
     F: FnMut(&T) -> Result<U, E>,
 {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         for record in batch.iter() {
-            self.here.record(record);
-            match (self.f)(&record.val) {
-                Ok(val) => self.out.push(Rec { ts: record.ts, hash: record.hash, val }),
+            self.cx.record(record);
+            match (self.f)(&record.value) {
+                Ok(value) => self.out.push(Record { timestamp: record.timestamp, hash: record.hash, value }),
                 Err(error) => {
-                    let host = &self.here.host;
-                    let partition = host.at.partition_name();
+                    let chain = &self.cx.chain;
+                    let partition = chain.site.partition_name();
                     let letter = || {
-                        let (raw, no_json) = match serde_json::to_string(&record.val) {
+                        let (raw, no_json) = match serde_json::to_string(&record.value) {
                             Ok(raw) => (Some(raw), String::new()),
                             Err(why) => {
                                 (None, format!(" (the record itself cannot be shown as JSON: {why})"))
@@ -289,19 +299,19 @@ where
                             raw_base64: None,
                         }
                     };
-                    if let Err(error) = self.route.handle(host, letter) {
-                        return host.fail(error);
+                    if let Err(error) = self.route.handle(chain, letter) {
+                        return chain.fail(error);
                     }
                     // The letter's sink was at work in between.
-                    self.here.enter();
+                    self.cx.enter();
                 }
             }
         }
         self.next.records(&mut self.out);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.route.letters.watermark(mark);
-        self.next.watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.route.letters.watermark(update);
+        self.next.watermark(update);
     }
 }

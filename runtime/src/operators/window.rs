@@ -17,16 +17,16 @@ use std::time::Instant;
 use tidegate_protocol::Epoch;
 
 use crate::chain::{Outlet, Receiver};
-use crate::dataflow::host::Host;
-use crate::element::{Element, Opening, Parts};
+use crate::dataflow::operator_chain::OperatorChain;
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
-use crate::operators::stateless::Here;
-use crate::record::Rec;
+use crate::operator::{OpenContext, Operator, SnapshotParts};
+use crate::operators::stateless::StepContext;
+use crate::record::Record;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{self, Table};
-use crate::watermark::{Mark, Watermark};
+use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::{Aggregate, NO_TIME, Windowed, Windows};
 
 /// Suffix of the uid for what has fired and waits for late records.
@@ -42,7 +42,7 @@ const NEWEST_TIME: &str = "newest_time";
 
 /// See [`crate::stream::WindowedStream::aggregate`].
 pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
-    here: Here,
+    cx: StepContext,
     step: Arc<Step>,
     key: KeyFn<T, K>,
     windows: Windows,
@@ -72,7 +72,7 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     /// The operator in the store of what has fired, with allowed lateness.
     fired_operator: u16,
     epoch: u64,
-    out: Vec<Rec<Windowed<K, A::Out>>>,
+    out: Vec<Record<Windowed<K, A::Out>>>,
     next: Outlet<Windowed<K, A::Out>>,
     late_to: Option<Outlet<T>>,
     late: Counter,
@@ -85,7 +85,7 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
 /// One window.
 struct Pane<K, V> {
     start: i64,
-    phase: Phase,
+    phase: PanePhase,
     /// What has not fired; None in the phase of waiting.
     unfired: Option<Part<K, V>>,
     /// What has fired and waits for late records.
@@ -113,7 +113,7 @@ impl<K: Key, V: crate::state::table::Value> Part<K, V> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum PanePhase {
     /// It is not due.
     Filling,
     /// It is due, and being emptied.
@@ -123,7 +123,7 @@ enum Phase {
 }
 
 /// Where a record goes.
-enum Place {
+enum Target {
     /// Into the window at the front.
     Filling,
     /// The same, which is due or has fired.
@@ -143,9 +143,9 @@ pub(crate) struct WindowDef<K, T, A: Aggregate<T>> {
 }
 
 impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
-    pub(crate) fn new(host: &Rc<Host>, step: &Arc<Step>, def: WindowDef<K, T, A>) -> Self {
+    pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>, def: WindowDef<K, T, A>) -> Self {
         Self {
-            here: Here::keyed(host, step),
+            cx: StepContext::keyed(chain, step),
             step: step.clone(),
             key: def.key,
             windows: def.windows,
@@ -168,11 +168,11 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             out: Vec::new(),
             next: def.next,
             late_to: def.late_to,
-            late: host.counter(step, "late"),
-            records: host.counter(step, "records_in"),
-            emitted: host.counter(step, "records_out"),
-            watermark_gauge: host.gauge(step, "watermark_ms"),
-            entries: host.gauge(step, "state_entries"),
+            late: chain.counter(step, "late"),
+            records: chain.counter(step, "records_in"),
+            emitted: chain.counter(step, "records_out"),
+            watermark_gauge: chain.gauge(step, "watermark_ms"),
+            entries: chain.gauge(step, "state_entries"),
         }
     }
 
@@ -188,7 +188,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     /// Brings the window that begins at `start` to the front.
     #[cold]
     #[inline(never)]
-    fn bring(&mut self, start: i64) -> Result<Place> {
+    fn bring(&mut self, start: i64) -> Result<Target> {
         let end = self.windows.window(start).end;
         if start == NO_TIME {
             return Err(Error::job(
@@ -196,24 +196,24 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             ));
         }
         if self.is_late(end) {
-            return Ok(Place::Nowhere);
+            return Ok(Target::Nowhere);
         }
         match self.panes.iter().position(|pane| pane.start == start) {
             Some(i) => self.panes.swap(0, i),
             None => {
                 // A window of which this worker sees its first record only now has fired for the others.
                 let has_fired = !self.windows.processing_time && end - 1 <= self.watermark;
-                let phase = if has_fired { Phase::Waiting } else { Phase::Filling };
+                let phase = if has_fired { PanePhase::Waiting } else { PanePhase::Filling };
                 let operator = self.store.as_ref().map_or(0, |(_, id)| *id);
                 let unfired = (!has_fired).then(|| self.part(start, operator, false));
                 self.panes.insert(0, Pane { start, phase, unfired, fired: None });
             }
         }
-        Ok(if self.panes[0].phase == Phase::Filling { Place::Filling } else { Place::Fired })
+        Ok(if self.panes[0].phase == PanePhase::Filling { Target::Filling } else { Target::Fired })
     }
 
     fn part(&mut self, start: i64, operator: u16, cold: bool) -> Part<K, A::Acc> {
-        let place = table::Place { operator, namespace: start };
+        let place = table::Namespace { operator, namespace: start };
         let table = match self.spare.take() {
             Some(mut table) => {
                 table.reuse(place, self.epoch, cold);
@@ -226,20 +226,20 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
 
     /// Adds a record to one window. False if the window is over.
     #[inline(always)]
-    fn add_to(&mut self, store: &Store, start: i64, record: &Rec<T>) -> Result<bool> {
-        if self.panes.first().is_none_or(|pane| pane.start != start || pane.phase != Phase::Filling) {
+    fn add_to(&mut self, store: &Store, start: i64, record: &Record<T>) -> Result<bool> {
+        if self.panes.first().is_none_or(|pane| pane.start != start || pane.phase != PanePhase::Filling) {
             match self.bring(start)? {
-                Place::Filling => {}
-                Place::Fired => return self.add_to_fired(store, record).map(|()| true),
-                Place::Nowhere => return Ok(false),
+                Target::Filling => {}
+                Target::Fired => return self.add_to_fired(store, record).map(|()| true),
+                Target::Nowhere => return Ok(false),
             }
         }
         let (pane, aggregate) = (&mut self.panes[0], &self.aggregate);
-        self.key.with(&record.val, |key| -> Result<()> {
-            let at = self.here.key(key);
+        self.key.with(&record.value, |key| -> Result<()> {
+            let at = self.cx.key(key);
             if let Some(unfired) = &mut pane.unfired {
                 let acc = unfired.table.entry(store, record.hash, key, || aggregate.create())?;
-                aggregate.add(acc, &record.val);
+                aggregate.add(acc, &record.value);
             }
             at.done();
             Ok(())
@@ -250,7 +250,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     /// Adds a late record that is in time to the window at the front: the key's result comes out again. If the window has
     /// not come to this key yet, its result so far comes out before.
     #[cold]
-    fn add_to_fired(&mut self, store: &Store, record: &Rec<T>) -> Result<()> {
+    fn add_to_fired(&mut self, store: &Store, record: &Record<T>) -> Result<()> {
         if self.panes[0].fired.is_none() {
             let part = self.part(self.panes[0].start, self.fired_operator, false);
             self.panes[0].fired = Some(part);
@@ -258,13 +258,13 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         let (pane, aggregate) = (&mut self.panes[0], &self.aggregate);
         let Some(fired) = &mut pane.fired else { return Ok(()) };
         let window = self.windows.window(pane.start);
-        let (out, ts, hash) = (&mut self.out, window.end - 1, record.hash);
+        let (out, timestamp, hash) = (&mut self.out, window.end - 1, record.hash);
         let mut emit = |key: &K, acc: &A::Acc| {
             let value = aggregate.finish(acc);
-            out.push(Rec { ts, hash, val: Windowed { key: key.clone(), window, value } });
+            out.push(Record { timestamp, hash, value: Windowed { key: key.clone(), window, value } });
         };
-        self.key.with(&record.val, |key| -> Result<()> {
-            let at = self.here.key(key);
+        self.key.with(&record.value, |key| -> Result<()> {
+            let at = self.cx.key(key);
             let mut before = None;
             if let Some(unfired) = &mut pane.unfired {
                 let (i, value) = unfired.table.take(store, hash, key)?;
@@ -272,21 +272,21 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
                 before = value.inspect(|acc| emit(key, acc));
             }
             let acc = fired.table.entry(store, hash, key, || before.unwrap_or_else(|| aggregate.create()))?;
-            aggregate.add(acc, &record.val);
+            aggregate.add(acc, &record.value);
             emit(key, acc);
             at.done();
             Ok(())
         })
     }
 
-    fn add(&mut self, batch: &mut Vec<Rec<T>>) -> Result<()> {
+    fn add(&mut self, batch: &mut Vec<Record<T>>) -> Result<()> {
         let Some((store, _)) = self.store.clone() else { return Ok(()) };
         let tumbling = self.windows.size_ms == self.windows.slide_ms;
         let now = self.windows.processing_time.then(|| self.processing_time());
         let mut late = Vec::new();
         for (i, record) in batch.iter().enumerate() {
-            self.here.record(record);
-            let time = now.unwrap_or(record.ts);
+            self.cx.record(record);
+            let time = now.unwrap_or(record.timestamp);
             let taken = if tumbling {
                 self.add_to(&store, self.windows.last_start(time), record)?
             } else {
@@ -313,16 +313,16 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
 
     /// Processing time, which does not go back with the clock: a window that has fired is over.
     fn processing_time(&mut self) -> i64 {
-        self.newest_time = self.newest_time.max(self.here.host.worker.process.clock.now_ms());
+        self.newest_time = self.newest_time.max(self.cx.chain.worker.process.clock.now_ms());
         self.newest_time
     }
 
     /// Counts late records, and hands them on if somebody wants them. `late` holds their places in ascending order.
     #[cold]
-    fn drop_late(&mut self, batch: &mut Vec<Rec<T>>, late: &[usize]) {
+    fn drop_late(&mut self, batch: &mut Vec<Record<T>>, late: &[usize]) {
         self.late.add(late.len() as u64);
         if let Some(late_to) = &self.late_to {
-            let mut records: Vec<Rec<T>> = late.iter().rev().map(|&i| batch.swap_remove(i)).collect();
+            let mut records: Vec<Record<T>> = late.iter().rev().map(|&i| batch.swap_remove(i)).collect();
             records.reverse();
             late_to.records(&mut records);
         }
@@ -332,8 +332,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     fn set_due(&mut self, due_to: i64) {
         self.due_to = due_to;
         for pane in &mut self.panes {
-            if pane.phase == Phase::Filling && self.windows.window(pane.start).end - 1 <= due_to {
-                pane.phase = Phase::Firing;
+            if pane.phase == PanePhase::Filling && self.windows.window(pane.start).end - 1 <= due_to {
+                pane.phase = PanePhase::Firing;
             }
         }
         self.has_due = self.due().is_some();
@@ -343,7 +343,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     fn due(&self) -> Option<usize> {
         let to_do = |pane: &Pane<K, A::Acc>| {
             let closes = self.closes_at(self.windows.window(pane.start).end);
-            pane.phase == Phase::Firing || (pane.phase == Phase::Waiting && closes <= self.due_to)
+            pane.phase == PanePhase::Firing || (pane.phase == PanePhase::Waiting && closes <= self.due_to)
         };
         let due = self.panes.iter().enumerate().filter(|(_, pane)| to_do(pane));
         due.min_by_key(|(_, pane)| pane.start).map(|(i, _)| i)
@@ -356,16 +356,16 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             && let Some(i) = self.due()
         {
             let closes = self.closes_at(self.windows.window(self.panes[i].start).end) <= self.due_to;
-            if self.panes[i].phase == Phase::Firing {
+            if self.panes[i].phase == PanePhase::Firing {
                 let before = self.out.len();
                 if self.fire_window(i, left, !closes)? {
-                    self.panes[i].phase = Phase::Waiting;
+                    self.panes[i].phase = PanePhase::Waiting;
                     let (start, unfired) = (self.panes[i].start, self.panes[i].unfired.take());
                     self.drop_part(start, unfired)?;
                 }
                 left -= self.out.len() - before;
             }
-            if closes && self.panes[i].phase == Phase::Waiting {
+            if closes && self.panes[i].phase == PanePhase::Waiting {
                 self.drop_pane(i)?;
             }
         }
@@ -388,15 +388,15 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
         let pane = &mut self.panes[i];
         let window = self.windows.window(pane.start);
-        let (aggregate, out, here, ts) = (&self.aggregate, &mut self.out, &self.here, window.end - 1);
+        let (aggregate, out, cx, timestamp) = (&self.aggregate, &mut self.out, &self.cx, window.end - 1);
         let mut fired = pane.fired.as_mut().filter(|_| keep);
         let Some(unfired) = &mut pane.unfired else { return Ok(true) };
-        here.enter();
+        cx.enter();
         unfired.table.drain(&store, most, |hash, key, acc| {
-            here.record(&Rec { ts, hash, val: () });
-            let at_key = here.key(key);
-            let val = Windowed { key: key.clone(), window, value: aggregate.finish(&acc) };
-            out.push(Rec { ts, hash, val });
+            cx.record(&Record { timestamp, hash, value: () });
+            let at_key = cx.key(key);
+            let value = Windowed { key: key.clone(), window, value: aggregate.finish(&acc) };
+            out.push(Record { timestamp, hash, value });
             if let Some(fired) = &mut fired {
                 fired.table.entry(&store, hash, key, || acc)?;
             }
@@ -411,21 +411,21 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             self.fired_to = self.event_time;
             return input.of_output(self.event_time);
         }
-        let firing = self.panes.iter().filter(|pane| pane.phase == Phase::Firing);
+        let firing = self.panes.iter().filter(|pane| pane.phase == PanePhase::Firing);
         let first = firing.map(|pane| self.windows.window(pane.start).end - 2).min();
         self.fired_to = self.fired_to.max(first.unwrap_or(self.event_time).min(self.event_time));
         Watermark::firing(self.fired_to)
     }
 
     fn say(&mut self) {
-        let mark = Mark::Now(self.output(self.input));
-        self.pass_on(mark);
+        let update = WatermarkUpdate::Now(self.output(self.input));
+        self.pass_on(update);
     }
 
-    fn pass_on(&self, mark: Mark) {
-        self.next.watermark(mark);
+    fn pass_on(&self, update: WatermarkUpdate) {
+        self.next.watermark(update);
         if let Some(late_to) = &self.late_to {
-            late_to.watermark(mark);
+            late_to.watermark(update);
         }
     }
 
@@ -466,7 +466,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         if part.is_in_store() {
             self.gone.push((part.operator, start));
         }
-        let budget = &self.here.host.worker.budget;
+        let budget = &self.cx.chain.worker.budget;
         part.table.discharge(budget);
         // A large one would hold memory that nobody accounts for.
         if part.table.slab_bytes() <= budget.limit() / 16 {
@@ -478,44 +478,44 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
 }
 
 impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for WindowStep<K, T, A> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         let result = self.add(batch);
-        self.here.or_fail(result);
+        self.cx.or_fail(result);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        match mark {
-            Mark::Now(input) => {
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        match update {
+            WatermarkUpdate::Now(input) => {
                 self.input = input;
                 if input.time() > self.watermark {
                     self.advance(input);
                 }
                 self.say();
             }
-            Mark::NextEpoch(input) => {
-                let mark = Mark::NextEpoch(self.output(input));
-                self.pass_on(mark);
+            WatermarkUpdate::NextEpoch(input) => {
+                let update = WatermarkUpdate::NextEpoch(self.output(input));
+                self.pass_on(update);
             }
         }
     }
 }
 
-impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
-    fn open(&mut self, opening: &Opening<'_>) -> Result<()> {
+impl<K: Key, T: 'static, A: Aggregate<T>> Operator for WindowStep<K, T, A> {
+    fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
-        self.epoch = opening.process.first_epoch.0;
-        self.store = Some(opening.store(&uid)?);
+        self.epoch = context.process.first_epoch.0;
+        self.store = Some(context.store(&uid)?);
         if self.lateness_ms > 0 {
-            self.fired_operator = opening.store(&format!("{uid}{FIRED}"))?.1;
+            self.fired_operator = context.store(&format!("{uid}{FIRED}"))?.1;
         }
-        self.watermark = opening.restored_watermark(&uid);
+        self.watermark = context.restored_watermark(&uid);
         (self.event_time, self.fired_to) = (self.watermark, i64::MIN);
-        let windows = self.restored_windows(opening)?;
+        let windows = self.restored_windows(context)?;
         for (start, (unfired, fired)) in windows {
             let mut open = |operator: Option<u16>| operator.map(|operator| self.part(start, operator, true));
             let (unfired, fired) = (open(unfired), open(fired));
-            let phase = if unfired.is_some() { Phase::Filling } else { Phase::Waiting };
+            let phase = if unfired.is_some() { PanePhase::Filling } else { PanePhase::Waiting };
             self.panes.push(Pane { start, phase, unfired, fired });
         }
         if !self.windows.processing_time {
@@ -525,7 +525,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
         Ok(())
     }
 
-    fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
         let Some((store, _)) = self.store.clone() else { return Ok(()) };
         let uid = self.step.uid();
         self.epoch = epoch.0 + 1;
@@ -561,7 +561,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        let filling = self.panes.iter().filter(|pane| pane.phase == Phase::Filling);
+        let filling = self.panes.iter().filter(|pane| pane.phase == PanePhase::Filling);
         let ends = filling.map(|pane| self.windows.window(pane.start).end);
         ends.min().filter(|_| self.windows.processing_time)
     }
@@ -583,14 +583,14 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Element for WindowStep<K, T, A> {
 
     fn fire(&mut self, most: usize) -> usize {
         let fired = self.fire_due(most);
-        let fired = self.here.or_fail(fired).unwrap_or(0);
+        let fired = self.cx.or_fail(fired).unwrap_or(0);
         self.say();
         fired
     }
 
     fn maintain(&mut self) -> Result<()> {
         let Some((store, _)) = &self.store else { return Ok(()) };
-        let budget = self.here.host.worker.budget.clone();
+        let budget = self.cx.chain.worker.budget.clone();
         let mut entries = 0;
         for part in self.panes.iter_mut().flat_map(Pane::parts) {
             part.table.keep_to(&budget, store)?;
@@ -606,10 +606,10 @@ type Stored = (Option<u16>, Option<u16>);
 
 impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     /// The windows that any worker had at the barrier. That one had no entry of a window does no harm.
-    fn restored_windows(&mut self, opening: &Opening<'_>) -> Result<BTreeMap<i64, Stored>> {
+    fn restored_windows(&mut self, context: &OpenContext<'_>) -> Result<BTreeMap<i64, Stored>> {
         let operator = self.store.as_ref().map_or(0, |(_, id)| *id);
         let mut windows: BTreeMap<i64, Stored> = BTreeMap::new();
-        for part in opening.restored(&self.step.uid()) {
+        for part in context.restored(&self.step.uid()) {
             for start in kept::<i64>(&part.extra, UNFIRED_WINDOWS)? {
                 windows.entry(start).or_default().0 = Some(operator);
             }

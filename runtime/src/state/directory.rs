@@ -5,7 +5,7 @@
 //! attempt                   the number of the last attempt, with its checksum
 //! published                 the last epoch whose output is known to be published, with its checksum
 //! manifest-00000000007.json one for every retained snapshot, written last
-//! damaged-00000000006.json  a manifest that was given up for an older one, for people to look at
+//! damaged-00000000006.json  a damaged manifest, set aside for an older one, for people to look at
 //! files/                    the state store's files, shared between snapshots
 //! local/<attempt>/<slot>    the running state stores; of no use after the attempt
 //! ```
@@ -19,7 +19,7 @@ use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Attempt, Epoch, Manifest, ManifestError, Slot};
 
 use crate::error::{Context, Error, Result};
-use crate::fault::point;
+use crate::failpoint::point;
 
 /// A checkpoint directory.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl StateDirectory {
             let mut holder = String::new();
             drop(file.read_to_string(&mut holder));
             return Err(match error {
-                fs::TryLockError::WouldBlock => Error::world(format!(
+                fs::TryLockError::WouldBlock => Error::environment(format!(
                     "the checkpoint directory {} is in use by process {}; stop that process first, or give this \
                      job a directory of its own with --checkpoint-dir",
                     self.root.display(),
@@ -165,7 +165,7 @@ impl StateDirectory {
         Ok(FileRef { path: relative, bytes, crc32 })
     }
 
-    /// Removes the shared files that a worker wrote for an epoch that was given up; none of them is in any other snapshot,
+    /// Removes the shared files that a worker wrote for an epoch that was aborted; none of them is in any other snapshot,
     /// because a worker takes over files of complete snapshots only. A loss of power may bring them back, until the next
     /// collection.
     pub(crate) fn discard(&self, attempt: Attempt, epoch: Epoch, slot: Slot) -> Result<()> {
@@ -418,7 +418,7 @@ mod tests {
         // A directory cannot be opened for writing, not even by root, to whom permissions do not apply.
         fs::create_dir(&path).unwrap();
         let error = directory.lock().unwrap_err();
-        assert_eq!(error.fault(), crate::error::Fault::World);
+        assert_eq!(error.kind(), crate::error::ErrorKind::Environment);
         let error = error.to_string();
         for part in [&format!("cannot open {}", path.display()), "must be able to", "--checkpoint-dir"] {
             assert!(error.contains(part), "{error}");

@@ -16,7 +16,7 @@ const RUNS: i32 = 8;
 
 pub(crate) fn open_db(options: &Options, path: &Path) -> Result<DB> {
     DB::open(options, path)
-        .map_err(|e| Error::world(format!("open the state store {}", path.display())).caused_by(e))
+        .map_err(|e| Error::environment(format!("open the state store {}", path.display())).caused_by(e))
 }
 
 /// Options for the store of one worker.

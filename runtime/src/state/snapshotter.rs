@@ -5,7 +5,7 @@
 //! checkpoint directory with their checksums, and tells the driver. If nothing was written since the last complete
 //! snapshot, its files are those of this one too.
 //!
-//! An epoch may be given up, because this worker or another could not write its part. Its staged output is not lost by
+//! An epoch may be aborted, because this worker or another could not write its part. Its staged output is not lost by
 //! that: it goes along with the next epoch, until an epoch that holds it is complete.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,9 @@ use tidegate_protocol::{Epoch, Slot};
 use super::directory::written_by;
 use super::store::{Rows, SharedStore};
 use crate::connector::Staging;
-use crate::dataflow::place::Place;
+use crate::dataflow::activity::Activity;
 use crate::error::{Context, Error, Result, catch, panic_text};
-use crate::fault::point;
+use crate::failpoint::point;
 use crate::link::Report;
 use crate::metrics::Step;
 use crate::process::Process;
@@ -52,7 +52,7 @@ impl Snapshotter {
         let newest = Made { epoch: Epoch(0), writes: 0, files };
         let thread = Thread {
             slot,
-            place: process.watch.place(slot),
+            activity: process.watch.activity(slot),
             sinks: BTreeMap::new(),
             store: store.clone(),
             process,
@@ -63,18 +63,18 @@ impl Snapshotter {
         let thread = std::thread::Builder::new()
             .name(format!("snapshot-{slot}"))
             .spawn(move || thread.run(&inbox))
-            .map_err(|e| Error::world("start the snapshot thread").caused_by(e))?;
+            .map_err(|e| Error::environment("start the snapshot thread").caused_by(e))?;
         Ok(Self { barriers: Some(barriers), thread: Some(thread), store })
     }
 
-    /// The first host of the worker has come to a barrier.
+    /// The first operator chain of the worker has come to a barrier.
     pub(crate) fn begin_alignment(&self) {
         if let Some(store) = &self.store {
             store.begin_alignment();
         }
     }
 
-    /// All hosts have, and all rows are copied; the rest is the thread's work.
+    /// All operator chains have, and all rows are copied; the rest is the thread's work.
     pub(crate) fn write(&self, barrier: Barrier) {
         if let Some(store) = &self.store {
             store.begin_writing();
@@ -114,7 +114,7 @@ struct Thread {
     /// The last that is known to be complete: nobody deletes its files while this process runs.
     completed: Made,
     /// Where the thread is while it runs a connector's code.
-    place: Arc<Place>,
+    activity: Arc<Activity>,
     /// The numbers of the sinks at that place, by their uid.
     sinks: BTreeMap<String, usize>,
     /// Staged output of epochs not known to be complete.
@@ -129,14 +129,14 @@ impl Thread {
             }
             let (slot, epoch) = (self.slot, barrier.epoch);
             let written = catch_unwind(AssertUnwindSafe(|| self.write(barrier)));
-            let written = written.unwrap_or_else(|panic| Err(Error::us(panic_text(&*panic))));
+            let written = written.unwrap_or_else(|panic| Err(Error::internal(panic_text(&*panic))));
             match written {
                 Ok(Ok(part)) => {
                     point("snapshot.acked");
-                    self.process.tell(Report::Acked { slot, epoch, part: Box::new(part) });
+                    self.process.report(Report::Acked { slot, epoch, part: Box::new(part) });
                 }
                 Ok(Err(error)) => {
-                    self.process.tell(Report::Declined { slot, epoch, reason: error.to_string() });
+                    self.process.report(Report::Declined { slot, epoch, reason: error.to_string() });
                 }
                 Err(error) => {
                     self.process.fail(error.context(format!("snapshot of epoch {epoch}, slot {slot}")));
@@ -153,7 +153,7 @@ impl Thread {
         }
     }
 
-    /// The outer error ends the job: what the barrier handed over is lost. The inner one gives up the epoch: everything
+    /// The outer error ends the job: what the barrier handed over is lost. The inner one aborts the epoch: everything
     /// is still in the store and goes into the next snapshot.
     fn write(&mut self, barrier: Barrier) -> Result<Result<SlotSnapshot>> {
         let Barrier { epoch, rows, mut operators, stagings } = barrier;
@@ -179,17 +179,17 @@ impl Thread {
     /// Runs a connector's code, which may panic, or not come back.
     fn stage(&mut self, step: &Arc<Step>, staging: Staging) -> Result<Staged> {
         let known = self.sinks.entry(step.uid());
-        let number = *known.or_insert_with(|| self.place.add_step(step, false));
-        self.place.enter_staging(number);
+        let number = *known.or_insert_with(|| self.activity.add_step(step, false));
+        self.activity.enter_staging(number);
         let staged = catch(staging).context(|| format!("stage the output of step '{}'", step.name()));
-        self.place.leave();
+        self.activity.leave();
         staged
     }
 
     /// Learns which epochs have been completed since the last barrier.
     fn settle(&mut self) {
-        let completed = self.process.told(self.slot).completed();
-        // The files of an epoch that was given up are deleted, and are never those of a later snapshot.
+        let completed = self.process.instructions(self.slot).completed();
+        // The files of an epoch that was aborted are deleted, and are never those of a later snapshot.
         if self.newest.epoch == completed {
             self.completed = self.newest.clone();
         }
@@ -214,7 +214,8 @@ impl Thread {
         let made = store.path.with_extension(format!("epoch-{epoch}"));
         let checkpoint = Checkpoint::new(&store.db).and_then(|c| c.create_checkpoint(&made));
         store.end_snapshot();
-        checkpoint.map_err(|e| Error::world(format!("checkpoint into {}", made.display())).caused_by(e))?;
+        checkpoint
+            .map_err(|e| Error::environment(format!("checkpoint into {}", made.display())).caused_by(e))?;
         point("snapshot.checkpointed");
         let linked = self.link(&made, epoch);
         // What is left of it is cleaned up at the next start at the latest.

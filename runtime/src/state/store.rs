@@ -19,10 +19,10 @@ use tidegate_protocol::{Epoch, KeyGroups, Manifest, Slot};
 use super::directory::StateDirectory;
 use super::engine::{open_db, options};
 use crate::error::{Context, Error, Result};
+use crate::fingerprint::readable;
+use crate::fingerprint::whole::{NotWhole, left_out};
 use crate::process::Process;
-use crate::shape::readable;
-use crate::shape::whole::{NotWhole, left_out};
-use crate::watch::StoreSight;
+use crate::watch::StoreActivity;
 
 /// Bytes of changes that RocksDB takes at once: one write goes into one write buffer, however large.
 const WRITE_BYTES: usize = 1 << 20;
@@ -210,7 +210,7 @@ fn successor(mut prefix: Vec<u8>) -> Vec<u8> {
 
 /// The parts of a row's key: namespace, hash, encoded key.
 fn split(row: &[u8]) -> Result<(i64, u64, &[u8])> {
-    let short = || Error::us("a key of the state store is too short");
+    let short = || Error::internal("a key of the state store is too short");
     let namespace = row.get(4..12).and_then(|b| b.try_into().ok()).ok_or_else(short)?;
     let hash = row.get(12..20).and_then(|b| b.try_into().ok()).ok_or_else(short)?;
     Ok((i64::from_be_bytes(namespace) ^ i64::MIN, u64::from_be_bytes(hash), &row[20..]))
@@ -233,33 +233,33 @@ pub(crate) struct SharedStore {
     written: AtomicU64,
     /// Batches written so far.
     writes: AtomicU64,
-    phase: Mutex<Phase>,
+    phase: Mutex<SnapshotPhase>,
     snapshot_made: Condvar,
 }
 
 /// How far the store is with snapshots, which decides whether anything else may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Phase {
-    /// Some hosts of the worker have come to the barrier, and not all have copied the rows of it.
+struct SnapshotPhase {
+    /// Some operator chains of the worker have come to the barrier, and not all have copied the rows of it.
     aligning: bool,
     /// Barriers that the snapshot thread has still to write; it ends without any help of the worker. More than one if an
-    /// epoch was given up, for another worker's sake, while this one was still writing it.
+    /// epoch was aborted, for another worker's sake, while this one was still writing it.
     writing: u32,
     /// The snapshot thread is gone: the job is about to end, and nobody may wait for it.
     abandoned: bool,
 }
 
 impl SharedStore {
-    fn lock(&self) -> MutexGuard<'_, Phase> {
+    fn lock(&self) -> MutexGuard<'_, SnapshotPhase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first host has come to the barrier: what others write now would belong to two epochs.
+    /// The first operator chain has come to the barrier: what others write now would belong to two epochs.
     pub(crate) fn begin_alignment(&self) {
         self.lock().aligning = true;
     }
 
-    /// All hosts have come to the barrier, and all rows are copied.
+    /// All operator chains have come to the barrier, and all rows are copied.
     pub(crate) fn begin_writing(&self) {
         let mut phase = self.lock();
         phase.aligning = false;
@@ -286,7 +286,7 @@ impl SharedStore {
         for batch in rows.full.into_iter().chain([rows.batch]).filter(|batch| !batch.is_empty()) {
             self.writes.fetch_add(1, Ordering::Relaxed);
             self.db.write_opt(batch, &options).map_err(|e| {
-                Error::world(format!("write to the state store {}", self.path.display())).caused_by(e)
+                Error::environment(format!("write to the state store {}", self.path.display())).caused_by(e)
             })?;
         }
         Ok(())
@@ -316,7 +316,7 @@ pub(crate) struct Store {
     /// The key groups that this worker owns.
     pub(crate) owned: Range<u16>,
     /// What can be seen of it from outside.
-    sight: Arc<StoreSight>,
+    sight: Arc<StoreActivity>,
 }
 
 impl Store {
@@ -338,7 +338,7 @@ impl Store {
             process.state.link_store(&part.store, &path)?;
             restored_files = part.store.clone();
         }
-        crate::fault::point("restore.files_linked");
+        crate::failpoint::point("restore.files_linked");
         let db = open_db(&options, &path)?;
         let shared = SharedStore {
             db,
@@ -383,7 +383,7 @@ impl Store {
         let to = prefix(operator, groups.end, None);
         let mut rows = Rows::default();
         for row in old.iterator(IteratorMode::From(&from, Direction::Forward)) {
-            let (key, value) = row.map_err(|e| Error::world("read a snapshot's state").caused_by(e))?;
+            let (key, value) = row.map_err(|e| Error::environment("read a snapshot's state").caused_by(e))?;
             if key.as_ref() >= to.as_slice() {
                 break;
             }
@@ -401,7 +401,7 @@ impl Store {
     }
 
     fn shared(&self) -> Result<&SharedStore> {
-        self.shared.as_deref().ok_or_else(|| Error::us("a job without keyed state uses its store"))
+        self.shared.as_deref().ok_or_else(|| Error::internal("a job without keyed state uses its store"))
     }
 
     /// The last epoch whose changes are in the store and need not stay in memory.
@@ -409,13 +409,13 @@ impl Store {
         self.shared.as_ref().map_or(0, |shared| shared.written.load(Ordering::Acquire))
     }
 
-    /// True if changes may be written between barriers. They may not while hosts of this worker are on their way to a
+    /// True if changes may be written between barriers. They may not while operator chains of this worker are on their way to a
     /// barrier or copy its rows, for which they need the thread that asks; nor while the snapshot thread writes.
     pub(crate) fn may_spill(&self, patience: Patience) -> Result<bool> {
         let shared = self.shared()?;
         let mut phase = shared.lock();
         if patience == Patience::None {
-            return Ok(*phase == Phase::default());
+            return Ok(*phase == SnapshotPhase::default());
         }
         let _waiting = self.sight.awaiting();
         while phase.writing > 0 {
@@ -437,7 +437,7 @@ impl Store {
         let waiting = self.sight.awaiting();
         let found = shared.db.get_pinned(key);
         drop(waiting);
-        match found.map_err(|e| Error::world("read the state store").caused_by(e))? {
+        match found.map_err(|e| Error::environment("read the state store").caused_by(e))? {
             Some(bytes) => decode(&bytes).map(Some),
             None => Ok(None),
         }
@@ -458,7 +458,7 @@ impl Store {
         let _waiting = self.sight.awaiting();
         let rows = self.shared()?.db.iterator(IteratorMode::From(&from, Direction::Forward));
         for row in rows.take(most) {
-            let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+            let (row, value) = row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
             if !row.starts_with(&place) {
                 break;
             }
@@ -488,7 +488,7 @@ impl Store {
             from.extend_from_slice(&hash.to_be_bytes());
             from.extend_from_slice(key);
             for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
-                let (row, _) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+                let (row, _) = row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
                 if !row.starts_with(&of_group) {
                     break;
                 }
@@ -518,7 +518,8 @@ impl Store {
             let of_place = prefix(operator, group, Some(namespace));
             let from = if after > of_place.as_slice() { [after, &[0]].concat() } else { of_place.clone() };
             for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
-                let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+                let (row, value) =
+                    row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
                 if !row.starts_with(&of_place) {
                     break;
                 }
@@ -546,7 +547,8 @@ impl Store {
         for group in self.owned.clone() {
             let from = prefix(operator, group, namespace);
             for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
-                let (row, value) = row.map_err(|e| Error::world("read the state store").caused_by(e))?;
+                let (row, value) =
+                    row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
                 if !row.starts_with(&from) {
                     break;
                 }
@@ -618,14 +620,14 @@ mod tests {
     #[test]
     fn a_value_that_leaves_a_field_out_is_not_written() {
         assert!(
-            crate::shape::state_type::<Sparse>().is_ok(),
+            crate::fingerprint::state_type::<Sparse>().is_ok(),
             "the check before the start does not notice it"
         );
         let mut bytes = Vec::new();
         encode(&Sparse { n: 8, more: 1 }, &mut bytes).unwrap();
         assert_eq!(decode::<Sparse>(&bytes).unwrap().n, 8);
         let error = encode(&vec![Sparse { n: 7, more: 1 }], &mut bytes).unwrap_err();
-        assert_eq!(error.fault(), crate::error::Fault::Job);
+        assert_eq!(error.kind(), crate::error::ErrorKind::Job);
         let error = error.to_string();
         for part in
             ["Vec<Sparse>", "its field 'n' (of Sparse)", "skip_serializing_if", "remove that attribute"]
@@ -637,7 +639,7 @@ mod tests {
     #[test]
     fn a_row_that_cannot_be_read_back_names_its_type_and_the_likely_reason() {
         let error = decode::<Sparse>(&[1]).unwrap_err();
-        assert_eq!(error.fault(), crate::error::Fault::Job);
+        assert_eq!(error.kind(), crate::error::ErrorKind::Job);
         let error = error.to_string();
         for part in ["of type Sparse", "skip_serializing_if", "flatten", "untagged", "change the type"] {
             assert!(error.contains(part), "{error}");

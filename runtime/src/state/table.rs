@@ -1,9 +1,9 @@
 //! Keys and values in memory, over the rows of one namespace of an operator in the store.
 //!
-//! A hash index points into a slab of slots. A slot remembers the epoch in which it was last changed; the changed ones
+//! A hash index points into a slab of entries. A entry remembers the epoch in which it was last changed; the changed ones
 //! are on a list. A barrier only puts that list aside: the rows are copied out bit by bit between batches of records, and
 //! that of a key that is about to change first, so that the dataflow need not stand still for them (the idea is
-//! copy-on-write, as in Flink's heap snapshots and Redis' fork). When the worker's budget is exceeded, slots that the store has as they are
+//! copy-on-write, as in Flink's heap snapshots and Redis' fork). When the worker's budget is exceeded, entries that the store has as they are
 //! make room (a clock hand gives those used since its last round a second chance); from then on the table is *cold*: a
 //! key that it does not find may lie in the store, and while memory is half free its neighbours come along. A removed key of which the store has a row stays as a tombstone until
 //! the barrier that deletes the row has been written.
@@ -41,17 +41,17 @@ impl<V: Serialize + DeserializeOwned + 'static> Value for V {}
 
 /// Where a table's rows lie in the store.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Namespace {
     pub(crate) operator: u16,
     pub(crate) namespace: i64,
 }
 
-struct Slot<K, V> {
+struct Entry<K, V> {
     hash: u64,
     key: K,
     /// None: removed, and perhaps the store still has a row.
     value: Option<V>,
-    /// The epoch in which the slot was last changed; 0 if it is as the store has it.
+    /// The epoch in which the entry was last changed; 0 if it is as the store has it.
     changed_in: u64,
     /// True if the store has a row of this key, or will have once what was copied out is written.
     stored: bool,
@@ -63,9 +63,9 @@ struct Slot<K, V> {
 
 /// One namespace of an operator's keyed state.
 pub(crate) struct Table<K, V> {
-    place: Place,
+    place: Namespace,
     index: Index,
-    slots: Slab<Slot<K, V>>,
+    entries: Slab<Entry<K, V>>,
     free: Vec<u32>,
     changed: Vec<u32>,
     /// Slots that were changed in the epoch that has ended, and may still have to be copied out.
@@ -75,7 +75,7 @@ pub(crate) struct Table<K, V> {
     /// The epoch that `pending` is of.
     ended: u64,
     /// Tombstones that an earlier barrier has handed out.
-    graves: Vec<u32>,
+    tombstones: Vec<u32>,
     /// The running epoch.
     epoch: u64,
     /// True if the store may have keys that are not in memory.
@@ -109,8 +109,8 @@ enum Drained {
     #[default]
     Nothing,
     /// Slots before this one.
-    Slots(usize),
-    /// All slots, and rows of the store up to this one: its key group, and its whole key.
+    Entries(usize),
+    /// All entries, and rows of the store up to this one: its key group, and its whole key.
     Rows(u16, Vec<u8>),
     /// Everything.
     All,
@@ -118,17 +118,17 @@ enum Drained {
 
 impl<K: Key, V: Value> Table<K, V> {
     /// An empty table; `cold` if the store holds rows of it already.
-    pub(crate) fn new(place: Place, epoch: u64, cold: bool) -> Self {
+    pub(crate) fn new(place: Namespace, epoch: u64, cold: bool) -> Self {
         Self {
             place,
             index: Index::default(),
-            slots: Slab::default(),
+            entries: Slab::default(),
             free: Vec::new(),
             changed: Vec::new(),
             pending: Vec::new(),
             copied: Rows::default(),
             ended: 0,
-            graves: Vec::new(),
+            tombstones: Vec::new(),
             epoch,
             cold,
             roomy: true,
@@ -148,15 +148,15 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Forgets all entries; what it has allocated for its own stays.
     pub(crate) fn clear(&mut self) {
         self.index.clear();
-        for list in [&mut self.free, &mut self.changed, &mut self.pending, &mut self.graves] {
+        for list in [&mut self.free, &mut self.changed, &mut self.pending, &mut self.tombstones] {
             list.clear();
         }
-        self.slots.clear();
+        self.entries.clear();
         self.copied = Rows::default();
     }
 
     /// Takes an emptied table for another namespace.
-    pub(crate) fn reuse(&mut self, place: Place, epoch: u64, cold: bool) {
+    pub(crate) fn reuse(&mut self, place: Namespace, epoch: u64, cold: bool) {
         self.clear();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
         (self.spilled, self.in_vain, self.reads) = (false, None, 0);
@@ -166,7 +166,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Bytes that it has allocated for entries.
     pub(crate) fn slab_bytes(&self) -> usize {
-        self.slots.bytes()
+        self.entries.bytes()
     }
 
     /// True if the store may have rows of it.
@@ -181,10 +181,10 @@ impl<K: Key, V: Value> Table<K, V> {
 
     #[inline]
     fn find(&self, hash: u64, key: &K) -> Option<u32> {
-        let slots = &self.slots;
+        let entries = &self.entries;
         self.index.find(hash, |i| {
-            let slot = &slots[i as usize];
-            slot.hash == hash && slot.key == *key
+            let entry = &entries[i as usize];
+            entry.hash == hash && entry.key == *key
         })
     }
 
@@ -193,16 +193,16 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     fn insert(&mut self, hash: u64, key: K, value: Option<V>, stored: bool) -> u32 {
-        let slot = Slot { hash, key, value, changed_in: 0, stored, copied: false, used: true };
+        let entry = Entry { hash, key, value, changed_in: 0, stored, copied: false, used: true };
         let i = match self.free.pop() {
             Some(i) => {
-                self.slots[i as usize] = slot;
+                self.entries[i as usize] = entry;
                 i
             }
-            None => self.slots.push(slot) as u32,
+            None => self.entries.push(entry) as u32,
         };
-        let slots = &self.slots;
-        self.index.insert(hash, i, |i| slots[i as usize].hash);
+        let entries = &self.entries;
+        self.index.insert(hash, i, |i| entries[i as usize].hash);
         i
     }
 
@@ -230,24 +230,24 @@ impl<K: Key, V: Value> Table<K, V> {
             let is_new = self.find(row.hash, &row.key).is_none();
             if is_new {
                 let i = self.insert(row.hash, row.key, Some(row.value), true);
-                self.slots[i as usize].used = false;
+                self.entries[i as usize].used = false;
             }
             is_new
         })
     }
 
     #[inline]
-    fn touch(&mut self, store: &Store, i: u32) -> Result<&mut Slot<K, V>> {
-        if self.slots[i as usize].changed_in != self.epoch {
+    fn touch(&mut self, store: &Store, i: u32) -> Result<&mut Entry<K, V>> {
+        if self.entries[i as usize].changed_in != self.epoch {
             self.copy_before_change(store, i)?;
-            let slot = &mut self.slots[i as usize];
-            (slot.changed_in, slot.copied) = (self.epoch, false);
+            let entry = &mut self.entries[i as usize];
+            (entry.changed_in, entry.copied) = (self.epoch, false);
             self.changed.push(i);
         }
         self.changes += 1;
-        let slot = &mut self.slots[i as usize];
-        slot.used = true;
-        Ok(slot)
+        let entry = &mut self.entries[i as usize];
+        entry.used = true;
+        Ok(entry)
     }
 
     /// The value of a key, to be changed; made by `make` if there is none.
@@ -282,17 +282,17 @@ impl<K: Key, V: Value> Table<K, V> {
             },
         };
         self.copy_before_change(store, i)?;
-        let slot = &mut self.slots[i as usize];
-        slot.used = true;
-        Ok((i, slot.value.take()))
+        let entry = &mut self.entries[i as usize];
+        entry.used = true;
+        Ok((i, entry.value.take()))
     }
 
-    /// Puts the value of a taken slot back; `changed` if it is another than before.
+    /// Puts the value of a taken entry back; `changed` if it is another than before.
     pub(crate) fn put_back(&mut self, store: &Store, i: u32, value: Option<V>, changed: bool) -> Result<()> {
         let gone = value.is_none();
-        let slot = &mut self.slots[i as usize];
-        slot.value = value;
-        if gone && !slot.stored && slot.changed_in == 0 {
+        let entry = &mut self.entries[i as usize];
+        entry.value = value;
+        if gone && !entry.stored && entry.changed_in == 0 {
             // Nobody but this table has ever heard of the key. A tombstone has been changed: its row may still be there.
             self.forget(i);
         } else if changed {
@@ -302,7 +302,7 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     fn forget(&mut self, i: u32) {
-        let hash = self.slots[i as usize].hash;
+        let hash = self.entries[i as usize].hash;
         if self.index.remove(hash, i) {
             self.free.push(i);
         }
@@ -321,16 +321,16 @@ impl<K: Key, V: Value> Table<K, V> {
     ) -> Result<bool> {
         let mut left = most;
         if let Drained::Nothing = self.drained {
-            self.drained = Drained::Slots(0);
+            self.drained = Drained::Entries(0);
         }
-        if let Drained::Slots(first) = self.drained {
+        if let Drained::Entries(first) = self.drained {
             let mut i = first;
-            while i < self.slots.len() && left > 0 {
-                left -= usize::from(self.drain_slot(store, i as u32, &mut each)?);
+            while i < self.entries.len() && left > 0 {
+                left -= usize::from(self.drain_entry(store, i as u32, &mut each)?);
                 i += 1;
             }
-            self.drained = if i < self.slots.len() {
-                Drained::Slots(i)
+            self.drained = if i < self.entries.len() {
+                Drained::Entries(i)
             } else if self.is_in_store() {
                 Drained::Rows(store.owned.start, Vec::new())
             } else {
@@ -345,20 +345,20 @@ impl<K: Key, V: Value> Table<K, V> {
         Ok(self.drained == Drained::All)
     }
 
-    /// Takes the entry of a slot out; true if there was one.
-    fn drain_slot(
+    /// Takes the entry of a entry out; true if there was one.
+    fn drain_entry(
         &mut self,
         store: &Store,
         i: u32,
         each: &mut impl FnMut(u64, &K, V) -> Result<()>,
     ) -> Result<bool> {
-        if self.slots[i as usize].value.is_none() {
+        if self.entries[i as usize].value.is_none() {
             return Ok(false);
         }
         let value = self.touch(store, i)?.value.take();
-        let slot = &self.slots[i as usize];
+        let entry = &self.entries[i as usize];
         if let Some(value) = value {
-            each(slot.hash, &slot.key, value)?;
+            each(entry.hash, &entry.key, value)?;
         }
         Ok(true)
     }
@@ -387,7 +387,7 @@ impl<K: Key, V: Value> Table<K, V> {
     /// True if the row of a key has been taken out of the store by [`Table::drain`].
     fn has_drained(&self, store: &Store, hash: u64, key: &K) -> Result<bool> {
         Ok(match &self.drained {
-            Drained::Nothing | Drained::Slots(_) => false,
+            Drained::Nothing | Drained::Entries(_) => false,
             Drained::Rows(_, last) => self.row(store, hash, key).encoded()? <= *last,
             Drained::All => true,
         })
@@ -395,7 +395,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Adds to `rows` the deletion of what [`Table::drain`] has taken out of the store.
     pub(crate) fn delete_drained(&self, store: &Store, rows: &mut Rows) {
-        let Place { operator, namespace } = self.place;
+        let Namespace { operator, namespace } = self.place;
         if let Drained::Rows(group, last) = &self.drained {
             rows.delete_namespace(operator, store.owned.start..*group, namespace);
             rows.delete_up_to(operator, *group, namespace, last);
@@ -405,9 +405,9 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Calls `each` with every entry in memory.
     #[cfg(test)]
     pub(crate) fn for_each(&self, mut each: impl FnMut(u64, &K, &V)) {
-        for slot in self.slots.iter() {
-            if let Some(value) = &slot.value {
-                each(slot.hash, &slot.key, value);
+        for entry in self.entries.iter() {
+            if let Some(value) = &entry.value {
+                each(entry.hash, &entry.key, value);
             }
         }
     }
@@ -436,10 +436,10 @@ impl<K: Key, V: Value> Table<K, V> {
     /// If that of the epoch before has not been yet.
     pub(crate) fn barrier(&mut self, store: &Store, next_epoch: u64) -> Result<()> {
         if !self.pending.is_empty() {
-            return Err(Error::us("a barrier has overtaken the copying of the one before"));
+            return Err(Error::internal("a barrier has overtaken the copying of the one before"));
         }
         if store.written() + 1 >= self.epoch {
-            self.bury();
+            self.purge_tombstones();
         }
         self.estimate()?;
         (self.pending, self.ended) = (std::mem::take(&mut self.changed), self.epoch);
@@ -457,7 +457,7 @@ impl<K: Key, V: Value> Table<K, V> {
     pub(crate) fn copy(&mut self, store: &Store, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
         const ROWS_A_LOOK: usize = 32;
         while let Some(i) = self.pending.pop() {
-            self.copy_slot(store, i)?;
+            self.copy_entry(store, i)?;
             let look = self.pending.len().is_multiple_of(ROWS_A_LOOK);
             if look && until.is_some_and(|until| Instant::now() >= until) {
                 break;
@@ -467,28 +467,28 @@ impl<K: Key, V: Value> Table<K, V> {
         Ok(self.pending.is_empty())
     }
 
-    /// Copies out the row of a slot of the last barrier while it still is what it was.
+    /// Copies out the row of a entry of the last barrier while it still is what it was.
     #[inline]
     fn copy_before_change(&mut self, store: &Store, i: u32) -> Result<()> {
-        if self.pending.is_empty() { Ok(()) } else { self.copy_slot(store, i) }
+        if self.pending.is_empty() { Ok(()) } else { self.copy_entry(store, i) }
     }
 
-    /// Copies out the row of a slot of the last barrier, if that was not done yet.
-    fn copy_slot(&mut self, store: &Store, i: u32) -> Result<()> {
-        let slot = &mut self.slots[i as usize];
-        if slot.changed_in == self.ended && !slot.copied {
-            copy_out(self.place, store, slot, &mut self.copied)?;
-            if slot.value.is_none() {
-                self.graves.push(i);
+    /// Copies out the row of a entry of the last barrier, if that was not done yet.
+    fn copy_entry(&mut self, store: &Store, i: u32) -> Result<()> {
+        let entry = &mut self.entries[i as usize];
+        if entry.changed_in == self.ended && !entry.copied {
+            copy_out(self.place, store, entry, &mut self.copied)?;
+            if entry.value.is_none() {
+                self.tombstones.push(i);
             }
         }
         Ok(())
     }
 
     /// Forgets tombstones of the barriers before, which have been written.
-    fn bury(&mut self) {
-        for i in std::mem::take(&mut self.graves) {
-            if self.slots[i as usize].value.is_none() && self.slots[i as usize].changed_in != self.epoch {
+    fn purge_tombstones(&mut self) {
+        for i in std::mem::take(&mut self.tombstones) {
+            if self.entries[i as usize].value.is_none() && self.entries[i as usize].changed_in != self.epoch {
                 self.forget(i);
             }
         }
@@ -516,13 +516,13 @@ impl<K: Key, V: Value> Table<K, V> {
     #[cold]
     fn estimate(&mut self) -> Result<()> {
         const SAMPLE: usize = 32;
-        let step = (self.slots.len() / SAMPLE).max(1);
+        let step = (self.entries.len() / SAMPLE).max(1);
         let (mut bytes, mut sampled) = (0, 0);
         // Not always the same ones.
-        for i in (self.changes % step..self.slots.len()).step_by(step) {
-            let slot = &self.slots[i];
-            if let Some(value) = &slot.value {
-                bytes += heap_size(&slot.key)? + heap_size(value)?;
+        for i in (self.changes % step..self.entries.len()).step_by(step) {
+            let entry = &self.entries[i];
+            if let Some(value) = &entry.value {
+                bytes += heap_size(&entry.key)? + heap_size(value)?;
                 sampled += 1;
             }
         }
@@ -539,14 +539,14 @@ impl<K: Key, V: Value> Table<K, V> {
         let mut rows = Rows::default();
         let written: Vec<u32> = self.changed.drain(..most.min(self.changed.len())).collect();
         for &i in &written {
-            let slot = &mut self.slots[i as usize];
-            copy_out(self.place, store, slot, &mut rows)?;
-            slot.changed_in = 0;
+            let entry = &mut self.entries[i as usize];
+            copy_out(self.place, store, entry, &mut rows)?;
+            entry.changed_in = 0;
         }
         store.spill(rows)?;
         self.spilled = true;
         for i in written {
-            if self.slots[i as usize].value.is_none() {
+            if self.entries[i as usize].value.is_none() {
                 self.forget(i);
             }
         }
@@ -554,12 +554,12 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     fn per_entry(&self) -> usize {
-        // The slot, its index entry with the index's slack, and what it points to.
-        size_of::<Slot<K, V>>() + 10 + self.heap_per_entry
+        // The entry, its index entry with the index's slack, and what it points to.
+        size_of::<Entry<K, V>>() + 10 + self.heap_per_entry
     }
 
     fn charge(&mut self, budget: &Budget) {
-        // Free slots do not count: they are taken before the slab grows, so room that was made must be room at once.
+        // Free entries do not count: they are taken before the slab grows, so room that was made must be room at once.
         self.charge_as(budget, (self.in_memory() * self.per_entry(), self.changed.len() * self.per_entry()));
     }
 
@@ -578,7 +578,7 @@ impl<K: Key, V: Value> Table<K, V> {
     fn make_room(&mut self, budget: &Budget, store: &Store) -> Result<()> {
         if store.written() + 1 >= self.epoch {
             // Written tombstones are the cheapest room.
-            self.bury();
+            self.purge_tombstones();
             self.charge(budget);
             if budget.excess() == 0 || self.in_memory() == 0 {
                 return Ok(());
@@ -609,21 +609,21 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Evicts up to `want` entries that the store has as they are.
     fn evict(&mut self, want: usize, written: u64) -> usize {
         let mut evicted = 0;
-        for _ in 0..2 * self.slots.len() {
+        for _ in 0..2 * self.entries.len() {
             if evicted >= want {
                 break;
             }
-            self.hand = (self.hand + 1) % self.slots.len();
+            self.hand = (self.hand + 1) % self.entries.len();
             let i = self.hand as u32;
-            let slot = &mut self.slots[self.hand];
-            let clean = slot.value.is_some() && slot.stored && slot.changed_in <= written;
+            let entry = &mut self.entries[self.hand];
+            let clean = entry.value.is_some() && entry.stored && entry.changed_in <= written;
             if !clean {
                 continue;
             }
-            if std::mem::take(&mut slot.used) {
+            if std::mem::take(&mut entry.used) {
                 continue;
             }
-            slot.value = None;
+            entry.value = None;
             self.forget(i);
             evicted += 1;
         }
@@ -633,56 +633,56 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Moves the entries together if most of the slab is free.
     fn shrink(&mut self) {
-        if self.free.len() < self.slots.len() / 2 || self.slots.len() < 1024 {
+        if self.free.len() < self.entries.len() / 2 || self.entries.len() < 1024 {
             return;
         }
-        let old = std::mem::take(&mut self.slots);
+        let old = std::mem::take(&mut self.entries);
         let mut place: Vec<u32> = vec![u32::MAX; old.len()];
         let mut is_free = vec![false; old.len()];
         for i in self.free.drain(..) {
             is_free[i as usize] = true;
         }
-        for (i, slot) in old.into_values().enumerate() {
+        for (i, entry) in old.into_values().enumerate() {
             if !is_free[i] {
-                place[i] = self.slots.push(slot) as u32;
+                place[i] = self.entries.push(entry) as u32;
             }
         }
-        for list in [&mut self.changed, &mut self.pending, &mut self.graves] {
+        for list in [&mut self.changed, &mut self.pending, &mut self.tombstones] {
             list.iter_mut().for_each(|i| *i = place[*i as usize]);
             list.retain(|&i| i != u32::MAX);
         }
-        if let Drained::Slots(_) = self.drained {
+        if let Drained::Entries(_) = self.drained {
             // What has been taken out has no value any more.
-            self.drained = Drained::Slots(0);
+            self.drained = Drained::Entries(0);
         }
         self.index = Index::default();
-        let slots = &self.slots;
-        for (i, slot) in slots.iter().enumerate() {
-            self.index.insert(slot.hash, i as u32, |i| slots[i as usize].hash);
+        let entries = &self.entries;
+        for (i, entry) in entries.iter().enumerate() {
+            self.index.insert(entry.hash, i as u32, |i| entries[i as usize].hash);
         }
         self.hand = 0;
     }
 }
 
-/// Adds the row of a slot, or its deletion, to `rows`.
+/// Adds the row of a entry, or its deletion, to `rows`.
 fn copy_out<K: Key, V: Value>(
-    place: Place,
+    place: Namespace,
     store: &Store,
-    slot: &mut Slot<K, V>,
+    entry: &mut Entry<K, V>,
     rows: &mut Rows,
 ) -> Result<()> {
-    let row = row(place, store, slot.hash, &slot.key);
-    match &slot.value {
+    let row = row(place, store, entry.hash, &entry.key);
+    match &entry.value {
         Some(value) => rows.put(row, value)?,
-        None if slot.stored => rows.delete(row)?,
+        None if entry.stored => rows.delete(row)?,
         None => {}
     }
-    slot.stored = slot.value.is_some();
-    slot.copied = true;
+    entry.stored = entry.value.is_some();
+    entry.copied = true;
     Ok(())
 }
 
-fn row<'a, K>(place: Place, store: &Store, hash: u64, key: &'a K) -> RowKey<'a, K> {
+fn row<'a, K>(place: Namespace, store: &Store, hash: u64, key: &'a K) -> RowKey<'a, K> {
     let group = store.groups.of_hash(hash).0;
     RowKey { operator: place.operator, group, namespace: place.namespace, hash, key }
 }

@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::chain::{Outlet, Receiver};
 use crate::connector::DeadLetter;
-use crate::dataflow::host::Host;
-use crate::element::{Generator, OpenedPartition};
+use crate::dataflow::operator_chain::OperatorChain;
 use crate::error::Result;
 use crate::metrics::{Gauge, Step};
-use crate::operators::stateless::Here;
-use crate::record::Rec;
+use crate::operator::{OpenedPartition, WatermarkGenerator};
+use crate::operators::stateless::StepContext;
+use crate::record::Record;
 use crate::stream::job::ErrorRoute;
-use crate::watermark::{Mark, Watermark};
+use crate::watermark::{Watermark, WatermarkUpdate};
 
 /// The kind of the step, and the beginning of its name as long as its author gives it none.
 pub(crate) const EVENT_TIME: &str = "event_time";
@@ -265,7 +265,7 @@ impl Progress {
 
 /// See [`crate::Stream::event_time`].
 pub(crate) struct EventTime<T, F> {
-    here: Here,
+    cx: StepContext,
     step: Arc<Step>,
     at: F,
     watermarks: Watermarks,
@@ -280,18 +280,18 @@ pub(crate) struct EventTime<T, F> {
 
 impl<T, F> EventTime<T, F> {
     pub(crate) fn new(
-        host: &Rc<Host>,
+        chain: &Rc<OperatorChain>,
         step: &Arc<Step>,
         at: F,
         watermarks: Watermarks,
         route: Rc<ErrorRoute>,
         next: Outlet<T>,
     ) -> Self {
-        let here = Here::new(host, step);
-        let watermark_gauge = host.gauge(step, "watermark_ms");
+        let cx = StepContext::new(chain, step);
+        let watermark_gauge = chain.gauge(step, "watermark_ms");
         let (step, partitions) = (step.clone(), Vec::new());
         Self {
-            here,
+            cx,
             step,
             at,
             watermarks,
@@ -312,28 +312,28 @@ impl<T, F> EventTime<T, F> {
 
     /// Takes records out whose event time is not plausible, and does with them what is done with malformed ones.
     #[cold]
-    fn refuse(&mut self, batch: &mut Vec<Rec<T>>, plausible: &RangeInclusive<i64>) -> Result<()> {
-        let (host, name) = (&self.here.host, self.step.name());
-        for record in batch.extract_if(.., |record| !plausible.contains(&record.ts)) {
-            self.here.enter();
-            self.here.record(&record);
+    fn refuse(&mut self, batch: &mut Vec<Record<T>>, plausible: &RangeInclusive<i64>) -> Result<()> {
+        let (chain, name) = (&self.cx.chain, self.step.name());
+        for record in batch.extract_if(.., |record| !plausible.contains(&record.timestamp)) {
+            self.cx.enter();
+            self.cx.record(&record);
             let letter = || DeadLetter {
                 source: name.clone(),
-                partition: host.at.partition_name(),
+                partition: chain.site.partition_name(),
                 offset: Some(record.hash),
                 error: format!(
                     "the event time {} is not plausible: it is not from {} to {} (milliseconds since 1970); \
                      Watermarks::accept_from and accept_ahead say otherwise",
-                    record.ts,
+                    record.timestamp,
                     plausible.start(),
                     plausible.end()
                 ),
                 raw: None,
                 raw_base64: None,
             };
-            self.route.handle(host, letter)?;
+            self.route.handle(chain, letter)?;
         }
-        self.here.enter();
+        self.cx.enter();
         Ok(())
     }
 
@@ -347,36 +347,36 @@ impl<T, F> EventTime<T, F> {
             if time > i64::MIN && time < i64::MAX {
                 self.watermark_gauge.set(time);
             }
-            self.next.watermark(Mark::Now(watermark));
+            self.next.watermark(WatermarkUpdate::Now(watermark));
         }
     }
 }
 
 impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
-        self.here.enter();
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+        self.cx.enter();
         let (mut least, mut greatest) = (i64::MAX, i64::MIN);
         for record in batch.iter_mut() {
-            self.here.record(record);
-            record.ts = (self.at)(&record.val);
-            (least, greatest) = (least.min(record.ts), greatest.max(record.ts));
+            self.cx.record(record);
+            record.timestamp = (self.at)(&record.value);
+            (least, greatest) = (least.min(record.timestamp), greatest.max(record.timestamp));
         }
-        let now = self.here.host.worker.process.clock.now_ms();
+        let now = self.cx.chain.worker.process.clock.now_ms();
         let plausible = self.watermarks.plausible(self.is_followed, now);
         let are_plausible = plausible.contains(&least) && plausible.contains(&greatest);
         if !are_plausible && !batch.is_empty() {
             let refused = self.refuse(batch, &plausible);
             if refused.is_err() {
-                self.here.or_fail(refused);
+                self.cx.or_fail(refused);
                 return;
             }
         }
-        let partition = &mut self.partitions[self.here.host.at.current_partition()];
+        let partition = &mut self.partitions[self.cx.chain.site.current_partition()];
         for record in batch.iter() {
-            partition.highest = partition.highest.max(record.ts);
+            partition.highest = partition.highest.max(record.timestamp);
             if let Rule::Own(rule) = &self.watermarks.rule {
-                self.here.record(record);
-                let watermark = rule(partition.highest, record.ts).min(*plausible.end());
+                self.cx.record(record);
+                let watermark = rule(partition.highest, record.timestamp).min(*plausible.end());
                 partition.watermark = partition.watermark.max(watermark);
             }
         }
@@ -390,8 +390,8 @@ impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
     }
 
     /// Watermarks are made here; all that comes from before is the end of everything.
-    fn watermark(&mut self, mark: Mark) {
-        if let Mark::Now(watermark) = mark
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        if let WatermarkUpdate::Now(watermark) = update
             && watermark.is_ended()
         {
             self.say(self.joined(false));
@@ -399,7 +399,7 @@ impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
     }
 }
 
-impl<T: 'static, F: FnMut(&T) -> i64> Generator for EventTime<T, F> {
+impl<T: 'static, F: FnMut(&T) -> i64> WatermarkGenerator for EventTime<T, F> {
     fn uid(&self) -> String {
         self.step.uid()
     }
@@ -438,6 +438,6 @@ impl<T: 'static, F: FnMut(&T) -> i64> Generator for EventTime<T, F> {
 
     fn announce(&mut self, more: bool) {
         self.said = self.joined(more);
-        self.next.watermark(Mark::NextEpoch(self.said));
+        self.next.watermark(WatermarkUpdate::NextEpoch(self.said));
     }
 }

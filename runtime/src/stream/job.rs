@@ -10,17 +10,17 @@ use tidegate_protocol::manifest::StateType;
 use crate::chain::{Outlet, Receiver};
 use crate::connector::{DeadLetter, Position, Publisher, Source, TransactionalSink};
 use crate::dataflow::graph::Graph;
-use crate::dataflow::host::Host;
-use crate::dataflow::outbox::Route;
+use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::partitioner::Route;
 use crate::error::{Error, Result};
+use crate::fingerprint::{readable, record_type};
 use crate::metrics::{Counter, Step};
 use crate::operators::sink::SinkStep;
 use crate::operators::source::SourceStep;
 use crate::record::Data;
-use crate::shape::{readable, record_type};
 use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
-use crate::worker::WorkerCx;
+use crate::worker::WorkerContext;
 
 /// A dataflow that is being described; the build function of a job gets one.
 ///
@@ -58,7 +58,7 @@ pub struct Job {
 type IsUsed = Box<dyn Fn() -> bool>;
 
 pub(crate) struct JobInner {
-    pub(crate) worker: Rc<WorkerCx>,
+    pub(crate) worker: Rc<WorkerContext>,
     pub(crate) graph: RefCell<Graph>,
     steps: RefCell<Vec<Arc<Step>>>,
     declared: RefCell<Vec<Declared>>,
@@ -89,15 +89,15 @@ pub(crate) enum End {
 
 /// A source as the driver sees it.
 pub(crate) trait Listed {
-    fn outside(&self) -> Result<String>;
+    fn uri(&self) -> Result<String>;
     fn partitions(&self) -> Result<Vec<String>>;
     fn bounded(&self) -> bool;
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool>;
 }
 
 impl<S: Source> Listed for Rc<S> {
-    fn outside(&self) -> Result<String> {
-        S::outside(self)
+    fn uri(&self) -> Result<String> {
+        S::uri(self)
     }
     fn partitions(&self) -> Result<Vec<String>> {
         S::partitions(self)
@@ -112,15 +112,15 @@ impl<S: Source> Listed for Rc<S> {
 
 /// A sink as the driver sees it.
 pub(crate) trait Published {
-    fn outside(&self) -> Result<String>;
+    fn uri(&self) -> Result<String>;
     fn publisher(&self) -> Result<Box<dyn Publisher>>;
 }
 
 struct PublishedSink<T, S>(Rc<S>, std::marker::PhantomData<fn(T)>);
 
 impl<T, S: TransactionalSink<T>> Published for PublishedSink<T, S> {
-    fn outside(&self) -> Result<String> {
-        self.0.outside()
+    fn uri(&self) -> Result<String> {
+        self.0.uri()
     }
     fn publisher(&self) -> Result<Box<dyn Publisher>> {
         self.0.publisher()
@@ -141,7 +141,7 @@ pub enum OnError {
 /// Where the errors of a parsing step go.
 pub(crate) struct ErrorRoute {
     step: Arc<Step>,
-    host: usize,
+    chain: usize,
     /// The route of the source, for a step whose author has said nothing of its own.
     source: Option<Rc<ErrorRoute>>,
     /// What the author asked for; see [`ErrorRoute::policy`].
@@ -180,18 +180,18 @@ impl ErrorRoute {
     }
 
     /// Does with a record what the policy says.
-    pub(crate) fn handle(&self, host: &Host, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
+    pub(crate) fn handle(&self, chain: &OperatorChain, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
         self.malformed.add(1);
         let to = self.deferred_to().unwrap_or(self);
         match to.policy() {
             OnError::Skip => {}
             OnError::DeadLetter => {
-                let letter = crate::record::Rec { ts: i64::MIN, hash: 0, val: letter() };
+                let letter = crate::record::Record { timestamp: i64::MIN, hash: 0, value: letter() };
                 to.letters.records(&mut vec![letter]);
             }
             OnError::Fail => {
                 let letter = letter();
-                return Err(host.at.error(format_args!(
+                return Err(chain.site.error(format_args!(
                     "{}; give the step .dead_letters(..) or .on_error(OnError::Skip) to go on after records like this",
                     letter.error
                 )));
@@ -228,7 +228,7 @@ impl Sink {
 }
 
 impl Job {
-    pub(crate) fn new(worker: Rc<WorkerCx>) -> Self {
+    pub(crate) fn new(worker: Rc<WorkerContext>) -> Self {
         let inner = JobInner {
             worker,
             graph: RefCell::default(),
@@ -260,16 +260,16 @@ impl Job {
             source.follow();
         }
         let source = Rc::new(source);
-        let host = inner.host(name, true);
-        let route = inner.error_route(&host, &step);
+        let chain = inner.chain(name, true);
+        let route = inner.error_route(&chain, &step);
         let outlet = Outlet::new();
         inner.declare(&step, "", None, End::Source(Box::new(source.clone())));
-        let source = SourceStep::new(source, &step, host.clone(), outlet.clone(), route.clone());
+        let source = SourceStep::new(source, &step, chain.clone(), outlet.clone(), route.clone());
         let source = Rc::new(RefCell::new(source));
-        host.add(source.clone());
-        inner.graph.borrow_mut().set_source(&host, Box::new(source));
+        chain.add(source.clone());
+        inner.graph.borrow_mut().set_source(&chain, Box::new(source));
         let last = Last { step: step.clone(), route: Some(route), untimed: Some(step) };
-        Stream::new(inner.clone(), host, outlet, last)
+        Stream::new(inner.clone(), chain, outlet, last)
     }
 
     /// The graph, once the description is complete and sound.
@@ -347,7 +347,7 @@ impl Job {
 /// Lets go of all steps of a job that is not going to run: the graph of one that is was taken out of it.
 impl Drop for Job {
     fn drop(&mut self) {
-        self.inner.graph.borrow().hosts().for_each(|host| host.close());
+        self.inner.graph.borrow().chains().for_each(|chain| chain.close());
     }
 }
 
@@ -418,25 +418,25 @@ impl JobInner {
     }
 
     /// Adds an operator of the engine without inputs yet.
-    pub(crate) fn host(&self, name: &str, reads_source: bool) -> Rc<Host> {
-        let host = self.graph.borrow_mut().host(name, &self.worker, reads_source);
-        self.part(Part::Host { id: host.id, name: name.to_owned() });
-        host
+    pub(crate) fn chain(&self, name: &str, reads_source: bool) -> Rc<OperatorChain> {
+        let chain = self.graph.borrow_mut().chain(name, &self.worker, reads_source);
+        self.part(Part::OperatorChain { id: chain.id, name: name.to_owned() });
+        chain
     }
 
     /// Adds an edge between workers, in front of a step; a type of records that could not cross is refused.
     pub(crate) fn exchange<T: Data>(
         &self,
         step: &Arc<Step>,
-        from: (&Host, &Outlet<T>),
-        to: (&Host, Outlet<T>),
+        from: (&OperatorChain, &Outlet<T>),
+        to: (&OperatorChain, Outlet<T>),
         route: Route<T>,
     ) {
         self.reads(from.1);
         match record_type::<T>() {
-            Ok(StateType { name, shape }) => {
+            Ok(StateType { name, fingerprint }) => {
                 let (from, to, route) = (from.0.id, to.0.id, route.to_string());
-                self.part(Part::Edge { from, to, route, record: format!("{name} ({shape})") });
+                self.part(Part::Edge { from, to, route, record: format!("{name} ({fingerprint})") });
             }
             Err(error) => return self.refuse_step(step, error),
         }
@@ -444,7 +444,11 @@ impl JobInner {
     }
 
     /// Adds an edge that stays on the worker.
-    pub(crate) fn local<T: Send + 'static>(&self, from: (&Host, &Outlet<T>), to: (&Host, Outlet<T>)) {
+    pub(crate) fn local<T: Send + 'static>(
+        &self,
+        from: (&OperatorChain, &Outlet<T>),
+        to: (&OperatorChain, Outlet<T>),
+    ) {
         self.reads(from.1);
         let (route, record) = (Route::<T>::Local.to_string(), readable(std::any::type_name::<T>()));
         self.part(Part::Edge { from: from.0.id, to: to.0.id, route, record });
@@ -461,31 +465,31 @@ impl JobInner {
         self.errors.borrow_mut().push((Some(step.clone()), error));
     }
 
-    pub(crate) fn error_route(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {
-        self.error_route_behind(host, step, None)
+    pub(crate) fn error_route(&self, chain: &OperatorChain, step: &Arc<Step>) -> Rc<ErrorRoute> {
+        self.error_route_behind(chain, step, None)
     }
 
     /// The same for a step whose malformed records go where those of its source go, unless its author says otherwise.
-    pub(crate) fn error_route_as_source(&self, host: &Host, step: &Arc<Step>) -> Rc<ErrorRoute> {
-        let is_source = |route: &&Rc<ErrorRoute>| route.host == host.id && route.step.kind() == "source";
+    pub(crate) fn error_route_as_source(&self, chain: &OperatorChain, step: &Arc<Step>) -> Rc<ErrorRoute> {
+        let is_source = |route: &&Rc<ErrorRoute>| route.chain == chain.id && route.step.kind() == "source";
         let source = self.routes.borrow().iter().find(is_source).cloned();
-        self.error_route_behind(host, step, source)
+        self.error_route_behind(chain, step, source)
     }
 
     fn error_route_behind(
         &self,
-        host: &Host,
+        chain: &OperatorChain,
         step: &Arc<Step>,
         source: Option<Rc<ErrorRoute>>,
     ) -> Rc<ErrorRoute> {
         let route = Rc::new(ErrorRoute {
             step: step.clone(),
-            host: host.id,
+            chain: chain.id,
             source,
             asked: Cell::new(None),
             letters: Outlet::new(),
             has_letters: Cell::new(false),
-            malformed: host.counter(step, "malformed"),
+            malformed: chain.counter(step, "malformed"),
         });
         self.routes.borrow_mut().push(route.clone());
         route
@@ -495,14 +499,14 @@ impl JobInner {
     pub(crate) fn sink<T: 'static>(
         &self,
         step: &Arc<Step>,
-        (host, outlet): (&Rc<Host>, &Outlet<T>),
+        (chain, outlet): (&Rc<OperatorChain>, &Outlet<T>),
         sink: impl TransactionalSink<T>,
     ) {
         let sink = Rc::new(sink);
         let published = PublishedSink(sink.clone(), std::marker::PhantomData);
         self.declare(step, "", None, End::Sink(Box::new(published)));
-        let sink = Rc::new(RefCell::new(SinkStep::new(sink, step, host.clone())));
-        host.add(sink.clone());
+        let sink = Rc::new(RefCell::new(SinkStep::new(sink, step, chain.clone())));
+        chain.add(sink.clone());
         self.attach(outlet, sink);
     }
 }

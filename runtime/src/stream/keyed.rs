@@ -8,20 +8,20 @@ use std::time::Duration;
 use tidegate_protocol::manifest::StateType;
 
 use crate::chain::{Outlet, Receiver};
-use crate::dataflow::host::Host;
-use crate::dataflow::outbox::{KeyReader, Route};
-use crate::element::Element;
+use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::partitioner::{KeyReader, Route};
 use crate::error::{Error, Result};
+use crate::fingerprint::{state_type, state_type_by_key, state_type_of};
 use crate::key::{Key, KeyFn};
+use crate::keyed_process::{BroadcastProcess, KeyedProcess};
 use crate::metrics::Step;
+use crate::operator::Operator;
 use crate::operators::aggregate::AggregateStep;
 use crate::operators::broadcast;
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{FIRED, WindowDef, WindowStep};
-use crate::process_fn::{BroadcastProcess, KeyedProcess};
 use crate::record::Data;
-use crate::shape::{state_type, state_type_by_key, state_type_of};
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
 
@@ -42,28 +42,28 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self,
         kind: &'static str,
         name: &str,
-        make: impl FnOnce(&Rc<Host>, &Arc<Step>, KeyFn<T, K>) -> R,
+        make: impl FnOnce(&Rc<OperatorChain>, &Arc<Step>, KeyFn<T, K>) -> R,
     ) -> Built<R>
     where
-        R: Receiver<T> + Element + 'static,
+        R: Receiver<T> + Operator + 'static,
     {
         let job = self.inputs[0].job.clone();
         let step = job.step(kind, name);
         let untimed = self.untimed();
-        let host = job.host(name, false);
-        let operator = Rc::new(RefCell::new(make(&host, &step, self.key.clone())));
-        host.add(operator.clone());
+        let chain = job.chain(name, false);
+        let operator = Rc::new(RefCell::new(make(&chain, &step, self.key.clone())));
+        chain.add(operator.clone());
         let inlet = Outlet::new();
         inlet.attach(operator);
         let merge = Merge::new(self.inputs.len(), inlet);
         let groups = job.worker.process.settings.key_groups;
         for (number, input) in self.inputs.iter().enumerate() {
-            let keys = KeyReader::new(&input.host, &step, self.key.clone());
+            let keys = KeyReader::new(&input.chain, &step, self.key.clone());
             let route = Route::Keyed(Box::new(keys), groups);
-            let to = (&*host, merge.input(number));
-            job.exchange(&step, (&input.host, &input.outlet), to, route);
+            let to = (&*chain, merge.input(number));
+            job.exchange(&step, (&input.chain, &input.outlet), to, route);
         }
-        Built { job, host, step, untimed, operator: std::marker::PhantomData }
+        Built { job, chain, step, untimed, operator: std::marker::PhantomData }
     }
 
     /// The source whose records have come here without an event time, if there is one.
@@ -111,8 +111,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<(K, A::Out)> {
         let outlet = Outlet::new();
         let (next, state) = (outlet.clone(), state_type_by_key::<K, _>(&aggregate.create()));
-        let built = self.operator("aggregate", name, |host, step, key| {
-            AggregateStep::new(host, step, key, aggregate, next)
+        let built = self.operator("aggregate", name, |chain, step, key| {
+            AggregateStep::new(chain, step, key, aggregate, next)
         });
         built.declare("", state);
         built.stream(outlet)
@@ -185,8 +185,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     ) -> (Stream<F::Out>, Stream<F::Side>) {
         let (outlet, side) = (Outlet::new(), Outlet::new());
         let (next, next_side) = (outlet.clone(), side.clone());
-        let built = self.operator("process", name, |host, step, key| {
-            ProcessStep::new(host, step, key, f, next, next_side)
+        let built = self.operator("process", name, |chain, step, key| {
+            ProcessStep::new(chain, step, key, f, next, next_side)
         });
         built.declare("", state_type_by_key::<K, _>(&F::State::default()));
         built.declare(EVENT_TIMERS, state_type::<K>());
@@ -368,14 +368,14 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
         let both = broadcast::pair::<K, T, B, F>(f);
         let adapter = broadcast::Adapter(both.clone(), std::marker::PhantomData);
         let (main, side) = self.keyed.process_with_side(name, adapter);
-        let Stream { job, host, .. } = &main;
-        let listener = Rc::new(RefCell::new(broadcast::Listener::new(host, main.step(), both)));
-        host.add(listener.clone());
+        let Stream { job, chain, .. } = &main;
+        let listener = Rc::new(RefCell::new(broadcast::Listener::new(chain, main.step(), both)));
+        chain.add(listener.clone());
         job.declare_state(main.step(), broadcast::SHARED, state_type_of(&F::Shared::default()));
         let inlet = Outlet::new();
         inlet.attach(listener);
-        let from = (&*self.broadcast.host, &self.broadcast.outlet);
-        job.exchange(main.step(), from, (host, inlet), Route::Broadcast(crate::record::Rec::clone));
+        let from = (&*self.broadcast.chain, &self.broadcast.outlet);
+        job.exchange(main.step(), from, (chain, inlet), Route::Broadcast(crate::record::Record::clone));
         (main, side)
     }
 }
@@ -406,7 +406,7 @@ impl<T: Data + Clone, F: Fn(&mut T, &T) + 'static> Aggregate<T> for Reduce<F> {
 /// An operator that has its place in the graph.
 struct Built<R> {
     job: Rc<crate::stream::job::JobInner>,
-    host: Rc<Host>,
+    chain: Rc<OperatorChain>,
     step: Arc<Step>,
     /// The source whose records come here without an event time, if there is one.
     untimed: Option<Arc<Step>>,
@@ -422,8 +422,8 @@ impl<R> Built<R> {
     /// of what is over there is no trace.
     fn declare_by_window(&self, state: Result<StateType>, windows: Windows, lateness_ms: i64) {
         let lateness = Duration::from_millis(lateness_ms.max(0) as u64);
-        let shape = |shape: String| format!("{shape} in {windows}, lateness {lateness:?}");
-        let state = state.map(|state| StateType { shape: shape(state.shape), ..state });
+        let windowed = |fingerprint: String| format!("{fingerprint} in {windows}, lateness {lateness:?}");
+        let state = state.map(|state| StateType { fingerprint: windowed(state.fingerprint), ..state });
         if let (true, Ok(state)) = (lateness_ms > 0, &state) {
             self.declare(FIRED, Ok(state.clone()));
         }
@@ -442,7 +442,7 @@ impl<R> Built<R> {
 
     fn stream_of<U: 'static>(&self, outlet: Outlet<U>, untimed: Option<Arc<Step>>) -> Stream<U> {
         let last = Last { step: self.step.clone(), route: None, untimed };
-        Stream::new(self.job.clone(), self.host.clone(), outlet, last)
+        Stream::new(self.job.clone(), self.chain.clone(), outlet, last)
     }
 
     /// Refuses windows of event time for records without one.
@@ -580,8 +580,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         let outlet = Outlet::new();
         let (windows, lateness_ms, next) = (self.windows, self.lateness_ms, outlet.clone());
         let state = state_type_by_key::<K, _>(&aggregate.create());
-        let built = self.stream.operator("window", name, |host, step, key| {
-            WindowStep::new(host, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
+        let built = self.stream.operator("window", name, |chain, step, key| {
+            WindowStep::new(chain, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
         built.declare_by_window(state, windows, lateness_ms);
         if !windows.processing_time {

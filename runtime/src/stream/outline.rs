@@ -22,7 +22,7 @@ pub(crate) enum Part {
     /// A step. It may still be given another name.
     Step(Arc<Step>),
     /// An operator of the engine, in which one or more steps run.
-    Host { id: usize, name: String },
+    OperatorChain { id: usize, name: String },
     /// What the part that follows reads: one of the outputs of a step, which are counted from 1.
     Reads { step: Arc<Step>, output: usize },
     /// Records on their way from one operator to another.
@@ -39,13 +39,13 @@ impl fmt::Display for Part {
                 write!(f, "the {kind} '{name}'")?;
                 if uid != name { write!(f, " with the uid '{uid}'") } else { Ok(()) }
             }
-            Self::Host { id, name } => write!(f, "operator {id}, for '{name}'"),
+            Self::OperatorChain { id, name } => write!(f, "operator {id}, for '{name}'"),
             Self::Reads { step, output } => write!(f, "what reads output {output} of '{}'", step.name()),
             Self::Edge { from, to, route, record } => {
                 write!(f, "records of type {record} from operator {from} to operator {to}, {route}")
             }
             Self::State { step, suffix, state } => {
-                write!(f, "the state of '{}{suffix}', {} ({})", step.name(), state.name, state.shape)
+                write!(f, "the state of '{}{suffix}', {} ({})", step.name(), state.name, state.fingerprint)
             }
         }
     }

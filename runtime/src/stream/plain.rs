@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::chain::{Outlet, Receiver};
 use crate::connector::{DeadLetter, TransactionalSink};
-use crate::dataflow::host::Host;
-use crate::dataflow::outbox::Route;
+use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::partitioner::Route;
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::Step;
 use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
-use crate::record::{Data, Rec};
+use crate::record::{Data, Record};
 use crate::stream::event_time::{EVENT_TIME, EventTime, Watermarks};
 use crate::stream::job::{End, ErrorRoute, JobInner, OnError, Sink};
 use crate::stream::keyed::KeyedStream;
@@ -25,7 +25,7 @@ use crate::stream::keyed::KeyedStream;
 #[must_use = "a stream without a sink does nothing"]
 pub struct Stream<T> {
     pub(crate) job: Rc<JobInner>,
-    pub(crate) host: Rc<Host>,
+    pub(crate) chain: Rc<OperatorChain>,
     pub(crate) outlet: Outlet<T>,
     last: Last,
 }
@@ -43,15 +43,15 @@ impl<T: Clone + 'static> Clone for Stream<T> {
     /// Splits the stream: both see every record.
     fn clone(&self) -> Self {
         self.outlet.share();
-        let Self { job, host, outlet, last } = self;
-        Self { job: job.clone(), host: host.clone(), outlet: outlet.clone(), last: last.clone() }
+        let Self { job, chain, outlet, last } = self;
+        Self { job: job.clone(), chain: chain.clone(), outlet: outlet.clone(), last: last.clone() }
     }
 }
 
 impl<T: 'static> Stream<T> {
-    pub(crate) fn new(job: Rc<JobInner>, host: Rc<Host>, outlet: Outlet<T>, last: Last) -> Self {
+    pub(crate) fn new(job: Rc<JobInner>, chain: Rc<OperatorChain>, outlet: Outlet<T>, last: Last) -> Self {
         job.stream(&last.step, &outlet);
-        Self { job, host, outlet, last }
+        Self { job, chain, outlet, last }
     }
 
     /// The source whose records have come here without an event time, if there is one.
@@ -66,20 +66,20 @@ impl<T: 'static> Stream<T> {
 
     /// Another stream out of the same step.
     pub(crate) fn beside<U: 'static>(&self, outlet: Outlet<U>) -> Stream<U> {
-        Stream::new(self.job.clone(), self.host.clone(), outlet, self.last.clone())
+        Stream::new(self.job.clone(), self.chain.clone(), outlet, self.last.clone())
     }
 
-    /// Puts a step of this host behind the stream.
+    /// Puts a step of this operator chain behind the stream.
     fn then<U: 'static, R: Receiver<T> + 'static>(
         self,
         kind: &'static str,
-        receiver: impl FnOnce(&Rc<Host>, &Arc<Step>, Outlet<U>) -> R,
+        receiver: impl FnOnce(&Rc<OperatorChain>, &Arc<Step>, Outlet<U>) -> R,
     ) -> Stream<U> {
         let step = self.job.numbered_step(kind);
         let outlet = Outlet::new();
-        self.job.attach(&self.outlet, receiver(&self.host, &step, outlet.clone()));
+        self.job.attach(&self.outlet, receiver(&self.chain, &step, outlet.clone()));
         let last = Last { step, route: None, untimed: self.last.untimed };
-        Stream::new(self.job, self.host, outlet, last)
+        Stream::new(self.job, self.chain, outlet, last)
     }
 
     /// Names the step that this stream comes out of, for metrics, the summary and messages; a step with state or
@@ -169,7 +169,7 @@ impl<T: 'static> Stream<T> {
         match &self.last.route {
             Some(route) if !route.has_letters.replace(true) => {
                 let step = self.job.step_after("dead_letters", &self.last.step);
-                self.job.sink(&step, (&self.host, &route.letters), sink);
+                self.job.sink(&step, (&self.chain, &route.letters), sink);
             }
             Some(_) => self.job.refuse(Error::job(format!(
                 "'{}' has two sinks for its dead letters",
@@ -198,7 +198,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn map<U: 'static>(self, f: impl FnMut(T) -> U + 'static) -> Stream<U> {
-        self.then("map", |host, step, next| Map::new(host, step, f, next))
+        self.then("map", |chain, step, next| Map::new(chain, step, f, next))
     }
 
     /// Replaces every record by what `f` makes of it; an error of `f` ends the job, unless [`Stream::on_error`] or
@@ -246,12 +246,12 @@ impl<T: 'static> Stream<T> {
         T: serde::Serialize,
     {
         let step = self.job.step("try_map", name);
-        let route = self.job.error_route(&self.host, &step);
+        let route = self.job.error_route(&self.chain, &step);
         let outlet = Outlet::new();
-        let stage = TryMap::new(&self.host, &step, f, route.clone(), outlet.clone());
+        let stage = TryMap::new(&self.chain, &step, f, route.clone(), outlet.clone());
         self.job.attach(&self.outlet, stage);
         let last = Last { step, route: Some(route), untimed: self.last.untimed };
-        Stream::new(self.job, self.host, outlet, last)
+        Stream::new(self.job, self.chain, outlet, last)
     }
 
     /// Keeps the records for which `f` is true; the others are counted as dropped.
@@ -264,7 +264,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn filter(self, f: impl FnMut(&T) -> bool + 'static) -> Self {
-        self.then("filter", |host, step, next| Retain::new(host, step, f, next))
+        self.then("filter", |chain, step, next| Retain::new(chain, step, f, next))
     }
 
     /// Replaces every record by any number of others.
@@ -282,7 +282,7 @@ impl<T: 'static> Stream<T> {
         self,
         f: impl FnMut(T) -> I + 'static,
     ) -> Stream<U> {
-        self.then("flat_map", |host, step, next| FlatMap::new(host, step, f, next))
+        self.then("flat_map", |chain, step, next| FlatMap::new(chain, step, f, next))
     }
 
     /// Replaces a record by another, or drops it.
@@ -297,7 +297,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn filter_map<U: 'static>(self, f: impl FnMut(T) -> Option<U> + 'static) -> Stream<U> {
-        self.then("filter_map", |host, step, next| FlatMap::new(host, step, f, next))
+        self.then("filter_map", |chain, step, next| FlatMap::new(chain, step, f, next))
     }
 
     /// Looks at every record.
@@ -316,7 +316,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn inspect(self, f: impl FnMut(&T) + 'static) -> Self {
-        self.then("inspect", |host, step, next| Inspect::new(host, step, f, next))
+        self.then("inspect", |chain, step, next| Inspect::new(chain, step, f, next))
     }
 
     /// Divides the stream: what `f` makes `Ok` goes into the first, what it makes `Err` into the second.
@@ -339,7 +339,7 @@ impl<T: 'static> Stream<T> {
     ) -> (Stream<A>, Stream<B>) {
         let side = Outlet::new();
         let second = side.clone();
-        let first = self.then("split", |host, step, next| Split::new(host, step, f, next, second));
+        let first = self.then("split", |chain, step, next| Split::new(chain, step, f, next, second));
         let second = first.beside(side);
         (first, second)
     }
@@ -367,17 +367,17 @@ impl<T: 'static> Stream<T> {
         let step = self.job.numbered_step(EVENT_TIME);
         let outlet = Outlet::new();
         self.job.declare(&step, "", None, End::Inner);
-        let route = self.job.error_route_as_source(&self.host, &step);
-        let stage = EventTime::new(&self.host, &step, at, watermarks, route.clone(), outlet.clone());
+        let route = self.job.error_route_as_source(&self.chain, &step);
+        let stage = EventTime::new(&self.chain, &step, at, watermarks, route.clone(), outlet.clone());
         let stage = Rc::new(RefCell::new(stage));
         self.job.attach(&self.outlet, stage.clone());
-        if !self.host.add_generator(stage) {
+        if !self.chain.add_generator(stage) {
             self.job.refuse(Error::job(
                 "event_time comes after a step that has records change the worker (key_by, rebalance, broadcast, \
                  union); watermarks are made for every partition of a source: move it before that step",
             ));
         }
-        Stream::new(self.job, self.host, outlet, Last { step, route: Some(route), untimed: None })
+        Stream::new(self.job, self.chain, outlet, Last { step, route: Some(route), untimed: None })
     }
 
     /// Writes the stream to a sink, which shows an epoch's records once its snapshot is complete.
@@ -397,7 +397,7 @@ impl<T: 'static> Stream<T> {
     /// ```
     pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) -> Sink {
         let step = self.job.step("sink", name);
-        self.job.sink(&step, (&self.host, &self.outlet), sink);
+        self.job.sink(&step, (&self.chain, &self.outlet), sink);
         Sink::new(step)
     }
 
@@ -420,14 +420,14 @@ impl<T: 'static> Stream<T> {
     {
         let untimed = self.last.untimed.clone().or_else(|| other.last.untimed.clone());
         let step = self.job.numbered_step("union");
-        let host = self.job.host("union", false);
+        let chain = self.job.chain("union", false);
         let outlet = Outlet::new();
         let merge = Merge::new(2, outlet.clone());
         for (input, stream) in [&self, &other].into_iter().enumerate() {
             let inlet = merge.input(input);
-            self.job.local((&stream.host, &stream.outlet), (&host, inlet));
+            self.job.local((&stream.chain, &stream.outlet), (&chain, inlet));
         }
-        Stream::new(self.job, host, outlet, Last { step, route: None, untimed })
+        Stream::new(self.job, chain, outlet, Last { step, route: None, untimed })
     }
 
     /// A stream of the same records behind an exchange between the workers.
@@ -436,11 +436,11 @@ impl<T: 'static> Stream<T> {
         T: Data,
     {
         let step = self.job.numbered_step(kind);
-        let host = self.job.host(kind, false);
+        let chain = self.job.chain(kind, false);
         let (outlet, inlet) = (Outlet::new(), Outlet::new());
         inlet.attach(outlet.clone());
-        self.job.exchange(&step, (&self.host, &self.outlet), (&host, inlet), route);
-        Stream::new(self.job, host, outlet, Last { step, route: None, untimed: self.last.untimed })
+        self.job.exchange(&step, (&self.chain, &self.outlet), (&chain, inlet), route);
+        Stream::new(self.job, chain, outlet, Last { step, route: None, untimed: self.last.untimed })
     }
 
     /// Deals the records out evenly to all workers, batch by batch.
@@ -485,7 +485,7 @@ impl<T: 'static> Stream<T> {
     where
         T: Data + Clone,
     {
-        self.exchanged("broadcast", Route::Broadcast(Rec::clone))
+        self.exchanged("broadcast", Route::Broadcast(Record::clone))
     }
 
     /// Partitions the stream by a key that is part of the record, which the closure returns by reference.

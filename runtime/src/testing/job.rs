@@ -12,12 +12,12 @@ use tidegate_protocol::Epoch;
 use super::directory::TemporaryDirectory;
 use super::hostile::Seed;
 use super::observer::{Observed, Observer, Unread};
-use crate::alone::summary::Summary;
-use crate::alone::{self, Event, Mailbox, Run};
 use crate::clock::{Clock, SystemClock};
 use crate::dataflow::worker::BuildJob;
 use crate::error::{Error, Result};
 use crate::link::Direct;
+use crate::local::summary::Summary;
+use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
 use crate::stream::Job;
 
@@ -235,8 +235,8 @@ impl TestJob {
 
 fn run_guarded(run: &Run, build: BuildJob, mailbox: Mailbox, observed: &Arc<Observed>) -> Result<Summary> {
     let mut observer = Observer(observed.clone());
-    let result = catch_unwind(AssertUnwindSafe(|| alone::run(run, build, mailbox, &mut observer)));
-    result.unwrap_or_else(|_| Err(Error::us("the driver panicked")))
+    let result = catch_unwind(AssertUnwindSafe(|| local::run(run, build, mailbox, &mut observer)));
+    result.unwrap_or_else(|_| Err(Error::internal("the driver panicked")))
 }
 
 /// Waits until nothing of a run is left that could still write to its directory. All its threads hold its metrics.
@@ -273,7 +273,7 @@ impl Running {
         match self.result.recv_timeout(PATIENCE) {
             Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => panic!("the job is not over after a minute"),
-            Err(RecvTimeoutError::Disconnected) => Err(Error::us("the job's thread is gone")),
+            Err(RecvTimeoutError::Disconnected) => Err(Error::internal("the job's thread is gone")),
         }
     }
 

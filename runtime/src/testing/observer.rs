@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tidegate_protocol::{Epoch, Manifest};
 
-use crate::alone::Watcher;
-use crate::alone::plan::Plan;
 use crate::connector::Position;
+use crate::local::Watcher;
+use crate::local::plan::Plan;
 use crate::metrics::Metrics;
 
 /// Progress of its own accord is nothing to a test.

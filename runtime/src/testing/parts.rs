@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use tidegate_protocol::manifest::{FORMAT_VERSION, Operator, SlotSnapshot, StateType};
+use tidegate_protocol::manifest::{FORMAT_VERSION, OperatorEntry, SlotSnapshot, StateType};
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
 
 use crate::clock::ManualClock;
@@ -60,9 +60,9 @@ pub(crate) fn parts(root: &Path, workers: usize, restored: Option<Manifest>) -> 
 
 /// The manifest of what the workers wrote for an epoch.
 pub(crate) fn manifest(process: &Process, epoch: Epoch, slots: BTreeMap<Slot, SlotSnapshot>) -> Manifest {
-    let state = StateType { name: "u64".to_owned(), shape: "u64".to_owned() };
+    let state = StateType { name: "u64".to_owned(), fingerprint: "u64".to_owned() };
     let operator =
-        Operator { kind: "process".to_owned(), store_id: OPERATOR, state: Some(state), outside: None };
+        OperatorEntry { kind: "process".to_owned(), store_id: OPERATOR, state: Some(state), uri: None };
     Manifest {
         format_version: FORMAT_VERSION,
         job: "test".to_owned(),

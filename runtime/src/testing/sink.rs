@@ -133,7 +133,7 @@ impl<T: Clone> VecSink<T> {
 }
 
 impl<T: Clone + Send + 'static> TransactionalSink<T> for VecSink<T> {
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok(format!("memory sink {}", self.name))
     }
 
@@ -184,7 +184,7 @@ impl<T: Send> Publisher for VecPublisher<T> {
         }
         let attempt = Attempt(staged.place.as_u64().unwrap_or(0) as u32);
         let records = contents.staged.remove(&(epoch, slot, attempt)).ok_or_else(|| {
-            Error::world(format!(
+            Error::environment(format!(
                 "the records of epoch {epoch}, slot {slot} are neither staged nor published"
             ))
         })?;
@@ -214,7 +214,7 @@ impl Discard {
 }
 
 impl<T: 'static> TransactionalSink<T> for Discard {
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok(format!("nowhere {}", self.0))
     }
 

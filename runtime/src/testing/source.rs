@@ -65,15 +65,19 @@ impl<T> VecSource<T> {
 impl<T: Clone + Send + 'static> Source for VecSource<T> {
     type Item = T;
 
-    fn outside(&self) -> Result<String> {
-        self.0.outside()
+    fn uri(&self) -> Result<String> {
+        self.0.uri()
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
         self.0.partitions()
     }
 
-    fn open(&self, name: &str, position: Option<&Position>) -> Result<Box<dyn connector::Partition<T>>> {
+    fn open(
+        &self,
+        name: &str,
+        position: Option<&Position>,
+    ) -> Result<Box<dyn connector::PartitionReader<T>>> {
         self.0.open(name, position)
     }
 
@@ -95,7 +99,7 @@ impl<T: Clone + Send + 'static> Source for VecSource<T> {
 /// [`crate::testing`].
 #[derive(Debug)]
 pub struct TestSource<T> {
-    outside: Arc<str>,
+    uri: Arc<str>,
     bounded: bool,
     shared: Arc<Shared<T>>,
 }
@@ -129,7 +133,7 @@ impl<T> Shared<T> {
 
 impl<T> Clone for TestSource<T> {
     fn clone(&self) -> Self {
-        Self { outside: self.outside.clone(), bounded: self.bounded, shared: self.shared.clone() }
+        Self { uri: self.uri.clone(), bounded: self.bounded, shared: self.shared.clone() }
     }
 }
 
@@ -147,12 +151,12 @@ impl<T> TestSource<T> {
 
     fn made_of(logs: Vec<Log<T>>, bounded: bool) -> Self {
         let shared = Shared { logs: Mutex::new(logs), read: Condvar::new() };
-        Self { outside: "memory".into(), bounded, shared: Arc::new(shared) }
+        Self { uri: "memory".into(), bounded, shared: Arc::new(shared) }
     }
 
     /// What the source reads, as a snapshot knows it; all are the same until they are told apart.
     pub fn called(self, name: &str) -> Self {
-        Self { outside: format!("memory {name}").into(), ..self }
+        Self { uri: format!("memory {name}").into(), ..self }
     }
 
     /// Adds a record to a partition.
@@ -216,15 +220,19 @@ impl<T> TestSource<T> {
 impl<T: Clone + Send + 'static> Source for TestSource<T> {
     type Item = T;
 
-    fn outside(&self) -> Result<String> {
-        Ok(self.outside.to_string())
+    fn uri(&self) -> Result<String> {
+        Ok(self.uri.to_string())
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
         Ok((0..self.shared.lock().len()).map(|number| format!("partition-{number}")).collect())
     }
 
-    fn open(&self, name: &str, position: Option<&Position>) -> Result<Box<dyn connector::Partition<T>>> {
+    fn open(
+        &self,
+        name: &str,
+        position: Option<&Position>,
+    ) -> Result<Box<dyn connector::PartitionReader<T>>> {
         let number = number_of(name)?;
         let at = position.map_or(Ok(0), |position| index(name, position))?;
         let mut logs = self.shared.lock();
@@ -272,7 +280,7 @@ struct Reader<T> {
     shared: Arc<Shared<T>>,
 }
 
-impl<T: Clone> connector::Partition<T> for Reader<T> {
+impl<T: Clone> connector::PartitionReader<T> for Reader<T> {
     fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
         let mut logs = self.shared.lock();
         let log = &mut logs[self.number];

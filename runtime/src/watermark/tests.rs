@@ -107,7 +107,7 @@ impl Partition {
 }
 
 /// What every worker sends, epoch by epoch, if partition `p` belongs to worker `p % workers`.
-fn sent(steps: &[Step], workers: usize) -> Vec<Vec<Vec<Mark>>> {
+fn sent(steps: &[Step], workers: usize) -> Vec<Vec<Vec<WatermarkUpdate>>> {
     let new = Partition { time: i64::MIN, quiet: false, counted_idle: false, ended: false };
     let mut partitions = [new; PARTITIONS];
     let mut epochs = vec![vec![Vec::new(); workers]];
@@ -120,25 +120,25 @@ fn sent(steps: &[Step], workers: usize) -> Vec<Vec<Vec<Mark>>> {
         match *step {
             Step::Advance(p, time) if !partitions[p].ended => {
                 partitions[p].time = partitions[p].time.max(time);
-                running[p % workers].push(Mark::Now(of(&partitions, p % workers)));
+                running[p % workers].push(WatermarkUpdate::Now(of(&partitions, p % workers)));
             }
             Step::End(p) => {
                 partitions[p].ended = true;
-                running[p % workers].push(Mark::Now(of(&partitions, p % workers)));
+                running[p % workers].push(WatermarkUpdate::Now(of(&partitions, p % workers)));
             }
             Step::Idle(p, idle) => {
                 partitions[p].quiet = idle;
                 partitions[p].counted_idle |= idle;
-                running[p % workers].push(Mark::Now(of(&partitions, p % workers)));
+                running[p % workers].push(WatermarkUpdate::Now(of(&partitions, p % workers)));
             }
             Step::Advance(..) => {}
             Step::Barrier => {
                 for (worker, sent) in running.iter_mut().enumerate() {
-                    sent.push(Mark::Now(of(&partitions, worker)));
+                    sent.push(WatermarkUpdate::Now(of(&partitions, worker)));
                 }
                 partitions.iter_mut().for_each(|p| p.counted_idle = p.quiet);
                 for (worker, sent) in running.iter_mut().enumerate() {
-                    sent.push(Mark::NextEpoch(of(&partitions, worker)));
+                    sent.push(WatermarkUpdate::NextEpoch(of(&partitions, worker)));
                 }
                 epochs.push(vec![Vec::new(); workers]);
             }
@@ -148,7 +148,7 @@ fn sent(steps: &[Step], workers: usize) -> Vec<Vec<Vec<Mark>>> {
 }
 
 /// The event time of a receiver at every barrier; `order` decides which sender's next message arrives.
-fn received(epochs: &[Vec<Vec<Mark>>], order: &[Index]) -> Vec<i64> {
+fn received(epochs: &[Vec<Vec<WatermarkUpdate>>], order: &[Index]) -> Vec<i64> {
     let mut senders = Senders::new(epochs[0].len());
     let (mut time, mut at_barriers, mut order) = (i64::MIN, Vec::new(), order.iter().cycle());
     for epoch in epochs {
@@ -158,10 +158,10 @@ fn received(epochs: &[Vec<Vec<Mark>>], order: &[Index]) -> Vec<i64> {
             let turn = order.next().unwrap().index(unheard.len());
             let (sender, marks) = &mut unheard[turn];
             match marks.next() {
-                Some(Mark::Now(said)) => {
+                Some(WatermarkUpdate::Now(said)) => {
                     time = senders.update(*sender, *said).map_or(time, |w| time.max(w.time()));
                 }
-                Some(Mark::NextEpoch(said)) => senders.announce(*sender, *said),
+                Some(WatermarkUpdate::NextEpoch(said)) => senders.announce(*sender, *said),
                 None => drop(unheard.remove(turn)),
             }
         }

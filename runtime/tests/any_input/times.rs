@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tidegate::testing::{TestJob, VecSink, VecSource};
 use tidegate::{
-    Aggregate, KeyedProcess, ProcessContext, Result, Sliding, Time, Timer, Tumbling, Watermarks, Windows,
+    Aggregate, KeyedProcess, ProcessContext, Result, Sliding, TimeDomain, Timer, Tumbling, Watermarks,
+    Windows,
 };
 
 const TIMES: [i64; 12] = [
@@ -23,7 +24,7 @@ const TIMES: [i64; 12] = [
 ];
 
 /// Sets a timer for the time that a record names, and puts out the time of the timer, and its event time.
-struct Alarm(Time);
+struct Alarm(TimeDomain);
 
 impl KeyedProcess<u8, i64> for Alarm {
     type State = ();
@@ -31,7 +32,7 @@ impl KeyedProcess<u8, i64> for Alarm {
     type Side = i64;
 
     fn on_record(&mut self, at: i64, cx: &mut ProcessContext<'_, u8, i64, Self>) -> Result<()> {
-        cx.set_timer(Timer { at, time: self.0 });
+        cx.set_timer(Timer { at, domain: self.0 });
         Ok(())
     }
 
@@ -64,7 +65,7 @@ impl Aggregate<i64> for All {
 
 /// The times of the timers that have fired, the event times that they gave, and the records that were in windows or late,
 /// each once.
-fn fired(time: Time, windows: Windows, workers: usize) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+fn fired(time: TimeDomain, windows: Windows, workers: usize) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
     let (told, times, counted) = (VecSink::new(), VecSink::new(), VecSink::new());
     let late = VecSink::new();
     let sinks = (told.clone(), times.clone(), counted.clone(), late.clone());
@@ -94,7 +95,7 @@ fn a_timer_may_be_set_for_any_time_and_what_it_puts_out_is_counted() {
     for windows in
         [Tumbling::of(ms(1)), Tumbling::of(ms(10)), Sliding::of(ms(30), ms(10)), Tumbling::of(thousand_years)]
     {
-        for (time, workers) in [(Time::Event, 1), (Time::Event, 2), (Time::Processing, 1)] {
+        for (time, workers) in [(TimeDomain::Event, 1), (TimeDomain::Event, 2), (TimeDomain::Processing, 1)] {
             let (told, times, counted) = fired(time, windows, workers);
             assert_eq!(told, TIMES, "{windows}");
             // The least of all times stands for none, so the record has the one after it.

@@ -6,13 +6,13 @@
 use std::time::{Duration, Instant};
 
 use tidegate::connector::{
-    Partition, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging, TransactionalSink,
-    Writer,
+    PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
+    TransactionalSink, Writer,
 };
 use tidegate::protocol::Epoch;
 use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
-    BroadcastContext, BroadcastProcess, Job, KeyedProcess, ProcessContext, Result, Time, Timer, Tumbling,
+    BroadcastContext, BroadcastProcess, Job, KeyedProcess, ProcessContext, Result, Timer, Tumbling,
     Watermarks,
 };
 
@@ -178,7 +178,7 @@ impl KeyedProcess<u32, u32> for SlowTimers {
     type Side = ();
 
     fn on_record(&mut self, n: u32, cx: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: i64::from(n) + 1_000, time: Time::Event });
+        cx.set_timer(Timer::event(i64::from(n) + 1_000));
         Ok(())
     }
 
@@ -234,7 +234,7 @@ fn in_what_hears_a_broadcast(job: &mut Job, input: &Input, step: Duration) {
 struct SlowSink(Duration);
 
 impl<T: 'static> TransactionalSink<T> for SlowSink {
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok("nowhere".to_owned())
     }
 
@@ -271,7 +271,7 @@ struct SlowSource(Duration, u64);
 impl Source for SlowSource {
     type Item = u64;
 
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok("slow".to_owned())
     }
 
@@ -279,7 +279,7 @@ impl Source for SlowSource {
         Ok(["a", "b", "c"].map(str::to_owned).to_vec())
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn Partition<u64>>> {
+    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<u64>>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -294,7 +294,7 @@ impl Source for SlowSource {
     }
 }
 
-impl Partition<u64> for SlowSource {
+impl PartitionReader<u64> for SlowSource {
     fn poll(&mut self, out: &mut Polled<u64>, budget: usize) -> Result<PartitionStatus> {
         for _ in 0..budget {
             take(self.0);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tidegate::Result;
 use tidegate::connector::{
-    Partition, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging, TransactionalSink,
-    Writer,
+    PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
+    TransactionalSink, Writer,
 };
 use tidegate::protocol::Epoch;
 use tidegate::testing::{Count, TestJob, TestSource, VecSink};
@@ -28,8 +28,8 @@ struct GatedWriter<T> {
 }
 
 impl<T: Clone + Send + 'static> TransactionalSink<T> for GatedSink<T> {
-    fn outside(&self) -> Result<String> {
-        self.sink.outside()
+    fn uri(&self) -> Result<String> {
+        self.sink.uri()
     }
 
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
@@ -87,7 +87,7 @@ impl UntilTold {
 impl Source for UntilTold {
     type Item = u64;
 
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok("until told".to_owned())
     }
 
@@ -95,7 +95,7 @@ impl Source for UntilTold {
         Ok(vec!["partition-0".to_owned()])
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn Partition<u64>>> {
+    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<u64>>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -110,7 +110,7 @@ impl Source for UntilTold {
     }
 }
 
-impl Partition<u64> for UntilTold {
+impl PartitionReader<u64> for UntilTold {
     fn poll(&mut self, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
         if self.is_to_end.load(Ordering::SeqCst) {
             return Ok(PartitionStatus::Ended);
@@ -170,5 +170,7 @@ fn staging_that_hangs_is_named_and_so_is_the_worker_that_waits_for_it() {
     until_metrics(&running, &stuck);
     sink.gate.open();
     until_note(&job, staging.trim_end_matches("has "), " has come back after ");
+    // A stop reads no further.
+    source.wait_until_read();
     assert_eq!(running.stop().unwrap().rows_in, 200_000);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate::clock::ManualClock;
 use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSource};
-use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Tumbling, Watermarks};
+use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
 
 /// Sets a timer of the clock for now, always again.
 struct AtOnce;
@@ -14,7 +14,7 @@ struct AtOnce;
 impl AtOnce {
     fn set(cx: &mut ProcessContext<'_, u32, u32, Self>) {
         let at = cx.processing_time();
-        cx.set_timer(Timer { at, time: Time::Processing });
+        cx.set_timer(Timer::processing(at));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::judge::{self, Verdict};
 use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::plan::{self, Fate, Plan, Planner};
-use crate::refused::{GIVEN_UP, Refused};
+use crate::refused::{ABORTED, Refused};
 use crate::report::Report;
 use crate::summary;
 use crate::watch::Watch;
@@ -193,8 +193,8 @@ impl Driver {
             (_, None) => return Err(hangs(&run)),
         };
         drop(refused);
-        let gave_up = plan.refused > 0 && run.voice().mentions(&GIVEN_UP);
-        self.tally.gave_up += u32::from(gave_up);
+        let aborted = plan.refused > 0 && run.voice().mentions(&ABORTED);
+        self.tally.aborted += u32::from(aborted);
         match &plan.fate {
             Fate::Failpoint(name, _) if was_killed(status) => self.tally.died_at(name),
             Fate::Failpoint(name, _) => self.planner.again(name),
@@ -206,8 +206,8 @@ impl Driver {
             return Ok(Ended::Finished);
         }
         // Where the last snapshot of all is refused, nothing is left but to end.
-        let gave_up_last = gave_up && status.code() == Some(1);
-        if !(was_killed(status) || gave_up_last) {
+        let aborted_last = aborted && status.code() == Some(1);
+        if !(was_killed(status) || aborted_last) {
             return Err(Failure::new(format!("the job failed by itself: {status} (planned: {plan})")));
         }
         self.killed(&plan.to_string())?;

@@ -9,8 +9,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Words of a job that has given up a snapshot, and of one for which it was the last.
-pub const GIVEN_UP: [&str; 2] = ["given up", "could not be written"];
+/// Words of a job that has aborted a checkpoint, and of one for which it was the last.
+pub const ABORTED: [&str; 2] = ["was aborted", "could not be written"];
 
 /// Directories that are in the way; dropping this removes them.
 pub struct Refused {

@@ -21,8 +21,8 @@ pub struct Report {
     pub fell_back: u32,
     /// Damaged snapshots that the job refused.
     pub refused: u32,
-    /// Runs that gave up a snapshot because the disk refused it.
-    pub gave_up: u32,
+    /// Runs that aborted a checkpoint because the disk refused it.
+    pub aborted: u32,
     /// Runs in which what went from worker to worker travelled as bytes.
     pub over_the_wire: u32,
     /// Runs to the end in which every step slept.
@@ -107,7 +107,7 @@ impl Report {
         let rest = [
             (self.fell_back, "damaged snapshots fallen back from"),
             (self.refused, "damaged snapshots refused"),
-            (self.gave_up, "runs that gave up a snapshot"),
+            (self.aborted, "runs that aborted a checkpoint"),
             (self.over_the_wire, "runs over the wire"),
             (self.slow_disks, "runs on a slow disk"),
             (self.full_disks as u32, "full disks"),

@@ -23,7 +23,7 @@ fn run(options: Options) -> Report {
 fn four_kills_at_random_instants_while_snapshots_are_refused() {
     let failpoints = vec!["none".into()];
     let report = run(Options { kills: 4, seed: 11, failpoints, refuse: 90, ..Options::default() });
-    assert!(report.gave_up > 0);
+    assert!(report.aborted > 0);
 }
 
 /// The steps between a snapshot and its output, where a kill is most likely to find something; all of it with batches that

@@ -26,7 +26,7 @@ impl Probe {
 }
 
 impl TransactionalSink<bool> for Probe {
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok("notes".into())
     }
 

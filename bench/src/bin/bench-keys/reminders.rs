@@ -1,7 +1,7 @@
 //! A timer a key, all of which are due at the end of the input.
 
 use crate::Update;
-use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer};
+use tidegate::{KeyedProcess, ProcessContext, Result, Timer};
 
 /// Event time that no update has.
 const LATE: i64 = 1 << 50;
@@ -15,7 +15,7 @@ impl KeyedProcess<u64, Update> for Reminders {
     type Side = ();
 
     fn on_record(&mut self, update: Update, cx: &mut ProcessContext<'_, u64, Update, Self>) -> Result<()> {
-        cx.set_timer(Timer { at: LATE + update.at as i64, time: Time::Event });
+        cx.set_timer(Timer::event(LATE + update.at as i64));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{Args, Update};
 use std::time::{Duration, Instant};
-use tidegate::connector::{Partition, PartitionStatus, Polled, Position, Source};
+use tidegate::connector::{PartitionReader, PartitionStatus, Polled, Position, Source};
 use tidegate::{Error, Result};
 
 /// The partition that trickles.
@@ -26,7 +26,7 @@ impl Updates {
 impl Source for Updates {
     type Item = Update;
 
-    fn outside(&self) -> Result<String> {
+    fn uri(&self) -> Result<String> {
         Ok(format!("{} synthetic keys", self.args.keys))
     }
 
@@ -35,7 +35,7 @@ impl Source for Updates {
         Ok(full.chain(self.args.trickle.then(|| TRICKLE.to_owned())).collect())
     }
 
-    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn Partition<Update>>> {
+    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<Update>>> {
         let sent = position.and_then(Position::as_u64).unwrap_or(0);
         let time = Duration::from_secs_f64(self.args.seconds);
         let most = self.args.updates.map_or(u64::MAX, |updates| updates / self.args.partitions);
@@ -98,7 +98,7 @@ impl Part {
     }
 }
 
-impl Partition<Update> for Part {
+impl PartitionReader<Update> for Part {
     fn poll(&mut self, out: &mut Polled<Update>, budget: usize) -> Result<PartitionStatus> {
         let Some(due) = self.due() else { return Ok(PartitionStatus::Ended) };
         for _ in 0..due.min(budget as u64) {

@@ -15,7 +15,7 @@ use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::{Patience, Row};
 use crate::testing::parts::{self, OPERATOR};
 
-const PLACE: Place = Place { operator: OPERATOR, namespace: 0 };
+const PLACE: Namespace = Namespace { operator: OPERATOR, namespace: 0 };
 
 /// A table over a real store; what its barriers hand out is written when the test says so.
 struct Bench {
@@ -223,9 +223,9 @@ impl Life {
     fn new(root: &std::path::Path, workers: usize, restored: Option<Manifest>, budget: usize) -> Self {
         let cold = restored.is_some();
         let (process, events) = parts::process(root, workers, restored);
-        let worker = |slot| {
-            let slot = WorkerSlot(slot as u32);
-            let store = Rc::new(Store::open(slot, &process).unwrap());
+        let worker = |entry| {
+            let entry = WorkerSlot(entry as u32);
+            let store = Rc::new(Store::open(entry, &process).unwrap());
             let shared = store.share_with_snapshotter();
             let epoch = process.first_epoch.0;
             let bench = Bench {
@@ -237,7 +237,7 @@ impl Life {
                 pending: None,
                 at_barrier: None,
             };
-            Worker { snapshotter: Snapshotter::start(slot, shared, process.clone()).unwrap(), bench }
+            Worker { snapshotter: Snapshotter::start(entry, shared, process.clone()).unwrap(), bench }
         };
         let workers = (0..workers).map(worker).collect();
         Self { process, events, workers }
@@ -288,7 +288,7 @@ impl Life {
             }
         }
         let (attempt, command) = (self.process.attempt, Command::Completed(epoch));
-        self.process.hear(0, vec![ToProcess { attempt, command }]);
+        self.process.receive(0, vec![ToProcess { attempt, command }]);
         let manifest = parts::manifest(&self.process, epoch, slots);
         self.process.state.check_files(&manifest, manifest.epoch).unwrap();
         manifest
@@ -333,7 +333,7 @@ fn nothing_is_spilled_while_a_barrier_is_under_way() {
     bench.barrier();
     let shared = bench.store.share_with_snapshotter().unwrap();
     assert!(!bench.store.may_spill(Patience::UntilWritten).unwrap());
-    // The barrier before, given up but still being written, is done meanwhile.
+    // The barrier before, aborted but still being written, is done meanwhile.
     shared.end_snapshot();
     assert!(!bench.store.may_spill(Patience::UntilWritten).unwrap(), "another barrier is aligning");
     bench.write();

@@ -1,21 +1,21 @@
-//! What a host is doing at the moment, for the message if it fails.
+//! What an operator chain is doing at the moment, for the message if it fails.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::place::Place;
+use super::activity::Activity;
 use crate::error::{Error, on_the_way};
 use crate::metrics::Step;
 
 /// Bytes of a key that a message quotes.
 const KEY_BYTES: usize = 200;
 
-/// What the host is doing, for the message if it fails.
-pub(crate) struct Whereabouts {
+/// What the operator chain is doing, for the message if it fails.
+pub(crate) struct ErrorSite {
     /// What others may see of it, too.
-    place: Arc<Place>,
+    activity: Arc<Activity>,
     /// The number of partitions that have a name.
     partitions: Cell<usize>,
     /// The key for which user code failed, as JSON.
@@ -26,7 +26,7 @@ pub(crate) struct Whereabouts {
 /// is [`AtKey::done`], and the message names the key; as long as all goes well it costs nothing.
 #[must_use]
 pub(crate) struct AtKey<'a, K: Serialize> {
-    at: &'a Whereabouts,
+    at: &'a ErrorSite,
     key: &'a K,
 }
 
@@ -55,24 +55,24 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-impl Whereabouts {
-    pub(crate) fn new(place: Arc<Place>) -> Self {
-        Self { place, partitions: Cell::new(0), key: RefCell::default() }
+impl ErrorSite {
+    pub(crate) fn new(activity: Arc<Activity>) -> Self {
+        Self { activity, partitions: Cell::new(0), key: RefCell::default() }
     }
 
     /// What steps write to, and others look at.
-    pub(crate) fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 
     /// Registers a step; `is_keyed` if its records have the hash of its key.
     pub(crate) fn step(&self, step: &Arc<Step>, is_keyed: bool) -> usize {
-        self.place.add_step(step, is_keyed)
+        self.activity.add_step(step, is_keyed)
     }
 
     /// From here on it is the engine's code that runs.
     pub(crate) fn leave(&self) {
-        self.place.leave();
+        self.activity.leave();
     }
 
     /// From here on it is this key that code runs for.
@@ -84,28 +84,28 @@ impl Whereabouts {
     /// The partition that the records at hand come from.
     #[inline]
     pub(crate) fn current_partition(&self) -> usize {
-        self.place.look().partition.unwrap_or(0)
+        self.activity.look().partition.unwrap_or(0)
     }
 
-    /// The name of the partition that the records at hand come from; None in a host that reads no source.
+    /// The name of the partition that the records at hand come from; None in an operator chain that reads no source.
     pub(crate) fn partition_name(&self) -> Option<String> {
-        self.place.partition_name(&self.place.look())
+        self.activity.partition_name(&self.activity.look())
     }
 
     /// From here on records come from this partition, which always has the same name; there is no record yet.
     pub(crate) fn partition(&self, partition: usize, name: &str) {
         if partition == self.partitions.get() {
-            self.place.add_partition(name);
+            self.activity.add_partition(name);
             self.partitions.set(partition + 1);
         }
-        self.place.partition(partition);
+        self.activity.partition(partition);
     }
 
-    /// Where the host is, as the beginning of a sentence.
+    /// Where the operator chain is, as the beginning of a sentence.
     pub(crate) fn describe(&self) -> String {
-        let sight = self.place.look();
-        let step = self.place.describe_step(&sight);
-        match self.place.describe_record(&sight, self.key.borrow().as_deref()) {
+        let seen_at = self.activity.look();
+        let step = self.activity.describe_step(&seen_at);
+        match self.activity.describe_record(&seen_at, self.key.borrow().as_deref()) {
             record if record.is_empty() => step,
             record => format!("{step}, {record}"),
         }
@@ -130,12 +130,12 @@ mod tests {
         }
     }
 
-    fn whereabouts() -> Whereabouts {
-        Whereabouts::new(Arc::new(Place::new(tidegate_protocol::Slot(0))))
+    fn error_site() -> ErrorSite {
+        ErrorSite::new(Arc::new(Activity::new(tidegate_protocol::Slot(0))))
     }
 
     fn described_after_a_panic<K: Serialize>(key: &K) -> String {
-        let at = whereabouts();
+        let at = error_site();
         at.step(&Step::new("map", "step"), true);
         let work = || {
             let at_key = at.key(key);
@@ -150,7 +150,7 @@ mod tests {
     fn a_key_is_named_if_its_code_fails_and_only_then() {
         assert_eq!(described_after_a_panic(&("a", 1)), "step 'step', key [\"a\",1]");
         assert_eq!(described_after_a_panic(&Hopeless), "step 'step'");
-        let at = whereabouts();
+        let at = error_site();
         at.key(&7).done();
         assert!(at.key.borrow().is_none());
     }

@@ -21,7 +21,7 @@ pub(super) enum Kind {
     Struct(&'static [&'static str]),
     Enum(&'static [&'static str]),
     /// The type that many levels further out.
-    Rec(usize),
+    Record(usize),
     TooLarge,
 }
 
@@ -30,7 +30,7 @@ pub(super) enum Kind {
 pub(super) struct Node {
     /// None until a pass comes here.
     pub(super) kind: Option<Kind>,
-    /// Fields, elements, variants (each a tuple or a struct); below `Rec` and `TooLarge`: the part that is not shown.
+    /// Fields, elements, variants (each a tuple or a struct); below `Record` and `TooLarge`: the part that is not shown.
     pub(super) parts: Vec<Node>,
     /// The first type that refused a dummy here.
     pub(super) refused_by: Option<&'static str>,
@@ -99,7 +99,7 @@ impl Node {
     }
 
     fn succeeded(&mut self, run: &mut Run) {
-        let lean = matches!(self.kind, Some(Kind::Rec(_) | Kind::TooLarge));
+        let lean = matches!(self.kind, Some(Kind::Record(_) | Kind::TooLarge));
         if !self.done && (lean || self.all_done()) {
             self.done = true;
             run.news += 1;
@@ -138,7 +138,7 @@ impl Node {
     fn starved(&self) -> bool {
         match self.kind {
             Some(Kind::Enum(_)) => self.parts.iter().all(|part| part.dead),
-            Some(Kind::Struct(_) | Kind::Tuple(_) | Kind::Rec(_) | Kind::TooLarge) => self.has_dead_part(),
+            Some(Kind::Struct(_) | Kind::Tuple(_) | Kind::Record(_) | Kind::TooLarge) => self.has_dead_part(),
             _ => false,
         }
     }
@@ -157,7 +157,7 @@ impl Node {
     pub(super) fn end(&self, run: &Run, frame: &Frame) -> Option<Kind> {
         let full = run.nodes >= NODES_MAX && self.kind.is_none();
         let too_large = full || self.kind == Some(Kind::TooLarge);
-        let end = run.levels_to(frame).map(Kind::Rec).or(too_large.then_some(Kind::TooLarge));
+        let end = run.levels_to(frame).map(Kind::Record).or(too_large.then_some(Kind::TooLarge));
         end.filter(|_| run.lean_from.is_none())
     }
 

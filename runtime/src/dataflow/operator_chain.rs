@@ -1,14 +1,14 @@
-//! One operator host: the stages, operators and sinks between two exchanges, run as one timely operator.
+//! One operator chain: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
-//! What a watermark, the clock or the end of the input makes due ([`Element::fire`]) is emitted slice by slice, and no faster
+//! What a watermark, the clock or the end of the input makes due ([`Operator::fire`]) is emitted slice by slice, and no faster
 //! than the receivers are done with it. As long as there is any of event time, records wait, and by that the sources: only a
 //! barrier that is on its way has them taken in before, and what is due waits for it. What the clock makes due takes turns with
 //! records, because it comes by itself, however long records wait.
 //!
-//! A host has inputs and outputs ([`super::port`]), and one capability an output, which
+//! An operator chain has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
 //! a time, because the worker's sources want their turn; those of later epochs wait in a stash. When the frontier passes
-//! the end of the epoch, that is the barrier: every element hands out its part of the snapshot, the capabilities move to
+//! the end of the epoch, that is the barrier: every operator hands out its part of the snapshot, the capabilities move to
 //! the next epoch, and the stash is what comes next. An empty frontier is a barrier too. Rows of state are copied out bit
 //! by bit after the barrier, between batches of the next epoch.
 
@@ -23,44 +23,44 @@ use timely::dataflow::operators::Capability;
 use timely::progress::frontier::MutableAntichain;
 
 use super::alarm::Alarm;
+use super::error_site::ErrorSite;
 use super::pace::Pace;
 use super::port::{InputPort, OutputPort};
-use super::time::{Time, start_of};
-use super::whereabouts::Whereabouts;
-use crate::element::{Element, Generator, Opening};
+use super::timestamp::{Timestamp, start_of};
 use crate::error::{Context, Error, Result, panic_text};
 use crate::metrics::{Counter, Gauge, Step, Stopwatch};
+use crate::operator::{OpenContext, Operator, WatermarkGenerator};
 use crate::watch::Alignment;
-use crate::worker::WorkerCx;
+use crate::worker::WorkerContext;
 
-/// For how long a host copies rows of the last barrier at least before it looks at its records again.
+/// For how long an operator chain copies rows of the last barrier at least before it looks at its records again.
 const COPY_TIME: Duration = Duration::from_millis(1);
-/// For how long a host works at its records before others of the worker have their turn.
+/// For how long an operator chain works at its records before others of the worker have their turn.
 const PULL_TIME: Duration = Duration::from_millis(5);
 /// How long to wait for receivers to look at what was sent.
 const WAIT_FOR_RECEIVERS: Duration = Duration::from_micros(100);
 
-/// What everything inside one host shares.
-pub(crate) struct Host {
+/// What everything inside one operator chain shares.
+pub(crate) struct OperatorChain {
     pub(crate) id: usize,
     /// The name of the source that it reads, or of the step with state that it begins with.
     name: String,
-    pub(crate) worker: Rc<WorkerCx>,
-    pub(crate) at: Whereabouts,
-    elements: RefCell<Vec<Rc<RefCell<dyn Element>>>>,
+    pub(crate) worker: Rc<WorkerContext>,
+    pub(crate) site: ErrorSite,
+    operators: RefCell<Vec<Rc<RefCell<dyn Operator>>>>,
     counters: RefCell<Vec<Counter>>,
-    /// Microseconds in which the host worked; in which it waited for its records to be finished downstream; from the
-    /// last trigger to the host's barrier.
+    /// Microseconds in which the operator chain worked; in which it waited for its records to be finished downstream; from the
+    /// last trigger to the operator chain's barrier.
     busy: Stopwatch,
     blocked: Gauge,
     alignment: Arc<Alignment>,
-    /// What makes watermarks out of the records of this host's source; None for a host without one.
-    generators: Option<RefCell<Vec<Rc<RefCell<dyn Generator>>>>>,
+    /// What makes watermarks out of the records of this operator chain's source; None for an operator chain without one.
+    generators: Option<RefCell<Vec<Rc<RefCell<dyn WatermarkGenerator>>>>>,
 }
 
-impl Host {
-    pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerCx>, reads_source: bool) -> Self {
-        let step = Step::new("host", name);
+impl OperatorChain {
+    pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerContext>, reads_source: bool) -> Self {
+        let step = Step::new("chain", name);
         let (slot, process) = (worker.slot, &worker.process);
         let gauge = |name| process.metrics.gauge(&step, name, slot);
         let blocked = gauge("blocked_microseconds");
@@ -74,29 +74,29 @@ impl Host {
             busy: process.metrics.stopwatch(&step, "busy_microseconds", slot),
             blocked,
             alignment,
-            at: Whereabouts::new(process.watch.place(slot)),
+            site: ErrorSite::new(process.watch.activity(slot)),
             generators: reads_source.then(RefCell::default),
             id,
             name: name.to_owned(),
             worker,
-            elements: RefCell::default(),
+            operators: RefCell::default(),
             counters: RefCell::default(),
         }
     }
 
-    pub(crate) fn add(&self, element: Rc<RefCell<dyn Element>>) {
-        self.elements.borrow_mut().push(element);
+    pub(crate) fn add(&self, operator: Rc<RefCell<dyn Operator>>) {
+        self.operators.borrow_mut().push(operator);
     }
 
-    /// Adds a watermark generator; false if this host does not read a source.
-    pub(crate) fn add_generator(&self, generator: Rc<RefCell<dyn Generator>>) -> bool {
+    /// Adds a watermark generator; false if this operator chain does not read a source.
+    pub(crate) fn add_generator(&self, generator: Rc<RefCell<dyn WatermarkGenerator>>) -> bool {
         let Some(generators) = &self.generators else { return false };
         generators.borrow_mut().push(generator);
         true
     }
 
     /// Calls `each` with every watermark generator.
-    pub(crate) fn generators(&self, mut each: impl FnMut(&mut dyn Generator)) {
+    pub(crate) fn generators(&self, mut each: impl FnMut(&mut dyn WatermarkGenerator)) {
         for generator in self.generators.iter().flat_map(|g| g.borrow().clone()) {
             each(&mut *generator.borrow_mut());
         }
@@ -120,45 +120,45 @@ impl Host {
         self.worker.process.fail(error);
     }
 
-    /// Opens all elements; before the first record.
+    /// Opens all operators; before the first record.
     pub(crate) fn open(&self) -> Result<()> {
         let process = &*self.worker.process;
-        let opening = Opening { worker: &self.worker, process };
+        let context = OpenContext { worker: &self.worker, process };
         for counter in self.counters.borrow().iter() {
             if self.worker.slot.0 == 0 {
                 let uid = counter.step().uid();
-                let parts = opening.restored(&uid);
+                let parts = context.restored(&uid);
                 counter.set(parts.filter_map(|part| part.counters.get(counter.name())).sum());
             }
         }
-        let elements = self.elements.borrow().clone();
-        let opened = elements.iter().try_for_each(|element| element.borrow_mut().open(&opening));
-        self.at.leave();
+        let operators = self.operators.borrow().clone();
+        let opened = operators.iter().try_for_each(|operator| operator.borrow_mut().open(&context));
+        self.site.leave();
         opened
     }
 
-    /// Lets go of everything in it. Elements know their host: without this neither would ever be freed, nor the worker's
+    /// Lets go of everything in it. Operators know their operator chain: without this neither would ever be freed, nor the worker's
     /// store be closed.
     pub(crate) fn close(&self) {
-        self.elements.take();
+        self.operators.take();
         if let Some(generators) = &self.generators {
             generators.take();
         }
     }
 
-    /// Hands out the host's part of the snapshot that ends `epoch`.
+    /// Hands out the operator chain's part of the snapshot that ends `epoch`.
     pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
-        self.at.leave();
-        self.alignment.passed(epoch, self.worker.told());
-        let elements = self.elements.borrow().clone();
-        self.worker.host_barrier(epoch, |parts| {
+        self.site.leave();
+        self.alignment.passed(epoch, self.worker.instructions());
+        let operators = self.operators.borrow().clone();
+        self.worker.chain_barrier(epoch, |parts| {
             for counter in self.counters.borrow().iter() {
                 let step = parts.operator(&counter.step().uid());
                 step.counters.insert(counter.name().to_owned(), counter.get());
             }
-            elements.iter().try_for_each(|element| {
-                let done = element.borrow_mut().barrier(epoch, parts);
-                self.at.leave();
+            operators.iter().try_for_each(|operator| {
+                let done = operator.borrow_mut().barrier(epoch, parts);
+                self.site.leave();
                 done
             })
         })
@@ -166,11 +166,11 @@ impl Host {
 
     /// Copies rows of the last barrier until it is time to stop; true if none are left.
     fn copy(&self, until: Option<Instant>) -> Result<bool> {
-        self.at.leave();
-        let elements = self.elements.borrow().clone();
-        self.worker.host_copy(|rows| {
-            for element in &elements {
-                if !element.borrow_mut().copy(rows, until).context(|| self.with_state())? {
+        self.site.leave();
+        let operators = self.operators.borrow().clone();
+        self.worker.chain_copy(|rows| {
+            for operator in &operators {
+                if !operator.borrow_mut().copy(rows, until).context(|| self.with_state())? {
                     return Ok(false);
                 }
             }
@@ -180,46 +180,46 @@ impl Host {
 
     /// True if something is due that is not emitted yet.
     fn is_due(&self) -> bool {
-        self.elements.borrow().iter().any(|element| element.borrow().is_due())
+        self.operators.borrow().iter().any(|operator| operator.borrow().is_due())
     }
 
     /// True if records have to wait for what is due.
     fn holds_records_back(&self) -> bool {
-        self.elements.borrow().iter().any(|element| element.borrow().holds_records_back())
+        self.operators.borrow().iter().any(|operator| operator.borrow().holds_records_back())
     }
 
     /// Emits about `most` records of what is due; returns for how many user code was called.
     fn fire(&self, most: usize) -> usize {
-        let elements = self.elements.borrow();
-        let due = elements.iter().find(|element| element.borrow().is_due());
-        due.map_or(0, |element| element.borrow_mut().fire(most))
+        let operators = self.operators.borrow();
+        let due = operators.iter().find(|operator| operator.borrow().is_due());
+        due.map_or(0, |operator| operator.borrow_mut().fire(most))
     }
 
-    /// The host has waited for its records to be finished downstream.
+    /// The operator chain has waited for its records to be finished downstream.
     pub(crate) fn add_blocked(&self, time: Duration) {
         self.blocked.add(time.as_micros() as i64);
     }
 
     fn maintain(&self) -> Result<()> {
-        self.at.leave();
-        let elements = self.elements.borrow();
-        elements.iter().try_for_each(|e| e.borrow_mut().maintain().context(|| self.with_state()))
+        self.site.leave();
+        let operators = self.operators.borrow();
+        operators.iter().try_for_each(|e| e.borrow_mut().maintain().context(|| self.with_state()))
     }
 
-    /// The step of this host that has state, for what goes wrong with it while no record is at hand.
+    /// The step of this operator chain that has state, for what goes wrong with it while no record is at hand.
     fn with_state(&self) -> String {
         format!("step '{}'", self.name)
     }
 
     /// Runs timers of processing time that are due; returns how long until the next one.
     fn run_timers(&self) -> Option<Duration> {
-        let next = || self.elements.borrow().iter().filter_map(|e| e.borrow().next_timer()).min();
+        let next = || self.operators.borrow().iter().filter_map(|e| e.borrow().next_timer()).min();
         let first = next()?;
         let clock = &self.worker.process.clock;
         let now = clock.now_ms();
         if first <= now {
-            for element in self.elements.borrow().iter() {
-                element.borrow_mut().on_processing_time(now);
+            for operator in self.operators.borrow().iter() {
+                operator.borrow_mut().on_processing_time(now);
             }
         }
         // A clock that a test moves does not wake anybody: look again soon.
@@ -228,13 +228,13 @@ impl Host {
     }
 }
 
-/// The moving parts of a host at run time.
+/// The moving parts of an operator chain at run time.
 pub(crate) struct Running {
-    pub(crate) host: Rc<Host>,
+    pub(crate) chain: Rc<OperatorChain>,
     pub(crate) inputs: Vec<Box<dyn InputPort>>,
     pub(crate) outputs: Vec<Box<dyn OutputPort>>,
     /// One an output; empty after the last epoch.
-    pub(crate) capabilities: Vec<Capability<Time>>,
+    pub(crate) capabilities: Vec<Capability<Timestamp>>,
     pub(crate) alarm: Alarm,
     /// The running epoch, counted from the start of the attempt.
     pub(crate) epoch: u64,
@@ -256,7 +256,7 @@ impl Running {
         }
     }
 
-    pub(crate) fn downgrade(&mut self, to: Time) {
+    pub(crate) fn downgrade(&mut self, to: Timestamp) {
         for capability in &mut self.capabilities {
             if *capability.time() < to {
                 capability.downgrade(&to);
@@ -266,18 +266,18 @@ impl Running {
 
     /// The running epoch as the job counts it.
     pub(crate) fn job_epoch(&self) -> Epoch {
-        Epoch(self.host.worker.process.first_epoch.0 + self.epoch)
+        Epoch(self.chain.worker.process.first_epoch.0 + self.epoch)
     }
 
     /// Ends the running epoch: everything out, the snapshot's part handed over, capabilities into the next epoch.
     pub(crate) fn end_epoch(&mut self) -> Result<()> {
         self.flush(true);
         let epoch = self.job_epoch();
-        self.host.barrier(epoch)?;
+        self.chain.barrier(epoch)?;
         self.copying = true;
-        if self.host.worker.told().last_epoch() == Some(epoch) {
+        if self.chain.worker.instructions().last_epoch() == Some(epoch) {
             // Nothing comes after it that could have to wait.
-            self.copying = !self.host.copy(None)?;
+            self.copying = !self.chain.copy(None)?;
             self.capabilities.clear();
         }
         self.go_on_copying()?;
@@ -290,7 +290,7 @@ impl Running {
     pub(crate) fn go_on_copying(&mut self) -> Result<()> {
         if self.copying {
             // As long as records take, too: what they change is copied next and must not pile up.
-            self.copying = !self.host.copy(Some(Instant::now() + COPY_TIME.max(self.took)))?;
+            self.copying = !self.chain.copy(Some(Instant::now() + COPY_TIME.max(self.took)))?;
             if self.copying {
                 self.alarm.now();
             }
@@ -299,12 +299,12 @@ impl Running {
     }
 
     /// One round of an operator's work.
-    fn round(&mut self, frontier: Option<Time>) -> Result<()> {
+    fn round(&mut self, frontier: Option<Timestamp>) -> Result<()> {
         self.go_on_copying()?;
         let began = Instant::now();
-        let is_barrier_near = self.host.worker.told().triggered() >= self.job_epoch();
+        let is_barrier_near = self.chain.worker.instructions().triggered() >= self.job_epoch();
         let mut is_behind = false;
-        let has_pulled = is_barrier_near || !self.host.holds_records_back();
+        let has_pulled = is_barrier_near || !self.chain.holds_records_back();
         if has_pulled {
             for input in &mut self.inputs {
                 is_behind |= !input.pull(self.epoch, began + PULL_TIME);
@@ -314,12 +314,12 @@ impl Running {
         if is_behind {
             self.alarm.now();
         }
-        if !is_barrier_near || self.host.worker.told().last_epoch() == Some(self.job_epoch()) {
+        if !is_barrier_near || self.chain.worker.instructions().last_epoch() == Some(self.job_epoch()) {
             // What is due may wait for a barrier, and not the other way round; but for the last one, behind which it would
             // wait until the job is started again.
             self.fire();
         }
-        self.host.maintain()?;
+        self.chain.maintain()?;
         self.flush(true);
         let before = self.epoch;
         while self.has_passed(frontier) {
@@ -336,8 +336,8 @@ impl Running {
             self.downgrade(time);
         }
         // As long as records wait, the clock makes nothing due, either.
-        let next_timer = if has_pulled { self.host.run_timers() } else { None };
-        if self.host.is_due() {
+        let next_timer = if has_pulled { self.chain.run_timers() } else { None };
+        if self.chain.is_due() {
             self.alarm.after(WAIT_FOR_RECEIVERS);
             return Ok(());
         }
@@ -348,7 +348,7 @@ impl Running {
             self.alarm.now();
         } else if !self.has_ended && self.inputs.iter().all(|input| input.is_ended()) {
             self.has_ended = true;
-            self.host.worker.host_ended();
+            self.chain.worker.chain_ended();
         }
         Ok(())
     }
@@ -357,14 +357,14 @@ impl Running {
     fn fire(&mut self) {
         let until = Instant::now() + PULL_TIME;
         let mut began = Instant::now();
-        while began < until && self.host.is_due() {
+        while began < until && self.chain.is_due() {
             let room = self.outputs.iter().map(|output| output.room()).min().unwrap_or(usize::MAX);
             let records = self.pace.records().min(room);
             if records == 0 {
                 return;
             }
             self.outputs.iter_mut().for_each(|output| output.before_firing());
-            let fired = self.host.fire(records);
+            let fired = self.chain.fire(records);
             self.outputs.iter_mut().for_each(|output| output.has_fired(fired));
             self.flush(false);
             let now = Instant::now();
@@ -374,39 +374,39 @@ impl Running {
     }
 
     /// True if nothing of the running epoch can come any more, and the epoch is one that has a barrier.
-    fn has_passed(&self, frontier: Option<Time>) -> bool {
+    fn has_passed(&self, frontier: Option<Timestamp>) -> bool {
         match frontier {
             Some(time) => time >= start_of(self.epoch + 1),
             // Sources let go of their capabilities only in the last epoch that the driver triggered.
             None => {
-                let last = self.host.worker.told().last_epoch();
+                let last = self.chain.worker.instructions().last_epoch();
                 !self.capabilities.is_empty() && last.is_some_and(|last| self.job_epoch() <= last)
             }
         }
     }
 
     /// What timely calls; a panic or an error ends the job.
-    pub(crate) fn schedule(&mut self, frontiers: &[MutableAntichain<Time>]) {
-        if self.host.worker.process.is_aborted() || self.capabilities.is_empty() {
+    pub(crate) fn schedule(&mut self, frontiers: &[MutableAntichain<Timestamp>]) {
+        if self.chain.worker.process.is_aborted() || self.capabilities.is_empty() {
             return;
         }
         let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min();
-        let host = self.host.clone();
-        guarded(&host, || self.round(frontier));
+        let chain = self.chain.clone();
+        guarded(&chain, || self.round(frontier));
     }
 }
 
 /// Runs user code; an error or a panic becomes the end of the job.
-pub(crate) fn guarded(host: &Host, work: impl FnOnce() -> Result<()>) {
-    host.busy.start(Instant::now());
+pub(crate) fn guarded(chain: &OperatorChain, work: impl FnOnce() -> Result<()>) {
+    chain.busy.start(Instant::now());
     let result = catch_unwind(AssertUnwindSafe(work));
-    host.busy.stop(Instant::now());
+    chain.busy.stop(Instant::now());
     match result {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => host.fail(error),
+        Ok(Err(error)) => chain.fail(error),
         Err(panic) => {
-            host.fail(host.at.error(panic_text(&*panic)));
+            chain.fail(chain.site.error(panic_text(&*panic)));
         }
     }
-    host.at.leave();
+    chain.site.leave();
 }

@@ -1,4 +1,4 @@
-//! Where the code of a host is, or of a snapshot thread, for whoever looks from another thread.
+//! Where the code of an operator chain is, or of a snapshot thread, for whoever looks from another thread.
 //!
 //! The worker writes it: a few plain stores a record, no clock, no lock. Whoever looks twice and finds the same number of
 //! moves knows that the worker was at one place all the time in between, and how long that was.
@@ -12,7 +12,7 @@ use crate::metrics::Step;
 
 /// In place of an offset: no record is at hand. No partition is as long as that.
 const NO_RECORD: u64 = u64::MAX;
-/// In place of a partition: the host reads none.
+/// In place of a partition: the operator chain reads none.
 const NO_PARTITION: usize = usize::MAX;
 
 /// The engine's own code runs, or none.
@@ -24,8 +24,8 @@ const APART: u8 = 2;
 /// A step's output is staged, by the snapshot thread.
 const STAGING: u8 = 3;
 
-/// Where a host or a snapshot thread is. One thread writes it, any may look.
-pub(crate) struct Place {
+/// Where an operator chain or a snapshot thread is. One thread writes it, any may look.
+pub(crate) struct Activity {
     pub(crate) slot: Slot,
     steps: Mutex<Vec<Entry>>,
     partitions: Mutex<Vec<String>>,
@@ -47,7 +47,7 @@ struct Entry {
 
 /// What was seen of a place.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sight {
+pub(crate) struct Observation {
     /// True if a step's code runs, and not the engine's.
     pub(crate) is_in_step: bool,
     /// The same number, the same place.
@@ -59,14 +59,14 @@ pub(crate) struct Sight {
     event_time: Option<i64>,
 }
 
-impl Sight {
+impl Observation {
     /// True if it is the snapshot thread at a step's output.
     pub(crate) fn is_staging(&self) -> bool {
         self.doing == STAGING
     }
 }
 
-impl Place {
+impl Activity {
     pub(crate) fn new(slot: Slot) -> Self {
         Self {
             slot,
@@ -144,11 +144,11 @@ impl Place {
     }
 
     /// Looks at it. From another thread that is one place only if a later look finds the same number of moves.
-    pub(crate) fn look(&self) -> Sight {
+    pub(crate) fn look(&self) -> Observation {
         let doing = self.doing.load(Ordering::Relaxed);
         let (record, event_time) =
             (self.record.load(Ordering::Relaxed), self.event_time.load(Ordering::Relaxed));
-        Sight {
+        Observation {
             is_in_step: doing != ENGINE,
             moves: self.moves.load(Ordering::Relaxed),
             step: self.step.load(Ordering::Relaxed),
@@ -160,40 +160,40 @@ impl Place {
     }
 
     /// The step that was seen.
-    pub(crate) fn step(&self, sight: &Sight) -> Option<Arc<Step>> {
-        self.entry(sight).map(|entry| entry.step)
+    pub(crate) fn step(&self, seen_at: &Observation) -> Option<Arc<Step>> {
+        self.entry(seen_at).map(|entry| entry.step)
     }
 
-    fn entry(&self, sight: &Sight) -> Option<Entry> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).get(sight.step).cloned()
+    fn entry(&self, seen_at: &Observation) -> Option<Entry> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).get(seen_at.step).cloned()
     }
 
     /// The name of the partition that was seen.
-    pub(crate) fn partition_name(&self, sight: &Sight) -> Option<String> {
+    pub(crate) fn partition_name(&self, seen_at: &Observation) -> Option<String> {
         let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        sight.partition.and_then(|partition| partitions.get(partition).cloned())
+        seen_at.partition.and_then(|partition| partitions.get(partition).cloned())
     }
 
     /// The step that was seen, as the beginning of a sentence.
-    pub(crate) fn describe_step(&self, sight: &Sight) -> String {
-        format!("step '{}'", self.step(sight).map_or_else(|| "?".to_owned(), |step| step.name()))
+    pub(crate) fn describe_step(&self, seen_at: &Observation) -> String {
+        format!("step '{}'", self.step(seen_at).map_or_else(|| "?".to_owned(), |step| step.name()))
     }
 
     /// The record that was seen: what is known of the partition, the offset, the event time, and the key if it is given.
-    pub(crate) fn describe_record(&self, sight: &Sight, key: Option<&str>) -> String {
-        match sight.doing {
+    pub(crate) fn describe_record(&self, seen_at: &Observation, key: Option<&str>) -> String {
+        match seen_at.doing {
             APART => return String::new(),
             STAGING => return "staging its output".to_owned(),
             _ => {}
         }
-        let parts = match (self.partition_name(sight), sight.record) {
+        let parts = match (self.partition_name(seen_at), seen_at.record) {
             (Some(partition), None) => vec![format!("partition '{partition}'")],
             (Some(partition), Some(offset)) => {
                 vec![format!("partition '{partition}'"), format!("offset {offset}")]
             }
             (None, _) => {
                 let key = key.map(|key| format!("key {key}"));
-                let time = sight.event_time.map(|time| format!("record with event time {time}"));
+                let time = seen_at.event_time.map(|time| format!("record with event time {time}"));
                 key.into_iter().chain(time).collect()
             }
         };
@@ -201,8 +201,8 @@ impl Place {
     }
 
     /// What another thread can say of the key that was seen: the worker has it, and cannot be asked.
-    pub(crate) fn key_hash(&self, sight: &Sight) -> Option<String> {
-        let is_keyed = self.entry(sight).is_some_and(|entry| entry.is_keyed);
-        sight.record.filter(|_| is_keyed).map(|hash| format!("with hash {hash:016x}"))
+    pub(crate) fn key_hash(&self, seen_at: &Observation) -> Option<String> {
+        let is_keyed = self.entry(seen_at).is_some_and(|entry| entry.is_keyed);
+        seen_at.record.filter(|_| is_keyed).map(|hash| format!("with hash {hash:016x}"))
     }
 }

@@ -16,7 +16,7 @@ const NO_LAST: u64 = u64::MAX;
 ///
 /// None of it ever goes back: a message that says less than what is known already was sent before, and is dropped and
 /// counted, as one of another attempt is.
-pub(crate) struct Told {
+pub(crate) struct Instructions {
     attempt: Attempt,
     /// The epoch that sources are asked to end, with all before it.
     trigger: AtomicU64,
@@ -33,7 +33,7 @@ pub(crate) struct Told {
     dropped: AtomicU64,
 }
 
-impl Told {
+impl Instructions {
     /// What an attempt is started with: nothing is to be ended, and these partitions are assigned.
     pub(crate) fn new(
         attempt: Attempt,
@@ -142,14 +142,14 @@ mod tests {
 
     const ATTEMPT: Attempt = Attempt(2);
 
-    fn told() -> Told {
+    fn new() -> Instructions {
         let assigned = BTreeMap::from([("source".to_owned(), vec![vec!["a".to_owned()], vec![]])]);
-        Told::new(ATTEMPT, Epoch(5), assigned)
+        Instructions::new(ATTEMPT, Epoch(5), assigned)
     }
 
     /// Takes a command; whether it was news.
-    fn hear(told: &Told, command: Command) -> bool {
-        told.take(ToProcess { attempt: ATTEMPT, command }).is_some()
+    fn receive(instructions: &Instructions, command: Command) -> bool {
+        instructions.take(ToProcess { attempt: ATTEMPT, command }).is_some()
     }
 
     fn trigger(epoch: u64, last: bool) -> Command {
@@ -158,51 +158,65 @@ mod tests {
 
     #[test]
     fn triggers_and_completions_that_come_again_change_nothing() {
-        let told = told();
-        assert_eq!((told.triggered(), told.last_epoch(), told.completed()), (Epoch(4), None, Epoch(0)));
-        assert!(hear(&told, trigger(5, false)) && hear(&told, Command::Completed(Epoch(5))));
-        assert!(hear(&told, trigger(6, true)));
+        let instructions = new();
+        assert_eq!(
+            (instructions.triggered(), instructions.last_epoch(), instructions.completed()),
+            (Epoch(4), None, Epoch(0))
+        );
+        assert!(
+            receive(&instructions, trigger(5, false)) && receive(&instructions, Command::Completed(Epoch(5)))
+        );
+        assert!(receive(&instructions, trigger(6, true)));
         for command in [trigger(5, false), Command::Completed(Epoch(5)), trigger(6, true)] {
-            assert!(!hear(&told, command));
+            assert!(!receive(&instructions, command));
         }
-        assert_eq!((told.triggered(), told.last_epoch()), (Epoch(6), Some(Epoch(6))));
-        assert_eq!((told.completed(), told.dropped()), (Epoch(5), 3));
+        assert_eq!((instructions.triggered(), instructions.last_epoch()), (Epoch(6), Some(Epoch(6))));
+        assert_eq!((instructions.completed(), instructions.dropped()), (Epoch(5), 3));
     }
 
     #[test]
     fn reading_stops_once_and_for_good() {
-        let told = told();
-        assert!(!told.is_to_stop_reading());
-        assert!(hear(&told, Command::StopReading) && told.is_to_stop_reading());
-        assert!(!hear(&told, Command::StopReading) && told.is_to_stop_reading());
+        let instructions = new();
+        assert!(!instructions.is_to_stop_reading());
+        assert!(receive(&instructions, Command::StopReading) && instructions.is_to_stop_reading());
+        assert!(!receive(&instructions, Command::StopReading) && instructions.is_to_stop_reading());
     }
 
     #[test]
     fn what_comes_from_another_attempt_is_dropped_and_counted() {
-        let told = told();
+        let instructions = new();
         let partitions = vec!["a".to_owned(), "b".to_owned()];
         let assigned = Command::Assigned { source: "source".to_owned(), slot: Slot(0), partitions };
         for attempt in [Attempt(1), Attempt(3)] {
             for command in [trigger(7, true), Command::Completed(Epoch(7)), assigned.clone(), Command::Abort]
             {
-                assert!(told.take(ToProcess { attempt, command }).is_none());
+                assert!(instructions.take(ToProcess { attempt, command }).is_none());
             }
         }
-        assert_eq!((told.triggered(), told.last_epoch(), told.completed()), (Epoch(4), None, Epoch(0)));
-        assert_eq!((told.assigned("source", 0, 0), told.dropped()), (vec!["a".to_owned()], 8));
+        assert_eq!(
+            (instructions.triggered(), instructions.last_epoch(), instructions.completed()),
+            (Epoch(4), None, Epoch(0))
+        );
+        assert_eq!(
+            (instructions.assigned("source", 0, 0), instructions.dropped()),
+            (vec!["a".to_owned()], 8)
+        );
     }
 
     #[test]
     fn a_list_of_partitions_only_grows() {
-        let told = told();
+        let instructions = new();
         let assign = |slot, names: &[&str]| {
             let partitions = names.iter().map(|&name| name.to_owned()).collect();
-            hear(&told, Command::Assigned { source: "source".to_owned(), slot: Slot(slot), partitions })
+            receive(
+                &instructions,
+                Command::Assigned { source: "source".to_owned(), slot: Slot(slot), partitions },
+            )
         };
         assert!(assign(0, &["a", "b"]) && assign(0, &["a", "b", "c"]) && assign(1, &["d"]));
         assert!(!assign(0, &["a", "b"]) && !assign(0, &["a", "b", "c"]), "they came before");
         assert!(!assign(2, &["e"]), "there is no such worker");
-        assert_eq!(told.assigned("source", 0, 1), ["b", "c"]);
-        assert_eq!(told.assigned("source", 1, 0), ["d"]);
+        assert_eq!(instructions.assigned("source", 0, 1), ["b", "c"]);
+        assert_eq!(instructions.assigned("source", 1, 0), ["d"]);
     }
 }

@@ -1,4 +1,4 @@
-// Most of the types are never made: only their shapes are looked at.
+// Most of the types are never made: only their fingerprints are looked at.
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -10,16 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::*;
 
-/// The shape of `Colour`.
+/// The fingerprint of `Colour`.
 const COLOUR: &str = "enum{Red,Other(u8,u8,u8),Named(str)}";
 
-fn shape<T: DeserializeOwned>() -> String {
+fn fingerprint<T: DeserializeOwned>() -> String {
     trace::<T>().text()
 }
 
-/// A type and the shape that it must have.
-macro_rules! shapes {
-    ($($type:ty => $shape:literal;)*) => { $(assert_eq!(shape::<$type>(), $shape);)* };
+/// A type and the fingerprint that it must have.
+macro_rules! fingerprints {
+    ($($type:ty => $fingerprint:literal;)*) => { $(assert_eq!(fingerprint::<$type>(), $fingerprint);)* };
 }
 
 mod refusals;
@@ -37,7 +37,7 @@ fn names_have_no_module_paths() {
 
 #[test]
 fn primitives_and_containers() {
-    shapes! {
+    fingerprints! {
         bool => "bool"; i8 => "i8"; u16 => "u16"; i32 => "i32"; u64 => "u64"; i128 => "i128"; u128 => "u128";
         f32 => "f32"; f64 => "f64"; char => "char"; () => "()"; usize => "u64";
         String => "str"; Box<str> => "str"; Rc<u8> => "u8"; Arc<Vec<u8>> => "seq<u8>";
@@ -84,10 +84,10 @@ fn the_names_of_fields_matter_and_those_of_structs_do_not() {
         tags: Vec<String>,
         last: Option<f64>,
     }
-    assert_eq!(shape::<Stats>(), "struct{count:u64,mean:f64,tags:seq<str>,last:option<f64>}");
-    assert_eq!(shape::<Stats>(), shape::<Other>());
-    assert_ne!(shape::<Stats>(), shape::<Renamed>());
-    assert_ne!(shape::<Stats>(), shape::<Reordered>());
+    assert_eq!(fingerprint::<Stats>(), "struct{count:u64,mean:f64,tags:seq<str>,last:option<f64>}");
+    assert_eq!(fingerprint::<Stats>(), fingerprint::<Other>());
+    assert_ne!(fingerprint::<Stats>(), fingerprint::<Renamed>());
+    assert_ne!(fingerprint::<Stats>(), fingerprint::<Reordered>());
 }
 
 #[derive(Deserialize, Serialize)]
@@ -103,7 +103,7 @@ fn newtypes_are_transparent_and_nested_generics_are_no_recursion() {
     struct Nothing;
     #[derive(Deserialize)]
     struct Pair(Id, Nothing);
-    shapes! {
+    fingerprints! {
         Vec<Id> => "seq<u64>"; Nothing => "()"; Pair => "(u64,())";
         Wrapper<Wrapper<Wrapper<i64>>> => "struct{inner:struct{inner:struct{inner:i64}}}";
     }
@@ -127,13 +127,13 @@ enum Colour {
 
 #[test]
 fn enums_show_every_variant_wherever_they_are() {
-    assert_eq!(shape::<Colour>(), COLOUR);
+    assert_eq!(fingerprint::<Colour>(), COLOUR);
     let event = format!(
         "enum{{Start,Amount(i64),Move(f64,f64),Named{{by:str,colour:{COLOUR}}},\
          Flagged({COLOUR},option<{COLOUR}>)}}"
     );
-    assert_eq!(shape::<Event>(), event);
-    let map = shape::<HashMap<(u8, bool), Vec<(Event, Wrapper<Event>)>>>();
+    assert_eq!(fingerprint::<Event>(), event);
+    let map = fingerprint::<HashMap<(u8, bool), Vec<(Event, Wrapper<Event>)>>>();
     assert_eq!(map, format!("map<(u8,bool),seq<({event},struct{{inner:{event}}})>>"));
 }
 
@@ -165,7 +165,7 @@ fn recursion_ends() {
         next: Box<Endless>,
         value: u8,
     }
-    shapes! {
+    fingerprints! {
         Node => "struct{next:option<rec(2)>,value:u8}";
         Option<Node> => "option<struct{next:option<rec(2)>,value:u8}>";
         Vec<Tree> => "seq<struct{children:seq<rec(2)>,named:map<str,rec(2)>}>";
@@ -193,8 +193,8 @@ fn what_a_recursion_goes_back_to_is_part_of_the_shape() {
     struct OtherInner {
         x: Option<Box<OtherInner>>,
     }
-    assert_eq!(shape::<Outer>(), "struct{x:option<struct{x:option<rec(4)>}>}");
-    assert_eq!(shape::<Other>(), "struct{x:option<struct{x:option<rec(2)>}>}");
+    assert_eq!(fingerprint::<Outer>(), "struct{x:option<struct{x:option<rec(4)>}>}");
+    assert_eq!(fingerprint::<Other>(), "struct{x:option<struct{x:option<rec(2)>}>}");
 }
 
 mod as_text {
@@ -219,7 +219,7 @@ fn attributes_of_fields() {
         #[serde(rename = "new")]
         old: u32,
     }
-    assert_eq!(shape::<Attributes>(), "struct{defaulted:u8,text:str,new:u32}");
+    assert_eq!(fingerprint::<Attributes>(), "struct{defaulted:u8,text:str,new:u32}");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn the_same_shape_reads_the_same_bytes() {
     }
     #[derive(Deserialize)]
     struct Wrapping<T>(T);
-    assert_eq!(shape::<Stats>(), shape::<Other>());
+    assert_eq!(fingerprint::<Stats>(), fingerprint::<Other>());
     let stats = Stats { count: 3, mean: 0.5, tags: vec!["a".to_owned()], last: Some(2.5) };
     let other: Other = postcard::from_bytes(&postcard::to_stdvec(&stats).unwrap()).unwrap();
     assert_eq!((other.count, other.mean, other.tags.len(), other.last.unwrap().0), (3, 0.5, 1, 2.5));
@@ -253,7 +253,7 @@ fn aliases_are_named_but_not_counted() {
         A(u8),
         B,
     }
-    assert_eq!(shape::<Aliased>(), "struct{current|former|kind:u8,enum{A|Z|B:_(u8),_}}");
+    assert_eq!(fingerprint::<Aliased>(), "struct{current|former|kind:u8,enum{A|Z|B:_(u8),_}}");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn types_that_contain_each_other_in_too_many_ways_are_cut() {
         };
     }
     tangle! { A B C D E F G H I J }
-    let first = shape::<A>();
+    let first = fingerprint::<A>();
     assert!(first.contains("opaque(") && first.len() < 1 << 20, "{}", first.len());
-    assert_eq!(first, shape::<A>());
+    assert_eq!(first, fingerprint::<A>());
 }

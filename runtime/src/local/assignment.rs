@@ -19,20 +19,22 @@ impl Assignment {
     pub(crate) fn add(&mut self, source: &str, names: Vec<String>) -> Vec<Command> {
         let Some(workers) = self.0.get_mut(source) else { return Vec::new() };
         let before: Vec<usize> = workers.iter().map(Vec::len).collect();
-        let mut fresh: Vec<String> =
-            names.into_iter().filter(|name| !workers.iter().any(|hand| hand.contains(name))).collect();
+        let mut fresh: Vec<String> = names
+            .into_iter()
+            .filter(|name| !workers.iter().any(|partitions| partitions.contains(name)))
+            .collect();
         fresh.sort();
         for name in fresh {
-            if let Some(hand) = workers.iter_mut().min_by_key(|hand| hand.len()) {
-                hand.push(name);
+            if let Some(partitions) = workers.iter_mut().min_by_key(|partitions| partitions.len()) {
+                partitions.push(name);
             }
         }
-        let grown = workers.iter().enumerate().filter(|(slot, hand)| hand.len() > before[*slot]);
+        let grown = workers.iter().enumerate().filter(|(slot, partitions)| partitions.len() > before[*slot]);
         grown
-            .map(|(slot, hand)| Command::Assigned {
+            .map(|(slot, partitions)| Command::Assigned {
                 source: source.to_owned(),
                 slot: Slot(slot as u32),
-                partitions: hand.clone(),
+                partitions: partitions.clone(),
             })
             .collect()
     }
@@ -45,8 +47,8 @@ mod tests {
     #[test]
     fn new_partitions_go_to_who_has_the_fewest_and_are_told_with_all_others_of_that_worker() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let hands = vec![names(&["a", "c"]), names(&["b"]), Vec::new()];
-        let mut assignment = Assignment::new(BTreeMap::from([("source".to_owned(), hands)]));
+        let by_worker = vec![names(&["a", "c"]), names(&["b"]), Vec::new()];
+        let mut assignment = Assignment::new(BTreeMap::from([("source".to_owned(), by_worker)]));
         let told = |commands: Vec<Command>| {
             let of = |command| match command {
                 Command::Assigned { slot, partitions, .. } => (slot.0, partitions.join(" ")),

@@ -8,7 +8,7 @@ use super::Watcher;
 use super::plan::Plan;
 use crate::connector::Publisher;
 use crate::error::{Context, Error, Result, catch};
-use crate::fault::point;
+use crate::failpoint::point;
 
 /// The publishers of all sinks, by uid.
 pub(crate) struct Publishers(BTreeMap<String, Box<dyn Publisher>>);
@@ -45,10 +45,9 @@ impl Publishers {
     pub(crate) fn publish(&mut self, manifest: &Manifest) -> Result<()> {
         point("publish.before");
         for (uid, staged) in manifest.staged() {
-            let publisher = self
-                .0
-                .get_mut(uid)
-                .ok_or_else(|| Error::us(format!("the snapshot has output of the unknown sink '{uid}'")))?;
+            let publisher = self.0.get_mut(uid).ok_or_else(|| {
+                Error::internal(format!("the snapshot has output of the unknown sink '{uid}'"))
+            })?;
             catch(|| publisher.publish(staged))
                 .context(|| format!("publish epoch {} of '{uid}'", staged.epoch))?;
         }

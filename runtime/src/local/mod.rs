@@ -3,7 +3,7 @@
 //! - [`plan`]: what the job wants, found out by describing it once without running it.
 //! - [`restore`]: which snapshot to go on from, and whether it fits the job.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
-//! - [`lookout`]: notices steps that do not come back.
+//! - [`watchdog`]: notices steps that do not come back.
 //! - [`mailbox`]: what reaches the driver; [`assignment`]: which worker reads which partitions.
 //! - [`publishers`]: the sinks' publishers of this process.
 //! - [`summary`]: the totals that a user reads.
@@ -12,12 +12,12 @@
 
 mod assignment;
 pub(crate) mod driver;
-mod lookout;
 mod mailbox;
 pub(crate) mod plan;
 pub(crate) mod publishers;
 pub(crate) mod restore;
 pub(crate) mod summary;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ use crate::allocator::give_back_freed_memory;
 use crate::clock::Clock;
 use crate::dataflow::worker::BuildJob;
 use crate::error::{Error, Result, catch};
-use crate::fault::point;
+use crate::failpoint::point;
 use crate::link::{Connection, Link, ToDriver};
 use crate::metrics::Metrics;
 use crate::process::{Parts, Process, Settings};
@@ -145,7 +145,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     parts.attempt = attempt;
     parts.first_epoch = found.last_epoch.next();
     parts.store_ids = plan.store_ids(restored.as_deref())?;
-    parts.assigned = plan.deal(restored.as_deref(), workers)?;
+    parts.assigned = plan.assign(restored.as_deref(), workers)?;
     parts.processes = run.link.processes(workers);
     let assignment = Assignment::new(parts.assigned.clone());
     parts.restored = restored.clone();

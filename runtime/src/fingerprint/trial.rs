@@ -123,7 +123,7 @@ impl Node {
                 ways.push(Way { path: path.clone(), emptied: true, ..Way::default() });
             }
             // Their parts stand for no place of the type.
-            Some(Kind::Rec(_) | Kind::TooLarge) => return,
+            Some(Kind::Record(_) | Kind::TooLarge) => return,
             _ => {}
         }
         for (index, part) in self.parts.iter().enumerate() {

@@ -4,22 +4,22 @@
 //! tick starts again in every epoch. See docs/decisions/0001-epoch-and-tick.md.
 
 /// What timely sees.
-pub(crate) type Time = u64;
+pub(crate) type Timestamp = u64;
 
 const TICK_BITS: u32 = 32;
 
 /// The first moment of an epoch, counted from the start of the attempt.
-pub(crate) fn start_of(epoch: u64) -> Time {
+pub(crate) fn start_of(epoch: u64) -> Timestamp {
     epoch << TICK_BITS
 }
 
 /// The epoch of a moment, counted from the start of the attempt.
-pub(crate) fn epoch_of(time: Time) -> u64 {
+pub(crate) fn epoch_of(time: Timestamp) -> u64 {
     time >> TICK_BITS
 }
 
 /// The next tick of the same epoch; the last tick of an epoch is its own successor.
-pub(crate) fn next_tick(time: Time) -> Time {
+pub(crate) fn next_tick(time: Timestamp) -> Timestamp {
     if epoch_of(time + 1) == epoch_of(time) { time + 1 } else { time }
 }
 

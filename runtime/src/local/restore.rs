@@ -45,7 +45,7 @@ pub(crate) fn choose(directory: &StateDirectory, watcher: &mut dyn Watcher) -> R
     }
     match &choice.manifest {
         None if !damaged.is_empty() => {
-            return Err(Error::world(format!(
+            return Err(Error::environment(format!(
                 "all {} snapshots in {} are damaged; restore the directory from a copy, or start anew with an empty \
                  --checkpoint-dir and empty output directories",
                 damaged.len(),

@@ -1,6 +1,6 @@
 //! Notices steps that do not come back.
 //!
-//! It looks at the places of all hosts about once a second. A place that has not moved between two looks, with a step's code
+//! It looks at the places of all operator chains about once a second. A place that has not moved between two looks, with a step's code
 //! at work, is where a worker is stuck: one that has nothing to do is in no step, and one that is slow moves with every
 //! record. The same goes for the snapshot thread, which runs the connectors' code that stages output, and for a worker that
 //! waits for its state store.
@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::dataflow::place::{Place, Sight};
+use crate::dataflow::activity::{Activity, Observation};
 use crate::metrics::Stuck;
 use crate::watch::{Watch, is_awaited};
 
@@ -21,9 +21,9 @@ const PATIENCE_AT_STOP: Duration = Duration::from_secs(2);
 
 /// Remembers what it has seen.
 #[derive(Default)]
-pub(super) struct Lookout {
+pub(super) struct Watchdog {
     /// In the order of the places.
-    places: Vec<Seen>,
+    activities: Vec<Seen>,
     /// In the order of the stores.
     stores: Vec<Seen>,
     is_stopping: bool,
@@ -48,11 +48,11 @@ pub(super) struct Found {
     pub(super) stuck: Vec<Stuck>,
 }
 
-impl Lookout {
+impl Watchdog {
     /// The job is to stop: what holds it up is named again, and sooner.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
-        for seen in self.places.iter_mut().chain(&mut self.stores) {
+        for seen in self.activities.iter_mut().chain(&mut self.stores) {
             seen.patience = if seen.named.is_some() { Duration::ZERO } else { PATIENCE_AT_STOP };
         }
     }
@@ -63,15 +63,15 @@ impl Lookout {
         // Whether a worker waits is known by the moves, so they are looked at once.
         let stores: Vec<_> = watch.stores().iter().map(|store| (store.slot, store.moves())).collect();
         let mut in_step = BTreeSet::new();
-        for (i, place) in watch.places().iter().enumerate() {
-            let sight = place.look();
-            let seen = look.seen(&mut self.places, i, sight.moves);
-            if sight.is_staging() {
-                look.stands_in_step(seen, place, &sight, false);
-            } else if sight.is_in_step {
-                in_step.insert(place.slot);
-                let waits = stores.iter().any(|&(slot, moves)| slot == place.slot && is_awaited(moves));
-                look.stands_in_step(seen, place, &sight, waits);
+        for (i, activity) in watch.activities().iter().enumerate() {
+            let seen_at = activity.look();
+            let seen = look.seen(&mut self.activities, i, seen_at.moves);
+            if seen_at.is_staging() {
+                look.stands_in_step(seen, activity, &seen_at, false);
+            } else if seen_at.is_in_step {
+                in_step.insert(activity.slot);
+                let waits = stores.iter().any(|&(slot, moves)| slot == activity.slot && is_awaited(moves));
+                look.stands_in_step(seen, activity, &seen_at, waits);
             }
         }
         for (i, &(slot, moves)) in stores.iter().enumerate() {
@@ -127,16 +127,22 @@ impl Look {
         seen.patience = 2 * waited.max(PATIENCE_AT_STOP);
     }
 
-    fn stands_in_step(&mut self, seen: &mut Seen, place: &Place, sight: &Sight, waits_for_store: bool) {
+    fn stands_in_step(
+        &mut self,
+        seen: &mut Seen,
+        activity: &Activity,
+        seen_at: &Observation,
+        waits_for_store: bool,
+    ) {
         let does = if waits_for_store { WAITS } else { "has not come back" };
-        self.stands(seen, || name(place, sight), does);
+        self.stands(seen, || name(activity, seen_at), does);
         if seen.named.is_some()
             && !waits_for_store
-            && let Some(step) = place.step(sight)
+            && let Some(step) = activity.step(seen_at)
         {
-            let record = place.describe_record(sight, place.key_hash(sight).as_deref());
+            let record = activity.describe_record(seen_at, activity.key_hash(seen_at).as_deref());
             let seconds = (self.now - seen.since).as_secs_f64();
-            self.found.stuck.push(Stuck { step, slot: place.slot, record, seconds });
+            self.found.stuck.push(Stuck { step, slot: activity.slot, record, seconds });
         }
     }
 }
@@ -145,9 +151,9 @@ impl Look {
 const AT_STOP: &str = "; the stop waits for it, and a second Ctrl-C or SIGTERM ends the job without it";
 
 /// A place as the beginning of a sentence.
-fn name(place: &Place, sight: &Sight) -> String {
-    let step = format!("{} on worker {}", place.describe_step(sight), place.slot);
-    match place.describe_record(sight, place.key_hash(sight).as_deref()) {
+fn name(activity: &Activity, seen_at: &Observation) -> String {
+    let step = format!("{} on worker {}", activity.describe_step(seen_at), activity.slot);
+    match activity.describe_record(seen_at, activity.key_hash(seen_at).as_deref()) {
         record if record.is_empty() => step,
         record => format!("{step}, {record},"),
     }
@@ -161,28 +167,28 @@ mod tests {
 
     use super::*;
     use crate::metrics::Step;
-    use crate::watch::StoreSight;
+    use crate::watch::StoreActivity;
 
     /// A worker with one step, and who looks at it once a second.
     struct Bench {
         watch: Watch,
-        place: Arc<Place>,
+        activity: Arc<Activity>,
         step: usize,
-        lookout: Lookout,
+        watchdog: Watchdog,
         now: Instant,
     }
 
     impl Bench {
         fn new(is_keyed: bool) -> Self {
             let watch = Watch::default();
-            let place = watch.place(Slot(1));
-            let step = place.add_step(&Step::new("map", "slow"), is_keyed);
-            Self { watch, place, step, lookout: Lookout::default(), now: Instant::now() }
+            let activity = watch.activity(Slot(1));
+            let step = activity.add_step(&Step::new("map", "slow"), is_keyed);
+            Self { watch, activity, step, watchdog: Watchdog::default(), now: Instant::now() }
         }
 
         fn look(&mut self) -> Found {
             self.now += EVERY;
-            self.lookout.look(&self.watch, self.now)
+            self.watchdog.look(&self.watch, self.now)
         }
 
         /// What is said in so many seconds.
@@ -194,10 +200,10 @@ mod tests {
     #[test]
     fn a_step_that_does_not_come_back_is_named_ever_more_rarely_and_once_it_is_back() {
         let mut bench = Bench::new(false);
-        bench.place.add_partition("part-0");
-        bench.place.enter(bench.step);
-        bench.place.partition(0);
-        bench.place.record(17, i64::MIN);
+        bench.activity.add_partition("part-0");
+        bench.activity.enter(bench.step);
+        bench.activity.partition(0);
+        bench.activity.record(17, i64::MIN);
         let named = "step 'slow' on worker 1, partition 'part-0', offset 17, has";
         assert_eq!(bench.notes(5), Vec::<String>::new());
         let times = [5, 10, 20].map(|seconds| format!("{named} not come back for {seconds} s"));
@@ -205,7 +211,7 @@ mod tests {
         let stuck = bench.look().stuck;
         let stuck: Vec<_> = stuck.iter().map(|s| (s.step.name(), s.slot, &*s.record, s.seconds)).collect();
         assert_eq!(stuck, [("slow".to_owned(), Slot(1), "partition 'part-0', offset 17", 26.0)]);
-        bench.place.record(18, i64::MIN);
+        bench.activity.record(18, i64::MIN);
         let found = bench.look();
         assert_eq!(found.notes, [format!("{named} come back after 27 s")]);
         assert!(found.stuck.is_empty());
@@ -214,24 +220,24 @@ mod tests {
     #[test]
     fn a_worker_without_work_and_a_step_that_is_only_slow_are_not_named() {
         let mut bench = Bench::new(true);
-        bench.place.enter(bench.step);
+        bench.activity.enter(bench.step);
         for _ in 0..100 {
             // The same key and time again and again.
-            bench.place.record(7, 7);
+            bench.activity.record(7, 7);
             assert!(bench.notes(3).is_empty());
         }
-        bench.place.leave();
+        bench.activity.leave();
         assert!(bench.notes(100).is_empty());
     }
 
     #[test]
     fn a_keyed_step_is_named_with_the_hash_and_the_time_and_one_apart_without_a_record() {
         let mut bench = Bench::new(true);
-        bench.place.enter(bench.step);
-        bench.place.record(0xabc, 1_000);
+        bench.activity.enter(bench.step);
+        bench.activity.record(0xabc, 1_000);
         let record = "key with hash 0000000000000abc, record with event time 1000";
         assert_eq!(bench.notes(6), [format!("step 'slow' on worker 1, {record}, has not come back for 5 s")]);
-        bench.place.enter_apart(bench.step);
+        bench.activity.enter_apart(bench.step);
         assert_eq!(bench.notes(7).last().unwrap(), "step 'slow' on worker 1 has not come back for 5 s");
     }
 
@@ -239,7 +245,7 @@ mod tests {
     fn a_step_that_waits_for_the_store_is_not_taken_for_one_that_is_stuck() {
         let mut bench = Bench::new(false);
         let store = bench.watch.store(Slot(1));
-        bench.place.enter(bench.step);
+        bench.activity.enter(bench.step);
         let waiting = store.awaiting();
         assert_eq!(bench.notes(6), ["step 'slow' on worker 1 has waited for the state store for 5 s"]);
         assert!(bench.look().stuck.is_empty());
@@ -267,9 +273,9 @@ mod tests {
     fn output_that_is_not_staged_is_named_beside_what_waits_for_it() {
         let mut bench = Bench::new(false);
         let store = bench.watch.store(Slot(1));
-        let staging = bench.watch.place(Slot(1));
+        let staging = bench.watch.activity(Slot(1));
         staging.enter_staging(staging.add_step(&Step::new("sink", "out"), false));
-        bench.place.enter(bench.step);
+        bench.activity.enter(bench.step);
         let _waiting = store.awaiting();
         let mut notes = bench.notes(6);
         notes.sort();
@@ -281,12 +287,12 @@ mod tests {
     #[test]
     fn what_holds_up_a_stop_is_named_at_once_or_after_two_seconds() {
         let mut bench = Bench::new(false);
-        bench.place.enter(bench.step);
+        bench.activity.enter(bench.step);
         assert_eq!(bench.notes(6).len(), 1);
-        bench.lookout.stop();
+        bench.watchdog.stop();
         let notes = bench.notes(1);
         assert_eq!(notes, [format!("step 'slow' on worker 1 has not come back for 6 s{AT_STOP}")]);
-        bench.place.enter(bench.step);
+        bench.activity.enter(bench.step);
         let notes = bench.notes(4);
         assert_eq!(
             notes.last().unwrap(),
@@ -296,7 +302,7 @@ mod tests {
 
     /// Looks again and again, as if five seconds apart, while another thread does something for a moment, again and again.
     /// Each time that lasts for microseconds, so nothing is to be named that has gone on between two looks.
-    fn false_alarms(moment: impl Fn(&StoreSight) + Send + 'static) -> usize {
+    fn false_alarms(moment: impl Fn(&StoreActivity) + Send + 'static) -> usize {
         use std::sync::atomic::{AtomicBool, Ordering};
         let mut bench = Bench::new(false);
         let store = bench.watch.store(Slot(1));
@@ -315,7 +321,7 @@ mod tests {
         while Instant::now() < until {
             bench.now += PATIENCE;
             let before = bench.watch.stores()[0].moves();
-            let found = bench.lookout.look(&bench.watch, bench.now);
+            let found = bench.watchdog.look(&bench.watch, bench.now);
             // It was at rest when the look began, so what is named has begun since then.
             let at_rest = before.is_multiple_of(2);
             alarms += found.notes.iter().filter(|note| at_rest && note.contains(" for ")).count();

@@ -85,7 +85,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// A deserializer's methods for what has no parts: name in the shape, the visitor's method, the n-th dummy.
+/// A deserializer's methods for what has no parts: name in the fingerprint, the visitor's method, the n-th dummy.
 macro_rules! leaves {
     ($($method:ident $name:literal $visit:ident |$n:ident| $dummy:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {

@@ -22,7 +22,7 @@ pub(super) struct Frame {
     /// The name of the visitor's type: it holds the generic arguments too, so that a `Pair<Pair<u8>>` does not count as
     /// recursive.
     pub(super) visitor: &'static str,
-    /// None for a newtype, which is no level of the shape.
+    /// None for a newtype, which is no level of the fingerprint.
     pub(super) kind: Option<Kind>,
 }
 

@@ -1,4 +1,4 @@
-//! What lives in a host besides plain functions: anything with state, timers, counters or staged output.
+//! What lives in an operator chain besides plain functions: anything with state, timers, counters or staged output.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::error::Result;
 use crate::metrics::Step;
 use crate::process::Process;
 use crate::state::store::{Rows, Store};
-use crate::worker::WorkerCx;
+use crate::worker::WorkerContext;
 
-/// A member of a host that takes part in barriers.
-pub(crate) trait Element {
+/// A member of an operator chain that takes part in barriers.
+pub(crate) trait Operator {
     /// Called once, before the first record: opens files and takes up what the restored snapshot holds.
-    fn open(&mut self, opening: &Opening<'_>) -> Result<()>;
+    fn open(&mut self, context: &OpenContext<'_>) -> Result<()>;
 
-    /// Called when the host has seen all of `epoch` and nothing of the next: hands out what belongs to the snapshot, but for
-    /// the rows that [`Element::copy`] will add.
-    fn barrier(&mut self, epoch: Epoch, parts: &mut Parts<'_>) -> Result<()>;
+    /// Called when the operator chain has seen all of `epoch` and nothing of the next: hands out what belongs to the snapshot, but for
+    /// the rows that [`Operator::copy`] will add.
+    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()>;
 
     /// Adds rows of the last barrier to `rows`, as they were then, until it is time to stop; true if that was all. Between
-    /// the barrier and that, the element takes part in the next epoch already.
+    /// the barrier and that, the operator takes part in the next epoch already.
     fn copy(&mut self, _rows: &mut Rows, _until: Option<Instant>) -> Result<bool> {
         Ok(true)
     }
@@ -62,7 +62,7 @@ pub(crate) trait Element {
 }
 
 /// Something that makes watermarks out of the event times of a source's records, partition by partition.
-pub(crate) trait Generator {
+pub(crate) trait WatermarkGenerator {
     /// What it is called in a snapshot.
     fn uid(&self) -> String;
 
@@ -85,7 +85,7 @@ pub(crate) trait Generator {
     /// Sends the watermark on if it has changed. `more` is true if partitions may still be added.
     fn advance(&mut self, more: bool);
 
-    /// At a barrier, after [`Generator::judge`]: tells what counts from the next epoch on.
+    /// At a barrier, after [`WatermarkGenerator::judge`]: tells what counts from the next epoch on.
     fn announce(&mut self, more: bool);
 }
 
@@ -99,13 +99,13 @@ pub(crate) struct OpenedPartition<'a> {
     pub(crate) is_followed: bool,
 }
 
-/// What an element finds when it is opened.
-pub(crate) struct Opening<'a> {
-    pub(crate) worker: &'a WorkerCx,
+/// What an operator finds when it is opened.
+pub(crate) struct OpenContext<'a> {
+    pub(crate) worker: &'a WorkerContext,
     pub(crate) process: &'a Process,
 }
 
-impl Opening<'_> {
+impl OpenContext<'_> {
     /// What every slot of the restored snapshot holds of an operator.
     pub(crate) fn restored<'b>(&'b self, uid: &'b str) -> impl Iterator<Item = &'b OperatorSnapshot> {
         let slots = self.process.restored.iter().flat_map(|manifest| manifest.slots.values());
@@ -128,8 +128,8 @@ impl Opening<'_> {
     }
 }
 
-/// What the elements of a worker hand out at a barrier.
-pub(crate) struct Parts<'a> {
+/// What the operators of a worker hand out at a barrier.
+pub(crate) struct SnapshotParts<'a> {
     /// Changes of the state store.
     pub(crate) rows: &'a mut Rows,
     /// Everything else, by operator uid.
@@ -138,7 +138,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) stagings: &'a mut Vec<(Arc<Step>, Staging)>,
 }
 
-impl Parts<'_> {
+impl SnapshotParts<'_> {
     /// The part of one operator, made if there is none yet.
     pub(crate) fn operator(&mut self, uid: &str) -> &mut OperatorSnapshot {
         self.operators.entry(uid.to_owned()).or_default()

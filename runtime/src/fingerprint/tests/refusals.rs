@@ -34,9 +34,9 @@ fn types_that_refuse_dummies_are_marked_and_what_lies_behind_them_is_seen() {
     let account = format!(
         "struct{{id:u32+opaque(NonZero<u32>),secret:str+opaque(Picky),balance:option<i64>,colour:{COLOUR}}}"
     );
-    assert_eq!(shape::<Account>(), account);
-    assert_eq!(shape::<(Vec<Account>, u8)>(), format!("(seq<{account}>,u8)"));
-    shapes! {
+    assert_eq!(fingerprint::<Account>(), account);
+    assert_eq!(fingerprint::<(Vec<Account>, u8)>(), format!("(seq<{account}>,u8)"));
+    fingerprints! {
         NonZeroU32 => "u32+opaque(NonZero<u32>)";
         (NonZeroU32, Colour) => "(u32+opaque(NonZero<u32>),enum{Red,Other(u8,u8,u8),Named(str)})";
         Picky => "str+opaque(Picky)";
@@ -56,8 +56,8 @@ fn a_variant_that_cannot_be_had_does_not_hide_the_others() {
         Guest,
     }
     let login = "enum{Secret(str+opaque(Picky)),Both{secret:str+opaque(Picky),user:u8},Guest}";
-    assert_eq!(shape::<Login>(), login);
-    assert_eq!(shape::<(Login, u8)>(), format!("({login},u8)"));
+    assert_eq!(fingerprint::<Login>(), login);
+    assert_eq!(fingerprint::<(Login, u8)>(), format!("({login},u8)"));
 }
 
 #[test]
@@ -71,9 +71,9 @@ fn a_checked_type_is_marked_behind_its_whole_shape() {
             if stats.mean > 1e9 { Ok(Self) } else { Err("too small") }
         }
     }
-    let shape = shape::<Wrapper<Checked>>();
+    let fingerprint = fingerprint::<Wrapper<Checked>>();
     let stats = "struct{count:u64,mean:f64,tags:seq<str>,last:option<f64>}";
-    assert_eq!(shape, format!("struct{{inner:{stats}+opaque(Checked)}}"));
+    assert_eq!(fingerprint, format!("struct{{inner:{stats}+opaque(Checked)}}"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_field_read_by_a_function_that_refuses_is_marked_without_a_name() {
         a: u64,
         b: u16,
     }
-    assert_eq!(shape::<Custom>(), "struct{a:str+opaque(with),b:u16}");
+    assert_eq!(fingerprint::<Custom>(), "struct{a:str+opaque(with),b:u16}");
 }
 
 #[derive(Deserialize, Serialize)]
@@ -117,9 +117,9 @@ struct Flat {
 
 #[test]
 fn what_postcard_cannot_read_does_not_panic() {
-    assert_eq!(shape::<Untagged>(), "any+opaque(Untagged)");
-    assert_eq!(shape::<Tagged>(), "any+opaque(Tagged)");
-    assert!(shape::<Flat>().ends_with("+opaque(Flat)"), "{}", shape::<Flat>());
+    assert_eq!(fingerprint::<Untagged>(), "any+opaque(Untagged)");
+    assert_eq!(fingerprint::<Tagged>(), "any+opaque(Tagged)");
+    assert!(fingerprint::<Flat>().ends_with("+opaque(Flat)"), "{}", fingerprint::<Flat>());
 }
 
 #[test]
@@ -173,7 +173,7 @@ impl<'de> Deserialize<'de> for ByHand {
 
 #[test]
 fn what_is_passed_over_for_a_dummy_is_not_refused() {
-    assert_eq!(shape::<ByHand>(), "map<str,ignored>");
+    assert_eq!(fingerprint::<ByHand>(), "map<str,ignored>");
     assert!(!trace::<ByHand>().asks_what_it_is());
 }
 

@@ -32,11 +32,11 @@ use crate::state::timers::Timers;
 ///         record: (u32, i64),
 ///         context: &mut ProcessContext<'_, u32, (u32, i64), Self>,
 ///     ) -> Result<()> {
-///         let before = Timer { at: context.state_mut().1, time: Time::Event };
+///         let before = Timer::event(context.state_mut().1);
 ///         context.clear_timer(before);
 ///         let count = context.state_mut().0 + 1;
 ///         *context.state_mut() = (count, record.1 + 10);
-///         context.set_timer(Timer { at: record.1 + 10, time: Time::Event });
+///         context.set_timer(Timer::event(record.1 + 10));
 ///         Ok(())
 ///     }
 ///
@@ -166,12 +166,24 @@ pub struct Timer {
     /// The time it was set for, in milliseconds since the Unix epoch.
     pub at: i64,
     /// What kind of time.
-    pub time: Time,
+    pub domain: TimeDomain,
+}
+
+impl Timer {
+    /// A timer of event time, due when the watermark reaches `at`.
+    pub fn event(at: i64) -> Self {
+        Self { at, domain: TimeDomain::Event }
+    }
+
+    /// A timer of processing time, due when the clock reaches `at`.
+    pub fn processing(at: i64) -> Self {
+        Self { at, domain: TimeDomain::Processing }
+    }
 }
 
 /// The kinds of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Time {
+pub enum TimeDomain {
     /// Of the records, told by watermarks.
     Event,
     /// Of the clock on the wall.
@@ -351,7 +363,7 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
     ///
     ///     fn on_record(&mut self, _: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
     ///         let at = context.processing_time() + 1_000;
-    ///         context.set_timer(Timer { at, time: Time::Processing });
+    ///         context.set_timer(Timer::processing(at));
     ///         Ok(())
     ///     }
     ///
@@ -382,21 +394,21 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
             return;
         }
         let (key, hash) = (self.key, self.hash);
-        let result = self.timers(timer.time).set(timer.at, hash, key);
+        let result = self.timers(timer.domain).set(timer.at, hash, key);
         self.note(result);
     }
 
     /// Takes a timer back.
     pub fn clear_timer(&mut self, timer: Timer) {
         let (key, hash) = (self.key, self.hash);
-        let result = self.timers(timer.time).clear(timer.at, hash, key);
+        let result = self.timers(timer.domain).clear(timer.at, hash, key);
         self.note(result);
     }
 
-    fn timers(&mut self, time: Time) -> &mut Timers<K> {
-        match time {
-            Time::Event => self.event_timers,
-            Time::Processing => self.processing_timers,
+    fn timers(&mut self, domain: TimeDomain) -> &mut Timers<K> {
+        match domain {
+            TimeDomain::Event => self.event_timers,
+            TimeDomain::Processing => self.processing_timers,
         }
     }
 

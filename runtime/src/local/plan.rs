@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_protocol::manifest::Operator;
+use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::{Manifest, Slot};
 
 use crate::connector::Position;
@@ -18,12 +18,12 @@ use crate::stream::Job;
 use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{End, Listed, Published};
 use crate::stream::outline::Outline;
-use crate::worker::WorkerCx;
+use crate::worker::WorkerContext;
 
 /// The operators, sources and sinks of a job.
 pub(crate) struct Plan {
     /// What has a place in the snapshot, by uid, without store ids.
-    pub(crate) operators: BTreeMap<String, Operator>,
+    pub(crate) operators: BTreeMap<String, OperatorEntry>,
     pub(crate) sources: Vec<(String, Box<dyn Listed>)>,
     pub(crate) sinks: Vec<(String, Box<dyn Published>)>,
     pub(crate) steps: Vec<Arc<Step>>,
@@ -39,7 +39,7 @@ impl Plan {
         // What is described for the plan counts nothing.
         parts.metrics = Arc::new(Metrics::default());
         let directory = parts.state.clone();
-        let worker = Rc::new(WorkerCx::new(Slot(0), Arc::new(Process::new(parts))));
+        let worker = Rc::new(WorkerContext::new(Slot(0), Arc::new(Process::new(parts))));
         let mut job = Job::new(worker);
         build(&mut job)?;
         job.check()?;
@@ -62,20 +62,20 @@ impl Plan {
     fn add(&mut self, declared: crate::stream::job::Declared) -> Result<()> {
         let uid = format!("{}{}", declared.step.uid(), declared.suffix);
         let kind = declared.step.kind().to_owned();
-        let outside = match declared.end {
+        let uri = match declared.end {
             End::Inner => None,
             End::Source(source) => {
-                let outside = catch(|| source.outside()).context(|| format!("source '{uid}'"))?;
+                let uri = catch(|| source.uri()).context(|| format!("source '{uid}'"))?;
                 self.sources.push((uid.clone(), source));
-                Some(outside)
+                Some(uri)
             }
             End::Sink(sink) => {
-                let outside = catch(|| sink.outside()).context(|| format!("sink '{uid}'"))?;
+                let uri = catch(|| sink.uri()).context(|| format!("sink '{uid}'"))?;
                 self.sinks.push((uid.clone(), sink));
-                Some(outside)
+                Some(uri)
             }
         };
-        self.operators.insert(uid, Operator { kind, store_id: 0, state: declared.state, outside });
+        self.operators.insert(uid, OperatorEntry { kind, store_id: 0, state: declared.state, uri });
         Ok(())
     }
 
@@ -83,7 +83,7 @@ impl Plan {
     fn check_sinks(&self) -> Result<()> {
         let mut places = BTreeMap::new();
         for (uid, _) in &self.sinks {
-            let place = &self.operators[uid].outside;
+            let place = &self.operators[uid].uri;
             if let Some(other) = places.insert(place, uid) {
                 return Err(Error::job(format!(
                     "the sinks '{other}' and '{uid}' both write to {}; give each a place of its own",
@@ -92,7 +92,7 @@ impl Plan {
             }
         }
         for (uid, _) in &self.sources {
-            let place = &self.operators[uid].outside;
+            let place = &self.operators[uid].uri;
             if let Some(sink) = places.get(place) {
                 return Err(Error::job(format!(
                     "the sink '{sink}' writes to where the source '{uid}' reads, {}; give it a place of its own",
@@ -106,7 +106,7 @@ impl Plan {
     /// A sink that writes where snapshots are: what a start and a collection remove there would be its output.
     fn check_is_apart_from(&self, directory: &StateDirectory) -> Result<()> {
         for (uid, _) in &self.sinks {
-            let place = self.operators[uid].outside.as_deref().unwrap_or_default();
+            let place = self.operators[uid].uri.as_deref().unwrap_or_default();
             if directory.owns(Path::new(place)) {
                 return Err(Error::job(format!(
                     "the sink '{uid}' writes to {place}, which belongs to the checkpoint directory {}; give the sink another \
@@ -147,7 +147,7 @@ impl Plan {
         )))
     }
 
-    fn check_operator(&self, uid: &str, old: &Operator) -> Result<()> {
+    fn check_operator(&self, uid: &str, old: &OperatorEntry) -> Result<()> {
         let refuse = |what: String| {
             Err(Error::job(format!(
                 "the snapshot does not fit the job: {what}; to start anew, give the job an empty --checkpoint-dir and empty \
@@ -165,15 +165,15 @@ impl Plan {
             return refuse(format!("'{uid}' was a {} and is a {} now", old.kind, new.kind));
         }
         if let (Some(before), Some(now)) = (&old.state, &new.state)
-            && before.shape != now.shape
+            && before.fingerprint != now.fingerprint
         {
             return refuse(format!(
                 "the state of '{uid}' was of type {} ({}) and is of type {} ({}) now",
-                before.name, before.shape, now.name, now.shape
+                before.name, before.fingerprint, now.name, now.fingerprint
             ));
         }
-        if old.outside != new.outside {
-            let place = |o: &Operator| o.outside.clone().unwrap_or_default();
+        if old.uri != new.uri {
+            let place = |o: &OperatorEntry| o.uri.clone().unwrap_or_default();
             let verb = if new.kind == "source" { "read from" } else { "wrote to" };
             return refuse(format!("'{uid}' {verb} {} and is given {} now", place(old), place(new)));
         }
@@ -197,7 +197,10 @@ impl Plan {
     }
 
     /// The operators as a manifest lists them.
-    pub(crate) fn manifest_operators(&self, store_ids: &BTreeMap<String, u16>) -> BTreeMap<String, Operator> {
+    pub(crate) fn manifest_operators(
+        &self,
+        store_ids: &BTreeMap<String, u16>,
+    ) -> BTreeMap<String, OperatorEntry> {
         let mut operators = self.operators.clone();
         for (uid, operator) in &mut operators {
             operator.store_id = store_ids.get(uid).copied().unwrap_or(0);
@@ -205,23 +208,23 @@ impl Plan {
         operators
     }
 
-    /// Deals every source's partitions to the workers, those that are there and those that the snapshot knows.
-    pub(crate) fn deal(
+    /// Assigns every source's partitions to the workers, those that are there and those that the snapshot knows.
+    pub(crate) fn assign(
         &self,
         restored: Option<&Manifest>,
         workers: usize,
     ) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
-        let mut deals = BTreeMap::new();
+        let mut assignments = BTreeMap::new();
         for (uid, source) in &self.sources {
             let mut names: BTreeSet<String> = partitions(uid, &**source)?.into_iter().collect();
             names.extend(restored_partitions(restored, uid).map(|(name, _)| name.clone()));
-            let mut hands = vec![Vec::new(); workers];
+            let mut workers_partitions = vec![Vec::new(); workers];
             for (i, name) in names.into_iter().enumerate() {
-                hands[i % workers].push(name);
+                workers_partitions[i % workers].push(name);
             }
-            deals.insert(uid.clone(), hands);
+            assignments.insert(uid.clone(), workers_partitions);
         }
-        Ok(deals)
+        Ok(assignments)
     }
 
     /// Partitions that hold more than the snapshot has read, with its position in them; None if it does not know them.
@@ -275,7 +278,7 @@ pub(crate) fn partitions(uid: &str, source: &dyn Listed) -> Result<Vec<String>> 
 }
 
 /// True for a step that makes watermarks and was given no name.
-fn is_numbered(uid: &str, operator: &Operator) -> bool {
+fn is_numbered(uid: &str, operator: &OperatorEntry) -> bool {
     let number = uid.strip_prefix(EVENT_TIME).and_then(|rest| rest.strip_prefix('-'));
     operator.kind == EVENT_TIME && number.is_some_and(|number| number.parse::<usize>().is_ok())
 }
@@ -284,7 +287,7 @@ fn is_numbered(uid: &str, operator: &Operator) -> bool {
 fn restored_partitions<'a>(
     restored: Option<&'a Manifest>,
     uid: &'a str,
-) -> impl Iterator<Item = (&'a String, &'a tidegate_protocol::manifest::Partition)> {
+) -> impl Iterator<Item = (&'a String, &'a tidegate_protocol::manifest::PartitionSnapshot)> {
     let slots = restored.into_iter().flat_map(|m| m.slots.values());
     slots.filter_map(move |slot| slot.operators.get(uid)).flat_map(|part| part.partitions.iter())
 }

@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::batch::{BATCH_RECORDS, Batch, Pool};
-use super::host::Host;
+use super::operator_chain::OperatorChain;
 use super::wire::Crossing;
 use crate::chain::Receiver;
+use crate::fingerprint::readable;
 use crate::key::KeyFn;
 use crate::metrics::Step;
-use crate::operators::stateless::Here;
-use crate::record::Rec;
-use crate::shape::readable;
-use crate::watermark::{Mark, Watermark};
+use crate::operators::stateless::StepContext;
+use crate::record::Record;
+use crate::watermark::{Watermark, WatermarkUpdate};
 use tidegate_protocol::KeyGroups;
 
 /// Who gets a record.
@@ -27,7 +27,7 @@ pub(crate) enum Route<T> {
     /// One worker after the other, batch by batch.
     RoundRobin,
     /// Every worker, with this way to copy a record.
-    Broadcast(fn(&Rec<T>) -> Rec<T>),
+    Broadcast(fn(&Record<T>) -> Record<T>),
 }
 
 impl<T> fmt::Display for Route<T> {
@@ -45,18 +45,18 @@ impl<T> fmt::Display for Route<T> {
 pub(crate) trait HashKeys<T> {
     /// The name of the keys' type.
     fn key_type(&self) -> &'static str;
-    fn hash_all(&self, batch: &mut [Rec<T>]);
+    fn hash_all(&self, batch: &mut [Record<T>]);
 }
 
-/// Reads keys in the host that sends, for the step behind the exchange: it is that one which asks for them.
+/// Reads keys in the operator chain that sends, for the step behind the exchange: it is that one which asks for them.
 pub(crate) struct KeyReader<T, K> {
-    here: Here,
+    cx: StepContext,
     key: KeyFn<T, K>,
 }
 
 impl<T, K> KeyReader<T, K> {
-    pub(crate) fn new(sender: &Rc<Host>, step: &Arc<Step>, key: KeyFn<T, K>) -> Self {
-        Self { here: Here::new(sender, step), key }
+    pub(crate) fn new(sender: &Rc<OperatorChain>, step: &Arc<Step>, key: KeyFn<T, K>) -> Self {
+        Self { cx: StepContext::new(sender, step), key }
     }
 }
 
@@ -65,11 +65,11 @@ impl<T, K: crate::key::Key> HashKeys<T> for KeyReader<T, K> {
         std::any::type_name::<K>()
     }
 
-    fn hash_all(&self, batch: &mut [Rec<T>]) {
-        self.here.enter();
+    fn hash_all(&self, batch: &mut [Record<T>]) {
+        self.cx.enter();
         for record in batch {
-            self.here.record(record);
-            record.hash = self.key.with(&record.val, crate::key::hash);
+            self.cx.record(record);
+            record.hash = self.key.with(&record.value, crate::key::hash);
         }
     }
 }
@@ -107,17 +107,17 @@ impl Spread {
     }
 }
 
-/// Records on their way out of one host over one edge.
-pub(crate) struct Outbox<T> {
+/// Records on their way out of one operator chain over one edge.
+pub(crate) struct Partitioner<T> {
     route: Route<T>,
     /// One open buffer a receiver.
-    open: Vec<Vec<Rec<T>>>,
+    open: Vec<Vec<Record<T>>>,
     ready: VecDeque<Batch<T>>,
     me: u32,
     next: usize,
     /// What was said last of event time, be it for this epoch or the next.
     said: Watermark,
-    pool: Pool<Rec<T>>,
+    pool: Pool<Record<T>>,
     /// None for an edge that stays on the worker.
     crossing: Option<Rc<Crossing>>,
     /// The receiver of every key group: a division a record is more than a look.
@@ -127,12 +127,12 @@ pub(crate) struct Outbox<T> {
     spread: Spread,
 }
 
-impl<T: Send + 'static> Outbox<T> {
+impl<T: Send + 'static> Partitioner<T> {
     pub(crate) fn new(
         route: Route<T>,
         me: usize,
         workers: usize,
-        pool: Pool<Rec<T>>,
+        pool: Pool<Record<T>>,
         crossing: Option<Rc<Crossing>>,
     ) -> Self {
         let receivers = if matches!(route, Route::Local) { 1 } else { workers };
@@ -196,8 +196,8 @@ impl<T: Send + 'static> Outbox<T> {
     }
 
     /// Ends the open buffer of a receiver, with a watermark behind it if there is one.
-    fn end(&mut self, receiver: usize, mark: Option<Mark>) {
-        if self.open[receiver].is_empty() && mark.is_none() {
+    fn end(&mut self, receiver: usize, update: Option<WatermarkUpdate>) {
+        if self.open[receiver].is_empty() && update.is_none() {
             return;
         }
         let records = if self.open[receiver].is_empty() {
@@ -205,16 +205,16 @@ impl<T: Send + 'static> Outbox<T> {
         } else {
             std::mem::replace(&mut self.open[receiver], self.pool.take())
         };
-        self.send(receiver, records, mark);
+        self.send(receiver, records, update);
     }
 
-    fn send(&mut self, receiver: usize, records: Vec<Rec<T>>, mark: Option<Mark>) {
+    fn send(&mut self, receiver: usize, records: Vec<Record<T>>, update: Option<WatermarkUpdate>) {
         let target = if matches!(self.route, Route::Local) { self.me } else { receiver as u32 };
         if !records.is_empty() {
             self.pool.sent(receiver, records.len());
             self.sent[receiver] += records.len();
         }
-        self.ready.push_back(Batch::new(target, self.me, mark, records));
+        self.ready.push_back(Batch::new(target, self.me, update, records));
     }
 
     /// Takes back what timely has left of a batch that it was given: one that went as bytes is still here as a whole.
@@ -240,7 +240,7 @@ impl<T: Send + 'static> Outbox<T> {
         self.ready.pop_front()
     }
 
-    fn push(&mut self, receiver: usize, record: Rec<T>) {
+    fn push(&mut self, receiver: usize, record: Record<T>) {
         self.open[receiver].push(record);
         if self.open[receiver].len() >= BATCH_RECORDS {
             self.end(receiver, None);
@@ -248,7 +248,7 @@ impl<T: Send + 'static> Outbox<T> {
     }
 
     /// Sends the whole buffer to one receiver, without moving a record if it is worth it; small ones travel together.
-    fn whole(&mut self, receiver: usize, batch: &mut Vec<Rec<T>>) {
+    fn whole(&mut self, receiver: usize, batch: &mut Vec<Record<T>>) {
         if batch.len() + self.open[receiver].len() > BATCH_RECORDS {
             self.end(receiver, None);
         }
@@ -262,8 +262,8 @@ impl<T: Send + 'static> Outbox<T> {
     }
 }
 
-impl<T: Send + 'static> Receiver<T> for Outbox<T> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+impl<T: Send + 'static> Receiver<T> for Partitioner<T> {
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
         let receivers = self.open.len();
         match &self.route {
             Route::Local => self.whole(0, batch),
@@ -295,30 +295,30 @@ impl<T: Send + 'static> Receiver<T> for Outbox<T> {
         }
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        let (Mark::Now(said) | Mark::NextEpoch(said)) = mark;
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        let (WatermarkUpdate::Now(said) | WatermarkUpdate::NextEpoch(said)) = update;
         // What was said last need not be what a receiver goes by: within an epoch it takes no step back. An announcement
         // counts as it is.
-        if said == self.said && matches!(mark, Mark::Now(_)) {
+        if said == self.said && matches!(update, WatermarkUpdate::Now(_)) {
             return;
         }
         self.said = said;
         for receiver in 0..self.open.len() {
-            self.end(receiver, Some(mark));
+            self.end(receiver, Some(update));
         }
     }
 }
 
-/// An outbox that the chain writes to and the host empties.
-pub(crate) struct SharedOutbox<T>(pub(crate) Rc<RefCell<Outbox<T>>>);
+/// A partitioner that the chain writes to and the operator chain empties.
+pub(crate) struct SharedPartitioner<T>(pub(crate) Rc<RefCell<Partitioner<T>>>);
 
-impl<T: Send + 'static> Receiver<T> for SharedOutbox<T> {
-    fn records(&mut self, batch: &mut Vec<Rec<T>>) {
+impl<T: Send + 'static> Receiver<T> for SharedPartitioner<T> {
+    fn records(&mut self, batch: &mut Vec<Record<T>>) {
         self.0.borrow_mut().records(batch);
     }
 
-    fn watermark(&mut self, mark: Mark) {
-        self.0.borrow_mut().watermark(mark);
+    fn watermark(&mut self, update: WatermarkUpdate) {
+        self.0.borrow_mut().watermark(update);
     }
 }
 

@@ -2,11 +2,11 @@
 //! records on another worker.
 //!
 //! Both travel as postcard, which does not describe itself: bytes of one type read as another give garbage, often
-//! without an error. So a snapshot keeps the *shape* of each state's type, such as `struct{count:u64,last:option<f64>}`,
-//! and a restore compares it; and a job whose types postcard cannot read back is refused before it starts. Names of fields and variants and their order are part of the shape, since a renamed or
+//! without an error. So a snapshot keeps the *fingerprint* of each state's type, such as `struct{count:u64,last:option<f64>}`,
+//! and a restore compares it; and a job whose types postcard cannot read back is refused before it starts. Names of fields and variants and their order are part of the fingerprint, since a renamed or
 //! moved field is most likely another quantity; names of types are not, and newtypes are transparent.
 //!
-//! A type tells its shape only by what it asks of a deserializer. [`trace`] runs `T::deserialize` over a
+//! A type tells its fingerprint only by what it asks of a deserializer. [`trace`] runs `T::deserialize` over a
 //! [`probe::Probe`] that notes each request in a tree of [`Node`]s and answers with a dummy value. One pass does not see
 //! everything: an enum is given one variant at a time. Passes are repeated over the same tree until one of them finds
 //! nothing new.
@@ -14,7 +14,7 @@
 //! - A type that contains itself ends as `rec(n)`: the type `n` levels further out. To get a value for such a place the
 //!   walk goes on *lean* (no element, no Some, the first variant that ends) in a part of the tree that is not shown.
 //! - A type that refuses a dummy (a date, a NonZeroU32) is marked `opaque(its name)` behind what it asked for: its bytes
-//!   hold to rules that the shape does not know. It gets some other dummies; if it likes none, it is *dead*, and what
+//!   hold to rules that the fingerprint does not know. It gets some other dummies; if it likes none, it is *dead*, and what
 //!   contains it does without: None, an empty sequence, a struct with the field missing, another variant. What is left
 //!   unseen behind a dead part of a tuple is covered by the name of what contains it.
 //! - A type that asks what the bytes are (`deserialize_any`) is `any`. Postcard can write it and not read it, so that it is
@@ -26,7 +26,7 @@
 //! Names of types come from the compiler. They do not change under one toolchain; another one may write the name of an
 //! opaque type differently, and the restore is then refused.
 //!
-//! Not here: the comparison of the shapes at a restore.
+//! Not here: the comparison of the fingerprints at a restore.
 //!
 //! - [`node`]: a place in the type, and how far it is known.
 //! - [`run`]: what the passes share: where the walk is.
@@ -68,7 +68,7 @@ enum Purpose {
     Sent,
 }
 
-/// The name and the shape of a type that is to be kept; an error if it could not be read back. Runs the type's own
+/// The name and the fingerprint of a type that is to be kept; an error if it could not be read back. Runs the type's own
 /// `Deserialize` and `Serialize`, many times over: call it once a state.
 pub(crate) fn state_type<T: Serialize + DeserializeOwned>() -> Result<StateType> {
     described::<T>(Purpose::Kept)
@@ -97,11 +97,11 @@ where
     let (key, state) = (state_type::<K>()?, state_type_of(first)?);
     Ok(StateType {
         name: format!("{} by key {}", state.name, key.name),
-        shape: format!("{} by key {}", state.shape, key.shape),
+        fingerprint: format!("{} by key {}", state.fingerprint, key.fingerprint),
     })
 }
 
-/// The name and the shape of a type of records that are to be sent to other workers; an error if they could not be read
+/// The name and the fingerprint of a type of records that are to be sent to other workers; an error if they could not be read
 /// there. As costly as [`state_type`]: call it once an exchange.
 pub(crate) fn record_type<T: Serialize + DeserializeOwned>() -> Result<StateType> {
     described::<T>(Purpose::Sent)
@@ -109,7 +109,7 @@ pub(crate) fn record_type<T: Serialize + DeserializeOwned>() -> Result<StateType
 
 fn described<T: Serialize + DeserializeOwned>(purpose: Purpose) -> Result<StateType> {
     let root = trace::<T>();
-    let found = StateType { name: readable(type_name::<T>()), shape: root.text() };
+    let found = StateType { name: readable(type_name::<T>()), fingerprint: root.text() };
     if root.asks_what_it_is() {
         return Err(unreadable(&found, purpose, ASKS_WHAT_IT_IS));
     }
@@ -119,17 +119,17 @@ fn described<T: Serialize + DeserializeOwned>(purpose: Purpose) -> Result<StateT
     }
 }
 
-const ASKS_WHAT_IT_IS: &str = "where its shape says 'any' or 'identifier' it asks what the bytes are, and they do not \
+const ASKS_WHAT_IT_IS: &str = "where its fingerprint says 'any' or 'identifier' it asks what the bytes are, and they do not \
     tell. That is so for serde_json::Value and with #[serde(untagged)], #[serde(tag)] and #[serde(flatten)]: use a type \
     without them, or have such a part as text";
 
 fn unreadable(found: &StateType, purpose: Purpose, why: &str) -> Error {
-    let StateType { name, shape } = found;
+    let StateType { name, fingerprint } = found;
     let what = match purpose {
         Purpose::Kept => "can be written to a snapshot, but not be read back",
         Purpose::Sent => "can be sent to another worker, but not be read there",
     };
-    Error::job(format!("a value of type {name} ({shape}) {what}: {why}"))
+    Error::job(format!("a value of type {name} ({fingerprint}) {what}: {why}"))
 }
 
 fn trace<T: DeserializeOwned>() -> Node {
@@ -173,7 +173,7 @@ impl Node {
     }
 
     fn text(&self) -> String {
-        let shape = match self.kind {
+        let fingerprint = match self.kind {
             None | Some(Kind::TooLarge) => String::new(),
             Some(Kind::Leaf(name)) => name.to_owned(),
             Some(Kind::Option) => format!("option<{}>", self.texts().join(",")),
@@ -182,13 +182,13 @@ impl Node {
             Some(Kind::Tuple(len)) => self.tuple(len),
             Some(Kind::Struct(names)) => format!("struct{{{}}}", self.fields(names)),
             Some(Kind::Enum(names)) => format!("enum{{{}}}", self.variants(names)),
-            Some(Kind::Rec(levels)) => format!("rec({levels})"),
+            Some(Kind::Record(levels)) => format!("rec({levels})"),
         };
-        match (shape.as_str(), self.refused_by.map(readable)) {
+        match (fingerprint.as_str(), self.refused_by.map(readable)) {
             ("", None) => "?".to_owned(),
-            (_, None) => shape,
+            (_, None) => fingerprint,
             ("", Some(name)) => format!("opaque({name})"),
-            (_, Some(name)) => format!("{shape}+opaque({name})"),
+            (_, Some(name)) => format!("{fingerprint}+opaque({name})"),
         }
     }
 

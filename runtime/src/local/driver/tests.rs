@@ -8,9 +8,9 @@ use tidegate_protocol::manifest::OperatorSnapshot;
 use tidegate_protocol::{Attempt, KeyGroups};
 
 use super::*;
-use crate::alone::process;
 use crate::clock::SystemClock;
 use crate::link::{Inbox, Link};
+use crate::local::process;
 use crate::metrics::Metrics;
 use crate::state::directory::StateDirectory;
 use crate::testing::{Discard, VecSource};
@@ -87,7 +87,7 @@ impl Driver<'_> {
         self.on_event(Event::Message(ToDriver { attempt, report })).unwrap();
     }
 
-    fn hear(&mut self, report: Report) {
+    fn receive(&mut self, report: Report) {
         self.hear_from(ATTEMPT, report);
     }
 
@@ -101,7 +101,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Which parts the newest snapshot has, by the mark that [`acked`] gave them.
+    /// Which parts the newest snapshot has, by the update that [`acked`] gave them.
     fn marks(&self) -> Vec<i64> {
         let newest = self.newest.as_ref().expect("a complete snapshot");
         newest.slots.values().filter_map(|part| part.operators["numbers"].extra.as_i64()).collect()
@@ -109,8 +109,8 @@ impl Driver<'_> {
 }
 
 /// An acknowledgement of which the part can be told from others.
-fn acked(slot: u32, epoch: u64, mark: i64) -> Report {
-    let operator = OperatorSnapshot { extra: mark.into(), ..OperatorSnapshot::default() };
+fn acked(slot: u32, epoch: u64, update: i64) -> Report {
+    let operator = OperatorSnapshot { extra: update.into(), ..OperatorSnapshot::default() };
     let operators = BTreeMap::from([("numbers".to_owned(), operator)]);
     let part = Box::new(SlotSnapshot { store: BTreeMap::new(), operators });
     Report::Acked { slot: Slot(slot), epoch: Epoch(epoch), part }
@@ -121,7 +121,7 @@ fn declined(slot: u32, epoch: u64) -> Report {
 }
 
 fn start(driver: &mut Driver<'_>) {
-    (0..2).for_each(|slot| driver.hear(Report::Ready(Slot(slot))));
+    (0..2).for_each(|slot| driver.receive(Report::Ready(Slot(slot))));
 }
 
 #[test]
@@ -129,18 +129,18 @@ fn the_part_that_counts_is_that_of_the_acknowledgement_that_was_accepted() {
     with_driver(|driver, told, _| {
         start(driver);
         driver.wait_for_trigger(told, 1);
-        driver.hear(acked(0, 1, 10));
-        driver.hear(acked(0, 1, 11));
+        driver.receive(acked(0, 1, 10));
+        driver.receive(acked(0, 1, 11));
         driver.hear_from(Attempt(2), acked(1, 1, 12));
         assert!(driver.newest.is_none(), "one of two workers has acknowledged");
-        driver.hear(acked(1, 1, 20));
+        driver.receive(acked(1, 1, 20));
         assert_eq!(driver.marks(), [10, 20]);
         driver.wait_for_trigger(told, 2);
-        driver.hear(acked(0, 2, 30));
+        driver.receive(acked(0, 2, 30));
         // They come again, of the epoch before.
-        driver.hear(acked(0, 1, 10));
-        driver.hear(acked(1, 1, 20));
-        driver.hear(acked(1, 2, 40));
+        driver.receive(acked(0, 1, 10));
+        driver.receive(acked(1, 1, 20));
+        driver.receive(acked(1, 2, 40));
         assert_eq!(driver.marks(), [30, 40]);
     });
 }
@@ -154,14 +154,14 @@ fn what_is_said_of_an_epoch_after_it_was_given_up_counts_nothing_and_its_files_a
         start(driver);
         driver.wait_for_trigger(told, 1);
         names.iter().for_each(|name| std::fs::write(files.join(name), "rows").unwrap());
-        driver.hear(declined(1, 1));
+        driver.receive(declined(1, 1));
         assert_eq!(there(), [true, false, true], "the other worker is still writing");
         driver.wait_for_trigger(told, 2);
-        driver.hear(acked(1, 2, 40));
-        driver.hear(acked(0, 1, 10));
+        driver.receive(acked(1, 2, 40));
+        driver.receive(acked(0, 1, 10));
         assert_eq!(there(), [false, false, true]);
-        driver.hear(declined(1, 1));
-        driver.hear(acked(0, 2, 30));
+        driver.receive(declined(1, 1));
+        driver.receive(acked(0, 2, 30));
         assert_eq!(driver.marks(), [30, 40]);
     });
 }
@@ -169,21 +169,21 @@ fn what_is_said_of_an_epoch_after_it_was_given_up_counts_nothing_and_its_files_a
 #[test]
 fn who_is_ready_has_ended_or_is_done_counts_once() {
     with_driver(|driver, told, _| {
-        driver.hear(Report::Ready(Slot(0)));
-        driver.hear(Report::Ready(Slot(0)));
+        driver.receive(Report::Ready(Slot(0)));
+        driver.receive(Report::Ready(Slot(0)));
         driver.on_event(Event::StopRequested).unwrap();
         driver.hear_from(Attempt(0), Report::Ready(Slot(1)));
         assert_eq!(*told.0.lock().unwrap(), ["StopReading"], "one worker of two is ready");
-        driver.hear(Report::SourcesEnded(Slot(0)));
-        driver.hear(Report::SourcesEnded(Slot(0)));
-        driver.hear(Report::Ready(Slot(1)));
-        driver.hear(Report::Ready(Slot(1)));
+        driver.receive(Report::SourcesEnded(Slot(0)));
+        driver.receive(Report::SourcesEnded(Slot(0)));
+        driver.receive(Report::Ready(Slot(1)));
+        driver.receive(Report::Ready(Slot(1)));
         assert_eq!(*told.0.lock().unwrap(), ["StopReading", "Trigger { epoch: Epoch(1), last: true }"]);
-        driver.hear(acked(0, 1, 1));
-        driver.hear(acked(1, 1, 2));
+        driver.receive(acked(0, 1, 1));
+        driver.receive(acked(1, 1, 2));
         assert_eq!(driver.exit, Some(Exit::Stopped), "the sources of one worker of two have ended");
-        driver.hear(Report::Done(Slot(1)));
-        driver.hear(Report::Done(Slot(1)));
+        driver.receive(Report::Done(Slot(1)));
+        driver.receive(Report::Done(Slot(1)));
         assert_eq!((driver.done.len(), driver.dropped), (1, 4));
     });
 }

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tidegate_control::{Action, Control, Exit, Input, Record, Settings, Time};
+use tidegate_control::{Action, CheckpointSettings, Control, Exit, Input, LedgerEntry, Time};
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::{Epoch, Manifest, Slot};
 
 use super::assignment::Assignment;
-use super::lookout::{self, Lookout};
 use super::mailbox::Event;
 use super::plan::{Plan, partitions};
 use super::publishers::Publishers;
 use super::summary::Summary;
+use super::watchdog::{self, Watchdog};
 use super::{Run, Watcher};
 use crate::dataflow::worker::{BuildJob, Workers, start};
 use crate::error::{Error, Result, catch};
@@ -49,7 +49,7 @@ pub(crate) struct Driver<'a> {
     assignment: Assignment,
     publishers: &'a mut Publishers,
     watcher: &'a mut dyn Watcher,
-    lookout: Lookout,
+    watchdog: Watchdog,
     control: Control,
     /// Complete snapshots before the restored one.
     older: Vec<Epoch>,
@@ -81,7 +81,7 @@ impl<'a> Driver<'a> {
         older: Vec<Epoch>,
         watcher: &'a mut dyn Watcher,
     ) -> Self {
-        let settings = Settings {
+        let settings = CheckpointSettings {
             interval_ms: run.interval.map(millis),
             timeout_ms: SLOW_CHECKPOINT_MS,
             retain: run.retain,
@@ -92,7 +92,7 @@ impl<'a> Driver<'a> {
         let now = Instant::now();
         let connect = |i| {
             let process = process.clone();
-            run.link.to_process(Box::new(move |messages| process.hear(i, messages)))
+            run.link.to_process(Box::new(move |messages| process.receive(i, messages)))
         };
         Self {
             run,
@@ -102,7 +102,7 @@ impl<'a> Driver<'a> {
             assignment,
             publishers,
             watcher,
-            lookout: Lookout::default(),
+            watchdog: Watchdog::default(),
             control,
             older,
             arrived: None,
@@ -123,33 +123,35 @@ impl<'a> Driver<'a> {
         let workers = start(&self.process, build)?;
         // Connectors are called from here, too; whatever they do, the workers must learn of the end.
         let ended = catch(|| self.serve(events));
-        self.tell(&Command::Abort);
+        self.send(&Command::Abort);
         self.wait_for_workers(workers, events);
         ended?;
         match self.exit.take() {
             Some(Exit::Failed { reason }) => {
-                return Err(Error::world(format!(
+                return Err(Error::environment(format!(
                     "the last snapshot could not be written: {reason}; nothing of it was published, and the next \
                      start goes on from the snapshot before"
                 )));
             }
             Some(Exit::Finished | Exit::Stopped) | None => {}
         }
-        let newest = self.newest.ok_or_else(|| Error::us("the job ended without a snapshot"))?;
+        let newest = self.newest.ok_or_else(|| Error::internal("the job ended without a snapshot"))?;
         Ok(Summary::of(self.plan, &newest, self.began.elapsed()))
     }
 
     fn serve(&mut self, events: &Receiver<Event>) -> Result<()> {
         let mut next_progress = Instant::now() + self.watcher.every();
         let mut next_discovery = Instant::now() + DISCOVERY;
-        let mut next_look = Instant::now() + lookout::EVERY;
+        let mut next_look = Instant::now() + watchdog::EVERY;
         while self.exit.is_none() {
             let now = Instant::now();
             let until = next_progress.min(next_discovery).min(next_look).min(self.deadline(now));
             match events.recv_timeout(until.saturating_duration_since(now)) {
                 Ok(event) => self.on_event(event)?,
                 Err(RecvTimeoutError::Timeout) => self.step(Input::Tick)?,
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::us("all event senders are gone")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::internal("all event senders are gone"));
+                }
             }
             let now = Instant::now();
             if now >= next_progress {
@@ -162,7 +164,7 @@ impl<'a> Driver<'a> {
                 self.discover()?;
             }
             if now >= next_look {
-                next_look = now + lookout::EVERY;
+                next_look = now + watchdog::EVERY;
                 self.look();
             }
         }
@@ -185,7 +187,7 @@ impl<'a> Driver<'a> {
             },
             Event::StopRequested => {
                 self.watcher.note("stopping: a last snapshot, then everything is published");
-                self.lookout.stop();
+                self.watchdog.stop();
                 self.look();
                 self.step(Input::StopRequested)
             }
@@ -196,8 +198,8 @@ impl<'a> Driver<'a> {
     /// Looks whether the workers' code comes back, and how long barriers have been on their way.
     fn look(&mut self) {
         let process = &self.process;
-        process.watch.show_alignments(|slot| process.told(slot));
-        let found = self.lookout.look(&process.watch, Instant::now());
+        process.watch.show_alignments(|slot| process.instructions(slot));
+        let found = self.watchdog.look(&process.watch, Instant::now());
         self.run.metrics.set_stuck(found.stuck);
         found.notes.iter().for_each(|note| self.watcher.note(note));
     }
@@ -239,8 +241,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Tells all processes of this attempt something.
-    fn tell(&self, command: &Command) {
+    /// Sends a command to all processes of this attempt.
+    fn send(&self, command: &Command) {
         let attempt = self.process.attempt;
         self.processes.iter().for_each(|to| to(ToProcess { attempt, command: command.clone() }));
     }
@@ -295,12 +297,12 @@ impl<'a> Driver<'a> {
             Action::Trigger { epoch, last, .. } => {
                 self.parts.clear();
                 self.triggered = Instant::now();
-                self.tell(&Command::Trigger { epoch, last: last.is_some() });
+                self.send(&Command::Trigger { epoch, last: last.is_some() });
             }
-            Action::StopReading { .. } => self.tell(&Command::StopReading),
+            Action::StopReading { .. } => self.send(&Command::StopReading),
             Action::Accept { slot, .. } => {
                 let part = self.arrived.take();
-                let part = part.ok_or_else(|| Error::us(format!("no part came from slot {slot}")))?;
+                let part = part.ok_or_else(|| Error::internal(format!("no part came from slot {slot}")))?;
                 self.measure_worker(slot, &part);
                 self.parts.insert(slot, *part);
             }
@@ -310,10 +312,10 @@ impl<'a> Driver<'a> {
                 return Ok(Some(Input::Published { attempt, epoch }));
             }
             Action::Collect { oldest } => self.process.state.collect(oldest)?,
-            Action::GiveUp { epoch, reason, .. } => {
+            Action::Abort { epoch, reason, .. } => {
                 self.parts.clear();
                 self.watcher.note(&format!(
-                    "the snapshot of epoch {epoch} is given up, the next one takes its place: {reason}"
+                    "the checkpoint of epoch {epoch} was aborted, the next one takes its place: {reason}"
                 ));
             }
             Action::Discard { attempt, epoch, slot } => self.process.state.discard(attempt, epoch, slot)?,
@@ -327,8 +329,8 @@ impl<'a> Driver<'a> {
     }
 
     /// Makes a record durable: for a job that runs alone, the manifest is the record.
-    fn commit(&mut self, record: Record) -> Result<Input> {
-        let Record::Completed { attempt, epoch, finished } = record;
+    fn commit(&mut self, record: LedgerEntry) -> Result<Input> {
+        let LedgerEntry::Completed { attempt, epoch, finished } = record;
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             job: self.run.job.clone(),
@@ -344,7 +346,7 @@ impl<'a> Driver<'a> {
             slots: std::mem::take(&mut self.parts),
         };
         if let Some(uid) = manifest.differing_watermark() {
-            return Err(Error::us(format!(
+            return Err(Error::internal(format!(
                 "at the barrier of epoch {epoch} the workers have come to different event times in '{uid}'"
             )));
         }
@@ -360,9 +362,9 @@ impl<'a> Driver<'a> {
     }
 
     fn publish(&mut self) -> Result<()> {
-        let Some(manifest) = self.newest.clone() else { return Err(Error::us("nothing to publish")) };
+        let Some(manifest) = self.newest.clone() else { return Err(Error::internal("nothing to publish")) };
         self.publishers.publish(&manifest)?;
-        self.tell(&Command::Completed(manifest.epoch));
+        self.send(&Command::Completed(manifest.epoch));
         self.process.state.set_published(manifest.epoch)?;
         let metrics = &self.run.metrics;
         metrics.set("epoch", None, "The last complete epoch.", manifest.epoch.0 as f64);
@@ -383,11 +385,11 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Deals partitions that have turned up since the last look.
+    /// Assigns partitions that have turned up since the last look.
     fn discover(&mut self) -> Result<()> {
         for (uid, source) in self.plan.sources.iter().filter(|(_, source)| !source.bounded()) {
             let assigned = self.assignment.add(uid, partitions(uid, &**source)?);
-            assigned.iter().for_each(|command| self.tell(command));
+            assigned.iter().for_each(|command| self.send(command));
         }
         Ok(())
     }
