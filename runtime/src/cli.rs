@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
 
 use crate::clock::SystemClock;
-use crate::error::{Error, Result};
 use crate::link::Direct;
 use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
 use crate::stream::Job;
 use crate::terminal::say;
+use tidegate_protocol::{Error, Result};
 
 /// The flags that every job has.
 #[derive(Args, Clone, Debug)]
@@ -86,7 +86,7 @@ where
     let command = Cli::<A>::command().name(name).about(about).long_about(None);
     // Not `args`, which panics at an argument that is not UTF-8: a path need not be.
     if std::env::args_os().any(|arg| arg == "--list-failpoints") {
-        let points: String = crate::failpoint::POINTS.iter().map(|point| format!("{point}\n")).collect();
+        let points: String = tidegate_failpoint::POINTS.iter().map(|point| format!("{point}\n")).collect();
         let _ = std::io::stdout().write_all(points.as_bytes());
         return Ok(());
     }
@@ -96,8 +96,8 @@ where
     if let Some(path) = &runtime.summary {
         check_summary(path)?;
     }
-    crate::failpoint::from_environment()?;
-    crate::error::remember_panics();
+    tidegate_failpoint::from_environment().map_err(Error::job)?;
+    crate::panics::remember_panics();
     let mailbox = Mailbox::new();
     stop_on_signals(mailbox.sender.clone())?;
     let metrics = Arc::new(Metrics::default());

@@ -12,7 +12,7 @@
 use tidegate_protocol::manifest::Staged;
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
-use crate::error::Result;
+use tidegate_protocol::Result;
 
 /// Where reading goes on in a partition, in the connector's own form (a byte offset, a log offset, a token).
 pub type Position = serde_json::Value;

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
 use crate::key::Key;
 use crate::state::timers::Timers;
+use tidegate_protocol::Result;
 
 /// A function over a keyed stream, with state of its own and timers for every key.
 ///
@@ -17,7 +17,7 @@ use crate::state::timers::Timers;
 ///
 /// ```
 /// use tidegate::testing::{VecSource, collect};
-/// use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer, Watermarks};
+/// use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Watermarks};
 ///
 /// /// Tells how many records of a key came in a row, ten milliseconds after the last of them.
 /// struct Runs;
@@ -351,7 +351,7 @@ impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
     /// use std::sync::Arc;
     /// use tidegate::clock::ManualClock;
     /// use tidegate::testing::{TestJob, TestSource, VecSink};
-    /// use tidegate::{KeyedProcess, ProcessContext, Result, Time, Timer};
+    /// use tidegate::{KeyedProcess, ProcessContext, Result, Timer};
     ///
     /// /// Tells of a device that it was heard of, a second later.
     /// struct Reminder;

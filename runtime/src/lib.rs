@@ -71,8 +71,6 @@ mod cli;
 pub mod clock;
 pub mod connector;
 mod dataflow;
-mod error;
-pub mod failpoint;
 mod fingerprint;
 mod key;
 mod keyed_process;
@@ -82,6 +80,7 @@ mod metrics;
 mod metrics_server;
 mod operator;
 mod operators;
+mod panics;
 mod process;
 mod record;
 mod state;
@@ -94,7 +93,7 @@ mod window;
 mod worker;
 
 pub use cli::main;
-pub use error::{Context, Error, ErrorKind, Result};
+
 pub use key::Key;
 pub use keyed_process::{
     BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, TimeDomain, Timer,
@@ -105,5 +104,7 @@ pub use stream::keyed::Either;
 pub use stream::{
     BroadcastConnected, Connected, Job, KeyedStream, OnError, Sink, Stream, Watermarks, WindowedStream,
 };
+pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;
+pub use tidegate_protocol::{Context, Error, ErrorKind, Result};
 pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Context, Result};
 use crate::metrics::Metrics;
+use tidegate_protocol::{Context, Result};
 
 /// Starts serving at `HOST:PORT`; the thread lives as long as the process.
 pub(crate) fn serve(address: &str, job: &str, metrics: Arc<Metrics>) -> Result<()> {

@@ -9,11 +9,11 @@ use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest::OperatorSnapshot;
 
 use crate::connector::Staging;
-use crate::error::Result;
 use crate::metrics::Step;
 use crate::process::Process;
 use crate::state::store::{Rows, Store};
 use crate::worker::WorkerContext;
+use tidegate_protocol::Result;
 
 /// A member of an operator chain that takes part in barriers.
 pub(crate) trait Operator {

@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
+use tidegate_snapshots::Snapshots;
 
 use crate::clock::Clock;
 use crate::dataflow::batch::BufferReturns;
 use crate::dataflow::worker::Wakers;
-use crate::error::{Error, Result};
 use crate::link::{Command, Connection, Instructions, Report, ToDriver, ToProcess};
 use crate::metrics::Metrics;
 use crate::state::budget::Shares;
-use crate::state::directory::StateDirectory;
+use crate::state::working_directory::WorkingDirectory;
 use crate::stream::outline::Outline;
 use crate::watch::Watch;
+use tidegate_protocol::{Error, Result};
 
 /// The numbers that a run is started with.
 #[derive(Clone, Debug)]
@@ -49,8 +50,9 @@ pub(crate) struct Process {
     /// The first epoch of this attempt; timestamps count from it.
     pub(crate) first_epoch: Epoch,
     pub(crate) restored: Option<Arc<Manifest>>,
-    /// Where state lives; None for a job without checkpoints and without state.
-    pub(crate) state: StateDirectory,
+    pub(crate) snapshots: Snapshots,
+    /// Where running state stores are.
+    pub(crate) working: WorkingDirectory,
     /// The prefix of each operator's keys in the state store.
     pub(crate) store_ids: BTreeMap<String, u16>,
     /// The dataflow that was checked before the start.
@@ -77,7 +79,8 @@ pub(crate) struct Parts {
     pub(crate) attempt: Attempt,
     pub(crate) first_epoch: Epoch,
     pub(crate) restored: Option<Arc<Manifest>>,
-    pub(crate) state: StateDirectory,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) working: WorkingDirectory,
     pub(crate) store_ids: BTreeMap<String, u16>,
     pub(crate) outline: Outline,
     /// The partitions of each source, for every worker.
@@ -98,7 +101,8 @@ impl Process {
             attempt: parts.attempt,
             first_epoch: parts.first_epoch,
             restored: parts.restored,
-            state: parts.state,
+            snapshots: parts.snapshots,
+            working: parts.working,
             store_ids: parts.store_ids,
             outline: parts.outline,
             clock: parts.clock,

@@ -51,9 +51,9 @@ pub use job::{Running, TestJob};
 pub use sink::{Discard, VecSink};
 pub use source::{Item, TestSource, VecSource};
 
-use crate::error::Result;
 use crate::stream::{Job, Stream};
 use crate::window::Aggregate;
+use tidegate_protocol::Result;
 
 /// Runs a job with one worker to the end of its input and returns what the stream brought, in the order of publishing.
 ///

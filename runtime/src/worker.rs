@@ -9,7 +9,6 @@ use tidegate_protocol::manifest::OperatorSnapshot;
 use tidegate_protocol::{Epoch, Slot};
 
 use crate::connector::Staging;
-use crate::error::{Error, Result};
 use crate::link::{Instructions, Report};
 use crate::metrics::Step;
 use crate::operator::SnapshotParts;
@@ -17,6 +16,7 @@ use crate::process::Process;
 use crate::state::budget::Budget;
 use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::{Rows, Store};
+use tidegate_protocol::{Error, Result};
 
 /// One worker of a job process.
 pub(crate) struct WorkerContext {
@@ -137,7 +137,7 @@ impl WorkerContext {
         if all.chains_copied == all.chains {
             let done = std::mem::replace(all, Collected { chains: all.chains, ..Collected::default() });
             let Collected { epoch, rows, operators, stagings, .. } = done;
-            crate::failpoint::point("barrier.collected");
+            tidegate_failpoint::point("barrier.collected");
             self.snapshotter()?.write(Barrier { epoch, rows, operators, stagings });
         }
         Ok(true)

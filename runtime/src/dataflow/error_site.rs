@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::activity::Activity;
-use crate::error::{Error, on_the_way};
 use crate::metrics::Step;
+use crate::panics::on_the_way;
+use tidegate_protocol::Error;
 
 /// Bytes of a key that a message quotes.
 const KEY_BYTES: usize = 200;

@@ -27,11 +27,12 @@ use super::error_site::ErrorSite;
 use super::pace::Pace;
 use super::port::{InputPort, OutputPort};
 use super::timestamp::{Timestamp, start_of};
-use crate::error::{Context, Error, Result, panic_text};
 use crate::metrics::{Counter, Gauge, Step, Stopwatch};
 use crate::operator::{OpenContext, Operator, WatermarkGenerator};
+use crate::panics::panic_text;
 use crate::watch::Alignment;
 use crate::worker::WorkerContext;
+use tidegate_protocol::{Context, Error, Result};
 
 /// For how long an operator chain copies rows of the last barrier at least before it looks at its records again.
 const COPY_TIME: Duration = Duration::from_millis(1);

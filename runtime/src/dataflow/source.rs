@@ -19,7 +19,7 @@ use timely::dataflow::ProbeHandle;
 use super::operator_chain::{Running, guarded};
 use super::pace::Pace;
 use super::timestamp::{Timestamp, epoch_of, next_tick, start_of};
-use crate::error::Result;
+use tidegate_protocol::Result;
 
 /// Records that end a tick: at least, which is also how it begins, because nothing is known of the steps; and at most.
 const TICK_RECORDS: (usize, usize) = (1, 10_000);

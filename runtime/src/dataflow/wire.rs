@@ -19,12 +19,12 @@ use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
 use super::batch::Batch;
-use crate::error::Error;
 use crate::fingerprint::{readable, whole};
 use crate::metrics::Step;
 use crate::record::{Data, Record};
 use crate::watermark::WatermarkUpdate;
 use crate::worker::WorkerContext;
+use tidegate_protocol::Error;
 
 /// What has become of a batch on its way as bytes; nothing, as long as it stays in memory.
 #[derive(Default)]

@@ -17,12 +17,13 @@ use timely::{CommunicationConfig, WorkerConfig};
 
 use super::operator_chain::OperatorChain;
 use super::timestamp::Timestamp;
-use crate::error::{Error, Result, panic_text};
 use crate::link::Report;
 use crate::metrics::Step;
+use crate::panics::panic_text;
 use crate::process::Process;
 use crate::stream::Job;
 use crate::worker::WorkerContext;
+use tidegate_protocol::{Error, Result};
 
 /// Wakes workers that have parked themselves.
 #[derive(Default)]

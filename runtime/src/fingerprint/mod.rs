@@ -50,10 +50,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::StateType;
 
-use crate::error::{Error, Result};
 use node::{Kind, Node};
 use probe::ASKING;
 use run::Run;
+use tidegate_protocol::{Error, Result};
 use trial::{flaw, flaw_of_first};
 
 /// A longer tuple of equal parts is written as an array.

@@ -3,7 +3,7 @@
 use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
-use crate::error::Error;
+use tidegate_protocol::Error;
 
 /// What the driver tells a process.
 #[derive(Clone, Debug)]

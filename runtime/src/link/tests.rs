@@ -10,12 +10,12 @@ use tidegate_protocol::{Epoch, Slot};
 
 use super::*;
 use crate::dataflow::worker::{BuildJob, Workers, start};
-use crate::error::Error;
 use crate::local::plan::Plan;
 use crate::process::Process;
 use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::Rows;
 use crate::testing::{Discard, TestSource, parts};
+use tidegate_protocol::Error;
 
 /// Workers under way; they leave when it is dropped.
 struct Attempt {
@@ -32,7 +32,7 @@ impl Attempt {
             job.source(parts::SOURCE, source.clone()).sink("out", Discard::named("out"));
             Ok(())
         });
-        parts.outline = Plan::of(&build, parts::parts(root, 1, None).0).unwrap().outline;
+        parts.outline = Plan::of(&build, parts::parts(root, 1, None).0, root).unwrap().outline;
         let process = Arc::new(Process::new(parts));
         let workers = start(&process, build).unwrap();
         Self { process, inbox, workers: Some(workers) }

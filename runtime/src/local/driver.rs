@@ -20,9 +20,10 @@ use super::summary::Summary;
 use super::watchdog::{self, Watchdog};
 use super::{Run, Watcher};
 use crate::dataflow::worker::{BuildJob, Workers, start};
-use crate::error::{Error, Result, catch};
 use crate::link::{Command, Connection, Report, ToDriver, ToProcess};
+use crate::panics::catch;
 use crate::process::Process;
+use tidegate_protocol::{Error, Result};
 
 #[cfg(test)]
 mod tests;
@@ -311,14 +312,16 @@ impl<'a> Driver<'a> {
                 self.publish()?;
                 return Ok(Some(Input::Published { attempt, epoch }));
             }
-            Action::Collect { oldest } => self.process.state.collect(oldest)?,
+            Action::Collect { oldest } => self.process.snapshots.collect(oldest)?,
             Action::Abort { epoch, reason, .. } => {
                 self.parts.clear();
                 self.watcher.note(&format!(
                     "the checkpoint of epoch {epoch} was aborted, the next one takes its place: {reason}"
                 ));
             }
-            Action::Discard { attempt, epoch, slot } => self.process.state.discard(attempt, epoch, slot)?,
+            Action::Discard { attempt, epoch, slot } => {
+                self.process.snapshots.discard(attempt, epoch, slot)?
+            }
             Action::Slow { epoch, waited_ms, .. } => self.watcher.note(&format!(
                 "the snapshot of epoch {epoch} is under way since {:.0} s",
                 waited_ms as f64 / 1000.0
@@ -350,8 +353,8 @@ impl<'a> Driver<'a> {
                 "at the barrier of epoch {epoch} the workers have come to different event times in '{uid}'"
             )));
         }
-        if let Err(error) = self.process.state.complete(&manifest) {
-            if self.process.state.is_complete(epoch) {
+        if let Err(error) = self.process.snapshots.complete(&manifest) {
+            if self.process.snapshots.is_complete(epoch) {
                 return Err(error);
             }
             return Ok(Input::Refused { record, reason: error.to_string() });
@@ -365,7 +368,7 @@ impl<'a> Driver<'a> {
         let Some(manifest) = self.newest.clone() else { return Err(Error::internal("nothing to publish")) };
         self.publishers.publish(&manifest)?;
         self.send(&Command::Completed(manifest.epoch));
-        self.process.state.set_published(manifest.epoch)?;
+        self.process.snapshots.set_published(manifest.epoch)?;
         let metrics = &self.run.metrics;
         metrics.set("epoch", None, "The last complete epoch.", manifest.epoch.0 as f64);
         metrics.set(

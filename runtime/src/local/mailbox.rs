@@ -2,8 +2,8 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::error::Error;
 use crate::link::{Inbox, ToDriver};
+use tidegate_protocol::Error;
 
 /// Something that reaches the driver.
 pub(crate) enum Event {

@@ -1,7 +1,6 @@
 //! A job that runs alone, in one process: everything a cluster would do for it, on the same rules.
 //!
 //! - [`plan`]: what the job wants, found out by describing it once without running it.
-//! - [`restore`]: which snapshot to go on from, and whether it fits the job.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
 //! - [`watchdog`]: notices steps that do not come back.
 //! - [`mailbox`]: what reaches the driver; [`assignment`]: which worker reads which partitions.
@@ -15,7 +14,6 @@ pub(crate) mod driver;
 mod mailbox;
 pub(crate) mod plan;
 pub(crate) mod publishers;
-pub(crate) mod restore;
 pub(crate) mod summary;
 mod watchdog;
 
@@ -25,22 +23,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest};
+use tidegate_snapshots::{LocalStore, Snapshots};
 
 use crate::allocator::give_back_freed_memory;
 use crate::clock::Clock;
 use crate::dataflow::worker::BuildJob;
-use crate::error::{Error, Result, catch};
-use crate::failpoint::point;
 use crate::link::{Connection, Link, ToDriver};
 use crate::metrics::Metrics;
+use crate::panics::catch;
 use crate::process::{Parts, Process, Settings};
-use crate::state::directory::StateDirectory;
+use crate::state::working_directory::WorkingDirectory;
 use crate::stream::outline::Outline;
 use assignment::Assignment;
 pub(crate) use mailbox::{Event, Mailbox};
 use plan::Plan;
 use publishers::Publishers;
 use summary::Summary;
+use tidegate_failpoint::point;
+use tidegate_protocol::{Error, Result};
 
 /// How a job is run alone.
 pub(crate) struct Run {
@@ -99,14 +99,17 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     if run.parallelism == Some(0) {
         return Err(Error::job("--parallelism 0 is invalid: it must be at least 1"));
     }
-    let directory = StateDirectory::open(&run.checkpoint_dir)?;
-    let _lock = directory.lock()?;
+    let store = LocalStore::open(&run.checkpoint_dir)?;
+    let _lock = store.lock()?;
     point("start.locked");
     let groups = KeyGroups { count: run.max_parallelism };
     // Nobody runs while the job is described, and nobody has anything to say.
-    let plan = Plan::of(&build, process(run, &directory, run.workers(groups), groups, Box::new(drop)))?;
+    let parts = process(run, &store, run.workers(groups), groups, Box::new(drop));
+    let plan = Plan::of(&build, parts, store.root())?;
     plan.warnings.iter().for_each(|warning| watcher.note(warning));
-    let found = restore::choose(&directory, watcher)?;
+    let snapshots = Snapshots::new(Arc::new(store.clone()));
+    let found = tidegate_snapshots::choose(&snapshots)?;
+    found.notes.iter().for_each(|note| watcher.note(note));
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
         plan.check_fits(manifest, &run.job)?;
@@ -116,7 +119,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
                 manifest.key_groups.count
             ));
         }
-        for note in restore::changed_arguments(manifest, &run.arguments) {
+        for note in plan::changed_arguments(manifest, &run.arguments) {
             watcher.note(&note);
         }
     }
@@ -130,18 +133,18 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
             groups.count
         )));
     }
-    let mut publishers = Publishers::open(&plan, restored.as_deref(), directory.published()?, watcher)?;
+    let mut publishers = Publishers::open(&plan, restored.as_deref(), snapshots.published()?, watcher)?;
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
         watcher.note(&plan.describe_finished(manifest));
         return Ok(Summary::of(&plan, manifest, Duration::ZERO));
     }
-    let attempt = Attempt(directory.last_attempt()?.max(found.last_attempt).0 + 1);
-    directory.set_attempt(attempt)?;
+    let attempt = Attempt(snapshots.last_attempt()?.max(found.last_attempt).0 + 1);
+    snapshots.set_attempt(attempt)?;
     point("start.attempt_written");
-    directory.clean_local()?;
+    WorkingDirectory::within(store.root()).clean()?;
     let to_driver = run.link.to_driver(mailbox.inbox());
-    let mut parts = process(run, &directory, workers, groups, to_driver);
+    let mut parts = process(run, &store, workers, groups, to_driver);
     parts.attempt = attempt;
     parts.first_epoch = found.last_epoch.next();
     parts.store_ids = plan.store_ids(restored.as_deref())?;
@@ -158,7 +161,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
 /// What a process needs, before anything was restored.
 fn process(
     run: &Run,
-    directory: &StateDirectory,
+    store: &LocalStore,
     workers: usize,
     groups: KeyGroups,
     driver: Connection<ToDriver>,
@@ -174,7 +177,8 @@ fn process(
         attempt: Attempt(1),
         first_epoch: Epoch(1),
         restored: None,
-        state: directory.clone(),
+        snapshots: Snapshots::new(Arc::new(store.clone())),
+        working: WorkingDirectory::within(store.root()),
         store_ids: BTreeMap::new(),
         outline: Outline::default(),
         assigned: BTreeMap::new(),

@@ -10,15 +10,15 @@ use tidegate_protocol::{Manifest, Slot};
 
 use crate::connector::Position;
 use crate::dataflow::worker::BuildJob;
-use crate::error::{Context, Error, Result, catch};
 use crate::metrics::{Metrics, Step};
+use crate::panics::catch;
 use crate::process::{Parts, Process};
-use crate::state::directory::StateDirectory;
 use crate::stream::Job;
 use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{End, Listed, Published};
 use crate::stream::outline::Outline;
 use crate::worker::WorkerContext;
+use tidegate_protocol::{Context, Error, Result};
 
 /// The operators, sources and sinks of a job.
 pub(crate) struct Plan {
@@ -35,10 +35,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Describes the job on the calling thread, for its plan alone.
-    pub(crate) fn of(build: &BuildJob, mut parts: Parts) -> Result<Self> {
+    pub(crate) fn of(build: &BuildJob, mut parts: Parts, checkpoint_dir: &Path) -> Result<Self> {
         // What is described for the plan counts nothing.
         parts.metrics = Arc::new(Metrics::default());
-        let directory = parts.state.clone();
         let worker = Rc::new(WorkerContext::new(Slot(0), Arc::new(Process::new(parts))));
         let mut job = Job::new(worker);
         build(&mut job)?;
@@ -55,7 +54,7 @@ impl Plan {
             plan.add(declared)?;
         }
         plan.check_sinks()?;
-        plan.check_is_apart_from(&directory)?;
+        plan.check_is_apart_from(checkpoint_dir)?;
         Ok(plan)
     }
 
@@ -103,15 +102,19 @@ impl Plan {
         Ok(())
     }
 
-    /// A sink that writes where snapshots are: what a start and a collection remove there would be its output.
-    fn check_is_apart_from(&self, directory: &StateDirectory) -> Result<()> {
+    /// Refuses a sink that writes where snapshots are: a start and a collection remove what they do not know there.
+    fn check_is_apart_from(&self, checkpoint_dir: &Path) -> Result<()> {
+        let belongs_to_it = |path: &Path| {
+            path == checkpoint_dir
+                || ["files", "local"].iter().any(|name| path.starts_with(checkpoint_dir.join(name)))
+        };
         for (uid, _) in &self.sinks {
             let place = self.operators[uid].uri.as_deref().unwrap_or_default();
-            if directory.owns(Path::new(place)) {
+            if belongs_to_it(Path::new(place)) {
                 return Err(Error::job(format!(
                     "the sink '{uid}' writes to {place}, which belongs to the checkpoint directory {}; give the sink another \
                      directory, or the job another --checkpoint-dir",
-                    directory.root().display()
+                    checkpoint_dir.display()
                 )));
             }
         }
@@ -290,4 +293,24 @@ fn restored_partitions<'a>(
 ) -> impl Iterator<Item = (&'a String, &'a tidegate_protocol::manifest::PartitionSnapshot)> {
     let slots = restored.into_iter().flat_map(|m| m.slots.values());
     slots.filter_map(move |slot| slot.operators.get(uid)).flat_map(|part| part.partitions.iter())
+}
+
+/// The arguments of the job that differ from those of the snapshot. They count from the restart on.
+pub(crate) fn changed_arguments(
+    manifest: &Manifest,
+    arguments: &BTreeMap<String, Vec<String>>,
+) -> Vec<String> {
+    let show = |values: Option<&Vec<String>>| values.map_or("not given".to_owned(), |v| v.join(" "));
+    let names: std::collections::BTreeSet<_> = manifest.arguments.keys().chain(arguments.keys()).collect();
+    let changed = names.into_iter().filter(|name| manifest.arguments.get(*name) != arguments.get(*name));
+    changed
+        .map(|name| {
+            format!(
+                "--{} was {} and is {}; the new value counts from here on",
+                name.replace('_', "-"),
+                show(manifest.arguments.get(name)),
+                show(arguments.get(name))
+            )
+        })
+        .collect()
 }

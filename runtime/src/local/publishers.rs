@@ -7,8 +7,9 @@ use tidegate_protocol::{Epoch, Manifest};
 use super::Watcher;
 use super::plan::Plan;
 use crate::connector::Publisher;
-use crate::error::{Context, Error, Result, catch};
-use crate::failpoint::point;
+use crate::panics::catch;
+use tidegate_failpoint::point;
+use tidegate_protocol::{Context, Error, Result};
 
 /// The publishers of all sinks, by uid.
 pub(crate) struct Publishers(BTreeMap<String, Box<dyn Publisher>>);

@@ -8,7 +8,6 @@ use tidegate_protocol::Epoch;
 
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::error::Result;
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operator::{OpenContext, Operator, SnapshotParts};
@@ -18,6 +17,7 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
 use crate::watermark::WatermarkUpdate;
 use crate::window::Aggregate;
+use tidegate_protocol::Result;
 
 /// Records after which results go on to the next step of the operator chain: the first ones need not wait until the keys of a whole
 /// batch are read from disk.

@@ -14,7 +14,6 @@ use tidegate_protocol::Epoch;
 
 use crate::chain::Receiver;
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::error::{Context, Error, Result};
 use crate::key::Key;
 use crate::keyed_process::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
 use crate::metrics::Step;
@@ -23,6 +22,7 @@ use crate::operators::stateless::StepContext;
 use crate::record::Record;
 use crate::state::store::{cannot_read_back, decode_all, encode};
 use crate::watermark::WatermarkUpdate;
+use tidegate_protocol::{Context, Error, Result};
 
 /// Suffix of the uid for what is kept of the broadcast stream.
 pub(crate) const SHARED: &str = "#broadcast";

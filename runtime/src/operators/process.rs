@@ -19,7 +19,6 @@ use tidegate_protocol::Epoch;
 
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::error::Result;
 use crate::key::{Key, KeyFn};
 use crate::keyed_process::{KeyContext, KeyedProcess, TimeDomain, Timer};
 use crate::metrics::{Counter, Gauge, Step};
@@ -32,6 +31,7 @@ use crate::state::table::{Namespace, Table};
 use crate::state::timers::{Due, Popped, Timers};
 use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::NO_TIME;
+use tidegate_protocol::Result;
 
 /// Suffixes of the uid for what the step keeps besides its state.
 pub(crate) const EVENT_TIMERS: &str = "#event-timers";

@@ -8,12 +8,13 @@ use tidegate_protocol::Epoch;
 use crate::chain::Receiver;
 use crate::connector::{SinkPlace, TransactionalSink, Writer};
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::error::{Context, Error, Result, catch};
 use crate::metrics::{Counter, Step};
 use crate::operator::{OpenContext, Operator, SnapshotParts};
 use crate::operators::stateless::StepContext;
+use crate::panics::catch;
 use crate::record::Record;
 use crate::watermark::WatermarkUpdate;
+use tidegate_protocol::{Context, Error, Result};
 
 /// See [`crate::Stream::sink`].
 pub(crate) struct SinkStep<T, S> {

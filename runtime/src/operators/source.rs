@@ -14,12 +14,13 @@ use crate::connector::{DeadLetter, Malformed, PartitionReader, PartitionStatus, 
 use crate::dataflow::batch::BATCH_RECORDS;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::source::{Poll, SourceLoop};
-use crate::error::{Context, Result, catch};
 use crate::metrics::{Counter, Step};
 use crate::operator::{OpenContext, OpenedPartition, Operator, SnapshotParts};
 use crate::operators::stateless::StepContext;
+use crate::panics::catch;
 use crate::stream::job::ErrorRoute;
 use crate::watermark::{Watermark, WatermarkUpdate};
+use tidegate_protocol::{Context, Result};
 
 /// See [`crate::Job::source`].
 pub(crate) struct SourceStep<S: Source> {

@@ -10,11 +10,11 @@ use crate::connector::DeadLetter;
 use crate::dataflow::activity::Activity;
 use crate::dataflow::error_site::AtKey;
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::error::{Error, Result};
 use crate::metrics::{Counter, Step};
 use crate::record::Record;
 use crate::stream::job::ErrorRoute;
 use crate::watermark::WatermarkUpdate;
+use tidegate_protocol::{Error, Result};
 
 /// What every step knows of where it is.
 pub(crate) struct StepContext {

@@ -18,7 +18,6 @@ use tidegate_protocol::Epoch;
 
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operator::{OpenContext, Operator, SnapshotParts};
@@ -28,6 +27,7 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{self, Table};
 use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::{Aggregate, NO_TIME, Windowed, Windows};
+use tidegate_protocol::{Error, Result};
 
 /// Suffix of the uid for what has fired and waits for late records.
 pub(crate) const FIRED: &str = "#fired";

@@ -9,7 +9,7 @@ use rocksdb::{
 };
 
 use super::budget::Shares;
-use crate::error::{Error, Result};
+use tidegate_protocol::{Error, Result};
 
 /// Sorted runs that a read may have to look into before some are merged.
 const RUNS: i32 = 8;

@@ -6,12 +6,11 @@
 //! - [`engine`]: RocksDB as it is set up for this.
 //! - [`timers`]: what is due when, by key.
 //! - [`snapshotter`]: the thread that writes a barrier's changes and links the store's files into the checkpoint.
-//! - [`directory`]: the layout of a checkpoint directory.
+//! - [`working_directory`]: where the running stores are.
 //! - [`budget`]: how much memory the tables of a worker may take.
 //! - [`weight`]: what a value takes on the heap.
 
 pub(crate) mod budget;
-pub(crate) mod directory;
 pub(crate) mod engine;
 pub(crate) mod index;
 pub(crate) mod slab;
@@ -20,3 +19,4 @@ pub(crate) mod store;
 pub(crate) mod table;
 pub(crate) mod timers;
 pub(crate) mod weight;
+pub(crate) mod working_directory;

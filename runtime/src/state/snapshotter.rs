@@ -18,16 +18,17 @@ use std::thread::JoinHandle;
 use rocksdb::checkpoint::Checkpoint;
 use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Staged};
 use tidegate_protocol::{Epoch, Slot};
+use tidegate_snapshots::state_file_name;
 
-use super::directory::written_by;
 use super::store::{Rows, SharedStore};
 use crate::connector::Staging;
 use crate::dataflow::activity::Activity;
-use crate::error::{Context, Error, Result, catch, panic_text};
-use crate::failpoint::point;
 use crate::link::Report;
 use crate::metrics::Step;
+use crate::panics::{catch, panic_text};
 use crate::process::Process;
+use tidegate_failpoint::point;
+use tidegate_protocol::{Context, Error, Result};
 
 /// What a worker hands over at a barrier.
 pub(crate) struct Barrier {
@@ -234,13 +235,13 @@ impl Thread {
             let file = match known {
                 Some(file) => file.clone(),
                 None => {
-                    let stored = written_by(self.process.attempt, self.slot, epoch) + &name;
-                    self.process.state.add_file(&entry.path(), &stored)?
+                    let stored = state_file_name(self.process.attempt, self.slot, epoch, &name);
+                    self.process.snapshots.put_state_file(&entry.path(), &stored)?
                 }
             };
             files.insert(name, file);
         }
-        self.process.state.sync_files()?;
+        self.process.snapshots.sync_state_files()?;
         Ok(files)
     }
 }

@@ -15,14 +15,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Epoch, KeyGroups, Manifest, Slot};
+use tidegate_snapshots::Snapshots;
 
-use super::directory::StateDirectory;
 use super::engine::{open_db, options};
-use crate::error::{Context, Error, Result};
 use crate::fingerprint::readable;
 use crate::fingerprint::whole::{NotWhole, left_out};
 use crate::process::Process;
 use crate::watch::StoreActivity;
+use tidegate_protocol::{Context, Error, Result};
 
 /// Bytes of changes that RocksDB takes at once: one write goes into one write buffer, however large.
 const WRITE_BYTES: usize = 1 << 20;
@@ -328,17 +328,17 @@ impl Store {
         if process.store_ids.is_empty() {
             return Ok(Self { shared: None, groups, owned, sight });
         }
-        let path = process.state.worker(process.attempt, slot);
+        let path = process.working.store(process.attempt, slot);
         std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
         let options = options(process.settings.shares());
         let restored = process.restored.as_deref();
         let same = restored.is_some_and(|m| m.parallelism as usize == process.settings.workers);
         let mut restored_files = Default::default();
         if let Some(part) = restored.filter(|_| same).and_then(|m| m.slots.get(&slot)) {
-            process.state.link_store(&part.store, &path)?;
+            process.snapshots.get_state_files(&part.store, &path)?;
             restored_files = part.store.clone();
         }
-        crate::failpoint::point("restore.files_linked");
+        tidegate_failpoint::point("restore.files_linked");
         let db = open_db(&options, &path)?;
         let shared = SharedStore {
             db,
@@ -351,13 +351,13 @@ impl Store {
         };
         let store = Self { shared: Some(Arc::new(shared)), groups, owned, sight };
         if let Some(manifest) = restored.filter(|_| !same) {
-            store.take_over(manifest, &process.state, &options)?;
+            store.take_over(manifest, &process.snapshots, &options)?;
         }
         Ok(store)
     }
 
     /// Copies the owned key groups out of a snapshot that was written with another parallelism.
-    fn take_over(&self, manifest: &Manifest, directory: &StateDirectory, options: &Options) -> Result<()> {
+    fn take_over(&self, manifest: &Manifest, snapshots: &Snapshots, options: &Options) -> Result<()> {
         let shared = self.shared()?;
         for (slot, part) in &manifest.slots {
             let theirs = manifest.key_groups.range(slot.0 as usize, manifest.parallelism as usize);
@@ -366,7 +366,7 @@ impl Store {
                 continue;
             }
             let path = shared.path.with_extension(format!("from-{slot}"));
-            directory.link_store(&part.store, &path)?;
+            snapshots.get_state_files(&part.store, &path)?;
             let old = open_db(options, &path)?;
             for operator in manifest.operators.values().filter(|o| o.state.is_some()) {
                 self.copy(&old, operator.store_id, common.clone())?;
@@ -627,7 +627,7 @@ mod tests {
         encode(&Sparse { n: 8, more: 1 }, &mut bytes).unwrap();
         assert_eq!(decode::<Sparse>(&bytes).unwrap().n, 8);
         let error = encode(&vec![Sparse { n: 7, more: 1 }], &mut bytes).unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::Job);
+        assert_eq!(error.kind(), tidegate_protocol::ErrorKind::Job);
         let error = error.to_string();
         for part in
             ["Vec<Sparse>", "its field 'n' (of Sparse)", "skip_serializing_if", "remove that attribute"]
@@ -639,7 +639,7 @@ mod tests {
     #[test]
     fn a_row_that_cannot_be_read_back_names_its_type_and_the_likely_reason() {
         let error = decode::<Sparse>(&[1]).unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::Job);
+        assert_eq!(error.kind(), tidegate_protocol::ErrorKind::Job);
         let error = error.to_string();
         for part in ["of type Sparse", "skip_serializing_if", "flatten", "untagged", "change the type"] {
             assert!(error.contains(part), "{error}");

@@ -18,8 +18,8 @@ use super::index::Index;
 use super::slab::Slab;
 use super::store::{Patience, RowKey, Rows, Store};
 use super::weight::heap_size;
-use crate::error::{Error, Result};
 use crate::key::Key;
+use tidegate_protocol::{Error, Result};
 
 /// Rows that come along with one that is read from the store, if there is room, at most: after a restart all are there, and
 /// one by one they take twenty times as long.

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::Budget;
 use super::store::{Patience, RowKey, Rows, Store, decode, encode};
-use crate::error::Result;
 use crate::key::Key;
+use tidegate_protocol::Result;
 
 /// Timers that stay in memory, and are read from the store at once, at least.
 const LEAST: usize = 1 << 10;

@@ -13,13 +13,13 @@ use serde_json::Value;
 use crate::chain::{Outlet, Receiver};
 use crate::connector::DeadLetter;
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::error::Result;
 use crate::metrics::{Gauge, Step};
 use crate::operator::{OpenedPartition, WatermarkGenerator};
 use crate::operators::stateless::StepContext;
 use crate::record::Record;
 use crate::stream::job::ErrorRoute;
 use crate::watermark::{Watermark, WatermarkUpdate};
+use tidegate_protocol::Result;
 
 /// The kind of the step, and the beginning of its name as long as its author gives it none.
 pub(crate) const EVENT_TIME: &str = "event_time";

@@ -12,7 +12,6 @@ use crate::connector::{DeadLetter, Position, Publisher, Source, TransactionalSin
 use crate::dataflow::graph::Graph;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::partitioner::Route;
-use crate::error::{Error, Result};
 use crate::fingerprint::{readable, record_type};
 use crate::metrics::{Counter, Step};
 use crate::operators::sink::SinkStep;
@@ -21,6 +20,7 @@ use crate::record::Data;
 use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
 use crate::worker::WorkerContext;
+use tidegate_protocol::{Error, Result};
 
 /// A dataflow that is being described; the build function of a job gets one.
 ///

@@ -10,7 +10,6 @@ use tidegate_protocol::manifest::StateType;
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::partitioner::{KeyReader, Route};
-use crate::error::{Error, Result};
 use crate::fingerprint::{state_type, state_type_by_key, state_type_of};
 use crate::key::{Key, KeyFn};
 use crate::keyed_process::{BroadcastProcess, KeyedProcess};
@@ -24,6 +23,7 @@ use crate::operators::window::{FIRED, WindowDef, WindowStep};
 use crate::record::Data;
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
+use tidegate_protocol::{Error, Result};
 
 /// A stream whose records belong to keys: all records of a key meet on the same worker.
 #[must_use = "a keyed stream does nothing until it is windowed, aggregated or processed"]

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use tidegate_protocol::Slot;
 use tidegate_protocol::manifest::StateType;
 
-use crate::error::{Error, Result};
 use crate::metrics::Step;
+use tidegate_protocol::{Error, Result};
 
 /// One part of a dataflow.
 pub(crate) enum Part {

@@ -8,7 +8,6 @@ use crate::chain::{Outlet, Receiver};
 use crate::connector::{DeadLetter, TransactionalSink};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::partitioner::Route;
-use crate::error::{Error, Result};
 use crate::key::{Key, KeyFn};
 use crate::metrics::Step;
 use crate::operators::merge::Merge;
@@ -17,6 +16,7 @@ use crate::record::{Data, Record};
 use crate::stream::event_time::{EVENT_TIME, EventTime, Watermarks};
 use crate::stream::job::{End, ErrorRoute, JobInner, OnError, Sink};
 use crate::stream::keyed::KeyedStream;
+use tidegate_protocol::{Error, Result};
 
 /// A stream of records of one type.
 ///

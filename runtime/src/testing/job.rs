@@ -14,12 +14,12 @@ use super::hostile::Seed;
 use super::observer::{Observed, Observer, Unread};
 use crate::clock::{Clock, SystemClock};
 use crate::dataflow::worker::BuildJob;
-use crate::error::{Error, Result};
 use crate::link::Direct;
 use crate::local::summary::Summary;
 use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
 use crate::stream::Job;
+use tidegate_protocol::{Error, Result};
 
 /// How long a test waits for a job before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,11 +7,12 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tidegate_protocol::manifest::{FORMAT_VERSION, OperatorEntry, SlotSnapshot, StateType};
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
+use tidegate_snapshots::{LocalStore, Snapshots};
 
 use crate::clock::ManualClock;
 use crate::link::ToDriver;
 use crate::process::{Parts, Process, Settings};
-use crate::state::directory::StateDirectory;
+use crate::state::working_directory::WorkingDirectory;
 use crate::stream::outline::Outline;
 
 /// The only operator, and its place in the store.
@@ -33,6 +34,7 @@ pub(crate) fn process(
 /// What such a process is made of.
 pub(crate) fn parts(root: &Path, workers: usize, restored: Option<Manifest>) -> (Parts, Receiver<ToDriver>) {
     let (sender, inbox) = channel();
+    let store = LocalStore::open(root).expect("a directory for the state");
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
     let parts = Parts {
@@ -46,7 +48,8 @@ pub(crate) fn parts(root: &Path, workers: usize, restored: Option<Manifest>) -> 
         attempt,
         first_epoch,
         restored: restored.map(Arc::new),
-        state: StateDirectory::open(root).expect("a directory for the state"),
+        snapshots: Snapshots::new(Arc::new(store.clone())),
+        working: WorkingDirectory::within(store.root()),
         store_ids: BTreeMap::from([("state".to_owned(), OPERATOR)]),
         outline: Outline::default(),
         assigned: BTreeMap::from([(SOURCE.to_owned(), vec![vec!["partition-0".to_owned()]])]),

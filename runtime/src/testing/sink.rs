@@ -9,7 +9,7 @@ use tidegate_protocol::manifest::{FileRef, Staged};
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
 use crate::connector::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
-use crate::error::{Error, Result};
+use tidegate_protocol::{Error, Result};
 
 /// How long a test waits for records before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::connector::{self, PartitionStatus, Polled, Position, Source};
-use crate::error::{Error, Result};
+use tidegate_protocol::{Error, Result};
 
 /// How long a test waits for its records to be read before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);

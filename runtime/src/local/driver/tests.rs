@@ -6,13 +6,13 @@ use std::sync::Mutex;
 
 use tidegate_protocol::manifest::OperatorSnapshot;
 use tidegate_protocol::{Attempt, KeyGroups};
+use tidegate_snapshots::LocalStore;
 
 use super::*;
 use crate::clock::SystemClock;
 use crate::link::{Inbox, Link};
 use crate::local::process;
 use crate::metrics::Metrics;
-use crate::state::directory::StateDirectory;
 use crate::testing::{Discard, VecSource};
 
 const ATTEMPT: Attempt = Attempt(1);
@@ -71,9 +71,9 @@ fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
         job.source("numbers", VecSource::of([1])).sink("out", Discard::named("out"));
         Ok(())
     });
-    let directory = StateDirectory::open(place.path()).unwrap();
-    let parts = || process(&run, &directory, 2, KeyGroups { count: 16 }, Box::new(drop));
-    let plan = Plan::of(&build, parts()).unwrap();
+    let store = LocalStore::open(place.path()).unwrap();
+    let parts = || process(&run, &store, 2, KeyGroups { count: 16 }, Box::new(drop));
+    let plan = Plan::of(&build, parts(), store.root()).unwrap();
     let mut publishers = Publishers::open(&plan, None, Epoch(0), &mut Silent).unwrap();
     let process = Arc::new(Process::new(parts()));
     let assignment = Assignment::new(BTreeMap::new());

@@ -290,7 +290,7 @@ impl Life {
         let (attempt, command) = (self.process.attempt, Command::Completed(epoch));
         self.process.receive(0, vec![ToProcess { attempt, command }]);
         let manifest = parts::manifest(&self.process, epoch, slots);
-        self.process.state.check_files(&manifest, manifest.epoch).unwrap();
+        self.process.snapshots.check_files(&manifest, manifest.epoch).unwrap();
         manifest
     }
 }

@@ -5,8 +5,6 @@
 //! `FAILPOINTS="snapshot.linked=3*off->return"` the process dies, as by `kill -9`, the fourth time it comes there;
 //! `sleep(200)` makes a slow disk.
 
-use crate::error::{Error, Result};
-
 /// All points, in the order in which an epoch meets them; `make chaos` kills at these. A test holds the list against the
 /// sources.
 pub const POINTS: &[&str] = &[
@@ -52,8 +50,8 @@ fn die() -> ! {
 /// Switches on what the environment variable `FAILPOINTS` names, for as long as the process lives.
 ///
 /// # Errors
-/// If it names no point of [`POINTS`], or no action.
-pub(crate) fn from_environment() -> Result<()> {
+/// What is wrong with the variable, as a sentence: it must name points of [`POINTS`], each with an action.
+pub fn from_environment() -> Result<(), String> {
     let Some(value) = std::env::var_os("FAILPOINTS") else { return Ok(()) };
     // Not by `fail`'s own reading of the variable: that panics at what it cannot read, and takes any name for a point.
     let value = value.into_string().map_err(|value| refused(&value.to_string_lossy(), "it is not UTF-8"))?;
@@ -77,12 +75,12 @@ fn parse(value: &str) -> Result<Vec<(&str, &str)>, String> {
     Ok(entries.filter_map(|entry| entry.split_once('=')).collect())
 }
 
-fn refused(value: &str, why: &str) -> Error {
-    Error::job(format!(
+fn refused(value: &str, why: &str) -> String {
+    format!(
         "the environment variable FAILPOINTS={value:?} is invalid: {why}. It is a list NAME=ACTION;NAME=ACTION, for example \
          FAILPOINTS=\"snapshot.linked=return\" (the process dies there) or \"sink.before_sync=sleep(200)\"; unset it to run the \
          job without"
-    ))
+    )
 }
 
 #[cfg(test)]
@@ -114,7 +112,7 @@ mod tests {
         assert_eq!(parse("start.locked").unwrap_err(), "'start.locked' has no action");
         let unknown = parse("start.lock=return").unwrap_err();
         assert_eq!(unknown, "'start.lock' is not a failpoint; --list-failpoints lists them");
-        let error = refused("start.locked", &parse("start.locked").unwrap_err()).to_string();
+        let error = refused("start.locked", &parse("start.locked").unwrap_err());
         assert!(
             error.contains("FAILPOINTS=\"start.locked\" is invalid: 'start.locked' has no action. It is"),
             "{error}"
@@ -126,7 +124,9 @@ mod tests {
     fn the_list_has_the_points_of_the_sources_and_no_others() {
         let root = Path::new("..");
         let mut called = BTreeSet::new();
-        ["runtime/src", "connectors/src"].iter().for_each(|dir| called_below(&root.join(dir), &mut called));
+        ["runtime/src", "snapshots/src", "connectors/src"]
+            .iter()
+            .for_each(|dir| called_below(&root.join(dir), &mut called));
         assert_eq!(called, POINTS.iter().map(|name| (*name).to_owned()).collect());
     }
 }

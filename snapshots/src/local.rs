@@ -1,0 +1,321 @@
+//! A directory as a checkpoint store.
+//!
+//! Objects are files. A small object is written beside its place, synced, and renamed. Files that their writer never
+//! changes are hard-linked, so that a snapshot of state on the same file system costs no copy.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use tidegate_failpoint::point;
+use tidegate_protocol::manifest::FileRef;
+use tidegate_protocol::{Context, Error, Result};
+
+use crate::store::CheckpointStore;
+
+/// A checkpoint directory.
+#[derive(Clone, Debug)]
+pub struct LocalStore {
+    root: PathBuf,
+}
+
+impl LocalStore {
+    /// Opens a directory, making it if it is not there, with those above it.
+    ///
+    /// # Errors
+    /// If it cannot be made or looked at.
+    pub fn open(root: &Path) -> Result<Self> {
+        let doing = || {
+            format!(
+                "cannot make the checkpoint directory {} (the user that runs the job must be able to write there; \
+                 --checkpoint-dir names another)",
+                root.display()
+            )
+        };
+        let missing =
+            root.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
+        fs::create_dir_all(root.join("files")).context(doing)?;
+        let root = root.canonicalize().context(doing)?;
+        // What was published must not outlive the directory that says so.
+        root.ancestors().take(missing + 1).try_for_each(sync_directory)?;
+        Ok(Self { root })
+    }
+
+    /// The directory, as an absolute path without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Takes the lock of the directory, which the process holds until the file is closed, however it ends.
+    ///
+    /// # Errors
+    /// If another process holds it, or the lock file cannot be opened.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.root.join("LOCK");
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = file.context(|| {
+            format!(
+                "cannot open {}, the lock file of the checkpoint directory (the user that runs the job must be able to \
+                 read and write all files there; --checkpoint-dir names another directory)",
+                path.display()
+            )
+        })?;
+        if let Err(error) = file.try_lock() {
+            let mut holder = String::new();
+            drop(file.read_to_string(&mut holder));
+            return Err(match error {
+                fs::TryLockError::WouldBlock => Error::environment(format!(
+                    "the checkpoint directory {} is in use by process {}; stop that process first, or give this \
+                     job a directory of its own with --checkpoint-dir",
+                    self.root.display(),
+                    holder.trim()
+                )),
+                fs::TryLockError::Error(e) => Error::from(e).context(format!("lock {}", path.display())),
+            });
+        }
+        let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+        written.context(|| format!("write {}", path.display()))?;
+        Ok(file)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The file beside its place under which an object is written.
+    fn part(&self, name: &str) -> PathBuf {
+        self.root.join(format!(".{name}.part"))
+    }
+
+    fn write_part(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let part = self.part(name);
+        let mut file = File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(part)
+    }
+}
+
+impl CheckpointStore for LocalStore {
+    fn uri(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn put_file(&self, from: &Path, name: &str, immutable: bool) -> Result<FileRef> {
+        let to = self.path(name);
+        let doing = || format!("link {} to {}", from.display(), to.display());
+        let is_linked = immutable && fs::hard_link(from, &to).is_ok();
+        if !is_linked {
+            fs::copy(from, &to).context(doing)?;
+        }
+        File::open(&to).and_then(|file| file.sync_all()).context(doing)?;
+        let (bytes, crc32) = checksum(&to)?;
+        Ok(FileRef { path: name.to_owned(), bytes, crc32 })
+    }
+
+    fn get_file(&self, name: &str, to: &Path, immutable: bool) -> Result<()> {
+        let from = self.path(name);
+        let is_linked = immutable && fs::hard_link(&from, to).is_ok();
+        if !is_linked {
+            fs::copy(&from, to).context(|| format!("copy {} to {}", from.display(), to.display()))?;
+        }
+        Ok(())
+    }
+
+    fn checksum(&self, name: &str) -> Result<(u64, u32)> {
+        checksum(&self.path(name))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::from(e).context(format!("read {}", path.display()))),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let path = self.path(folder);
+        let doing = || format!("list {}", path.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&path).context(doing)? {
+            // Names of objects are all UTF-8; a file with another name is not one of them.
+            names.extend(entry.context(doing)?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let whole = self.path(name);
+        let write = || -> Result<()> {
+            let part = self.write_part(name, bytes)?;
+            point("completion.before_rename");
+            rename_to_new(&part, &whole)?;
+            sync_directory(&self.root)
+        };
+        write().context(|| format!("write {}", whole.display()))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let whole = self.path(name);
+        let write = || -> Result<()> {
+            fs::rename(self.write_part(name, bytes)?, &whole)?;
+            sync_directory(&self.root)
+        };
+        write().context(|| format!("write {}", whole.display()))
+    }
+
+    fn note(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (part, whole) = (self.part(name), self.path(name));
+        let write = || -> io::Result<()> {
+            fs::write(&part, bytes)?;
+            point("published.before_rename");
+            fs::rename(&part, &whole)
+        };
+        write().context(|| format!("write {}", whole.display()))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        fs::rename(&from, &to).context(|| format!("rename {} to {}", from.display(), to.display()))?;
+        sync_directory(&self.root)
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        fs::remove_file(&path).context(|| format!("remove {}", path.display()))
+    }
+
+    fn sync(&self, folder: &str) -> Result<()> {
+        sync_directory(&self.path(folder))
+    }
+}
+
+/// Renames a file to a name that no file has yet.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_without_replacing(from, to) {
+        // Not every file system can do it in one step. A directory has one process at a time, so two steps are as good.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            if to.exists() {
+                return Err(io::Error::from_raw_os_error(libc::EEXIST));
+            }
+            fs::rename(from, to)
+        }
+        renamed => renamed,
+    }
+}
+
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+
+    let path = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let (from, to) = (path(from)?, path(to)?);
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // SAFETY: both pointers are to strings that end in a zero and live until the call returns.
+    match unsafe { libc::renameat2(here, from.as_ptr(), here, to.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Length and CRC-32 of a file.
+pub(crate) fn checksum(path: &Path) -> Result<(u64, u32)> {
+    let doing = || format!("read {}", path.display());
+    let mut file = File::open(path).context(doing)?;
+    let (mut crc, mut bytes) = (crc32fast::Hasher::new(), 0);
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let read = file.read(&mut buffer).context(doing)?;
+        if read == 0 {
+            return Ok((bytes, crc.finalize()));
+        }
+        crc.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|d| d.sync_all()).context(|| format!("sync {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::ErrorKind;
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, LocalStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(directory.path()).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn a_lock_file_that_cannot_be_opened_is_named() {
+        let (_directory, store) = store();
+        let path = store.root().join("LOCK");
+        // A directory cannot be opened for writing, not even by root, to whom permissions do not apply.
+        fs::create_dir(&path).unwrap();
+        let error = store.lock().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Environment);
+        let error = error.to_string();
+        for part in [&format!("cannot open {}", path.display()), "must be able to", "--checkpoint-dir"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_directory_that_cannot_be_made_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "").unwrap();
+        let error = LocalStore::open(&path).unwrap_err().to_string();
+        for part in [&format!("cannot make the checkpoint directory {}", path.display()), "--checkpoint-dir"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_made_once_and_replaced_only_when_asked_for() {
+        let (_directory, store) = store();
+        assert_eq!((store.read("a").unwrap(), store.exists("a")), (None, false));
+        store.create("a", b"first").unwrap();
+        let error = store.create("a", b"second").unwrap_err().to_string();
+        assert!(error.contains("exists"), "{error}");
+        assert_eq!(store.read("a").unwrap().unwrap(), b"first");
+        store.replace("a", b"third").unwrap();
+        store.note("a", b"fourth").unwrap();
+        assert_eq!(store.read("a").unwrap().unwrap(), b"fourth");
+        store.rename("a", "b").unwrap();
+        assert_eq!((store.exists("a"), store.exists("b")), (false, true));
+        assert_eq!(store.checksum("b").unwrap(), (6, crc32fast::hash(b"fourth")));
+        store.delete("b").unwrap();
+        assert!(store.delete("b").unwrap_err().to_string().contains("remove"));
+    }
+
+    #[test]
+    fn a_file_comes_back_as_it_was_put_linked_or_copied() {
+        use std::os::unix::fs::MetadataExt;
+        let (directory, store) = store();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        for immutable in [true, false] {
+            let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+            fs::write(&from, "rows").unwrap();
+            let name = format!("files/{immutable}");
+            let stored = store.put_file(&from, &name, immutable).unwrap();
+            assert_eq!((stored.bytes, stored.crc32), (4, crc32fast::hash(b"rows")));
+            store.get_file(&name, &to, immutable).unwrap();
+            assert_eq!(fs::read(&to).unwrap(), b"rows");
+            assert_eq!(inode(&from) == inode(&to), immutable);
+            fs::remove_file(to).unwrap();
+        }
+        assert_eq!(store.list("files").unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,408 @@
+//! One job's snapshots in a checkpoint store.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use tidegate_failpoint::point;
+use tidegate_protocol::manifest::FileRef;
+use tidegate_protocol::{Attempt, Context, Epoch, Error, Manifest, ManifestError, Result, Slot};
+
+use crate::store::CheckpointStore;
+use crate::{local, numbers};
+
+/// The folder of the state files.
+const FILES: &str = "files";
+
+/// No epoch beyond this one is believed: with ten snapshots a second it takes three billion years to come here.
+const LAST_EPOCH: Epoch = Epoch(i64::MAX as u64);
+
+/// The snapshots of one job.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    store: Arc<dyn CheckpointStore>,
+}
+
+/// What a look at the manifests has found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The snapshots that may be restored from, the newest first; their files have not been checked.
+    pub manifests: Vec<Manifest>,
+    /// The manifests that cannot be read, with the reason.
+    pub damaged: Vec<(Epoch, String)>,
+    /// The highest epoch that any manifest, readable or not, is named for.
+    pub last_epoch: Epoch,
+}
+
+impl Snapshots {
+    /// The snapshots in a store.
+    pub fn new(store: Arc<dyn CheckpointStore>) -> Self {
+        Self { store }
+    }
+
+    /// Where they are, for messages.
+    pub fn uri(&self) -> String {
+        self.store.uri()
+    }
+
+    /// The number of the last attempt, 0 if there was none or the note is damaged: manifests name the rest.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn last_attempt(&self) -> Result<Attempt> {
+        Ok(Attempt(self.number("attempt")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)))
+    }
+
+    /// Notes the number of the attempt that begins, durably.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn set_attempt(&self, attempt: Attempt) -> Result<()> {
+        self.store.replace("attempt", numbers::to_text(attempt.0.into()).as_bytes())
+    }
+
+    /// The last epoch whose output is known to have been published; 0 if nothing is known. Output of an epoch that is
+    /// believed to be published is published by nobody again, so a damaged note is not believed.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn published(&self) -> Result<Epoch> {
+        Ok(Epoch(self.number("published")?.unwrap_or(0)))
+    }
+
+    /// Notes that an epoch was published. A note that is lost costs a second publishing, which changes nothing.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn set_published(&self, epoch: Epoch) -> Result<()> {
+        self.store.note("published", numbers::to_text(epoch.0).as_bytes())
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>> {
+        Ok(self.store.read(name)?.as_deref().and_then(numbers::from_bytes))
+    }
+
+    /// Puts a file of a RocksDB checkpoint among the state files, under a name of [`state_file_name`]. RocksDB never changes
+    /// its `.sst` files, so they may be shared; the others are copied.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the store cannot be written to.
+    pub fn put_state_file(&self, from: &Path, name: &str) -> Result<FileRef> {
+        let immutable = from.extension().is_some_and(|extension| extension == "sst");
+        self.store.put_file(from, &format!("{FILES}/{name}"), immutable)
+    }
+
+    /// Makes the names of new state files durable.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn sync_state_files(&self) -> Result<()> {
+        self.store.sync(FILES)
+    }
+
+    /// Lays the state files of a worker out as a RocksDB directory.
+    ///
+    /// # Errors
+    /// If a file is not there, or the local disk cannot be written to.
+    pub fn get_state_files(&self, files: &BTreeMap<String, FileRef>, to: &Path) -> Result<()> {
+        std::fs::create_dir_all(to).context(|| format!("make {}", to.display()))?;
+        let get = |(name, file): (&String, &FileRef)| {
+            self.store.get_file(&file.path, &to.join(name), name.ends_with(".sst"))
+        };
+        files.iter().try_for_each(get)
+    }
+
+    /// Deletes the state files that a worker wrote for an epoch that was aborted. None of them is in another snapshot, since
+    /// a worker reuses files of complete snapshots only. A loss of power may bring them back until the next collection.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn discard(&self, attempt: Attempt, epoch: Epoch, slot: Slot) -> Result<()> {
+        let written = written_by(attempt, slot, epoch);
+        let names = self.store.list(FILES)?.into_iter().filter(|name| name.starts_with(&written));
+        names.into_iter().try_for_each(|name| self.store.delete(&format!("{FILES}/{name}")))
+    }
+
+    /// Writes a manifest. When this returns, the snapshot is complete.
+    ///
+    /// # Errors
+    /// If it cannot be written. The snapshot may be complete nevertheless: ask [`Snapshots::is_complete`].
+    pub fn complete(&self, manifest: &Manifest) -> Result<()> {
+        point("completion.before_write");
+        self.store.create(&manifest_name(manifest.epoch), &manifest.to_bytes())?;
+        point("completion.after_rename");
+        Ok(())
+    }
+
+    /// True if the manifest of an epoch is in place.
+    pub fn is_complete(&self, epoch: Epoch) -> bool {
+        self.store.exists(&manifest_name(epoch))
+    }
+
+    /// Looks at all manifests.
+    ///
+    /// # Errors
+    /// If the store cannot be read, if a manifest has a version that this build does not read, or if a name has an epoch that
+    /// no other could follow.
+    pub fn find(&self) -> Result<Found> {
+        let aside = self.epochs(damaged_name)?.into_iter().max().unwrap_or_default();
+        let mut found = Found { last_epoch: aside, ..Found::default() };
+        for epoch in self.epochs(manifest_name)? {
+            found.last_epoch = found.last_epoch.max(epoch);
+            let name = manifest_name(epoch);
+            let Some(bytes) = self.store.read(&name)? else { continue };
+            match Manifest::from_bytes(&bytes) {
+                Ok(manifest) if manifest.epoch == epoch => found.manifests.push(manifest),
+                Ok(other) => {
+                    found.damaged.push((epoch, format!("it is the manifest of epoch {}", other.epoch)))
+                }
+                Err(ManifestError::Damaged(why)) => found.damaged.push((epoch, why)),
+                Err(version) => return Err(Error::job(format!("{}/{name}: {version}", self.uri()))),
+            }
+        }
+        found.manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.epoch));
+        Ok(found)
+    }
+
+    /// The epochs of the objects that are called as `name` calls that of an epoch, exactly: by a name that is only like it,
+    /// as a person's copy may have, another file would be found.
+    fn epochs(&self, name: fn(Epoch) -> String) -> Result<Vec<Epoch>> {
+        let mut epochs = Vec::new();
+        for called in self.store.list("")? {
+            let number = called.split_once('-').and_then(|(_, rest)| rest.strip_suffix(".json"));
+            let epoch = number.and_then(|n| n.parse().ok()).map(Epoch).filter(|epoch| name(*epoch) == called);
+            match epoch {
+                Some(epoch) if epoch > LAST_EPOCH => {
+                    return Err(Error::job(format!(
+                        "{}/{called} is named for an epoch that no job comes to, and later ones could not be numbered: \
+                         remove it",
+                        self.uri()
+                    )));
+                }
+                Some(epoch) => epochs.push(epoch),
+                None => {}
+            }
+        }
+        Ok(epochs)
+    }
+
+    /// Compares the files of a snapshot with their lengths and checksums: those of the state store, and the staged output
+    /// that is still to be published, as far as it consists of local files. A staged file that is not there may have been
+    /// published already; its publisher finds out.
+    ///
+    /// # Errors
+    /// The first difference, for people.
+    pub fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
+        manifest.store_files().try_for_each(|file| {
+            let actual = self.store.checksum(&file.path).map_err(|e| e.to_string())?;
+            compare(&format!("{}/{}", self.uri(), file.path), actual, file)
+        })?;
+        let staged = manifest.staged().filter(|_| manifest.epoch > published).map(|(_, staged)| &staged.file);
+        staged
+            .filter(|file| Path::new(&file.path).is_absolute() && Path::new(&file.path).exists())
+            .try_for_each(|file| {
+                let actual = local::checksum(Path::new(&file.path)).map_err(|e| e.to_string())?;
+                compare(&file.path, actual, file)
+            })
+    }
+
+    /// Sets a damaged snapshot aside, so that nobody restores from it later, when its epochs have been computed again.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn set_aside(&self, epoch: Epoch) -> Result<()> {
+        self.store.rename(&manifest_name(epoch), &damaged_name(epoch))
+    }
+
+    /// Removes the snapshots before `oldest`, and every state file that no remaining one names.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn collect(&self, oldest: Epoch) -> Result<()> {
+        point("collect.before");
+        for name in [manifest_name, damaged_name] {
+            for epoch in self.epochs(name)?.into_iter().filter(|epoch| *epoch < oldest) {
+                self.store.delete(&name(epoch))?;
+            }
+        }
+        self.store.sync("")?;
+        point("collect.half_way");
+        let found = self.find()?;
+        let needed: HashSet<&str> =
+            found.manifests.iter().flat_map(Manifest::store_files).map(|file| file.path.as_str()).collect();
+        for name in self.store.list(FILES)? {
+            let name = format!("{FILES}/{name}");
+            if !needed.contains(name.as_str()) {
+                self.store.delete(&name)?;
+            }
+        }
+        point("collect.after");
+        Ok(())
+    }
+}
+
+/// The name of a state file that a worker writes for an epoch. The attempt is in it, so that files of an attempt that has
+/// ended are never taken for this one's.
+pub fn state_file_name(attempt: Attempt, slot: Slot, epoch: Epoch, name: &str) -> String {
+    format!("{}{name}", written_by(attempt, slot, epoch))
+}
+
+fn written_by(attempt: Attempt, slot: Slot, epoch: Epoch) -> String {
+    format!("{attempt}-{slot}-{epoch}-")
+}
+
+fn manifest_name(epoch: Epoch) -> String {
+    format!("manifest-{:011}.json", epoch.0)
+}
+
+fn damaged_name(epoch: Epoch) -> String {
+    format!("damaged-{:011}.json", epoch.0)
+}
+
+fn compare(path: &str, (bytes, crc32): (u64, u32), expected: &FileRef) -> Result<(), String> {
+    if (bytes, crc32) == (expected.bytes, expected.crc32) {
+        return Ok(());
+    }
+    Err(format!(
+        "{path} is damaged: {bytes} bytes with CRC-32 {crc32:08x}, where the manifest says {} bytes with {:08x}",
+        expected.bytes, expected.crc32
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use tidegate_protocol::KeyGroups;
+    use tidegate_protocol::manifest::FORMAT_VERSION;
+
+    use super::*;
+    use crate::LocalStore;
+
+    fn snapshots() -> (tempfile::TempDir, Snapshots, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(directory.path()).unwrap();
+        let root = store.root().to_owned();
+        (directory, Snapshots::new(Arc::new(store)), root)
+    }
+
+    fn manifest(epoch: u64) -> Manifest {
+        Manifest {
+            format_version: FORMAT_VERSION,
+            job: "job".to_owned(),
+            attempt: Attempt(1),
+            epoch: Epoch(epoch),
+            finished: false,
+            checkpoints: epoch,
+            completed_at_ms: 0,
+            parallelism: 1,
+            key_groups: KeyGroups::default(),
+            arguments: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            slots: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_one_worker_wrote_for_one_epoch_is_discarded_and_nothing_else() {
+        let (_directory, snapshots, root) = snapshots();
+        let all =
+            ["2-1-7-a.sst", "2-1-7-CURRENT", "2-1-71-a.sst", "2-11-7-a.sst", "1-1-7-a.sst", "12-1-7-a.sst"];
+        all.iter().for_each(|name| fs::write(root.join(FILES).join(name), name).unwrap());
+        snapshots.discard(Attempt(2), Epoch(7), Slot(1)).unwrap();
+        let left = all.map(|name| root.join(FILES).join(name).exists());
+        assert_eq!(left, [false, false, true, true, true, true]);
+        snapshots.discard(Attempt(2), Epoch(7), Slot(1)).unwrap();
+    }
+
+    #[test]
+    fn a_manifest_is_known_by_its_own_name_only() {
+        let (_directory, snapshots, root) = snapshots();
+        snapshots.complete(&manifest(7)).unwrap();
+        for name in
+            ["manifest-7.json", "manifest-+0000000007.json", "manifest-000000000007.json", "manifest-.json"]
+        {
+            fs::write(root.join(name), "an editor's copy").unwrap();
+        }
+        let found = snapshots.find().unwrap();
+        assert_eq!((found.manifests.len(), found.damaged.len(), found.last_epoch), (1, 0, Epoch(7)));
+        // By another epoch's name it is damaged, and never taken for that epoch's or twice for its own.
+        fs::copy(root.join(manifest_name(Epoch(7))), root.join(manifest_name(Epoch(9)))).unwrap();
+        let found = snapshots.find().unwrap();
+        assert_eq!((found.manifests.len(), found.last_epoch), (1, Epoch(9)));
+        assert_eq!(found.damaged, [(Epoch(9), "it is the manifest of epoch 7".to_owned())]);
+    }
+
+    #[test]
+    fn a_manifest_is_never_replaced() {
+        let (_directory, snapshots, root) = snapshots();
+        snapshots.complete(&manifest(7)).unwrap();
+        let other = Manifest { job: "other".to_owned(), ..manifest(7) };
+        assert!(snapshots.complete(&other).unwrap_err().to_string().contains("exists"));
+        assert!(snapshots.is_complete(Epoch(7)));
+        let bytes = fs::read(root.join(manifest_name(Epoch(7)))).unwrap();
+        assert_eq!(Manifest::from_bytes(&bytes).unwrap().job, "job");
+    }
+
+    #[test]
+    fn an_epoch_that_none_can_follow_is_refused() {
+        for name in
+            [manifest_name(Epoch(u64::MAX)), damaged_name(Epoch(u64::MAX)), damaged_name(Epoch(1 << 63))]
+        {
+            let (_directory, snapshots, root) = snapshots();
+            fs::write(root.join(&name), "").unwrap();
+            let error = snapshots.find().map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(&name) && error.contains("remove it"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_note_that_is_damaged_is_not_believed() {
+        let (_directory, snapshots, root) = snapshots();
+        assert_eq!(
+            (snapshots.published().unwrap(), snapshots.last_attempt().unwrap()),
+            (Epoch(0), Attempt(0))
+        );
+        snapshots.set_published(Epoch(41)).unwrap();
+        snapshots.set_attempt(Attempt(7)).unwrap();
+        assert_eq!(
+            (snapshots.published().unwrap(), snapshots.last_attempt().unwrap()),
+            (Epoch(41), Attempt(7))
+        );
+        for name in ["published", "attempt"] {
+            fs::write(root.join(name), "9 crc32=00000000\n").unwrap();
+        }
+        assert_eq!(
+            (snapshots.published().unwrap(), snapshots.last_attempt().unwrap()),
+            (Epoch(0), Attempt(0))
+        );
+    }
+
+    #[test]
+    fn a_collection_leaves_what_a_retained_manifest_names() {
+        let (_directory, snapshots, root) = snapshots();
+        let from = root.join("row.sst");
+        fs::write(&from, "row").unwrap();
+        for epoch in 1..=3 {
+            let name = |epoch| state_file_name(Attempt(1), Slot(0), Epoch(epoch), "row.sst");
+            let file = snapshots.put_state_file(&from, &name(epoch)).unwrap();
+            // The first file is in all snapshots.
+            let first = FileRef { path: format!("{FILES}/{}", name(1)), ..file.clone() };
+            let store = BTreeMap::from([("1".to_owned(), first), ("own".to_owned(), file)]);
+            let slot = tidegate_protocol::manifest::SlotSnapshot { store, operators: BTreeMap::new() };
+            snapshots.complete(&Manifest { slots: [(Slot(0), slot)].into(), ..manifest(epoch) }).unwrap();
+        }
+        snapshots.set_aside(Epoch(2)).unwrap();
+        snapshots.collect(Epoch(3)).unwrap();
+        let mut left = snapshots.store.list(FILES).unwrap();
+        left.sort();
+        assert_eq!(left, ["1-0-1-row.sst", "1-0-3-row.sst"]);
+        let found = snapshots.find().unwrap();
+        assert_eq!(found.manifests.len(), 1);
+        snapshots.check_files(&found.manifests[0], Epoch(0)).unwrap();
+        fs::write(root.join(FILES).join("1-0-3-row.sst"), "raw").unwrap();
+        let why = snapshots.check_files(&found.manifests[0], Epoch(0)).unwrap_err();
+        assert!(why.contains("1-0-3-row.sst is damaged"), "{why}");
+    }
+}
