@@ -2,9 +2,10 @@
 //!
 //! There is one connector so far: [`file_log`], a directory of files of JSON lines, read with [`FileLog::partitions`]
 //! and written with [`FileLog::sink`]. It is also the example to follow for a connector of your own: everything here is
-//! built on the public traits of [`tidegate::connector`].
+//! built on the public traits of [`tidegate_connector_api`].
 
 pub mod file_log;
+mod format;
 
 pub use file_log::FileLog;
 

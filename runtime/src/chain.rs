@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::record::Record;
 use crate::watermark::WatermarkUpdate;
+use tidegate_connector_api::Record;
 
 /// Something that takes records and watermarks in order.
 pub(crate) trait Receiver<T> {

@@ -69,7 +69,7 @@ mod allocator;
 mod chain;
 mod cli;
 pub mod clock;
-pub mod connector;
+mod data;
 mod dataflow;
 mod fingerprint;
 mod key;
@@ -82,7 +82,6 @@ mod operator;
 mod operators;
 mod panics;
 mod process;
-mod record;
 mod state;
 mod stream;
 mod terminal;
@@ -94,16 +93,17 @@ mod worker;
 
 pub use cli::main;
 
+pub use data::Data;
 pub use key::Key;
 pub use keyed_process::{
     BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, TimeDomain, Timer,
 };
 pub use local::summary::Summary;
-pub use record::Data;
 pub use stream::keyed::Either;
 pub use stream::{
     BroadcastConnected, Connected, Job, KeyedStream, OnError, Sink, Stream, Watermarks, WindowedStream,
 };
+pub use tidegate_connector_api as connector;
 pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;
 pub use tidegate_protocol::{Context, Error, ErrorKind, Result};

@@ -8,11 +8,11 @@ use serde_json::Value;
 use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest::OperatorSnapshot;
 
-use crate::connector::Staging;
 use crate::metrics::Step;
 use crate::process::Process;
 use crate::state::store::{Rows, Store};
 use crate::worker::WorkerContext;
+use tidegate_connector_api::Staging;
 use tidegate_protocol::Result;
 
 /// A member of an operator chain that takes part in barriers.

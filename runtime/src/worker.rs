@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tidegate_protocol::manifest::OperatorSnapshot;
 use tidegate_protocol::{Epoch, Slot};
 
-use crate::connector::Staging;
 use crate::link::{Instructions, Report};
 use crate::metrics::Step;
 use crate::operator::SnapshotParts;
@@ -16,6 +15,7 @@ use crate::process::Process;
 use crate::state::budget::Budget;
 use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::{Rows, Store};
+use tidegate_connector_api::Staging;
 use tidegate_protocol::{Error, Result};
 
 /// One worker of a job process.

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tidegate::{Error, Result};
+use tidegate_protocol::{Error, Result};
 
 use super::storage;
 

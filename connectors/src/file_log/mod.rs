@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
-//! use tidegate::connector::{Polled, Source};
+//! use tidegate_connector_api::{Polled, Source};
 //! use tidegate_connectors::FileLog;
 //!
 //! #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@
 //! | file is cut below what was read of it | error, when the end is met | error, when the end is met |
 //! | restart at an offset beyond the file's end, or in the middle of a line | error | error |
 //! | restart behind a last line that had no newline | goes on if the file is as it was, or a newline follows; else an error | goes on if a newline follows; else an error |
-//! | partition of a finished run has grown | [`has_more`](tidegate::connector::Source::has_more) says so | |
+//! | partition of a finished run has grown | [`has_more`](tidegate_connector_api::Source::has_more) says so | |
 //! | file of a finished run was removed | has no more | |
 //!
 //! What cannot be noticed: a file that is cut and has grown beyond the old offset again before it is next looked at.
@@ -62,7 +62,7 @@
 //!
 //! # Writing
 //!
-//! A worker writes the records of an epoch to a hidden file, [`Writer::stage`](tidegate::connector::Writer::stage)
+//! A worker writes the records of an epoch to a hidden file, [`Writer::stage`](tidegate_connector_api::Writer::stage)
 //! makes that file part of the snapshot, and publishing renames it to `part-<slot>-<epoch>.jsonl`. So whoever reads the
 //! files that have no leading dot sees whole files only, at any instant. An epoch without records makes no file.
 //!
@@ -87,7 +87,6 @@
 //!
 //! Not here: who calls this when, and what becomes of malformed lines (the engine); another format than JSON lines.
 
-mod json;
 mod lines;
 mod names;
 mod partition;

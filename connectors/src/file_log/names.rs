@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tidegate::protocol::{Attempt, Epoch, Slot};
+use tidegate_protocol::{Attempt, Epoch, Slot};
 
 const PARTITION_PREFIX: &str = "part-";
 const PARTITION_SUFFIX: &str = ".jsonl";

@@ -3,11 +3,11 @@
 use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
-use tidegate::Result;
-use tidegate::connector::{PartitionReader, PartitionStatus, Polled, Position};
+use tidegate_connector_api::{PartitionReader, PartitionStatus, Polled, Position};
+use tidegate_protocol::Result;
 
-use super::json;
 use super::lines::{Line, Lines};
+use crate::format::json;
 
 /// The most that one poll reads, whatever its budget of records: blank and long lines cost time too.
 const POLL_BYTES_MAX: usize = 1 << 20;

@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidegate::connector::Publisher;
-use tidegate::protocol::Epoch;
-use tidegate::protocol::manifest::Staged;
-use tidegate::{Error, Result};
+use tidegate_connector_api::Publisher;
+use tidegate_protocol::Epoch;
+use tidegate_protocol::manifest::Staged;
+use tidegate_protocol::{Error, Result};
 
 use super::names::{PublishedName, StagedName};
 use super::storage;
-use tidegate::failpoint;
+use tidegate_failpoint::point;
 
 /// The publisher of one process.
 pub(super) struct FilePublisher {
@@ -84,9 +84,9 @@ impl Publisher for FilePublisher {
         match (waits, storage::length(&piece.to)?) {
             (Some(bytes), None) => {
                 piece.check(&piece.from, bytes, !self.recovered)?;
-                failpoint::point("sink.before_rename");
+                point("sink.before_rename");
                 fs::rename(&piece.from, &piece.to).map_err(|e| storage::failed("publish", &piece.to, e))?;
-                failpoint::point("sink.after_rename");
+                point("sink.after_rename");
             }
             (waits, Some(bytes)) => {
                 // Both names at once is what no rename leaves behind, so the content decides whose file it is.

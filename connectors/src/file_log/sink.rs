@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tidegate::Result;
-use tidegate::connector::{DeadLetter, Publisher, SinkPlace, TransactionalSink, Writer};
+use tidegate_connector_api::{DeadLetter, Publisher, SinkPlace, TransactionalSink, Writer};
+use tidegate_protocol::Result;
 
 use super::publisher::FilePublisher;
 use super::storage;
@@ -49,9 +49,9 @@ impl FileLogSink {
 /// A directory that records are written to as lines of JSON, visible an epoch at a time.
 ///
 /// ```
-/// use tidegate::connector::{SinkPlace, TransactionalSink, Writer};
+/// use tidegate_connector_api::{SinkPlace, TransactionalSink, Writer};
 /// use tidegate_connectors::FileLog;
-/// use tidegate::protocol::{Attempt, Epoch, Slot};
+/// use tidegate_protocol::{Attempt, Epoch, Slot};
 ///
 /// # fn main() -> tidegate::Result<()> {
 /// let directory = tempfile::tempdir()?;

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use tidegate::connector::{PartitionReader, Position, Source};
-use tidegate::{Error, Result};
+use tidegate_connector_api::{PartitionReader, Position, Source};
+use tidegate_protocol::{Error, Result};
 
 use super::lines::Lines;
 use super::partition::JsonPartition;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tidegate::{Error, Result};
+use tidegate_protocol::{Error, Result};
 
 /// An error of the world, about a path.
 pub(super) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {

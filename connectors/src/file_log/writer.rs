@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::json;
-use tidegate::connector::{SinkPlace, Staging, Writer};
-use tidegate::protocol::manifest::Staged;
-use tidegate::protocol::{Epoch, FileRef, Slot};
-use tidegate::{Error, Result};
+use tidegate_connector_api::{SinkPlace, Staging, Writer};
+use tidegate_protocol::manifest::Staged;
+use tidegate_protocol::{Epoch, FileRef, Slot};
+use tidegate_protocol::{Error, Result};
 
 use super::names::{PublishedName, StagedName};
 use super::storage;
-use tidegate::failpoint;
+use tidegate_failpoint::point;
 
 /// How much is gathered before it is written to the file.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -105,10 +105,10 @@ impl<T: Serialize> Writer<T> for JsonWriter {
         let (directory, slot, records) =
             (self.directory.clone(), self.place.slot, std::mem::take(&mut self.records));
         Ok(Some(Box::new(move || {
-            failpoint::point("sink.before_sync");
+            point("sink.before_sync");
             piece.file.sync_data().map_err(|e| storage::failed("sync", &piece.path, e))?;
             storage::sync_directory(&directory)?;
-            failpoint::point("sink.after_sync");
+            point("sink.after_sync");
             piece.staged(slot, epoch, records)
         })))
     }

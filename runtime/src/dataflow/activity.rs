@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tidegate_connector_api::RecordId;
 use tidegate_protocol::Slot;
 
 use crate::metrics::Step;
@@ -130,8 +131,8 @@ impl Activity {
 
     /// It is this record that code runs for.
     #[inline]
-    pub(crate) fn record(&self, record: u64, event_time: i64) {
-        self.record.store(record, Ordering::Relaxed);
+    pub(crate) fn record(&self, record: RecordId, event_time: i64) {
+        self.record.store(record.to_bits(), Ordering::Relaxed);
         self.event_time.store(event_time, Ordering::Relaxed);
         self.moved();
     }

@@ -20,8 +20,8 @@ use timely::dataflow::channels::{Message, Stamp};
 
 use super::pace::Pace;
 use super::wire::Passage;
-use crate::record::Record;
 use crate::watermark::WatermarkUpdate;
+use tidegate_connector_api::Record;
 
 /// The number of records that a full batch holds.
 pub(crate) const BATCH_RECORDS: usize = 256;

@@ -21,10 +21,11 @@ use super::source::{Pacing, SourceLoop};
 use super::timestamp::Timestamp;
 use super::wire::Crossing;
 use crate::chain::Outlet;
+use crate::data::Data;
 use crate::metrics::Step;
-use crate::record::{Data, Record};
 use crate::watermark::Senders;
 use crate::worker::WorkerContext;
+use tidegate_connector_api::Record;
 
 /// The operator chains and edges that a job's build function has asked for.
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use tidegate_connector_api::{Record, RecordId};
 
 use super::batch::{BATCH_RECORDS, Batch, Pool};
 use super::operator_chain::OperatorChain;
@@ -14,7 +15,6 @@ use crate::fingerprint::readable;
 use crate::key::KeyFn;
 use crate::metrics::Step;
 use crate::operators::stateless::StepContext;
-use crate::record::Record;
 use crate::watermark::{Watermark, WatermarkUpdate};
 use tidegate_protocol::KeyGroups;
 
@@ -69,7 +69,7 @@ impl<T, K: crate::key::Key> HashKeys<T> for KeyReader<T, K> {
         self.cx.enter();
         for record in batch {
             self.cx.record(record);
-            record.hash = self.key.with(&record.value, crate::key::hash);
+            record.id = RecordId::key_hash(self.key.with(&record.value, crate::key::hash));
         }
     }
 }
@@ -275,7 +275,7 @@ impl<T: Send + 'static> Receiver<T> for Partitioner<T> {
                 keys.hash_all(batch);
                 let groups = *groups;
                 for record in batch.drain(..) {
-                    let group = groups.of_hash(record.hash);
+                    let group = groups.of_hash(record.id.as_key_hash());
                     self.push(usize::from(self.owners[usize::from(group.0)]), record);
                 }
             }

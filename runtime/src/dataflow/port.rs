@@ -17,8 +17,8 @@ use super::partitioner::Partitioner;
 use super::timestamp::{Timestamp, epoch_of};
 use super::wire::Crossing;
 use crate::chain::Outlet;
-use crate::record::Record;
 use crate::watermark::{Senders, WatermarkUpdate};
+use tidegate_connector_api::Record;
 
 /// A typed input of an operator chain.
 pub(crate) trait InputPort {

@@ -13,15 +13,16 @@ use std::cell::OnceCell;
 use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
+use tidegate_connector_api::{Record, RecordId};
 
 use serde::{Deserialize, Serialize, Serializer};
 use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
 use super::batch::Batch;
+use crate::data::Data;
 use crate::fingerprint::{readable, whole};
 use crate::metrics::Step;
-use crate::record::{Data, Record};
 use crate::watermark::WatermarkUpdate;
 use crate::worker::WorkerContext;
 use tidegate_protocol::Error;
@@ -113,7 +114,8 @@ struct Records<'a, T>(&'a [Record<T>]);
 
 impl<T: Serialize> Serialize for Records<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|record| (record.timestamp, record.hash, &record.value)))
+        serializer
+            .collect_seq(self.0.iter().map(|record| (record.timestamp, record.id.to_bits(), &record.value)))
     }
 }
 
@@ -144,7 +146,7 @@ impl<T: Data> Batch<T> {
                 let records = wire
                     .records
                     .into_iter()
-                    .map(|(timestamp, hash, value)| Record { timestamp, hash, value })
+                    .map(|(timestamp, id, value)| Record { timestamp, id: RecordId::from_bits(id), value })
                     .collect();
                 Ok(Self::new(wire.target, wire.from, wire.update, records))
             }
@@ -181,8 +183,10 @@ mod tests {
     use timely::bytes::arc::BytesMut;
 
     fn batch<T>(records: impl IntoIterator<Item = T>) -> Batch<T> {
-        let records =
-            records.into_iter().map(|value| Record { timestamp: -7, hash: u64::MAX, value }).collect();
+        let records = records
+            .into_iter()
+            .map(|value| Record { timestamp: -7, id: RecordId::from_bits(u64::MAX), value })
+            .collect();
         Batch::new(3, 1, Some(WatermarkUpdate::NextEpoch(Watermark::idle(-5))), records)
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::{Manifest, Slot};
 
-use crate::connector::Position;
 use crate::dataflow::worker::BuildJob;
 use crate::metrics::{Metrics, Step};
 use crate::panics::catch;
@@ -18,6 +17,7 @@ use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{End, Listed, Published};
 use crate::stream::outline::Outline;
 use crate::worker::WorkerContext;
+use tidegate_connector_api::Position;
 use tidegate_protocol::{Context, Error, Result};
 
 /// The operators, sources and sinks of a job.

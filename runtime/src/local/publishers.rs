@@ -6,8 +6,8 @@ use tidegate_protocol::{Epoch, Manifest};
 
 use super::Watcher;
 use super::plan::Plan;
-use crate::connector::Publisher;
 use crate::panics::catch;
+use tidegate_connector_api::Publisher;
 use tidegate_failpoint::point;
 use tidegate_protocol::{Context, Error, Result};
 

@@ -162,6 +162,7 @@ fn name(activity: &Activity, seen_at: &Observation) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use tidegate_connector_api::RecordId;
 
     use tidegate_protocol::Slot;
 
@@ -203,7 +204,7 @@ mod tests {
         bench.activity.add_partition("part-0");
         bench.activity.enter(bench.step);
         bench.activity.partition(0);
-        bench.activity.record(17, i64::MIN);
+        bench.activity.record(RecordId::offset(17), i64::MIN);
         let named = "step 'slow' on worker 1, partition 'part-0', offset 17, has";
         assert_eq!(bench.notes(5), Vec::<String>::new());
         let times = [5, 10, 20].map(|seconds| format!("{named} not come back for {seconds} s"));
@@ -211,7 +212,7 @@ mod tests {
         let stuck = bench.look().stuck;
         let stuck: Vec<_> = stuck.iter().map(|s| (s.step.name(), s.slot, &*s.record, s.seconds)).collect();
         assert_eq!(stuck, [("slow".to_owned(), Slot(1), "partition 'part-0', offset 17", 26.0)]);
-        bench.activity.record(18, i64::MIN);
+        bench.activity.record(RecordId::offset(18), i64::MIN);
         let found = bench.look();
         assert_eq!(found.notes, [format!("{named} come back after 27 s")]);
         assert!(found.stuck.is_empty());
@@ -223,7 +224,7 @@ mod tests {
         bench.activity.enter(bench.step);
         for _ in 0..100 {
             // The same key and time again and again.
-            bench.activity.record(7, 7);
+            bench.activity.record(RecordId::offset(7), 7);
             assert!(bench.notes(3).is_empty());
         }
         bench.activity.leave();
@@ -234,7 +235,7 @@ mod tests {
     fn a_keyed_step_is_named_with_the_hash_and_the_time_and_one_apart_without_a_record() {
         let mut bench = Bench::new(true);
         bench.activity.enter(bench.step);
-        bench.activity.record(0xabc, 1_000);
+        bench.activity.record(RecordId::offset(0xabc), 1_000);
         let record = "key with hash 0000000000000abc, record with event time 1000";
         assert_eq!(bench.notes(6), [format!("step 'slow' on worker 1, {record}, has not come back for 5 s")]);
         bench.activity.enter_apart(bench.step);

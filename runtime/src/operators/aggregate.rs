@@ -12,11 +12,11 @@ use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operator::{OpenContext, Operator, SnapshotParts};
 use crate::operators::stateless::StepContext;
-use crate::record::Record;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
 use crate::watermark::WatermarkUpdate;
 use crate::window::Aggregate;
+use tidegate_connector_api::Record;
 use tidegate_protocol::Result;
 
 /// Records after which results go on to the next step of the operator chain: the first ones need not wait until the keys of a whole
@@ -67,10 +67,10 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
             cx.record(record);
             self.key.with(&record.value, |key| -> Result<()> {
                 let at = cx.key(key);
-                let acc = table.entry(store, record.hash, key, || aggregate.create())?;
+                let acc = table.entry(store, record.id.as_key_hash(), key, || aggregate.create())?;
                 aggregate.add(acc, &record.value);
                 let value = (key.clone(), aggregate.finish(acc));
-                out.push(Record { timestamp: record.timestamp, hash: record.hash, value });
+                out.push(Record { timestamp: record.timestamp, id: record.id, value });
                 at.done();
                 Ok(())
             })?;

@@ -19,9 +19,9 @@ use crate::keyed_process::{BroadcastProcess, KeyedProcess, ProcessContext, Timer
 use crate::metrics::Step;
 use crate::operator::{OpenContext, Operator, SnapshotParts};
 use crate::operators::stateless::StepContext;
-use crate::record::Record;
 use crate::state::store::{cannot_read_back, decode_all, encode};
 use crate::watermark::WatermarkUpdate;
+use tidegate_connector_api::Record;
 use tidegate_protocol::{Context, Error, Result};
 
 /// Suffix of the uid for what is kept of the broadcast stream.

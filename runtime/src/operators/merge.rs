@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::chain::{Outlet, Receiver};
-use crate::record::Record;
 use crate::watermark::{Senders, Watermark, WatermarkUpdate};
+use tidegate_connector_api::Record;
 
 /// Brings inputs of one type together.
 pub(crate) struct Merge<T> {

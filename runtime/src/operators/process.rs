@@ -14,6 +14,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+use tidegate_connector_api::{Record, RecordId};
 
 use tidegate_protocol::Epoch;
 
@@ -25,7 +26,6 @@ use crate::metrics::{Counter, Gauge, Step};
 use crate::operator::{OpenContext, Operator, SnapshotParts};
 use crate::operators::stateless::StepContext;
 use crate::operators::sweep::{Cut, Sweep};
-use crate::record::Record;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
 use crate::state::timers::{Due, Popped, Timers};
@@ -158,9 +158,13 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         }
         let KeyContext { state, changed, failed, .. } = context;
         table.put_back(store, slot, state, changed)?;
-        let rec = |value| Record { timestamp: event_time, hash, value };
+        let rec = |value| Record { timestamp: event_time, id: RecordId::key_hash(hash), value };
         self.out.1.extend(self.out.0.drain(..).map(rec));
-        self.side.1.extend(self.side.0.drain(..).map(|value| Record { timestamp: event_time, hash, value }));
+        self.side.1.extend(self.side.0.drain(..).map(|value| Record {
+            timestamp: event_time,
+            id: RecordId::key_hash(hash),
+            value,
+        }));
         failed.map_or(Ok(()), Err)?;
         at.done();
         Ok(())
@@ -177,9 +181,9 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         self.records.add(batch.len() as u64);
         for record in batch.drain(..) {
             self.cx.record(&record);
-            let Record { timestamp, hash, value } = record;
+            let Record { timestamp, id, value } = record;
             let key = self.key.with(&value, K::clone);
-            self.call(hash, &key, timestamp, now, Call::Record(value))?;
+            self.call(id.as_key_hash(), &key, timestamp, now, Call::Record(value))?;
         }
         self.send();
         Ok(())
@@ -239,7 +243,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
                 }
             };
             let (at, hash) = (due.at, due.hash);
-            self.cx.record(&Record { timestamp: at, hash, value: () });
+            self.cx.record(&Record { timestamp: at, id: RecordId::key_hash(hash), value: () });
             // The least of all times is no time to put a record out with.
             let event_time = at.max(NO_TIME + 1);
             self.call(hash, &due.key()?, event_time, now, Call::Timer(Timer { at, domain: time }))?;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use tidegate_protocol::Epoch;
 
 use crate::chain::Receiver;
-use crate::connector::{SinkPlace, TransactionalSink, Writer};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::metrics::{Counter, Step};
 use crate::operator::{OpenContext, Operator, SnapshotParts};
 use crate::operators::stateless::StepContext;
 use crate::panics::catch;
-use crate::record::Record;
 use crate::watermark::WatermarkUpdate;
+use tidegate_connector_api::Record;
+use tidegate_connector_api::{SinkPlace, TransactionalSink, Writer};
 use tidegate_protocol::{Context, Error, Result};
 
 /// See [`crate::Stream::sink`].

@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use tidegate_connector_api::{
+    DeadLetter, Malformed, PartitionReader, PartitionStatus, Polled, RecordId, Source,
+};
 
 use serde_json::Value;
 use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest;
 
 use crate::chain::Outlet;
-use crate::connector::{DeadLetter, Malformed, PartitionReader, PartitionStatus, Polled, Source};
 use crate::dataflow::batch::BATCH_RECORDS;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::source::{Poll, SourceLoop};
@@ -105,21 +107,22 @@ impl<S: Source> SourceStep<S> {
         let open = &mut self.open[i];
         self.cx.chain.site.partition(i, &open.name);
         let status = open.reader.poll(&mut self.polled, budget).context(|| self.cx.chain.site.describe())?;
-        let records = self.polled.records.len();
+        let records = self.polled.records_mut().len();
         let total = self.polled.len();
         if total > 0 {
             self.rows.add(total as u64);
             self.open[i].quiet = None;
         }
-        if !self.polled.malformed.is_empty() {
-            let malformed = std::mem::take(&mut self.polled.malformed);
+        let malformed = self.polled.take_malformed();
+        if !malformed.is_empty() {
             let name = self.open[i].name.clone();
             malformed.into_iter().try_for_each(|m| self.handle_malformed(&name, m))?;
         }
         if records > 0 {
-            self.outlet.records(&mut self.polled.records);
-            if self.polled.records.capacity() == 0 {
-                self.polled.records.reserve(BATCH_RECORDS);
+            let records = self.polled.records_mut();
+            self.outlet.records(records);
+            if records.capacity() == 0 {
+                records.reserve(BATCH_RECORDS);
             }
         }
         match status {
@@ -137,7 +140,11 @@ impl<S: Source> SourceStep<S> {
     fn handle_malformed(&self, partition: &str, malformed: Malformed) -> Result<()> {
         let chain = &self.cx.chain;
         self.cx.enter();
-        self.cx.record(&crate::record::Record { timestamp: i64::MIN, hash: malformed.offset, value: () });
+        self.cx.record(&tidegate_connector_api::Record {
+            timestamp: i64::MIN,
+            id: RecordId::offset(malformed.offset),
+            value: (),
+        });
         self.route.handle(chain, || letter(&self.step.name(), partition, malformed))
     }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::chain::{Outlet, Receiver};
-use crate::connector::DeadLetter;
 use crate::dataflow::activity::Activity;
 use crate::dataflow::error_site::AtKey;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::metrics::{Counter, Step};
-use crate::record::Record;
 use crate::stream::job::ErrorRoute;
 use crate::watermark::WatermarkUpdate;
+use tidegate_connector_api::DeadLetter;
+use tidegate_connector_api::Record;
 use tidegate_protocol::{Error, Result};
 
 /// What every step knows of where it is.
@@ -51,7 +51,7 @@ impl StepContext {
     /// It is this record that the code runs for.
     #[inline]
     pub(crate) fn record<T>(&self, record: &Record<T>) {
-        self.activity.record(record.hash, record.timestamp);
+        self.activity.record(record.id, record.timestamp);
     }
 
     /// It is this key that the code runs for.
@@ -93,8 +93,8 @@ impl<T, U: 'static, F: FnMut(T) -> U> Receiver<T> for Map<U, F> {
         self.out.reserve(batch.len());
         for record in batch.drain(..) {
             self.cx.record(&record);
-            let Record { timestamp, hash, value } = record;
-            self.out.push(Record { timestamp, hash, value: (self.f)(value) });
+            let Record { timestamp, id, value } = record;
+            self.out.push(Record { timestamp, id, value: (self.f)(value) });
         }
         self.next.records(&mut self.out);
     }
@@ -157,14 +157,14 @@ impl<T, U: 'static, I: IntoIterator<Item = U>, F: FnMut(T) -> I> Receiver<T> for
         for record in batch.drain(..) {
             self.cx.enter();
             self.cx.record(&record);
-            let Record { timestamp, hash, value } = record;
+            let Record { timestamp, id, value } = record;
             for value in (self.f)(value) {
-                self.out.push(Record { timestamp, hash, value });
+                self.out.push(Record { timestamp, id, value });
                 if self.out.len() >= crate::dataflow::batch::BATCH_RECORDS {
                     self.next.records(&mut self.out);
                     // Other steps were at work in between; a lazy iterator goes on with this one's code.
                     self.cx.enter();
-                    self.cx.record(&Record { timestamp, hash, value: () });
+                    self.cx.record(&Record { timestamp, id, value: () });
                 }
             }
         }
@@ -229,10 +229,10 @@ impl<T, A: 'static, B: 'static, F: FnMut(T) -> Result<A, B>> Receiver<T> for Spl
         self.cx.enter();
         for record in batch.drain(..) {
             self.cx.record(&record);
-            let Record { timestamp, hash, value } = record;
+            let Record { timestamp, id, value } = record;
             match (self.f)(value) {
-                Ok(value) => self.out.0.push(Record { timestamp, hash, value }),
-                Err(value) => self.out.1.push(Record { timestamp, hash, value }),
+                Ok(value) => self.out.0.push(Record { timestamp, id, value }),
+                Err(value) => self.out.1.push(Record { timestamp, id, value }),
             }
         }
         self.next.0.records(&mut self.out.0);
@@ -279,7 +279,7 @@ where
         for record in batch.iter() {
             self.cx.record(record);
             match (self.f)(&record.value) {
-                Ok(value) => self.out.push(Record { timestamp: record.timestamp, hash: record.hash, value }),
+                Ok(value) => self.out.push(Record { timestamp: record.timestamp, id: record.id, value }),
                 Err(error) => {
                     let chain = &self.cx.chain;
                     let partition = chain.site.partition_name();
@@ -292,7 +292,7 @@ where
                         };
                         DeadLetter {
                             source: self.step.name(),
-                            offset: partition.is_some().then_some(record.hash),
+                            offset: partition.is_some().then_some(record.id.as_offset()),
                             partition,
                             error: format!("{error}{no_json}"),
                             raw,

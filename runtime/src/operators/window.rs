@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+use tidegate_connector_api::{Record, RecordId};
 
 use tidegate_protocol::Epoch;
 
@@ -22,7 +23,6 @@ use crate::key::{Key, KeyFn};
 use crate::metrics::{Counter, Gauge, Step};
 use crate::operator::{OpenContext, Operator, SnapshotParts};
 use crate::operators::stateless::StepContext;
-use crate::record::Record;
 use crate::state::store::{Rows, Store};
 use crate::state::table::{self, Table};
 use crate::watermark::{Watermark, WatermarkUpdate};
@@ -238,7 +238,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         self.key.with(&record.value, |key| -> Result<()> {
             let at = self.cx.key(key);
             if let Some(unfired) = &mut pane.unfired {
-                let acc = unfired.table.entry(store, record.hash, key, || aggregate.create())?;
+                let acc = unfired.table.entry(store, record.id.as_key_hash(), key, || aggregate.create())?;
                 aggregate.add(acc, &record.value);
             }
             at.done();
@@ -258,10 +258,14 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         let (pane, aggregate) = (&mut self.panes[0], &self.aggregate);
         let Some(fired) = &mut pane.fired else { return Ok(()) };
         let window = self.windows.window(pane.start);
-        let (out, timestamp, hash) = (&mut self.out, window.end - 1, record.hash);
+        let (out, timestamp, hash) = (&mut self.out, window.end - 1, record.id.as_key_hash());
         let mut emit = |key: &K, acc: &A::Acc| {
             let value = aggregate.finish(acc);
-            out.push(Record { timestamp, hash, value: Windowed { key: key.clone(), window, value } });
+            out.push(Record {
+                timestamp,
+                id: RecordId::key_hash(hash),
+                value: Windowed { key: key.clone(), window, value },
+            });
         };
         self.key.with(&record.value, |key| -> Result<()> {
             let at = self.cx.key(key);
@@ -393,10 +397,10 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         let Some(unfired) = &mut pane.unfired else { return Ok(true) };
         cx.enter();
         unfired.table.drain(&store, most, |hash, key, acc| {
-            cx.record(&Record { timestamp, hash, value: () });
+            cx.record(&Record { timestamp, id: RecordId::key_hash(hash), value: () });
             let at_key = cx.key(key);
             let value = Windowed { key: key.clone(), window, value: aggregate.finish(&acc) };
-            out.push(Record { timestamp, hash, value });
+            out.push(Record { timestamp, id: RecordId::key_hash(hash), value });
             if let Some(fired) = &mut fired {
                 fired.table.entry(&store, hash, key, || acc)?;
             }

@@ -21,12 +21,12 @@ use tidegate_protocol::{Epoch, Slot};
 use tidegate_snapshots::state_file_name;
 
 use super::store::{Rows, SharedStore};
-use crate::connector::Staging;
 use crate::dataflow::activity::Activity;
 use crate::link::Report;
 use crate::metrics::Step;
 use crate::panics::{catch, panic_text};
 use crate::process::Process;
+use tidegate_connector_api::Staging;
 use tidegate_failpoint::point;
 use tidegate_protocol::{Context, Error, Result};
 

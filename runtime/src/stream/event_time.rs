@@ -11,14 +11,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::chain::{Outlet, Receiver};
-use crate::connector::DeadLetter;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::metrics::{Gauge, Step};
 use crate::operator::{OpenedPartition, WatermarkGenerator};
 use crate::operators::stateless::StepContext;
-use crate::record::Record;
 use crate::stream::job::ErrorRoute;
 use crate::watermark::{Watermark, WatermarkUpdate};
+use tidegate_connector_api::DeadLetter;
+use tidegate_connector_api::Record;
 use tidegate_protocol::Result;
 
 /// The kind of the step, and the beginning of its name as long as its author gives it none.
@@ -320,7 +320,7 @@ impl<T, F> EventTime<T, F> {
             let letter = || DeadLetter {
                 source: name.clone(),
                 partition: chain.site.partition_name(),
-                offset: Some(record.hash),
+                offset: Some(record.id.as_offset()),
                 error: format!(
                     "the event time {} is not plausible: it is not from {} to {} (milliseconds since 1970); \
                      Watermarks::accept_from and accept_ahead say otherwise",

@@ -4,11 +4,12 @@ use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use tidegate_connector_api::{DeadLetter, Position, Publisher, RecordId, Source, TransactionalSink};
 
 use tidegate_protocol::manifest::StateType;
 
 use crate::chain::{Outlet, Receiver};
-use crate::connector::{DeadLetter, Position, Publisher, Source, TransactionalSink};
+use crate::data::Data;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::partitioner::Route;
@@ -16,7 +17,6 @@ use crate::fingerprint::{readable, record_type};
 use crate::metrics::{Counter, Step};
 use crate::operators::sink::SinkStep;
 use crate::operators::source::SourceStep;
-use crate::record::Data;
 use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
 use crate::worker::WorkerContext;
@@ -186,7 +186,11 @@ impl ErrorRoute {
         match to.policy() {
             OnError::Skip => {}
             OnError::DeadLetter => {
-                let letter = crate::record::Record { timestamp: i64::MIN, hash: 0, value: letter() };
+                let letter = tidegate_connector_api::Record {
+                    timestamp: i64::MIN,
+                    id: RecordId::offset(0),
+                    value: letter(),
+                };
                 to.letters.records(&mut vec![letter]);
             }
             OnError::Fail => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_protocol::manifest::StateType;
 
 use crate::chain::{Outlet, Receiver};
+use crate::data::Data;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::partitioner::{KeyReader, Route};
 use crate::fingerprint::{state_type, state_type_by_key, state_type_of};
@@ -20,7 +21,6 @@ use crate::operators::broadcast;
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{FIRED, WindowDef, WindowStep};
-use crate::record::Data;
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
 use tidegate_protocol::{Error, Result};
@@ -375,7 +375,12 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
         let inlet = Outlet::new();
         inlet.attach(listener);
         let from = (&*self.broadcast.chain, &self.broadcast.outlet);
-        job.exchange(main.step(), from, (chain, inlet), Route::Broadcast(crate::record::Record::clone));
+        job.exchange(
+            main.step(),
+            from,
+            (chain, inlet),
+            Route::Broadcast(tidegate_connector_api::Record::clone),
+        );
         (main, side)
     }
 }

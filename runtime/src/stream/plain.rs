@@ -5,17 +5,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::chain::{Outlet, Receiver};
-use crate::connector::{DeadLetter, TransactionalSink};
+use crate::data::Data;
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::partitioner::Route;
 use crate::key::{Key, KeyFn};
 use crate::metrics::Step;
 use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
-use crate::record::{Data, Record};
 use crate::stream::event_time::{EVENT_TIME, EventTime, Watermarks};
 use crate::stream::job::{End, ErrorRoute, JobInner, OnError, Sink};
 use crate::stream::keyed::KeyedStream;
+use tidegate_connector_api::Record;
+use tidegate_connector_api::{DeadLetter, TransactionalSink};
 use tidegate_protocol::{Error, Result};
 
 /// A stream of records of one type.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use tidegate_protocol::{Epoch, Manifest};
 
-use crate::connector::Position;
 use crate::local::Watcher;
 use crate::local::plan::Plan;
 use crate::metrics::Metrics;
+use tidegate_connector_api::Position;
 
 /// Progress of its own accord is nothing to a test.
 const NEVER: Duration = Duration::from_secs(3600);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tidegate_protocol::manifest::{FileRef, Staged};
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
-use crate::connector::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
+use tidegate_connector_api::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
 use tidegate_protocol::{Error, Result};
 
 /// How long a test waits for records before it gives up.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::connector::{self, PartitionStatus, Polled, Position, Source};
+use tidegate_connector_api::{PartitionReader, PartitionStatus, Polled, Position, Source};
 use tidegate_protocol::{Error, Result};
 
 /// How long a test waits for its records to be read before it gives up.
@@ -73,11 +73,7 @@ impl<T: Clone + Send + 'static> Source for VecSource<T> {
         self.0.partitions()
     }
 
-    fn open(
-        &self,
-        name: &str,
-        position: Option<&Position>,
-    ) -> Result<Box<dyn connector::PartitionReader<T>>> {
+    fn open(&self, name: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<T>>> {
         self.0.open(name, position)
     }
 
@@ -228,11 +224,7 @@ impl<T: Clone + Send + 'static> Source for TestSource<T> {
         Ok((0..self.shared.lock().len()).map(|number| format!("partition-{number}")).collect())
     }
 
-    fn open(
-        &self,
-        name: &str,
-        position: Option<&Position>,
-    ) -> Result<Box<dyn connector::PartitionReader<T>>> {
+    fn open(&self, name: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<T>>> {
         let number = number_of(name)?;
         let at = position.map_or(Ok(0), |position| index(name, position))?;
         let mut logs = self.shared.lock();
@@ -280,7 +272,7 @@ struct Reader<T> {
     shared: Arc<Shared<T>>,
 }
 
-impl<T: Clone> connector::PartitionReader<T> for Reader<T> {
+impl<T: Clone> PartitionReader<T> for Reader<T> {
     fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
         let mut logs = self.shared.lock();
         let log = &mut logs[self.number];

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// What is wrong with the line, for the dead letter.
 #[inline]
-pub(super) fn parse<T: DeserializeOwned>(line: &[u8], utf8: bool) -> Result<T, String> {
+pub(crate) fn parse<T: DeserializeOwned>(line: &[u8], utf8: bool) -> Result<T, String> {
     let text = if utf8 {
         debug_assert!(std::str::from_utf8(line).is_ok());
         // SAFETY: the caller checked a stretch of bytes that this line is a part of, from behind one newline to the

@@ -1,18 +1,4 @@
-//! A record on its way.
-
-/// A record with its event time and the hash of its key, computed once.
-///
-/// Before a stream has event time, `timestamp` is `i64::MIN`; before it has a key, `hash` holds the record's offset in its
-/// partition, so that a message about a record can say which one.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Record<T> {
-    /// Event time in milliseconds since the Unix epoch.
-    pub(crate) timestamp: i64,
-    /// The stable hash of the key, or the offset before there is a key.
-    pub(crate) hash: u64,
-    /// The record itself.
-    pub(crate) value: T,
-}
+//! Records that can be sent to another worker.
 
 /// A record that can cross to another worker, in this process or another: whatever derives serde's traits.
 ///

@@ -1,0 +1,25 @@
+//! What a connector implements: a source of partitions, a transactional sink.
+//!
+//! A connector never hears of workers, barriers or timely. Tidegate assigns a source's partitions to the workers, polls
+//! each one for small batches, and keeps the position that a partition reports at every barrier; a restart opens the
+//! partition at that position again. A sink stages what it is given until a barrier, and publishes what it has staged once
+//! the snapshot that holds it is durable. Both kinds of calls are made from one thread at a time.
+//!
+//! # Exactly once, and what a connector owes for it
+//! - A partition opened at a position delivers the same records, in the same order, as it would have after that position.
+//! - Staged output survives the end of the process, and publishing it twice is the same as publishing it once.
+//!
+//! A connector depends on this crate alone, and is built without the engine and its state store.
+
+mod dead_letter;
+mod polled;
+mod record;
+mod sink;
+mod source;
+
+pub use dead_letter::DeadLetter;
+pub use polled::{Malformed, Polled};
+pub use record::{Record, RecordId};
+pub use sink::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
+pub use source::{PartitionReader, PartitionStatus, Position, Source};
+pub use tidegate_protocol::{Context, Error, ErrorKind, Result};
