@@ -65,9 +65,10 @@
 //! With it a job has freed memory given back to the system at once, and takes no huge pages: for the whole process, and for
 //! the programs that it starts (`PR_SET_THP_DISABLE`). Without it nothing of that is set.
 
+mod activity;
 mod allocator;
-mod chain;
-mod cli;
+mod attempt;
+mod checkpoint;
 pub mod clock;
 mod data;
 mod dataflow;
@@ -77,21 +78,18 @@ mod keyed_process;
 mod link;
 mod local;
 mod metrics;
-mod metrics_server;
-mod operator;
 mod operators;
 mod panics;
-mod process;
+mod shell;
 mod state;
+mod step;
 mod stream;
-mod terminal;
 pub mod testing;
-mod watch;
 mod watermark;
 mod window;
-mod worker;
+mod working_directory;
 
-pub use cli::main;
+pub use shell::cli::main;
 
 pub use data::Data;
 pub use key::Key;
@@ -99,10 +97,9 @@ pub use keyed_process::{
     BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, TimeDomain, Timer,
 };
 pub use local::summary::Summary;
+pub use operators::error_route::OnError;
 pub use stream::keyed::Either;
-pub use stream::{
-    BroadcastConnected, Connected, Job, KeyedStream, OnError, Sink, Stream, Watermarks, WindowedStream,
-};
+pub use stream::{BroadcastConnected, Connected, Job, KeyedStream, Sink, Stream, Watermarks, WindowedStream};
 pub use tidegate_connector_api as connector;
 pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;

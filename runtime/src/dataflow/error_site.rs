@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::activity::Activity;
-use crate::metrics::Step;
+use crate::activity::Activity;
 use crate::panics::on_the_way;
+use crate::step::Step;
 use tidegate_protocol::Error;
 
 /// Bytes of a key that a message quotes.

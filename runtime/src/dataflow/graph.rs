@@ -20,11 +20,11 @@ use super::port::{Input, InputPort, Output, OutputPort, Silent};
 use super::source::{Pacing, SourceLoop};
 use super::timestamp::Timestamp;
 use super::wire::Crossing;
-use crate::chain::Outlet;
 use crate::data::Data;
-use crate::metrics::Step;
+use crate::dataflow::outlet::Outlet;
+use crate::dataflow::worker_context::WorkerContext;
+use crate::step::Step;
 use crate::watermark::Senders;
-use crate::worker::WorkerContext;
 use tidegate_connector_api::Record;
 
 /// The operator chains and edges that a job's build function has asked for.
@@ -67,8 +67,8 @@ impl Graph {
         route: Route<T>,
     ) {
         let worker = &from.0.worker;
-        let (me, workers) = (worker.index(), worker.workers());
-        let pool = Pool::shared(&worker.process.buffer_returns, self.edges.len(), me, workers);
+        let (me, workers) = (worker.index(), worker.parallelism());
+        let pool = Pool::shared(&worker.process.shared.buffer_returns, self.edges.len(), me, workers);
         let crossing = Some(Rc::new(Crossing::of::<T>(step, worker)));
         let partitioner = Partitioner::new(route, me, workers, pool.clone(), crossing.clone());
         let partitioner = Rc::new(RefCell::new(partitioner));
@@ -148,14 +148,13 @@ impl<'scope> Wiring<'scope> {
             capabilities,
             alarm: Alarm::new(activator),
             epoch: 0,
-            copying: false,
             took: Duration::ZERO,
             pace: Pace::default(),
             has_ended: false,
         };
         match def.source {
             Some(source) => {
-                worker.process.wakers.add(scope.worker().sync_activator_for(address.to_vec()));
+                worker.process.shared.wakers.add(scope.worker().sync_activator_for(address.to_vec()));
                 let probe = probe.clone();
                 self.builder.build(move |capabilities| {
                     let mut pacing = Pacing::new(running(capabilities), source, probe);

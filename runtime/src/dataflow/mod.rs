@@ -21,16 +21,21 @@
 //! Invariant: an operator chain forwards everything of an epoch, watermarks included, before its capability leaves the epoch. So at
 //! a barrier every receiver has heard the same watermarks, whatever the parallelism.
 
-pub(crate) mod activity;
 pub(crate) mod alarm;
 pub(crate) mod batch;
 pub(crate) mod error_site;
 pub(crate) mod graph;
+pub(crate) mod operator;
 pub(crate) mod operator_chain;
+pub(crate) mod outlet;
 pub(crate) mod pace;
 pub(crate) mod partitioner;
 pub(crate) mod port;
+pub(crate) mod process;
 pub(crate) mod source;
+pub(crate) mod step_context;
 pub(crate) mod timestamp;
+pub(crate) mod wakers;
 pub(crate) mod wire;
 pub(crate) mod worker;
+pub(crate) mod worker_context;

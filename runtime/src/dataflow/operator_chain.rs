@@ -27,11 +27,12 @@ use super::error_site::ErrorSite;
 use super::pace::Pace;
 use super::port::{InputPort, OutputPort};
 use super::timestamp::{Timestamp, start_of};
-use crate::metrics::{Counter, Gauge, Step, Stopwatch};
-use crate::operator::{OpenContext, Operator, WatermarkGenerator};
+use crate::activity::Alignment;
+use crate::dataflow::operator::{OpenContext, Operator, WatermarkGenerator};
+use crate::dataflow::worker_context::WorkerContext;
+use crate::metrics::{Counter, Gauge, Stopwatch};
 use crate::panics::panic_text;
-use crate::watch::Alignment;
-use crate::worker::WorkerContext;
+use crate::step::Step;
 use tidegate_protocol::{Context, Error, Result};
 
 /// For how long an operator chain copies rows of the last barrier at least before it looks at its records again.
@@ -68,14 +69,14 @@ impl OperatorChain {
         if reads_source {
             blocked.set(0);
         }
-        let before_first = Epoch(process.first_epoch.0 - 1);
+        let before_first = process.setup.epoch_before();
         let alignment = Alignment::new(gauge("alignment_microseconds"), before_first);
-        process.watch.add_alignment(slot, alignment.clone());
+        process.activities.add_alignment(slot, alignment.clone());
         Self {
             busy: process.metrics.stopwatch(&step, "busy_microseconds", slot),
             blocked,
             alignment,
-            site: ErrorSite::new(process.watch.activity(slot)),
+            site: ErrorSite::new(process.activities.activity(slot)),
             generators: reads_source.then(RefCell::default),
             id,
             name: name.to_owned(),
@@ -118,7 +119,7 @@ impl OperatorChain {
     /// Ends the job with an error that user code returned.
     #[cold]
     pub(crate) fn fail(&self, error: Error) {
-        self.worker.process.fail(error);
+        self.worker.process.driver.fail(error);
     }
 
     /// Opens all operators; before the first record.
@@ -152,7 +153,7 @@ impl OperatorChain {
         self.site.leave();
         self.alignment.passed(epoch, self.worker.instructions());
         let operators = self.operators.borrow().clone();
-        self.worker.chain_barrier(epoch, |parts| {
+        self.worker.collector()?.arrive(self.id, epoch, |parts| {
             for counter in self.counters.borrow().iter() {
                 let step = parts.operator(&counter.step().uid());
                 step.counters.insert(counter.name().to_owned(), counter.get());
@@ -165,11 +166,16 @@ impl OperatorChain {
         })
     }
 
-    /// Copies rows of the last barrier until it is time to stop; true if none are left.
-    fn copy(&self, until: Option<Instant>) -> Result<bool> {
+    /// True if rows of the last barrier are still to be copied.
+    fn is_copying(&self) -> bool {
+        self.worker.barriers.is_copying(self.id)
+    }
+
+    /// Copies rows of the last barrier until it is time to stop.
+    fn copy(&self, until: Option<Instant>) -> Result<()> {
         self.site.leave();
         let operators = self.operators.borrow().clone();
-        self.worker.chain_copy(|rows| {
+        self.worker.collector()?.copy(self.id, |rows| {
             for operator in &operators {
                 if !operator.borrow_mut().copy(rows, until).context(|| self.with_state())? {
                     return Ok(false);
@@ -239,8 +245,6 @@ pub(crate) struct Running {
     pub(crate) alarm: Alarm,
     /// The running epoch, counted from the start of the attempt.
     pub(crate) epoch: u64,
-    /// True while rows of the last barrier are still to be copied out.
-    pub(crate) copying: bool,
     /// How long the last round's records took.
     pub(crate) took: Duration,
     /// How many records of what is due are emitted at a time.
@@ -267,7 +271,7 @@ impl Running {
 
     /// The running epoch as the job counts it.
     pub(crate) fn job_epoch(&self) -> Epoch {
-        Epoch(self.chain.worker.process.first_epoch.0 + self.epoch)
+        Epoch(self.chain.worker.process.setup.first_epoch.0 + self.epoch)
     }
 
     /// Ends the running epoch: everything out, the snapshot's part handed over, capabilities into the next epoch.
@@ -275,10 +279,9 @@ impl Running {
         self.flush(true);
         let epoch = self.job_epoch();
         self.chain.barrier(epoch)?;
-        self.copying = true;
         if self.chain.worker.instructions().last_epoch() == Some(epoch) {
             // Nothing comes after it that could have to wait.
-            self.copying = !self.chain.copy(None)?;
+            self.chain.copy(None)?;
             self.capabilities.clear();
         }
         self.go_on_copying()?;
@@ -289,10 +292,10 @@ impl Running {
 
     /// Copies a few rows of the last barrier, if there are any left.
     pub(crate) fn go_on_copying(&mut self) -> Result<()> {
-        if self.copying {
+        if self.chain.is_copying() {
             // As long as records take, too: what they change is copied next and must not pile up.
-            self.copying = !self.chain.copy(Some(Instant::now() + COPY_TIME.max(self.took)))?;
-            if self.copying {
+            self.chain.copy(Some(Instant::now() + COPY_TIME.max(self.took)))?;
+            if self.chain.is_copying() {
                 self.alarm.now();
             }
         }
@@ -388,7 +391,7 @@ impl Running {
 
     /// What timely calls; a panic or an error ends the job.
     pub(crate) fn schedule(&mut self, frontiers: &[MutableAntichain<Timestamp>]) {
-        if self.chain.worker.process.is_aborted() || self.capabilities.is_empty() {
+        if self.chain.worker.process.driver.is_aborted() || self.capabilities.is_empty() {
             return;
         }
         let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min();

@@ -10,11 +10,11 @@ use tidegate_connector_api::{Record, RecordId};
 use super::batch::{BATCH_RECORDS, Batch, Pool};
 use super::operator_chain::OperatorChain;
 use super::wire::Crossing;
-use crate::chain::Receiver;
+use crate::dataflow::outlet::Receiver;
+use crate::dataflow::step_context::StepContext;
 use crate::fingerprint::readable;
 use crate::key::KeyFn;
-use crate::metrics::Step;
-use crate::operators::stateless::StepContext;
+use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
 use tidegate_protocol::KeyGroups;
 

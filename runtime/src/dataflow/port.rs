@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::partitioner::Partitioner;
 use super::timestamp::{Timestamp, epoch_of};
 use super::wire::Crossing;
-use crate::chain::Outlet;
+use crate::dataflow::outlet::Outlet;
 use crate::watermark::{Senders, WatermarkUpdate};
 use tidegate_connector_api::Record;
 

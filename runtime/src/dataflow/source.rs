@@ -118,7 +118,7 @@ impl Pacing {
     /// What timely calls.
     pub(crate) fn schedule(&mut self) {
         let process = &self.running.chain.worker.process;
-        if process.is_aborted() || self.running.capabilities.is_empty() {
+        if process.driver.is_aborted() || self.running.capabilities.is_empty() {
             return;
         }
         let chain = self.running.chain.clone();
@@ -188,7 +188,7 @@ impl Pacing {
     /// True if no operator of this worker still copies rows of an earlier barrier: there is room for one at a time. Every
     /// operator chain's barrier needs a source of this worker, so none overtakes another.
     fn is_epoch_before_collected(&self) -> bool {
-        self.running.chain.worker.collecting().is_none_or(|epoch| epoch >= self.running.job_epoch())
+        self.running.chain.worker.barriers.under_way().is_none_or(|epoch| epoch >= self.running.job_epoch())
     }
 
     fn is_tick_full(&self) -> bool {
@@ -220,7 +220,7 @@ impl Pacing {
             if self.blocked.is_none() {
                 self.blocked = Some(Instant::now());
                 // A source that rests may be what the others wait for.
-                self.running.chain.worker.process.wakers.wake_others();
+                self.running.chain.worker.process.shared.wakers.wake_others();
             }
             return true;
         }
@@ -264,14 +264,14 @@ impl Pacing {
 
     /// Goes beyond the tick that was sent, and beyond all others that were.
     fn advance_tick(&mut self) {
-        let highest = &self.running.chain.worker.process.highest_tick;
+        let highest = &self.running.chain.worker.process.shared.highest_tick;
         highest.fetch_max(next_tick(self.time), Ordering::AcqRel);
         self.follow();
     }
 
     /// Goes to where the clock of the process stands, unless there are records to be sent before.
     fn follow(&mut self) {
-        let highest = self.running.chain.worker.process.highest_tick.load(Ordering::Acquire);
+        let highest = self.running.chain.worker.process.shared.highest_tick.load(Ordering::Acquire);
         if self.records == 0 && highest > self.time && epoch_of(highest) == epoch_of(self.time) {
             self.time = highest;
             self.running.downgrade(highest);

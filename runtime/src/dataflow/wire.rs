@@ -21,10 +21,10 @@ use timely::dataflow::channels::ContainerBytes;
 
 use super::batch::Batch;
 use crate::data::Data;
+use crate::dataflow::worker_context::WorkerContext;
 use crate::fingerprint::{readable, whole};
-use crate::metrics::Step;
+use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
-use crate::worker::WorkerContext;
 use tidegate_protocol::Error;
 
 /// What has become of a batch on its way as bytes; nothing, as long as it stays in memory.
@@ -83,8 +83,8 @@ impl Crossing {
     pub(crate) fn check_arrived<T>(&self, batch: &mut Batch<T>) {
         let why = match batch.passage.unreadable() {
             Some(why) => why.to_owned(),
-            None if batch.is_of_one_of(self.worker.workers()) => return,
-            None => format!("it is said to be of worker {}, of {}", batch.from, self.worker.workers()),
+            None if batch.is_of_one_of(self.worker.parallelism()) => return,
+            None => format!("it is said to be of worker {}, of {}", batch.from, self.worker.parallelism()),
         };
         *batch = Batch::default();
         self.fail(&format!("was sent to another worker and cannot be read there: {why}"));
@@ -93,7 +93,7 @@ impl Crossing {
     #[cold]
     fn fail(&self, what: &str) {
         let (step, record) = (self.step.name(), readable(self.record));
-        self.worker.process.fail(Error::job(format!(
+        self.worker.process.driver.fail(Error::job(format!(
             "step '{step}', the exchange before it: a record of type {record} {what}. Records that cross to another \
              worker are written and read by their type's 'Serialize' and 'Deserialize'; the docs of tidegate::Data say \
              what cannot cross"

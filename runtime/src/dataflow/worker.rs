@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -11,50 +11,21 @@ use tidegate_protocol::Slot;
 use timely::communication::allocator::Thread;
 use timely::communication::{Allocator, AllocatorBuilder};
 use timely::dataflow::ProbeHandle;
-use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
+use super::graph::Graph;
 use super::operator_chain::OperatorChain;
 use super::timestamp::Timestamp;
+use crate::dataflow::process::Process;
+use crate::dataflow::worker_context::WorkerContext;
 use crate::link::Report;
-use crate::metrics::Step;
 use crate::panics::panic_text;
-use crate::process::Process;
-use crate::stream::Job;
-use crate::worker::WorkerContext;
+use crate::step::Step;
 use tidegate_protocol::{Error, Result};
 
-/// Wakes workers that have parked themselves.
-#[derive(Default)]
-pub(crate) struct Wakers(Mutex<Vec<SyncActivator>>);
-
-impl Wakers {
-    pub(crate) fn add(&self, activator: SyncActivator) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(activator);
-    }
-
-    /// Has every source of this process scheduled once.
-    pub(crate) fn wake(&self) {
-        for activator in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            // A worker that is gone needs no waking.
-            let _ = activator.activate();
-        }
-    }
-}
-
-impl Wakers {
-    /// The same, if there is more than the one that asks.
-    pub(crate) fn wake_others(&self) {
-        let several = self.0.lock().unwrap_or_else(PoisonError::into_inner).len() > 1;
-        if several {
-            self.wake();
-        }
-    }
-}
-
-/// Describes a job on one worker.
-pub(crate) type BuildJob = Arc<dyn Fn(&mut Job) -> Result<()> + Send + Sync>;
+/// Makes the graph of a worker, the same one on every worker.
+pub(crate) type BuildGraph = Arc<dyn Fn(&Rc<WorkerContext>) -> Result<Graph> + Send + Sync>;
 
 /// The running worker threads; dropping it waits for them.
 pub(crate) struct Workers {
@@ -73,11 +44,11 @@ impl Drop for Workers {
 }
 
 /// Starts the workers of a process.
-pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> {
-    let threads = process.settings.workers;
+pub(crate) fn start(process: &Arc<Process>, build: BuildGraph) -> Result<Workers> {
+    let threads = process.workers.count;
     let communication = match threads {
         // Also with one worker: what it sends to itself travels as bytes, too.
-        _ if process.settings.over_the_wire => CommunicationConfig::ProcessBinary(threads),
+        _ if process.setup.settings.over_the_wire => CommunicationConfig::ProcessBinary(threads),
         1 => CommunicationConfig::Thread,
         _ => CommunicationConfig::Process(threads),
     };
@@ -85,11 +56,12 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildJob) -> Result<Workers> 
     let (builders, communication) = communication.try_build().map_err(not_started)?;
     let mut workers = Workers { threads: Vec::new(), _communication: communication };
     // Not by `timely::execute`, which gives the threads names of its own.
-    for (slot, builder) in (0..).map(Slot).zip(builders) {
+    for (slot, builder) in process.workers.slots().zip(builders) {
         let (process, build) = (process.clone(), build.clone());
         let work = move || {
             let Some(allocator) = allocator(builder) else {
                 return process
+                    .driver
                     .fail(Error::internal("timely gave a worker an allocator for several processes"));
             };
             let mut worker = Worker::new(WorkerConfig::default(), allocator, Some(Instant::now()));
@@ -113,16 +85,16 @@ fn allocator(builder: AllocatorBuilder) -> Option<Allocator> {
 }
 
 /// The life of a worker's thread.
-fn work(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) {
+fn work(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGraph) {
     let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, process, build)));
     // What panics here was not user code at work on a record: that is caught in its operator chain.
     if let Err(error) = ended.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic)))) {
-        process.fail(error);
+        process.driver.fail(error);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
-    process.report(Report::Done(slot));
+    process.driver.report(Report::Done(slot));
     while worker.has_dataflows() {
         worker.step_or_park(None);
     }
@@ -138,23 +110,19 @@ impl Drop for Chains {
 }
 
 /// One worker from its building to its end.
-fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildJob) -> Result<()> {
+fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGraph) -> Result<()> {
     let cx = Rc::new(WorkerContext::new(slot, process.clone()));
-    let mut job = Job::new(cx.clone());
-    let activity = process.watch.activity(slot);
+    let activity = process.activities.activity(slot);
     activity.enter_apart(activity.add_step(&Step::new("build", "build"), false));
-    build(&mut job)?;
+    let graph = build(&cx)?;
     activity.leave();
-    // Before anything is wired: workers that differ would wait for each other, or take records for others than they are.
-    process.outline.check(slot, &job.outline())?;
-    let graph = job.into_graph()?;
     let chains = Chains(graph.chains().cloned().collect());
     cx.open(chains.0.len())?;
     chains.0.iter().try_for_each(|chain| chain.open())?;
     let probe = ProbeHandle::new();
     worker.dataflow::<Timestamp, _, _>(|scope| graph.wire(scope, &probe));
-    process.report(Report::Ready(slot));
-    while !probe.done() && !process.is_aborted() {
+    process.driver.report(Report::Ready(slot));
+    while !probe.done() && !process.driver.is_aborted() {
         worker.step_or_park(None);
     }
     Ok(())

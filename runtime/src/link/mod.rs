@@ -21,6 +21,7 @@
 //! delays, repeats and reorders whatever it may is [`crate::testing`]'s.
 
 mod direct;
+mod driver_handle;
 mod instructions;
 mod message;
 
@@ -28,6 +29,7 @@ mod message;
 mod tests;
 
 pub(crate) use direct::Direct;
+pub(crate) use driver_handle::{Beginning, DriverHandle};
 pub(crate) use instructions::Instructions;
 pub(crate) use message::{Command, Report, ToDriver, ToProcess};
 

@@ -9,11 +9,12 @@ use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Epoch, Slot};
 
 use super::*;
-use crate::dataflow::worker::{BuildJob, Workers, start};
+use crate::checkpoint::snapshot_thread::Barrier;
+use crate::dataflow::process::Process;
+use crate::dataflow::worker::{Workers, start};
 use crate::local::plan::Plan;
-use crate::process::Process;
-use crate::state::snapshotter::{Barrier, Snapshotter};
 use crate::state::store::Rows;
+use crate::stream::job::{BuildJob, graph_builder};
 use crate::testing::{Discard, TestSource, parts};
 use tidegate_protocol::Error;
 
@@ -26,23 +27,24 @@ struct Attempt {
 
 impl Attempt {
     fn start(root: &Path, source: &TestSource<i64>) -> Self {
-        let (mut parts, inbox) = parts::parts(root, 1, None);
+        let (process, inbox) = parts::process(root, 1, None);
         let source = source.clone();
         let build: BuildJob = Arc::new(move |job| {
             job.source(parts::SOURCE, source.clone()).sink("out", Discard::named("out"));
             Ok(())
         });
-        parts.outline = Plan::of(&build, parts::parts(root, 1, None).0, root).unwrap().outline;
-        let process = Arc::new(Process::new(parts));
-        let workers = start(&process, build).unwrap();
+        let job = parts::process(root, 1, None).0;
+        let job = Arc::into_inner(job).expect("nobody else holds it");
+        let outline = Plan::of(&build, job, root).unwrap().outline;
+        let workers = start(&process, graph_builder(build, outline)).unwrap();
         Self { process, inbox, workers: Some(workers) }
     }
 
     /// Tells the process several things at once.
     fn report(&self, commands: impl IntoIterator<Item = Command>) {
-        let attempt = self.process.attempt;
+        let attempt = self.process.setup.attempt;
         let messages = commands.into_iter().map(|command| ToProcess { attempt, command });
-        self.process.receive(0, messages.collect());
+        self.process.driver.receive(0, messages.collect());
     }
 
     fn next(&self) -> String {
@@ -56,7 +58,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.process.abort();
+        self.process.driver.abort();
         drop(self.workers.take());
     }
 }
@@ -98,15 +100,15 @@ fn a_source_that_reads_on_ends_all_epochs_that_it_is_told_of_together() {
 fn after_an_abort_nothing_is_acknowledged() {
     let place = tempfile::tempdir().unwrap();
     let (process, inbox) = parts::process(place.path(), 1, None);
-    let snapshotter = Snapshotter::start(Slot(0), None, process.clone()).unwrap();
-    process.report(acked(1));
-    process.fail(Error::job("stumbled"));
+    let thread = parts::snapshot_thread(&process, Slot(0), None);
+    process.driver.report(acked(1));
+    process.driver.fail(Error::job("stumbled"));
     let (operators, stagings) = (Default::default(), Vec::new());
-    snapshotter.write(Barrier { epoch: Epoch(2), rows: Rows::default(), operators, stagings });
-    drop(snapshotter);
-    process.report(acked(3));
-    process.report(Report::SourcesEnded(Slot(0)));
-    process.report(Report::Done(Slot(0)));
+    thread.write(Barrier { epoch: Epoch(2), rows: Rows::default(), operators, stagings });
+    drop(thread);
+    process.driver.report(acked(3));
+    process.driver.report(Report::SourcesEnded(Slot(0)));
+    process.driver.report(Report::Done(Slot(0)));
     let said: Vec<ToDriver> = inbox.try_iter().collect();
     assert!(matches!(
         said.iter().map(|message| &message.report).collect::<Vec<_>>()[..],
@@ -118,12 +120,12 @@ fn after_an_abort_nothing_is_acknowledged() {
 fn an_abort_of_another_attempt_ends_nothing() {
     let place = tempfile::tempdir().unwrap();
     let (process, inbox) = parts::process(place.path(), 1, None);
-    let abort = |attempt| process.receive(0, vec![ToProcess { attempt, command: Command::Abort }]);
-    abort(process.attempt.next());
-    process.report(acked(1));
-    assert!(!process.is_aborted() && inbox.recv().is_ok() && process.dropped() == 1);
-    abort(process.attempt);
-    process.report(acked(1));
-    assert!(process.is_aborted());
+    let abort = |attempt| process.driver.receive(0, vec![ToProcess { attempt, command: Command::Abort }]);
+    abort(process.setup.attempt.next());
+    process.driver.report(acked(1));
+    assert!(!process.driver.is_aborted() && inbox.recv().is_ok() && process.driver.dropped() == 1);
+    abort(process.setup.attempt);
+    process.driver.report(acked(1));
+    assert!(process.driver.is_aborted());
     assert_eq!(inbox.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvTimeoutError::Timeout);
 }

@@ -15,14 +15,14 @@ use tidegate_protocol::{Epoch, Manifest, Slot};
 use super::assignment::Assignment;
 use super::mailbox::Event;
 use super::plan::{Plan, partitions};
-use super::publishers::Publishers;
 use super::summary::Summary;
 use super::watchdog::{self, Watchdog};
 use super::{Run, Watcher};
-use crate::dataflow::worker::{BuildJob, Workers, start};
+use crate::checkpoint::publishers::Publishers;
+use crate::dataflow::process::Process;
+use crate::dataflow::worker::{BuildGraph, Workers, start};
 use crate::link::{Command, Connection, Report, ToDriver, ToProcess};
 use crate::panics::catch;
-use crate::process::Process;
 use tidegate_protocol::{Error, Result};
 
 #[cfg(test)]
@@ -86,19 +86,19 @@ impl<'a> Driver<'a> {
             interval_ms: run.interval.map(millis),
             timeout_ms: SLOW_CHECKPOINT_MS,
             retain: run.retain,
-            writers: process.settings.workers as u32,
+            writers: process.setup.settings.parallelism as u32,
         };
-        let control = Control::new(settings, process.attempt);
-        let checkpoints = process.restored.as_ref().map_or(0, |m| m.checkpoints);
+        let control = Control::new(settings, process.setup.attempt);
+        let checkpoints = process.setup.restored.as_ref().map_or(0, |m| m.checkpoints);
         let now = Instant::now();
         let connect = |i| {
             let process = process.clone();
-            run.link.to_process(Box::new(move |messages| process.receive(i, messages)))
+            run.link.to_process(Box::new(move |messages| process.driver.receive(i, messages)))
         };
         Self {
             run,
             plan,
-            processes: (0..run.link.processes(process.settings.workers)).map(connect).collect(),
+            processes: (0..run.link.processes(process.setup.settings.parallelism)).map(connect).collect(),
             process,
             assignment,
             publishers,
@@ -120,7 +120,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Runs the job until its input ends, it is stopped, or it fails.
-    pub(crate) fn run(mut self, build: BuildJob, events: &Receiver<Event>) -> Result<Summary> {
+    pub(crate) fn run(mut self, build: BuildGraph, events: &Receiver<Event>) -> Result<Summary> {
         let workers = start(&self.process, build)?;
         // Connectors are called from here, too; whatever they do, the workers must learn of the end.
         let ended = catch(|| self.serve(events));
@@ -199,26 +199,26 @@ impl<'a> Driver<'a> {
     /// Looks whether the workers' code comes back, and how long barriers have been on their way.
     fn look(&mut self) {
         let process = &self.process;
-        process.watch.show_alignments(|slot| process.instructions(slot));
-        let found = self.watchdog.look(&process.watch, Instant::now());
+        process.activities.show_alignments(|slot| process.driver.instructions(slot));
+        let found = self.watchdog.look(&process.activities, Instant::now());
         self.run.metrics.set_stuck(found.stuck);
         found.notes.iter().for_each(|note| self.watcher.note(note));
     }
 
     /// What a worker of this attempt says; from any other attempt nothing is heard.
     fn ours(&mut self, message: ToDriver) -> Option<Report> {
-        let ours = message.attempt == self.process.attempt;
+        let ours = message.attempt == self.process.setup.attempt;
         self.dropped += u64::from(!ours);
         ours.then_some(message.report)
     }
 
     fn on_report(&mut self, report: Report) -> Result<()> {
-        let attempt = self.process.attempt;
+        let attempt = self.process.setup.attempt;
         match report {
             Report::Ready(slot) => {
                 let news = self.ready.insert(slot);
                 self.dropped += u64::from(!news);
-                if news && self.ready.len() == self.process.settings.workers {
+                if news && self.ready.len() == self.process.setup.settings.parallelism {
                     self.all_ready()
                 } else {
                     Ok(())
@@ -244,7 +244,7 @@ impl<'a> Driver<'a> {
 
     /// Sends a command to all processes of this attempt.
     fn send(&self, command: &Command) {
-        let attempt = self.process.attempt;
+        let attempt = self.process.setup.attempt;
         self.processes.iter().for_each(|to| to(ToProcess { attempt, command: command.clone() }));
     }
 
@@ -267,15 +267,15 @@ impl<'a> Driver<'a> {
     }
 
     fn all_ready(&mut self) -> Result<()> {
-        let restored = self.process.restored.as_ref().map(|m| m.epoch);
+        let restored = self.process.setup.restored.as_ref().map(|m| m.epoch);
         let text = match restored {
-            Some(epoch) => format!("attempt {} goes on from epoch {epoch}", self.process.attempt),
-            None => format!("attempt {} starts from the beginning", self.process.attempt),
+            Some(epoch) => format!("attempt {} goes on from epoch {epoch}", self.process.setup.attempt),
+            None => format!("attempt {} starts from the beginning", self.process.setup.attempt),
         };
-        let workers = self.process.settings.workers;
+        let workers = self.process.setup.settings.parallelism;
         let plural = if workers == 1 { "" } else { "s" };
         self.watcher.note(&format!("{text}, with {workers} worker{plural}"));
-        let last_epoch = Epoch(self.process.first_epoch.0 - 1);
+        let last_epoch = Epoch(self.process.setup.first_epoch.0 - 1);
         self.step(Input::Started { restored, older: self.older.clone(), last_epoch })
     }
 
@@ -312,7 +312,7 @@ impl<'a> Driver<'a> {
                 self.publish()?;
                 return Ok(Some(Input::Published { attempt, epoch }));
             }
-            Action::Collect { oldest } => self.process.snapshots.collect(oldest)?,
+            Action::Collect { oldest } => self.process.setup.snapshots.collect(oldest)?,
             Action::Abort { epoch, reason, .. } => {
                 self.parts.clear();
                 self.watcher.note(&format!(
@@ -320,7 +320,7 @@ impl<'a> Driver<'a> {
                 ));
             }
             Action::Discard { attempt, epoch, slot } => {
-                self.process.snapshots.discard(attempt, epoch, slot)?
+                self.process.setup.snapshots.discard(attempt, epoch, slot)?
             }
             Action::Slow { epoch, waited_ms, .. } => self.watcher.note(&format!(
                 "the snapshot of epoch {epoch} is under way since {:.0} s",
@@ -342,10 +342,10 @@ impl<'a> Driver<'a> {
             finished,
             checkpoints: self.checkpoints + 1,
             completed_at_ms: self.run.clock.now_ms().max(0) as u64,
-            parallelism: self.process.settings.workers as u32,
-            key_groups: self.process.settings.key_groups,
+            parallelism: self.process.setup.settings.parallelism as u32,
+            key_groups: self.process.setup.settings.key_groups,
             arguments: self.run.arguments.clone(),
-            operators: self.plan.manifest_operators(&self.process.store_ids),
+            operators: self.plan.manifest_operators(&self.process.setup.store_ids),
             slots: std::mem::take(&mut self.parts),
         };
         if let Some(uid) = manifest.differing_watermark() {
@@ -353,8 +353,8 @@ impl<'a> Driver<'a> {
                 "at the barrier of epoch {epoch} the workers have come to different event times in '{uid}'"
             )));
         }
-        if let Err(error) = self.process.snapshots.complete(&manifest) {
-            if self.process.snapshots.is_complete(epoch) {
+        if let Err(error) = self.process.setup.snapshots.complete(&manifest) {
+            if self.process.setup.snapshots.is_complete(epoch) {
                 return Err(error);
             }
             return Ok(Input::Refused { record, reason: error.to_string() });
@@ -368,7 +368,7 @@ impl<'a> Driver<'a> {
         let Some(manifest) = self.newest.clone() else { return Err(Error::internal("nothing to publish")) };
         self.publishers.publish(&manifest)?;
         self.send(&Command::Completed(manifest.epoch));
-        self.process.snapshots.set_published(manifest.epoch)?;
+        self.process.setup.snapshots.set_published(manifest.epoch)?;
         let metrics = &self.run.metrics;
         metrics.set("epoch", None, "The last complete epoch.", manifest.epoch.0 as f64);
         metrics.set(
@@ -377,7 +377,7 @@ impl<'a> Driver<'a> {
             "From the trigger of the last complete epoch until its output was published.",
             self.triggered.elapsed().as_secs_f64(),
         );
-        let dropped = self.dropped + self.control.dropped() + self.process.dropped();
+        let dropped = self.dropped + self.control.dropped() + self.process.driver.dropped();
         metrics.set(
             "messages_dropped",
             None,
@@ -400,7 +400,7 @@ impl<'a> Driver<'a> {
     /// Waits until the workers have left their loops; a worker that does not is left to the end of the process.
     fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>) {
         let until = Instant::now() + LEAVE;
-        while self.done.len() < self.process.settings.workers {
+        while self.done.len() < self.process.setup.settings.parallelism {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::Message(message)) => {
                     if let Some(Report::Done(slot)) = self.ours(message) {

@@ -4,7 +4,6 @@
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
 //! - [`watchdog`]: notices steps that do not come back.
 //! - [`mailbox`]: what reaches the driver; [`assignment`]: which worker reads which partitions.
-//! - [`publishers`]: the sinks' publishers of this process.
 //! - [`summary`]: the totals that a user reads.
 //!
 //! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s.
@@ -13,7 +12,6 @@ mod assignment;
 pub(crate) mod driver;
 mod mailbox;
 pub(crate) mod plan;
-pub(crate) mod publishers;
 pub(crate) mod summary;
 mod watchdog;
 
@@ -22,27 +20,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest};
+use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 
 use crate::allocator::give_back_freed_memory;
+use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
+use crate::checkpoint::publishers::Publishers;
 use crate::clock::Clock;
-use crate::dataflow::worker::BuildJob;
-use crate::link::{Connection, Link, ToDriver};
+use crate::dataflow::process::Process;
+use crate::link::{Beginning, Connection, Link, ToDriver};
 use crate::metrics::Metrics;
 use crate::panics::catch;
-use crate::process::{Parts, Process, Settings};
-use crate::state::working_directory::WorkingDirectory;
-use crate::stream::outline::Outline;
+use crate::stream::job::{BuildJob, graph_builder};
+use crate::working_directory::WorkingDirectory;
 use assignment::Assignment;
+use driver::Driver;
 pub(crate) use mailbox::{Event, Mailbox};
 use plan::Plan;
-use publishers::Publishers;
 use summary::Summary;
 use tidegate_failpoint::point;
 use tidegate_protocol::{Error, Result};
 
-/// How a job is run alone.
+/// How a job is run in one process.
+#[derive(Clone)]
 pub(crate) struct Run {
     pub(crate) job: String,
     pub(crate) checkpoint_dir: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) struct Run {
     pub(crate) memory: usize,
     pub(crate) follow: bool,
     pub(crate) max_parallelism: u16,
-    /// For tests; see [`Settings`].
+    /// For tests; see [`JobSettings`].
     pub(crate) over_the_wire: bool,
     pub(crate) arguments: BTreeMap<String, Vec<String>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -103,37 +103,21 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let _lock = store.lock()?;
     point("start.locked");
     let groups = KeyGroups { count: run.max_parallelism };
-    // Nobody runs while the job is described, and nobody has anything to say.
-    let parts = process(run, &store, run.workers(groups), groups, Box::new(drop));
-    let plan = Plan::of(&build, parts, store.root())?;
+    let plan = Plan::of(&build, described(run, &store, groups), store.root())?;
     plan.warnings.iter().for_each(|warning| watcher.note(warning));
     let snapshots = Snapshots::new(Arc::new(store.clone()));
     let found = tidegate_snapshots::choose(&snapshots)?;
     found.notes.iter().for_each(|note| watcher.note(note));
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
-        plan.check_fits(manifest, &run.job)?;
-        if run.max_parallelism != manifest.key_groups.count {
-            watcher.note(&format!(
-                "--max-parallelism stays {}, as it was when the job was first started",
-                manifest.key_groups.count
-            ));
-        }
-        for note in plan::changed_arguments(manifest, &run.arguments) {
-            watcher.note(&note);
-        }
+        check_restored(run, &plan, manifest, watcher)?;
     }
     let groups = restored.as_ref().map_or(groups, |m| m.key_groups);
-    let workers = run.workers(groups);
-    if workers > usize::from(groups.count) {
-        let stays =
-            if restored.is_some() { ", as when the job was first started; it cannot change" } else { "" };
-        return Err(Error::job(format!(
-            "--parallelism {workers} is invalid: it must be at most --max-parallelism, which is {}{stays}",
-            groups.count
-        )));
-    }
-    let mut publishers = Publishers::open(&plan, restored.as_deref(), snapshots.published()?, watcher)?;
+    let parallelism = run.workers(groups);
+    check_parallelism(parallelism, groups, restored.is_some())?;
+    let published = snapshots.published()?;
+    let (mut publishers, notes) = Publishers::recover(plan.publishers()?, restored.as_deref(), published)?;
+    notes.iter().for_each(|note| watcher.note(note));
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
         watcher.note(&plan.describe_finished(manifest));
@@ -142,49 +126,85 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let attempt = Attempt(snapshots.last_attempt()?.max(found.last_attempt).0 + 1);
     snapshots.set_attempt(attempt)?;
     point("start.attempt_written");
-    WorkingDirectory::within(store.root()).clean()?;
+    let mut setup = setup(run, &store, parallelism, groups);
+    setup.working.clean()?;
+    setup.attempt = attempt;
+    setup.first_epoch = found.last_epoch.next();
+    setup.store_ids = plan.store_ids(restored.as_deref())?;
+    setup.restored = restored.clone();
+    let assigned = plan.assign(restored.as_deref(), parallelism)?;
+    let assignment = Assignment::new(assigned.clone());
     let to_driver = run.link.to_driver(mailbox.inbox());
-    let mut parts = process(run, &store, workers, groups, to_driver);
-    parts.attempt = attempt;
-    parts.first_epoch = found.last_epoch.next();
-    parts.store_ids = plan.store_ids(restored.as_deref())?;
-    parts.assigned = plan.assign(restored.as_deref(), workers)?;
-    parts.processes = run.link.processes(workers);
-    let assignment = Assignment::new(parts.assigned.clone());
-    parts.restored = restored.clone();
-    parts.outline = plan.outline.clone();
-    let process = Arc::new(Process::new(parts));
-    let driver = driver::Driver::new(run, &plan, process, assignment, &mut publishers, found.older, watcher);
+    let process = Arc::new(process(run, setup, assigned, to_driver));
+    let build = graph_builder(build, plan.outline.clone());
+    let driver = Driver::new(run, &plan, process, assignment, &mut publishers, found.older, watcher);
     driver.run(build, &mailbox.receiver)
 }
 
-/// What a process needs, before anything was restored.
-fn process(
-    run: &Run,
-    store: &LocalStore,
-    workers: usize,
-    groups: KeyGroups,
-    driver: Connection<ToDriver>,
-) -> Parts {
-    Parts {
-        settings: Settings {
-            workers,
-            key_groups: groups,
+/// Refuses a snapshot that does not fit the job, and says what has changed since it was taken.
+fn check_restored(run: &Run, plan: &Plan, manifest: &Manifest, watcher: &mut dyn Watcher) -> Result<()> {
+    plan.check_fits(manifest, &run.job)?;
+    if manifest.finished {
+        // Nothing is going to run, so nothing that has changed counts.
+        return Ok(());
+    }
+    if run.max_parallelism != manifest.key_groups.count {
+        watcher.note(&format!(
+            "--max-parallelism stays {}, as it was when the job was first started",
+            manifest.key_groups.count
+        ));
+    }
+    plan::changed_arguments(manifest, &run.arguments).iter().for_each(|note| watcher.note(note));
+    Ok(())
+}
+
+fn check_parallelism(parallelism: usize, groups: KeyGroups, is_restored: bool) -> Result<()> {
+    if parallelism <= usize::from(groups.count) {
+        return Ok(());
+    }
+    let stays = if is_restored { ", as when the job was first started; it cannot change" } else { "" };
+    Err(Error::job(format!(
+        "--parallelism {parallelism} is invalid: it must be at most --max-parallelism, which is {}{stays}",
+        groups.count
+    )))
+}
+
+/// What an attempt starts with if nothing is restored.
+fn setup(run: &Run, store: &LocalStore, parallelism: usize, key_groups: KeyGroups) -> AttemptSetup {
+    AttemptSetup {
+        attempt: Attempt(1),
+        settings: JobSettings {
+            parallelism,
+            key_groups,
             memory: run.memory,
             follow: run.follow,
             over_the_wire: run.over_the_wire,
         },
-        attempt: Attempt(1),
         first_epoch: Epoch(1),
         restored: None,
         snapshots: Snapshots::new(Arc::new(store.clone())),
         working: WorkingDirectory::within(store.root()),
         store_ids: BTreeMap::new(),
-        outline: Outline::default(),
-        assigned: BTreeMap::new(),
-        processes: 1,
-        clock: run.clock.clone(),
-        metrics: run.metrics.clone(),
-        driver,
     }
+}
+
+/// The one process of an attempt, which has all workers of the job.
+fn process(
+    run: &Run,
+    setup: AttemptSetup,
+    assigned: BTreeMap<String, Vec<Vec<String>>>,
+    to_driver: Connection<ToDriver>,
+) -> Process {
+    let count = setup.settings.parallelism;
+    let (attempt, first_epoch) = (setup.attempt, setup.first_epoch);
+    let processes = run.link.processes(count);
+    let beginning = Beginning { attempt, first_epoch, assigned, processes };
+    let workers = ProcessWorkers { first: Slot(0), count };
+    Process::new(setup, workers, beginning, to_driver, run.clock.clone(), run.metrics.clone())
+}
+
+/// A process in which the job is described, and nobody runs: nothing is reported, and nothing is counted.
+fn described(run: &Run, store: &LocalStore, groups: KeyGroups) -> Process {
+    let run = Run { metrics: Arc::default(), ..run.clone() };
+    process(&run, setup(&run, store, run.workers(groups), groups), BTreeMap::new(), Box::new(drop))
 }

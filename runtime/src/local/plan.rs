@@ -5,19 +5,18 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tidegate_protocol::Manifest;
 use tidegate_protocol::manifest::OperatorEntry;
-use tidegate_protocol::{Manifest, Slot};
 
-use crate::dataflow::worker::BuildJob;
-use crate::metrics::{Metrics, Step};
+use crate::dataflow::process::Process;
+use crate::dataflow::worker_context::WorkerContext;
 use crate::panics::catch;
-use crate::process::{Parts, Process};
+use crate::step::Step;
 use crate::stream::Job;
 use crate::stream::event_time::EVENT_TIME;
-use crate::stream::job::{End, Listed, Published};
+use crate::stream::job::{BuildJob, End, Listed, Published};
 use crate::stream::outline::Outline;
-use crate::worker::WorkerContext;
-use tidegate_connector_api::Position;
+use tidegate_connector_api::{Position, Publisher};
 use tidegate_protocol::{Context, Error, Result};
 
 /// The operators, sources and sinks of a job.
@@ -34,11 +33,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Describes the job on the calling thread, for its plan alone.
-    pub(crate) fn of(build: &BuildJob, mut parts: Parts, checkpoint_dir: &Path) -> Result<Self> {
-        // What is described for the plan counts nothing.
-        parts.metrics = Arc::new(Metrics::default());
-        let worker = Rc::new(WorkerContext::new(Slot(0), Arc::new(Process::new(parts))));
+    /// Describes the job on the calling thread, for its plan alone, as a worker of a process that never runs.
+    pub(crate) fn of(build: &BuildJob, process: Process, checkpoint_dir: &Path) -> Result<Self> {
+        let worker = Rc::new(WorkerContext::new(process.workers.first, Arc::new(process)));
         let mut job = Job::new(worker);
         build(&mut job)?;
         job.check()?;
@@ -119,6 +116,15 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// The publisher of every sink.
+    pub(crate) fn publishers(&self) -> Result<BTreeMap<String, Box<dyn Publisher>>> {
+        let open = |(uid, sink): &(String, Box<dyn Published>)| {
+            let publisher = catch(|| sink.publisher()).context(|| format!("sink '{uid}'"))?;
+            Ok((uid.clone(), publisher))
+        };
+        self.sinks.iter().map(open).collect()
     }
 
     /// Refuses a snapshot that is not this job's.

@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::dataflow::activity::{Activity, Observation};
+use crate::activity::{Activity, Observation};
+use crate::activity::{ActivityRegistry, is_awaited};
 use crate::metrics::Stuck;
-use crate::watch::{Watch, is_awaited};
 
 /// How often to look.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ impl Watchdog {
     }
 
     /// Looks at all places, and at all stores.
-    pub(super) fn look(&mut self, watch: &Watch, now: Instant) -> Found {
+    pub(super) fn look(&mut self, watch: &ActivityRegistry, now: Instant) -> Found {
         let mut look = Look { now, is_stopping: self.is_stopping, found: Found::default() };
         // Whether a worker waits is known by the moves, so they are looked at once.
         let stores: Vec<_> = watch.stores().iter().map(|store| (store.slot, store.moves())).collect();
@@ -167,12 +167,12 @@ mod tests {
     use tidegate_protocol::Slot;
 
     use super::*;
-    use crate::metrics::Step;
-    use crate::watch::StoreActivity;
+    use crate::activity::StoreActivity;
+    use crate::step::Step;
 
     /// A worker with one step, and who looks at it once a second.
     struct Bench {
-        watch: Watch,
+        watch: ActivityRegistry,
         activity: Arc<Activity>,
         step: usize,
         watchdog: Watchdog,
@@ -181,7 +181,7 @@ mod tests {
 
     impl Bench {
         fn new(is_keyed: bool) -> Self {
-            let watch = Watch::default();
+            let watch = ActivityRegistry::default();
             let activity = watch.activity(Slot(1));
             let step = activity.add_step(&Step::new("map", "slow"), is_keyed);
             Self { watch, activity, step, watchdog: Watchdog::default(), now: Instant::now() }

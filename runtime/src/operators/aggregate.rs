@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use tidegate_protocol::Epoch;
 
-use crate::chain::{Outlet, Receiver};
+use crate::checkpoint::collector::SnapshotParts;
+use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::outlet::{Outlet, Receiver};
+use crate::dataflow::step_context::StepContext;
 use crate::key::{Key, KeyFn};
-use crate::metrics::{Counter, Gauge, Step};
-use crate::operator::{OpenContext, Operator, SnapshotParts};
-use crate::operators::stateless::StepContext;
+use crate::metrics::{Counter, Gauge};
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
+use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use crate::window::Aggregate;
 use tidegate_connector_api::Record;
@@ -98,12 +100,12 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Operator for AggregateStep<K, T, A> {
         let uid = self.step.uid();
         let (store, operator) = context.store(&uid)?;
         let place = Namespace { operator, namespace: 0 };
-        let table = Table::new(place, context.process.first_epoch.0, context.has_state(&uid));
+        let table = Table::new(place, context.process.setup.first_epoch.0, context.has_state(&uid));
         self.state = Some((store, table));
         Ok(())
     }
 
-    fn barrier(&mut self, epoch: Epoch, _: &mut SnapshotParts<'_>) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, _: &mut SnapshotParts) -> Result<()> {
         let Some((store, table)) = &mut self.state else { return Ok(()) };
         table.barrier(store, epoch.0 + 1)
     }

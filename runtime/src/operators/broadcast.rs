@@ -12,14 +12,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tidegate_protocol::Epoch;
 
-use crate::chain::Receiver;
+use crate::checkpoint::collector::SnapshotParts;
+use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::outlet::Receiver;
+use crate::dataflow::step_context::StepContext;
 use crate::key::Key;
 use crate::keyed_process::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
-use crate::metrics::Step;
-use crate::operator::{OpenContext, Operator, SnapshotParts};
-use crate::operators::stateless::StepContext;
 use crate::state::store::{cannot_read_back, decode_all, encode};
+use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
 use tidegate_protocol::{Context, Error, Result};
@@ -120,7 +121,7 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Operator for Listener<K, T, B, F> {
     }
 
     /// Every worker keeps the same; one copy is enough.
-    fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
+    fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts) -> Result<()> {
         if self.cx.chain.worker.slot.0 == 0 {
             let mut bytes = Vec::new();
             encode(&self.both.borrow().shared, &mut bytes)

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::chain::{Outlet, Receiver};
+use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::watermark::{Senders, Watermark, WatermarkUpdate};
 use tidegate_connector_api::Record;
 

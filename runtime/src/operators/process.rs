@@ -18,17 +18,19 @@ use tidegate_connector_api::{Record, RecordId};
 
 use tidegate_protocol::Epoch;
 
-use crate::chain::{Outlet, Receiver};
+use crate::checkpoint::collector::SnapshotParts;
+use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::outlet::{Outlet, Receiver};
+use crate::dataflow::step_context::StepContext;
 use crate::key::{Key, KeyFn};
 use crate::keyed_process::{KeyContext, KeyedProcess, TimeDomain, Timer};
-use crate::metrics::{Counter, Gauge, Step};
-use crate::operator::{OpenContext, Operator, SnapshotParts};
-use crate::operators::stateless::StepContext;
+use crate::metrics::{Counter, Gauge};
 use crate::operators::sweep::{Cut, Sweep};
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
 use crate::state::timers::{Due, Popped, Timers};
+use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::NO_TIME;
 use tidegate_protocol::Result;
@@ -321,7 +323,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Operator for ProcessStep<K, T, F
         };
         let place = Namespace { operator, namespace: 0 };
         self.kept = Some(Kept {
-            table: Table::new(place, context.process.first_epoch.0, context.has_state(&uid)),
+            table: Table::new(place, context.process.setup.first_epoch.0, context.has_state(&uid)),
             event_timers: timers(EVENT_TIMERS)?,
             processing_timers: timers(PROCESSING_TIMERS)?,
             store,
@@ -331,11 +333,11 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Operator for ProcessStep<K, T, F
         self.resume_sweep(context)
     }
 
-    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts) -> Result<()> {
         if let Some(kept) = &mut self.kept {
             kept.table.barrier(&kept.store, epoch.0 + 1)?;
-            kept.event_timers.barrier(&kept.store, epoch.0, parts.rows)?;
-            kept.processing_timers.barrier(&kept.store, epoch.0, parts.rows)?;
+            kept.event_timers.barrier(&kept.store, epoch.0, &mut parts.rows)?;
+            kept.processing_timers.barrier(&kept.store, epoch.0, &mut parts.rows)?;
         }
         // What fires at the end of the input does so again at the end after a restart: by then it is over what was due.
         if let Some(kept) = self.kept.as_ref().filter(|_| !matches!(self.end, End::Firing(_))) {

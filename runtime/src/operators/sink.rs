@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tidegate_protocol::Epoch;
 
-use crate::chain::Receiver;
+use crate::checkpoint::collector::SnapshotParts;
+use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::metrics::{Counter, Step};
-use crate::operator::{OpenContext, Operator, SnapshotParts};
-use crate::operators::stateless::StepContext;
+use crate::dataflow::outlet::Receiver;
+use crate::dataflow::step_context::StepContext;
+use crate::metrics::Counter;
 use crate::panics::catch;
+use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
 use tidegate_connector_api::{SinkPlace, TransactionalSink, Writer};
@@ -55,7 +57,7 @@ impl<T, S: TransactionalSink<T>> Receiver<T> for SinkStep<T, S> {
 
 impl<T: 'static, S: TransactionalSink<T>> Operator for SinkStep<T, S> {
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
-        let place = SinkPlace { slot: context.worker.slot, attempt: context.process.attempt };
+        let place = SinkPlace { slot: context.worker.slot, attempt: context.process.setup.attempt };
         // It is not at work on a record: what the operator chain was doing last is not where this is.
         self.cx.enter_apart();
         let writer = catch(|| self.sink.writer(place)).context(|| format!("step '{}'", self.step.name()))?;
@@ -63,7 +65,7 @@ impl<T: 'static, S: TransactionalSink<T>> Operator for SinkStep<T, S> {
         Ok(())
     }
 
-    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         self.cx.enter_apart();
         let staged = catch(|| writer.stage(epoch));

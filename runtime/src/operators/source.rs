@@ -12,15 +12,17 @@ use serde_json::Value;
 use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest;
 
-use crate::chain::Outlet;
+use crate::checkpoint::collector::SnapshotParts;
 use crate::dataflow::batch::BATCH_RECORDS;
+use crate::dataflow::operator::{OpenContext, OpenedPartition, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::outlet::Outlet;
 use crate::dataflow::source::{Poll, SourceLoop};
-use crate::metrics::{Counter, Step};
-use crate::operator::{OpenContext, OpenedPartition, Operator, SnapshotParts};
-use crate::operators::stateless::StepContext;
+use crate::dataflow::step_context::StepContext;
+use crate::metrics::Counter;
+use crate::operators::error_route::ErrorRoute;
 use crate::panics::catch;
-use crate::stream::job::ErrorRoute;
+use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
 use tidegate_protocol::{Context, Result};
 
@@ -75,7 +77,7 @@ impl<S: Source> SourceStep<S> {
     /// Opens partitions that were assigned to this worker since the last look.
     fn open_assigned(&mut self, at_start: bool) -> Result<()> {
         let worker = self.cx.chain.worker.clone();
-        let assigned = worker.process.assigned(&self.step.uid(), worker.index(), self.assigned_seen);
+        let assigned = worker.instructions().assigned(&self.step.uid(), worker.index(), self.assigned_seen);
         self.assigned_seen += assigned.len();
         assigned.into_iter().try_for_each(|name| self.open_partition(name, at_start))
     }
@@ -233,7 +235,7 @@ impl<S: Source> Operator for SourceStep<S> {
         self.open_assigned(true)
     }
 
-    fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
+    fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts) -> Result<()> {
         let part = parts.operator(&self.step.uid());
         for (i, open) in self.open.iter().enumerate() {
             let mut watermarks = serde_json::Map::new();

@@ -17,14 +17,16 @@ use tidegate_connector_api::{Record, RecordId};
 
 use tidegate_protocol::Epoch;
 
-use crate::chain::{Outlet, Receiver};
+use crate::checkpoint::collector::SnapshotParts;
+use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::outlet::{Outlet, Receiver};
+use crate::dataflow::step_context::StepContext;
 use crate::key::{Key, KeyFn};
-use crate::metrics::{Counter, Gauge, Step};
-use crate::operator::{OpenContext, Operator, SnapshotParts};
-use crate::operators::stateless::StepContext;
+use crate::metrics::{Counter, Gauge};
 use crate::state::store::{Rows, Store};
 use crate::state::table::{self, Table};
+use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::{Aggregate, NO_TIME, Windowed, Windows};
 use tidegate_protocol::{Error, Result};
@@ -508,7 +510,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Receiver<T> for WindowStep<K, T, A> {
 impl<K: Key, T: 'static, A: Aggregate<T>> Operator for WindowStep<K, T, A> {
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
-        self.epoch = context.process.first_epoch.0;
+        self.epoch = context.process.setup.first_epoch.0;
         self.store = Some(context.store(&uid)?);
         if self.lateness_ms > 0 {
             self.fired_operator = context.store(&format!("{uid}{FIRED}"))?.1;
@@ -529,7 +531,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Operator for WindowStep<K, T, A> {
         Ok(())
     }
 
-    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts) -> Result<()> {
         let Some((store, _)) = self.store.clone() else { return Ok(()) };
         let uid = self.step.uid();
         self.epoch = epoch.0 + 1;
@@ -537,7 +539,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Operator for WindowStep<K, T, A> {
             parts.rows.delete_namespace(operator, store.owned.clone(), start);
         }
         for part in self.panes.iter_mut().flat_map(Pane::parts) {
-            part.table.delete_drained(&store, parts.rows);
+            part.table.delete_drained(&store, &mut parts.rows);
             part.table.barrier(&store, self.epoch)?;
             part.stored = true;
         }

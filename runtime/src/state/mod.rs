@@ -5,18 +5,16 @@
 //! - [`store`]: one RocksDB a worker, which holds what was changed at earlier barriers and what does not fit in memory.
 //! - [`engine`]: RocksDB as it is set up for this.
 //! - [`timers`]: what is due when, by key.
-//! - [`snapshotter`]: the thread that writes a barrier's changes and links the store's files into the checkpoint.
-//! - [`working_directory`]: where the running stores are.
+//! - [`barriers`]: how far a worker's operator chains are with the running barrier, in one place.
 //! - [`budget`]: how much memory the tables of a worker may take.
 //! - [`weight`]: what a value takes on the heap.
 
+pub(crate) mod barriers;
 pub(crate) mod budget;
 pub(crate) mod engine;
 pub(crate) mod index;
 pub(crate) mod slab;
-pub(crate) mod snapshotter;
 pub(crate) mod store;
 pub(crate) mod table;
 pub(crate) mod timers;
 pub(crate) mod weight;
-pub(crate) mod working_directory;

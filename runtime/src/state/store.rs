@@ -6,10 +6,12 @@
 
 use std::any::type_name;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,11 +19,13 @@ use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Epoch, KeyGroups, Manifest, Slot};
 use tidegate_snapshots::Snapshots;
 
+use super::barriers::Barriers;
+use super::budget::Shares;
 use super::engine::{open_db, options};
+use crate::activity::StoreActivity;
+use crate::attempt::AttemptSetup;
 use crate::fingerprint::readable;
 use crate::fingerprint::whole::{NotWhole, left_out};
-use crate::process::Process;
-use crate::watch::StoreActivity;
 use tidegate_protocol::{Context, Error, Result};
 
 /// Bytes of changes that RocksDB takes at once: one write goes into one write buffer, however large.
@@ -225,7 +229,7 @@ pub(crate) struct Row<K, V> {
 
 /// What the worker and its snapshot thread share of a store.
 pub(crate) struct SharedStore {
-    pub(crate) db: DB,
+    db: DB,
     pub(crate) path: PathBuf,
     /// The files of the restored snapshot that the store started with, by RocksDB's name.
     pub(crate) restored_files: std::collections::BTreeMap<String, FileRef>,
@@ -233,50 +237,42 @@ pub(crate) struct SharedStore {
     written: AtomicU64,
     /// Batches written so far.
     writes: AtomicU64,
-    phase: Mutex<SnapshotPhase>,
+    unwritten: Mutex<Unwritten>,
     snapshot_made: Condvar,
 }
 
-/// How far the store is with snapshots, which decides whether anything else may be written.
+/// What the snapshot thread has still to write: meanwhile nothing else may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct SnapshotPhase {
-    /// Some operator chains of the worker have come to the barrier, and not all have copied the rows of it.
-    aligning: bool,
+struct Unwritten {
     /// Barriers that the snapshot thread has still to write; it ends without any help of the worker. More than one if an
     /// epoch was aborted, for another worker's sake, while this one was still writing it.
-    writing: u32,
+    barriers: u32,
     /// The snapshot thread is gone: the job is about to end, and nobody may wait for it.
     abandoned: bool,
 }
 
 impl SharedStore {
-    fn lock(&self) -> MutexGuard<'_, SnapshotPhase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The first operator chain has come to the barrier: what others write now would belong to two epochs.
-    pub(crate) fn begin_alignment(&self) {
-        self.lock().aligning = true;
+    fn lock(&self) -> MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All operator chains have come to the barrier, and all rows are copied.
     pub(crate) fn begin_writing(&self) {
-        let mut phase = self.lock();
-        phase.aligning = false;
-        phase.writing += u32::from(!phase.abandoned);
+        let mut unwritten = self.lock();
+        unwritten.barriers += u32::from(!unwritten.abandoned);
     }
 
     /// A checkpoint is made.
     pub(crate) fn end_snapshot(&self) {
-        let mut phase = self.lock();
-        phase.writing = phase.writing.saturating_sub(1);
+        let mut unwritten = self.lock();
+        unwritten.barriers = unwritten.barriers.saturating_sub(1);
         self.snapshot_made.notify_all();
     }
 
     /// No checkpoint will be made any more.
     pub(crate) fn abandon(&self) {
-        let mut phase = self.lock();
-        (phase.writing, phase.abandoned) = (0, true);
+        let mut unwritten = self.lock();
+        (unwritten.barriers, unwritten.abandoned) = (0, true);
         self.snapshot_made.notify_all();
     }
 
@@ -290,6 +286,19 @@ impl SharedStore {
             })?;
         }
         Ok(())
+    }
+
+    /// Lays the store as it is down in a directory that is not there yet, by hard links.
+    pub(crate) fn checkpoint(&self, to: &Path) -> Result<()> {
+        let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(to));
+        made.map_err(|e| {
+            let directory = to.display();
+            Error::environment(format!(
+                "the state store cannot be laid down in {directory}; the checkpoint directory must stay as it is while the \
+                 job runs"
+            ))
+            .caused_by(e)
+        })
     }
 
     /// Batches written so far: while that does not change, neither does the store.
@@ -316,26 +325,32 @@ pub(crate) struct Store {
     /// The key groups that this worker owns.
     pub(crate) owned: Range<u16>,
     /// What can be seen of it from outside.
-    sight: Arc<StoreActivity>,
+    activity: Arc<StoreActivity>,
+    /// How far the worker's operator chains are with the running barrier.
+    barriers: Rc<Barriers>,
 }
 
 impl Store {
     /// Opens the store of a worker, with what the restored snapshot holds for its key groups.
-    pub(crate) fn open(slot: Slot, process: &Process) -> Result<Self> {
-        let groups = process.settings.key_groups;
-        let owned = groups.range(slot.0 as usize, process.settings.workers);
-        let sight = process.watch.store(slot);
-        if process.store_ids.is_empty() {
-            return Ok(Self { shared: None, groups, owned, sight });
+    pub(crate) fn open(
+        slot: Slot,
+        setup: &AttemptSetup,
+        activity: Arc<StoreActivity>,
+        barriers: Rc<Barriers>,
+    ) -> Result<Self> {
+        let groups = setup.settings.key_groups;
+        let owned = groups.range(slot.0 as usize, setup.settings.parallelism);
+        if setup.store_ids.is_empty() {
+            return Ok(Self { shared: None, groups, owned, activity, barriers });
         }
-        let path = process.working.store(process.attempt, slot);
+        let path = setup.working.store(setup.attempt, slot);
         std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
-        let options = options(process.settings.shares());
-        let restored = process.restored.as_deref();
-        let same = restored.is_some_and(|m| m.parallelism as usize == process.settings.workers);
+        let options = options(Shares::of(setup.settings.memory, setup.settings.parallelism));
+        let restored = setup.restored.as_deref();
+        let same = restored.is_some_and(|m| m.parallelism as usize == setup.settings.parallelism);
         let mut restored_files = Default::default();
         if let Some(part) = restored.filter(|_| same).and_then(|m| m.slots.get(&slot)) {
-            process.snapshots.get_state_files(&part.store, &path)?;
+            setup.snapshots.get_state_files(&part.store, &path)?;
             restored_files = part.store.clone();
         }
         tidegate_failpoint::point("restore.files_linked");
@@ -344,14 +359,14 @@ impl Store {
             db,
             path,
             restored_files,
-            written: AtomicU64::new(process.first_epoch.0 - 1),
+            written: AtomicU64::new(setup.first_epoch.0 - 1),
             writes: AtomicU64::new(0),
-            phase: Mutex::default(),
+            unwritten: Mutex::default(),
             snapshot_made: Condvar::new(),
         };
-        let store = Self { shared: Some(Arc::new(shared)), groups, owned, sight };
+        let store = Self { shared: Some(Arc::new(shared)), groups, owned, activity, barriers };
         if let Some(manifest) = restored.filter(|_| !same) {
-            store.take_over(manifest, &process.snapshots, &options)?;
+            store.take_over(manifest, &setup.snapshots, &options)?;
         }
         Ok(store)
     }
@@ -396,7 +411,7 @@ impl Store {
     }
 
     /// What the snapshot thread needs; None for a job without keyed state.
-    pub(crate) fn share_with_snapshotter(&self) -> Option<Arc<SharedStore>> {
+    pub(crate) fn share_with_snapshot_thread(&self) -> Option<Arc<SharedStore>> {
         self.shared.clone()
     }
 
@@ -413,20 +428,23 @@ impl Store {
     /// barrier or copy its rows, for which they need the thread that asks; nor while the snapshot thread writes.
     pub(crate) fn may_spill(&self, patience: Patience) -> Result<bool> {
         let shared = self.shared()?;
-        let mut phase = shared.lock();
+        if self.barriers.under_way().is_some() && patience == Patience::None {
+            return Ok(false);
+        }
+        let mut unwritten = shared.lock();
         if patience == Patience::None {
-            return Ok(*phase == SnapshotPhase::default());
+            return Ok(*unwritten == Unwritten::default());
         }
-        let _waiting = self.sight.awaiting();
-        while phase.writing > 0 {
-            phase = shared.snapshot_made.wait(phase).unwrap_or_else(PoisonError::into_inner);
+        let _waiting = self.activity.awaiting();
+        while unwritten.barriers > 0 {
+            unwritten = shared.snapshot_made.wait(unwritten).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(!phase.aligning)
+        Ok(self.barriers.under_way().is_none())
     }
 
     /// Writes changes between barriers; only after [`Store::may_spill`] said so.
     pub(crate) fn spill(&self, rows: Rows) -> Result<()> {
-        let _waiting = self.sight.awaiting();
+        let _waiting = self.activity.awaiting();
         self.shared()?.write(rows)
     }
 
@@ -434,7 +452,7 @@ impl Store {
         let mut key = Vec::with_capacity(64);
         row.encode(&mut key)?;
         let shared = self.shared()?;
-        let waiting = self.sight.awaiting();
+        let waiting = self.activity.awaiting();
         let found = shared.db.get_pinned(key);
         drop(waiting);
         match found.map_err(|e| Error::environment("read the state store").caused_by(e))? {
@@ -455,7 +473,7 @@ impl Store {
         let place = prefix(row.operator, row.group, Some(row.namespace));
         // Nothing lies between a row's key and the same with a zero behind it.
         from.push(0);
-        let _waiting = self.sight.awaiting();
+        let _waiting = self.activity.awaiting();
         let rows = self.shared()?.db.iterator(IteratorMode::From(&from, Direction::Forward));
         for row in rows.take(most) {
             let (row, value) = row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
@@ -481,7 +499,7 @@ impl Store {
         mut each: impl FnMut(i64, u64, &[u8]) -> bool,
     ) -> Result<()> {
         let db = &self.shared()?.db;
-        let _waiting = self.sight.awaiting();
+        let _waiting = self.activity.awaiting();
         for group in self.owned.clone() {
             let of_group = prefix(operator, group, None);
             let mut from = prefix(operator, group, Some(namespace));
@@ -513,7 +531,7 @@ impl Store {
         mut each: impl FnMut(Row<K, V>),
     ) -> Result<Option<(u16, Vec<u8>)>> {
         let (db, mut left) = (&self.shared()?.db, most);
-        let _waiting = self.sight.awaiting();
+        let _waiting = self.activity.awaiting();
         for group in group..self.owned.end {
             let of_place = prefix(operator, group, Some(namespace));
             let from = if after > of_place.as_slice() { [after, &[0]].concat() } else { of_place.clone() };

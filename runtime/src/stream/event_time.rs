@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::chain::{Outlet, Receiver};
+use crate::dataflow::operator::{OpenedPartition, WatermarkGenerator};
 use crate::dataflow::operator_chain::OperatorChain;
-use crate::metrics::{Gauge, Step};
-use crate::operator::{OpenedPartition, WatermarkGenerator};
-use crate::operators::stateless::StepContext;
-use crate::stream::job::ErrorRoute;
+use crate::dataflow::outlet::{Outlet, Receiver};
+use crate::dataflow::step_context::StepContext;
+use crate::metrics::Gauge;
+use crate::operators::error_route::ErrorRoute;
+use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
 use tidegate_connector_api::DeadLetter;
 use tidegate_connector_api::Record;

@@ -1,25 +1,27 @@
 //! The job that is being described.
 
 use std::any::TypeId;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_connector_api::{DeadLetter, Position, Publisher, RecordId, Source, TransactionalSink};
+use tidegate_connector_api::{Position, Publisher, Source, TransactionalSink};
 
 use tidegate_protocol::manifest::StateType;
 
-use crate::chain::{Outlet, Receiver};
 use crate::data::Data;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::dataflow::partitioner::Route;
+use crate::dataflow::worker::BuildGraph;
+use crate::dataflow::worker_context::WorkerContext;
 use crate::fingerprint::{readable, record_type};
-use crate::metrics::{Counter, Step};
+use crate::operators::error_route::ErrorRoute;
 use crate::operators::sink::SinkStep;
 use crate::operators::source::SourceStep;
+use crate::step::Step;
 use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
-use crate::worker::WorkerContext;
 use tidegate_protocol::{Error, Result};
 
 /// A dataflow that is being described; the build function of a job gets one.
@@ -52,6 +54,20 @@ use tidegate_protocol::{Error, Result};
 /// [aggregate](crate::Aggregate) or a [function with state](crate::KeyedProcess).
 pub struct Job {
     pub(crate) inner: Rc<JobInner>,
+}
+
+/// Describes a job.
+pub(crate) type BuildJob = Arc<dyn Fn(&mut Job) -> Result<()> + Send + Sync>;
+
+/// What every worker makes of a job's description. A worker that describes another dataflow than `checked` is refused before
+/// anything is wired: workers that differ would wait for each other, or take records for others than they are.
+pub(crate) fn graph_builder(build: BuildJob, checked: Outline) -> BuildGraph {
+    Arc::new(move |worker| {
+        let mut job = Job::new(worker.clone());
+        build(&mut job)?;
+        checked.check(worker.slot, &job.outline())?;
+        job.into_graph()
+    })
 }
 
 /// Whether anything takes the records of a stream.
@@ -127,84 +143,6 @@ impl<T, S: TransactionalSink<T>> Published for PublishedSink<T, S> {
     }
 }
 
-/// What happens to a record that a source or a parsing step cannot read, or whose event time is not plausible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnError {
-    /// The job ends with a message that names the record.
-    Fail,
-    /// The record is counted and dropped.
-    Skip,
-    /// The record is counted and goes to the sink of the step's dead letters; see [`Stream::dead_letters`].
-    DeadLetter,
-}
-
-/// Where the errors of a parsing step go.
-pub(crate) struct ErrorRoute {
-    step: Arc<Step>,
-    chain: usize,
-    /// The route of the source, for a step whose author has said nothing of its own.
-    source: Option<Rc<ErrorRoute>>,
-    /// What the author asked for; see [`ErrorRoute::policy`].
-    pub(crate) asked: Cell<Option<OnError>>,
-    pub(crate) letters: Outlet<DeadLetter>,
-    pub(crate) has_letters: Cell<bool>,
-    pub(crate) malformed: Counter,
-}
-
-impl ErrorRoute {
-    fn policy(&self) -> OnError {
-        let unasked = if self.has_letters.get() { OnError::DeadLetter } else { OnError::Fail };
-        self.asked.get().unwrap_or(unasked)
-    }
-
-    /// The source's route if there is one, and nothing was said of this one.
-    fn deferred_to(&self) -> Option<&ErrorRoute> {
-        let is_unasked = self.asked.get().is_none() && !self.has_letters.get();
-        self.source.as_deref().filter(|_| is_unasked)
-    }
-
-    /// Refuses dead letters that nobody takes, and a sink for them that would stay empty.
-    fn check(&self) -> Result<()> {
-        let name = self.step.name();
-        match self.policy() {
-            OnError::DeadLetter if !self.has_letters.get() => Err(Error::job(format!(
-                "'{name}' is followed by .on_error(OnError::DeadLetter), but it has no sink for its dead letters: add \
-                 .dead_letters(..), or drop such records with .on_error(OnError::Skip)"
-            ))),
-            policy @ (OnError::Skip | OnError::Fail) if self.has_letters.get() => Err(Error::job(format!(
-                "'{name}' is followed by .dead_letters(..) and by .on_error(OnError::{policy:?}), with which no record \
-                 goes there: leave one of the two out"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Does with a record what the policy says.
-    pub(crate) fn handle(&self, chain: &OperatorChain, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
-        self.malformed.add(1);
-        let to = self.deferred_to().unwrap_or(self);
-        match to.policy() {
-            OnError::Skip => {}
-            OnError::DeadLetter => {
-                let letter = tidegate_connector_api::Record {
-                    timestamp: i64::MIN,
-                    id: RecordId::offset(0),
-                    value: letter(),
-                };
-                to.letters.records(&mut vec![letter]);
-            }
-            OnError::Fail => {
-                let letter = letter();
-                return Err(chain.site.error(format_args!(
-                    "{}; give the step .dead_letters(..) or .on_error(OnError::Skip) to go on after records like this",
-                    letter.error
-                )));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A sink that was added to a job. There is nothing left to do with it, unless its name changes.
 pub struct Sink(Arc<Step>);
 
@@ -260,7 +198,7 @@ impl Job {
     pub fn source<S: Source>(&mut self, name: &str, mut source: S) -> Stream<S::Item> {
         let inner = &self.inner;
         let step = inner.step("source", name);
-        if inner.worker.process.settings.follow {
+        if inner.worker.process.setup.settings.follow {
             source.follow();
         }
         let source = Rc::new(source);
@@ -475,8 +413,7 @@ impl JobInner {
 
     /// The same for a step whose malformed records go where those of its source go, unless its author says otherwise.
     pub(crate) fn error_route_as_source(&self, chain: &OperatorChain, step: &Arc<Step>) -> Rc<ErrorRoute> {
-        let is_source = |route: &&Rc<ErrorRoute>| route.chain == chain.id && route.step.kind() == "source";
-        let source = self.routes.borrow().iter().find(is_source).cloned();
+        let source = self.routes.borrow().iter().find(|route| route.is_of_source_of(chain)).cloned();
         self.error_route_behind(chain, step, source)
     }
 
@@ -486,15 +423,7 @@ impl JobInner {
         step: &Arc<Step>,
         source: Option<Rc<ErrorRoute>>,
     ) -> Rc<ErrorRoute> {
-        let route = Rc::new(ErrorRoute {
-            step: step.clone(),
-            chain: chain.id,
-            source,
-            asked: Cell::new(None),
-            letters: Outlet::new(),
-            has_letters: Cell::new(false),
-            malformed: chain.counter(step, "malformed"),
-        });
+        let route = Rc::new(ErrorRoute::new(chain, step, source));
         self.routes.borrow_mut().push(route.clone());
         route
     }

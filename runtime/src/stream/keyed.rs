@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use tidegate_protocol::manifest::StateType;
 
-use crate::chain::{Outlet, Receiver};
 use crate::data::Data;
+use crate::dataflow::operator::Operator;
 use crate::dataflow::operator_chain::OperatorChain;
+use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::dataflow::partitioner::{KeyReader, Route};
 use crate::fingerprint::{state_type, state_type_by_key, state_type_of};
 use crate::key::{Key, KeyFn};
 use crate::keyed_process::{BroadcastProcess, KeyedProcess};
-use crate::metrics::Step;
-use crate::operator::Operator;
 use crate::operators::aggregate::AggregateStep;
 use crate::operators::broadcast;
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{FIRED, WindowDef, WindowStep};
+use crate::step::Step;
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Aggregate, Windowed, Windows};
 use tidegate_protocol::{Error, Result};
@@ -56,7 +56,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let inlet = Outlet::new();
         inlet.attach(operator);
         let merge = Merge::new(self.inputs.len(), inlet);
-        let groups = job.worker.process.settings.key_groups;
+        let groups = job.worker.process.setup.settings.key_groups;
         for (number, input) in self.inputs.iter().enumerate() {
             let keys = KeyReader::new(&input.chain, &step, self.key.clone());
             let route = Route::Keyed(Box::new(keys), groups);

@@ -13,6 +13,6 @@ pub(crate) mod outline;
 pub(crate) mod plain;
 
 pub use event_time::Watermarks;
-pub use job::{Job, OnError, Sink};
+pub use job::{Job, Sink};
 pub use keyed::{BroadcastConnected, Connected, KeyedStream, WindowedStream};
 pub use plain::Stream;

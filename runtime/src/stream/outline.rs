@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tidegate_protocol::Slot;
 use tidegate_protocol::manifest::StateType;
 
-use crate::metrics::Step;
+use crate::step::Step;
 use tidegate_protocol::{Error, Result};
 
 /// One part of a dataflow.

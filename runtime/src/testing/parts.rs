@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -9,11 +10,14 @@ use tidegate_protocol::manifest::{FORMAT_VERSION, OperatorEntry, SlotSnapshot, S
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 
+use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
+use crate::checkpoint::snapshot_thread::SnapshotThread;
 use crate::clock::ManualClock;
-use crate::link::ToDriver;
-use crate::process::{Parts, Process, Settings};
-use crate::state::working_directory::WorkingDirectory;
-use crate::stream::outline::Outline;
+use crate::dataflow::process::Process;
+use crate::link::{Beginning, ToDriver};
+use crate::state::barriers::Barriers;
+use crate::state::store::{SharedStore, Store};
+use crate::working_directory::WorkingDirectory;
 
 /// The only operator, and its place in the store.
 pub(crate) const OPERATOR: u16 = 1;
@@ -27,38 +31,54 @@ pub(crate) fn process(
     workers: usize,
     restored: Option<Manifest>,
 ) -> (Arc<Process>, Receiver<ToDriver>) {
-    let (parts, inbox) = parts(root, workers, restored);
-    (Arc::new(Process::new(parts)), inbox)
-}
-
-/// What such a process is made of.
-pub(crate) fn parts(root: &Path, workers: usize, restored: Option<Manifest>) -> (Parts, Receiver<ToDriver>) {
     let (sender, inbox) = channel();
     let store = LocalStore::open(root).expect("a directory for the state");
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
-    let parts = Parts {
-        settings: Settings {
-            workers,
+    let setup = AttemptSetup {
+        attempt,
+        settings: JobSettings {
+            parallelism: workers,
             key_groups: KeyGroups { count: 16 },
             memory: 8 << 20,
             follow: false,
             over_the_wire: false,
         },
-        attempt,
         first_epoch,
         restored: restored.map(Arc::new),
         snapshots: Snapshots::new(Arc::new(store.clone())),
         working: WorkingDirectory::within(store.root()),
         store_ids: BTreeMap::from([("state".to_owned(), OPERATOR)]),
-        outline: Outline::default(),
-        assigned: BTreeMap::from([(SOURCE.to_owned(), vec![vec!["partition-0".to_owned()]])]),
-        processes: 1,
-        clock: Arc::new(ManualClock::default()),
-        metrics: Arc::default(),
-        driver: Box::new(move |message| drop(sender.send(message))),
     };
-    (parts, inbox)
+    let assigned = BTreeMap::from([(SOURCE.to_owned(), vec![vec!["partition-0".to_owned()]])]);
+    let process = Process::new(
+        setup,
+        ProcessWorkers { first: Slot(0), count: workers },
+        Beginning { attempt, first_epoch, assigned, processes: 1 },
+        Box::new(move |message| drop(sender.send(message))),
+        Arc::new(ManualClock::default()),
+        Arc::default(),
+    );
+    (Arc::new(process), inbox)
+}
+
+/// The store of a worker, and its barriers, of which one operator chain takes part.
+pub(crate) fn store(process: &Process, slot: Slot) -> (Rc<Store>, Rc<Barriers>) {
+    let barriers = Rc::new(Barriers::default());
+    barriers.open(1);
+    let activity = process.activities.store(slot);
+    let store = Store::open(slot, &process.setup, activity, barriers.clone()).expect("a store");
+    (Rc::new(store), barriers)
+}
+
+/// The snapshot thread of a worker.
+pub(crate) fn snapshot_thread(
+    process: &Process,
+    slot: Slot,
+    store: Option<Arc<SharedStore>>,
+) -> SnapshotThread {
+    let (driver, activity) = (process.driver.clone(), process.activities.activity(slot));
+    SnapshotThread::start(slot, store, &process.setup, driver, activity).expect("a thread")
 }
 
 /// The manifest of what the workers wrote for an epoch.
@@ -69,13 +89,13 @@ pub(crate) fn manifest(process: &Process, epoch: Epoch, slots: BTreeMap<Slot, Sl
     Manifest {
         format_version: FORMAT_VERSION,
         job: "test".to_owned(),
-        attempt: process.attempt,
+        attempt: process.setup.attempt,
         epoch,
         checkpoints: 1,
         finished: false,
         completed_at_ms: 0,
-        parallelism: process.settings.workers as u32,
-        key_groups: process.settings.key_groups,
+        parallelism: process.setup.settings.parallelism as u32,
+        key_groups: process.setup.settings.key_groups,
         arguments: BTreeMap::new(),
         operators: BTreeMap::from([("state".to_owned(), operator)]),
         slots,

@@ -11,8 +11,9 @@ use tidegate_snapshots::LocalStore;
 use super::*;
 use crate::clock::SystemClock;
 use crate::link::{Inbox, Link};
-use crate::local::process;
+use crate::local::described;
 use crate::metrics::Metrics;
+use crate::stream::job::BuildJob;
 use crate::testing::{Discard, VecSource};
 
 const ATTEMPT: Attempt = Attempt(1);
@@ -72,10 +73,11 @@ fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
         Ok(())
     });
     let store = LocalStore::open(place.path()).unwrap();
-    let parts = || process(&run, &store, 2, KeyGroups { count: 16 }, Box::new(drop));
-    let plan = Plan::of(&build, parts(), store.root()).unwrap();
-    let mut publishers = Publishers::open(&plan, None, Epoch(0), &mut Silent).unwrap();
-    let process = Arc::new(Process::new(parts()));
+    let groups = KeyGroups { count: 16 };
+    let plan = Plan::of(&build, described(&run, &store, groups), store.root()).unwrap();
+    let publishers = Publishers::recover(plan.publishers().unwrap(), None, Epoch(0));
+    let (mut publishers, _) = publishers.unwrap();
+    let process = Arc::new(described(&run, &store, groups));
     let assignment = Assignment::new(BTreeMap::new());
     let mut watcher = Silent;
     let mut driver = Driver::new(&run, &plan, process, assignment, &mut publishers, Vec::new(), &mut watcher);

@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use tidegate_protocol::{Epoch, Manifest, Slot as WorkerSlot};
 
 use super::*;
+use crate::checkpoint::snapshot_thread::{Barrier, SnapshotThread};
+use crate::dataflow::process::Process;
 use crate::link::{Command, Report, ToDriver, ToProcess};
-use crate::process::Process;
-use crate::state::snapshotter::{Barrier, Snapshotter};
+use crate::state::barriers::Barriers;
 use crate::state::store::{Patience, Row};
 use crate::testing::parts::{self, OPERATOR};
 
@@ -21,6 +22,7 @@ const PLACE: Namespace = Namespace { operator: OPERATOR, namespace: 0 };
 struct Bench {
     _directory: tempfile::TempDir,
     store: Rc<Store>,
+    barriers: Rc<Barriers>,
     table: Table<u32, u64>,
     budget: Budget,
     epoch: u64,
@@ -33,10 +35,19 @@ impl Bench {
     fn new(budget: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (process, _) = parts::process(directory.path(), 1, None);
-        let store = Rc::new(Store::open(WorkerSlot(0), &process).unwrap());
+        let (store, barriers) = parts::store(&process, WorkerSlot(0));
         let table = Table::new(PLACE, 1, false);
         let budget = Budget::new(budget);
-        Self { _directory: directory, store, table, budget, epoch: 1, pending: None, at_barrier: None }
+        Self {
+            _directory: directory,
+            store,
+            barriers,
+            table,
+            budget,
+            epoch: 1,
+            pending: None,
+            at_barrier: None,
+        }
     }
 
     fn set(&mut self, key: u32, value: Option<u64>) {
@@ -65,7 +76,10 @@ impl Bench {
     fn barrier_over_another(&mut self) {
         self.copy(None);
         let rows = self.pending.take().map(|(_, rows)| rows).unwrap_or_default();
-        self.store.share_with_snapshotter().unwrap().begin_alignment();
+        if let Some(epoch) = self.barriers.under_way() {
+            assert!(self.barriers.copied(0), "{epoch} is over");
+        }
+        self.barriers.arrive(0, Epoch(self.epoch)).unwrap();
         self.table.barrier(&self.store, self.epoch + 1).unwrap();
         (self.pending, self.at_barrier) = (Some((self.epoch, rows)), None);
         self.epoch += 1;
@@ -83,7 +97,10 @@ impl Bench {
         self.copy(None);
         assert!(!self.table.is_copying());
         if let Some((epoch, rows)) = self.pending.take() {
-            let shared = self.store.share_with_snapshotter().unwrap();
+            if self.barriers.under_way().is_some() {
+                self.barriers.copied(0);
+            }
+            let shared = self.store.share_with_snapshot_thread().unwrap();
             shared.begin_writing();
             shared.write(rows).unwrap();
             shared.set_written(Epoch(epoch));
@@ -215,7 +232,7 @@ struct Life {
 }
 
 struct Worker {
-    snapshotter: Snapshotter,
+    thread: SnapshotThread,
     bench: Bench,
 }
 
@@ -223,28 +240,29 @@ impl Life {
     fn new(root: &std::path::Path, workers: usize, restored: Option<Manifest>, budget: usize) -> Self {
         let cold = restored.is_some();
         let (process, events) = parts::process(root, workers, restored);
-        let worker = |entry| {
-            let entry = WorkerSlot(entry as u32);
-            let store = Rc::new(Store::open(entry, &process).unwrap());
-            let shared = store.share_with_snapshotter();
-            let epoch = process.first_epoch.0;
+        let worker = |slot| {
+            let slot = WorkerSlot(slot as u32);
+            let (store, barriers) = parts::store(&process, slot);
+            let shared = store.share_with_snapshot_thread();
+            let epoch = process.setup.first_epoch.0;
             let bench = Bench {
                 _directory: tempfile::tempdir().unwrap(),
                 store,
+                barriers,
                 table: Table::new(PLACE, epoch, cold),
                 budget: Budget::new(budget),
                 epoch,
                 pending: None,
                 at_barrier: None,
             };
-            Worker { snapshotter: Snapshotter::start(entry, shared, process.clone()).unwrap(), bench }
+            Worker { thread: parts::snapshot_thread(&process, slot, shared), bench }
         };
         let workers = (0..workers).map(worker).collect();
         Self { process, events, workers }
     }
 
     fn owner(&mut self, key: u32) -> &mut Bench {
-        let groups = self.process.settings.key_groups;
+        let groups = self.process.setup.settings.key_groups;
         let owner = groups.owner(groups.of_hash(crate::key::hash(&key)), self.workers.len());
         &mut self.workers[owner].bench
     }
@@ -268,15 +286,16 @@ impl Life {
     /// A checkpoint of all workers, and its manifest.
     fn snapshot(&mut self) -> Manifest {
         let mut epoch = Epoch(0);
-        for Worker { snapshotter, bench } in &mut self.workers {
-            snapshotter.begin_alignment();
+        for Worker { thread, bench } in &mut self.workers {
+            bench.barriers.arrive(0, Epoch(bench.epoch)).unwrap();
             let mut rows = Rows::default();
             bench.table.barrier(&bench.store, bench.epoch + 1).unwrap();
             bench.table.copy(&bench.store, &mut rows, None).unwrap();
             epoch = Epoch(bench.epoch);
             bench.epoch += 1;
             let (operators, stagings) = (BTreeMap::new(), Vec::new());
-            snapshotter.write(Barrier { epoch, rows, operators, stagings });
+            bench.barriers.copied(0);
+            thread.write(Barrier { epoch, rows, operators, stagings });
         }
         let mut slots = BTreeMap::new();
         while slots.len() < self.workers.len() {
@@ -287,10 +306,10 @@ impl Life {
                 _ => {}
             }
         }
-        let (attempt, command) = (self.process.attempt, Command::Completed(epoch));
-        self.process.receive(0, vec![ToProcess { attempt, command }]);
+        let (attempt, command) = (self.process.setup.attempt, Command::Completed(epoch));
+        self.process.driver.receive(0, vec![ToProcess { attempt, command }]);
         let manifest = parts::manifest(&self.process, epoch, slots);
-        self.process.snapshots.check_files(&manifest, manifest.epoch).unwrap();
+        self.process.setup.snapshots.check_files(&manifest, manifest.epoch).unwrap();
         manifest
     }
 }
@@ -331,7 +350,7 @@ fn nothing_is_spilled_while_a_barrier_is_under_way() {
     let mut bench = Bench::new(0);
     (0..10).for_each(|key| bench.set(key, Some(1)));
     bench.barrier();
-    let shared = bench.store.share_with_snapshotter().unwrap();
+    let shared = bench.store.share_with_snapshot_thread().unwrap();
     assert!(!bench.store.may_spill(Patience::UntilWritten).unwrap());
     // The barrier before, aborted but still being written, is done meanwhile.
     shared.end_snapshot();
@@ -376,7 +395,7 @@ fn a_table_that_was_written_early_knows_that_the_store_has_rows_of_it() {
 fn values_that_grow_in_their_place_are_noticed_before_the_next_barrier() {
     let directory = tempfile::tempdir().unwrap();
     let (process, _) = parts::process(directory.path(), 1, None);
-    let store = Store::open(WorkerSlot(0), &process).unwrap();
+    let (store, _) = parts::store(&process, WorkerSlot(0));
     let (mut table, budget) = (Table::<u32, Vec<u64>>::new(PLACE, 1, false), Budget::new(1 << 30));
     for n in 0..100_000 {
         let key = n as u32 % 10;
@@ -449,7 +468,7 @@ proptest! {
                 let mut rows = Rows::default();
                 bench.write();
                 bench.table.delete_drained(&bench.store, &mut rows);
-                bench.store.share_with_snapshotter().unwrap().write(rows).unwrap();
+                bench.store.share_with_snapshot_thread().unwrap().write(rows).unwrap();
                 bench.barrier();
                 bench.copy(None);
                 bench.write();

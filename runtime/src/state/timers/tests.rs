@@ -1,6 +1,7 @@
 //! Timers against a set, over a real store, with so little memory that most of them lie in the store.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use proptest::prelude::*;
 use tidegate_protocol::{Epoch, Slot};
@@ -44,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Bench {
     _directory: tempfile::TempDir,
-    store: Store,
+    store: Rc<Store>,
     budget: Budget,
     timers: Timers<u32>,
     epoch: u64,
@@ -57,7 +58,7 @@ impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (process, _) = parts::process(directory.path(), 1, None);
-        let store = Store::open(Slot(0), &process).unwrap();
+        let (store, _) = parts::store(&process, Slot(0));
         Self {
             _directory: directory,
             store,
@@ -78,7 +79,7 @@ impl Bench {
 
     fn written(&mut self) {
         if let Some(rows) = self.pending.take() {
-            let shared = self.store.share_with_snapshotter().unwrap();
+            let shared = self.store.share_with_snapshot_thread().unwrap();
             shared.write(rows).unwrap();
             shared.set_written(Epoch(self.epoch - 1));
             shared.end_snapshot();
@@ -89,7 +90,7 @@ impl Bench {
         self.written();
         let mut rows = Rows::default();
         self.timers.barrier(&self.store, self.epoch, &mut rows).unwrap();
-        self.store.share_with_snapshotter().unwrap().begin_writing();
+        self.store.share_with_snapshot_thread().unwrap().begin_writing();
         self.pending = Some(rows);
         self.at_barrier = self.expected.clone();
         self.epoch += 1;

@@ -1,18 +1,15 @@
 //! What lives in an operator chain besides plain functions: anything with state, timers, counters or staged output.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value;
 use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest::OperatorSnapshot;
 
-use crate::metrics::Step;
-use crate::process::Process;
+use crate::checkpoint::collector::SnapshotParts;
+use crate::dataflow::process::Process;
+use crate::dataflow::worker_context::WorkerContext;
 use crate::state::store::{Rows, Store};
-use crate::worker::WorkerContext;
-use tidegate_connector_api::Staging;
 use tidegate_protocol::Result;
 
 /// A member of an operator chain that takes part in barriers.
@@ -22,7 +19,7 @@ pub(crate) trait Operator {
 
     /// Called when the operator chain has seen all of `epoch` and nothing of the next: hands out what belongs to the snapshot, but for
     /// the rows that [`Operator::copy`] will add.
-    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts<'_>) -> Result<()>;
+    fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts) -> Result<()>;
 
     /// Adds rows of the last barrier to `rows`, as they were then, until it is time to stop; true if that was all. Between
     /// the barrier and that, the operator takes part in the next epoch already.
@@ -108,13 +105,12 @@ pub(crate) struct OpenContext<'a> {
 impl OpenContext<'_> {
     /// What every slot of the restored snapshot holds of an operator.
     pub(crate) fn restored<'b>(&'b self, uid: &'b str) -> impl Iterator<Item = &'b OperatorSnapshot> {
-        let slots = self.process.restored.iter().flat_map(|manifest| manifest.slots.values());
-        slots.filter_map(move |slot| slot.operators.get(uid))
+        self.process.setup.restored_parts(uid)
     }
 
     /// True if the restored snapshot holds state of this operator.
     pub(crate) fn has_state(&self, uid: &str) -> bool {
-        self.process.restored.as_ref().is_some_and(|manifest| manifest.operators.contains_key(uid))
+        self.process.setup.has_state(uid)
     }
 
     /// The watermark that an operator had reached; the same on every worker.
@@ -124,32 +120,6 @@ impl OpenContext<'_> {
 
     /// The store of this worker, and the prefix of an operator's keys in it.
     pub(crate) fn store(&self, uid: &str) -> Result<(std::rc::Rc<Store>, u16)> {
-        Ok((self.worker.store()?, self.process.store_id(uid)?))
-    }
-}
-
-/// What the operators of a worker hand out at a barrier.
-pub(crate) struct SnapshotParts<'a> {
-    /// Changes of the state store.
-    pub(crate) rows: &'a mut Rows,
-    /// Everything else, by operator uid.
-    pub(crate) operators: &'a mut BTreeMap<String, OperatorSnapshot>,
-    /// Output whose staging goes on in the background, with the uid of its sink.
-    pub(crate) stagings: &'a mut Vec<(Arc<Step>, Staging)>,
-}
-
-impl SnapshotParts<'_> {
-    /// The part of one operator, made if there is none yet.
-    pub(crate) fn operator(&mut self, uid: &str) -> &mut OperatorSnapshot {
-        self.operators.entry(uid.to_owned()).or_default()
-    }
-
-    /// Keeps a value under a name in the operator's own part.
-    pub(crate) fn keep(&mut self, uid: &str, name: &str, value: Value) {
-        let extra = &mut self.operator(uid).extra;
-        if !extra.is_object() {
-            *extra = Value::Object(serde_json::Map::new());
-        }
-        extra[name] = value;
+        Ok((self.worker.store()?, self.process.setup.store_id(uid)?))
     }
 }

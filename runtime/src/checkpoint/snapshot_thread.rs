@@ -15,17 +15,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use rocksdb::checkpoint::Checkpoint;
 use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Staged};
-use tidegate_protocol::{Epoch, Slot};
-use tidegate_snapshots::state_file_name;
+use tidegate_protocol::{Attempt, Epoch, Slot};
+use tidegate_snapshots::{Snapshots, state_file_name};
 
-use super::store::{Rows, SharedStore};
-use crate::dataflow::activity::Activity;
-use crate::link::Report;
-use crate::metrics::Step;
+use crate::activity::Activity;
+use crate::attempt::AttemptSetup;
+use crate::link::{DriverHandle, Report};
 use crate::panics::{catch, panic_text};
-use crate::process::Process;
+use crate::state::store::{Rows, SharedStore};
+use crate::step::Step;
 use tidegate_connector_api::Staging;
 use tidegate_failpoint::point;
 use tidegate_protocol::{Context, Error, Result};
@@ -40,23 +39,32 @@ pub(crate) struct Barrier {
 
 /// The worker's end of its snapshot thread. Dropping it ends the thread, and waits for that: a store that is being closed
 /// while the process exits would be closed under its own feet.
-pub(crate) struct Snapshotter {
+pub(crate) struct SnapshotThread {
     barriers: Option<Sender<Barrier>>,
     thread: Option<JoinHandle<()>>,
     store: Option<Arc<SharedStore>>,
 }
 
-impl Snapshotter {
-    pub(crate) fn start(slot: Slot, store: Option<Arc<SharedStore>>, process: Arc<Process>) -> Result<Self> {
+impl SnapshotThread {
+    /// Starts the thread of a worker. `activity` is where others see what it does.
+    pub(crate) fn start(
+        slot: Slot,
+        store: Option<Arc<SharedStore>>,
+        setup: &AttemptSetup,
+        driver: Arc<DriverHandle>,
+        activity: Arc<Activity>,
+    ) -> Result<Self> {
         let (barriers, inbox) = channel();
         let files = store.as_ref().map(|s| s.restored_files.clone()).unwrap_or_default();
-        let newest = Made { epoch: Epoch(0), writes: 0, files };
+        let newest = StoreSnapshot { epoch: Epoch(0), writes: 0, files };
         let thread = Thread {
             slot,
-            activity: process.watch.activity(slot),
+            activity,
             sinks: BTreeMap::new(),
             store: store.clone(),
-            process,
+            attempt: setup.attempt,
+            snapshots: setup.snapshots.clone(),
+            driver,
             completed: newest.clone(),
             newest,
             unpublished: Vec::new(),
@@ -68,14 +76,7 @@ impl Snapshotter {
         Ok(Self { barriers: Some(barriers), thread: Some(thread), store })
     }
 
-    /// The first operator chain of the worker has come to a barrier.
-    pub(crate) fn begin_alignment(&self) {
-        if let Some(store) = &self.store {
-            store.begin_alignment();
-        }
-    }
-
-    /// All operator chains have, and all rows are copied; the rest is the thread's work.
+    /// All operator chains have come to a barrier and copied their rows; the rest is the thread's work.
     pub(crate) fn write(&self, barrier: Barrier) {
         if let Some(store) = &self.store {
             store.begin_writing();
@@ -87,7 +88,7 @@ impl Snapshotter {
     }
 }
 
-impl Drop for Snapshotter {
+impl Drop for SnapshotThread {
     fn drop(&mut self) {
         self.barriers = None;
         if let Some(thread) = self.thread.take() {
@@ -99,7 +100,7 @@ impl Drop for Snapshotter {
 
 /// The store as it is in a snapshot.
 #[derive(Clone)]
-struct Made {
+struct StoreSnapshot {
     epoch: Epoch,
     /// What [`SharedStore::writes`] was then.
     writes: u64,
@@ -109,11 +110,13 @@ struct Made {
 struct Thread {
     slot: Slot,
     store: Option<Arc<SharedStore>>,
-    process: Arc<Process>,
+    attempt: Attempt,
+    snapshots: Snapshots,
+    driver: Arc<DriverHandle>,
     /// The last that was made, be its epoch complete or not.
-    newest: Made,
+    newest: StoreSnapshot,
     /// The last that is known to be complete: nobody deletes its files while this process runs.
-    completed: Made,
+    completed: StoreSnapshot,
     /// Where the thread is while it runs a connector's code.
     activity: Arc<Activity>,
     /// The numbers of the sinks at that place, by their uid.
@@ -125,7 +128,7 @@ struct Thread {
 impl Thread {
     fn run(mut self, inbox: &Receiver<Barrier>) {
         while let Ok(barrier) = inbox.recv() {
-            if self.process.is_aborted() {
+            if self.driver.is_aborted() {
                 return self.abandon();
             }
             let (slot, epoch) = (self.slot, barrier.epoch);
@@ -134,13 +137,13 @@ impl Thread {
             match written {
                 Ok(Ok(part)) => {
                     point("snapshot.acked");
-                    self.process.report(Report::Acked { slot, epoch, part: Box::new(part) });
+                    self.driver.report(Report::Acked { slot, epoch, part: Box::new(part) });
                 }
                 Ok(Err(error)) => {
-                    self.process.report(Report::Declined { slot, epoch, reason: error.to_string() });
+                    self.driver.report(Report::Declined { slot, epoch, reason: error.to_string() });
                 }
                 Err(error) => {
-                    self.process.fail(error.context(format!("snapshot of epoch {epoch}, slot {slot}")));
+                    self.driver.fail(error.context(format!("snapshot of epoch {epoch}, slot {slot}")));
                     return self.abandon();
                 }
             }
@@ -189,7 +192,7 @@ impl Thread {
 
     /// Learns which epochs have been completed since the last barrier.
     fn settle(&mut self) {
-        let completed = self.process.instructions(self.slot).completed();
+        let completed = self.driver.instructions(self.slot).completed();
         // The files of an epoch that was aborted are deleted, and are never those of a later snapshot.
         if self.newest.epoch == completed {
             self.completed = self.newest.clone();
@@ -213,16 +216,15 @@ impl Thread {
             return Ok(Ok(self.completed.files.clone()));
         }
         let made = store.path.with_extension(format!("epoch-{epoch}"));
-        let checkpoint = Checkpoint::new(&store.db).and_then(|c| c.create_checkpoint(&made));
+        let checkpoint = store.checkpoint(&made);
         store.end_snapshot();
-        checkpoint
-            .map_err(|e| Error::environment(format!("checkpoint into {}", made.display())).caused_by(e))?;
+        checkpoint?;
         point("snapshot.checkpointed");
         let linked = self.link(&made, epoch);
         // What is left of it is cleaned up at the next start at the latest.
         drop(std::fs::remove_dir_all(&made));
         point("snapshot.linked");
-        Ok(linked.inspect(|files| self.newest = Made { epoch, writes, files: files.clone() }))
+        Ok(linked.inspect(|files| self.newest = StoreSnapshot { epoch, writes, files: files.clone() }))
     }
 
     /// Links the checkpoint's files that are not yet in the checkpoint directory into it.
@@ -235,13 +237,13 @@ impl Thread {
             let file = match known {
                 Some(file) => file.clone(),
                 None => {
-                    let stored = state_file_name(self.process.attempt, self.slot, epoch, &name);
-                    self.process.snapshots.put_state_file(&entry.path(), &stored)?
+                    let stored = state_file_name(self.attempt, self.slot, epoch, &name);
+                    self.snapshots.put_state_file(&entry.path(), &stored)?
                 }
             };
             files.insert(name, file);
         }
-        self.process.snapshots.sync_state_files()?;
+        self.snapshots.sync_state_files()?;
         Ok(files)
     }
 }

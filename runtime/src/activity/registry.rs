@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_protocol::{Epoch, Slot};
 
-use crate::dataflow::activity::Activity;
+use crate::activity::Activity;
 use crate::link::Instructions;
 use crate::metrics::Gauge;
 
@@ -81,7 +81,7 @@ impl Drop for Awaiting<'_> {
 
 /// What is to be seen of the workers of a process.
 #[derive(Default)]
-pub(crate) struct Watch(Mutex<Sights>);
+pub(crate) struct ActivityRegistry(Mutex<Sights>);
 
 #[derive(Default)]
 struct Sights {
@@ -90,7 +90,7 @@ struct Sights {
     stores: Vec<Arc<StoreActivity>>,
 }
 
-impl Watch {
+impl ActivityRegistry {
     fn lock(&self) -> MutexGuard<'_, Sights> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,8 +13,8 @@ use crate::clock::SystemClock;
 use crate::link::Direct;
 use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
+use crate::shell::terminal::say;
 use crate::stream::Job;
-use crate::terminal::say;
 use tidegate_protocol::{Error, Result};
 
 /// The flags that every job has.
@@ -102,7 +102,7 @@ where
     stop_on_signals(mailbox.sender.clone())?;
     let metrics = Arc::new(Metrics::default());
     if let Some(address) = &runtime.metrics {
-        crate::metrics_server::serve(address, name, metrics.clone())?;
+        crate::shell::metrics_server::serve(address, name, metrics.clone())?;
     }
     let run = Run {
         job: name.to_owned(),
@@ -120,7 +120,7 @@ where
         link: Arc::new(Direct),
     };
     let args = cli.job;
-    let mut terminal = crate::terminal::Terminal::new(run.metrics.clone());
+    let mut terminal = crate::shell::terminal::Terminal::new(run.metrics.clone());
     let result = local::run(&run, Arc::new(move |job: &mut Job| build(job, &args)), mailbox, &mut terminal);
     terminal.close();
     let summary = match result {

@@ -127,7 +127,7 @@ fn utc(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Step;
+    use crate::step::Step;
     use tidegate_protocol::Slot;
 
     #[test]

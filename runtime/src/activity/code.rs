@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_connector_api::RecordId;
 use tidegate_protocol::Slot;
 
-use crate::metrics::Step;
+use crate::step::Step;
 
 /// In place of an offset: no record is at hand. No partition is as long as that.
 const NO_RECORD: u64 = u64::MAX;

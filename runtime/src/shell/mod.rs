@@ -1,0 +1,9 @@
+//! What a job's program is to whoever starts it: a command line, a terminal, metrics over HTTP.
+//!
+//! - [`cli`]: flags, signals, the exit code.
+//! - [`terminal`]: notes and the progress line.
+//! - [`metrics_server`]: metrics in Prometheus' text format.
+
+pub(crate) mod cli;
+mod metrics_server;
+mod terminal;
