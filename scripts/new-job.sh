@@ -42,8 +42,10 @@ copy_template() {
     target_dir=$(make -s -C "$root" print-target-dir)
     mkdir -p "$dir"
     cp -R "$root/template/." "$root/Cargo.lock" "$root/rust-toolchain.toml" "$dir"
-    # From the first profile to the end of the file.
-    sed -n '/^\[profile/,$p' "$root/Cargo.toml" >>"$dir/Cargo.toml"
+    # The profile for all packages, and for dependencies; not those of single packages of this workspace.
+    awk '/^#/ { comment = comment $0 "\n"; next }
+        /^\[/ { copied = $0 ~ /^\[profile\.release(\.package\."\*")?\]$/ }
+        { if (copied) printf "%s%s\n", comment, $0; comment = "" }' "$root/Cargo.toml" >>"$dir/Cargo.toml"
     for file in Cargo.toml README.md src/main.rs .cargo/config.toml; do
         text=$(<"$dir/$file")
         text=${text//'{{job}}'/"$job"}

@@ -118,6 +118,11 @@ fn the_directory_is_made_and_named() {
     assert_eq!(TransactionalSink::<DeadLetter>::uri(&sink).unwrap(), uri);
 
     fs::write(above.path().join("file"), "").unwrap();
+    let sink = FileLog::sink(above.path().join("file"));
+    assert_says(
+        &TransactionalSink::<DeadLetter>::uri(&sink).unwrap_err(),
+        &["is a file, and a directory is needed"],
+    );
     let sink = FileLog::sink(above.path().join("file/x"));
     assert_says(
         &TransactionalSink::<DeadLetter>::uri(&sink).unwrap_err(),
@@ -313,7 +318,7 @@ fn a_record_that_is_no_json_leaves_no_trace() {
     writer.write(&Unserializable(true)).unwrap();
     assert_says(
         &writer.write(&Unserializable(false)).unwrap_err(),
-        &["of the type", "Unserializable", "cannot be written as JSON", "try_map", ": no"],
+        &["of the type", "Unserializable", "cannot be written as JSON", ": no. ", "try_map"],
     );
     writer.write(&Unserializable(true)).unwrap();
     let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();

@@ -69,9 +69,10 @@ fn a_bounded_input_ends_with_everything_published_and_a_second_start_does_nothin
         assert!(lines.iter().any(|l| l == line), "no '{line}' in {}", said(&first));
     }
 
-    let second = run(&place, JOB, &with(&[]));
+    let second = run(&place, JOB, &with(&["--follow"]));
     assert!(second.status.success());
     assert!(said(&second).contains("finished already"), "{}", said(&second));
+    assert!(!said(&second).contains("counts from here on"), "nothing runs: {}", said(&second));
     assert!(!said(&second).contains("grown"), "{}", said(&second));
 
     place.append("in/part-0.jsonl", &reading("a", 1_700_001_000_000, 50.0));
@@ -107,6 +108,10 @@ fn a_summary_that_cannot_be_written_is_refused_before_the_job_runs() {
     let bad = run(&place, JOB, &with(&["--summary", "summary.json", "--max-parallelism", "1"]));
     assert_eq!(bad.status.code(), Some(1));
     assert!(!place.path("summary.json").exists(), "the check leaves no file behind");
+    std::fs::write(place.path("summary.json"), "of an earlier run").unwrap();
+    let bad = run(&place, JOB, &with(&["--summary", "summary.json", "--max-parallelism", "1"]));
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(!place.path("summary.json").exists(), "it would be taken for that of the run that failed");
 }
 
 #[test]

@@ -26,6 +26,14 @@ pub(crate) fn catch<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     result.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic))))
 }
 
+/// The same for the function that describes a job. An error of its own says by itself what is wrong; a panic has to say what it
+/// happened in.
+pub(crate) fn catch_in_build<R>(build: impl FnOnce() -> Result<R>) -> Result<R> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build));
+    let panicked = |text| Error::job(text).context("the function that describes the job");
+    result.unwrap_or_else(|panic| Err(panicked(panic_text(&*panic))))
+}
+
 /// Runs code of a user while a panic may be on its way already, which stays the one that is told; None if it panics too.
 pub(crate) fn on_the_way<R>(work: impl FnOnce() -> R) -> Option<R> {
     let place = PANICKED_AT.with_borrow_mut(Option::take);

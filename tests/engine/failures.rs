@@ -16,6 +16,19 @@ use crate::events::ms;
 /// The number that steps stumble over, at offset 3 of its partition.
 const BAD: i64 = 66;
 
+#[test]
+fn a_panic_in_the_description_of_the_job_says_so() {
+    let job = TestJob::new(|job| {
+        let limits: Vec<i64> = Vec::new();
+        let first = limits[0];
+        job.source("numbers", VecSource::of([first])).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.starts_with("the function that describes the job: panicked"), "{error}");
+    assert!(error.contains("index out of bounds"), "{error}");
+}
+
 /// Runs `steps` until a first epoch is published, sends the bad number, and returns the message that the run ends with.
 fn message<T, F>(workers: usize, steps: F) -> String
 where

@@ -21,7 +21,13 @@ pub(super) fn canonical(path: &Path) -> Result<String> {
 /// Makes a directory with those above it, so that they are still there after a loss of power.
 pub(super) fn make_directory(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-    fs::create_dir_all(path).map_err(|e| failed("make the directory", path, e))?;
+    fs::create_dir_all(path).map_err(|e| match fs::metadata(path) {
+        Ok(there) if !there.is_dir() => Error::job(format!(
+            "{} is a file, and a directory is needed: remove the file, or name another directory",
+            path.display()
+        )),
+        _ => failed("make the directory", path, e),
+    })?;
     for made in missing {
         match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent)?,

@@ -76,15 +76,12 @@ impl<T: Serialize> Writer<T> for JsonWriter {
         let before = self.buffer.len();
         if let Err(error) = serde_json::to_writer(&mut self.buffer, record) {
             self.buffer.truncate(before);
-            return Err(
-                Error::job(format!(
-                    "a record of the type {} cannot be written as JSON to {}; nothing of it was written. Have a try_map in front \
-                     of the sink check such records: what it refuses goes where malformed records go",
-                    std::any::type_name::<T>(),
-                    self.directory.display()
-                ))
-                .caused_by(error)
-            );
+            return Err(Error::job(format!(
+                "a record of the type {} cannot be written as JSON to {}: {error}. Have a try_map in front of the sink check \
+                 such records: what it refuses goes where malformed records go",
+                std::any::type_name::<T>(),
+                self.directory.display()
+            )));
         }
         self.buffer.push(b'\n');
         self.records += 1;

@@ -121,6 +121,7 @@ impl<'a> Driver<'a> {
 
     /// Runs the job until its input ends, it is stopped, or it fails.
     pub(crate) fn run(mut self, build: BuildGraph, events: &Receiver<Event>) -> Result<Summary> {
+        self.note_start();
         let workers = start(&self.process, build)?;
         // Connectors are called from here, too; whatever they do, the workers must learn of the end.
         let ended = catch(|| self.serve(events));
@@ -266,7 +267,8 @@ impl<'a> Driver<'a> {
         );
     }
 
-    fn all_ready(&mut self) -> Result<()> {
+    /// Says what the attempt starts from, before anything of it can fail.
+    fn note_start(&mut self) {
         let restored = self.process.setup.restored.as_ref().map(|m| m.epoch);
         let text = match restored {
             Some(epoch) => format!("attempt {} goes on from epoch {epoch}", self.process.setup.attempt),
@@ -275,6 +277,10 @@ impl<'a> Driver<'a> {
         let workers = self.process.setup.settings.parallelism;
         let plural = if workers == 1 { "" } else { "s" };
         self.watcher.note(&format!("{text}, with {workers} worker{plural}"));
+    }
+
+    fn all_ready(&mut self) -> Result<()> {
+        let restored = self.process.setup.restored.as_ref().map(|m| m.epoch);
         let last_epoch = Epoch(self.process.setup.first_epoch.0 - 1);
         self.step(Input::Started { restored, older: self.older.clone(), last_epoch })
     }

@@ -10,7 +10,7 @@ use tidegate_protocol::manifest::OperatorEntry;
 
 use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
-use crate::panics::catch;
+use crate::panics::{catch, catch_in_build};
 use crate::step::Step;
 use crate::stream::Job;
 use crate::stream::event_time::EVENT_TIME;
@@ -37,7 +37,7 @@ impl Plan {
     pub(crate) fn of(build: &BuildJob, process: Process, checkpoint_dir: &Path) -> Result<Self> {
         let worker = Rc::new(WorkerContext::new(process.workers.first, Arc::new(process)));
         let mut job = Job::new(worker);
-        build(&mut job)?;
+        catch_in_build(|| build(&mut job))?;
         job.check()?;
         let mut plan = Self {
             operators: BTreeMap::new(),
@@ -275,7 +275,8 @@ impl Plan {
         }
         format!(
             "{done}. But its input has grown since: {}; to read that too, start the job with an empty \
-             --checkpoint-dir and empty output directories, or with --follow from the beginning",
+             --checkpoint-dir and empty output directories; a job that is to go on as its input grows needs --follow from its \
+             very first start on",
             grown.join(", ")
         )
     }

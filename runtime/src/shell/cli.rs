@@ -45,7 +45,7 @@ struct RuntimeArgs {
     /// Serves metrics in Prometheus' text format at http://ADDR/metrics: 127.0.0.1:9399, localhost:9399.
     #[arg(long, value_name = "ADDR", allow_hyphen_values = true, value_parser = parse_address)]
     metrics: Option<String>,
-    /// Writes the totals as JSON at the end.
+    /// Writes the totals as JSON when the job has finished or was stopped; removes an older file at the start.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
     /// Sends batches between workers as bytes, as between processes; for tests.
@@ -94,7 +94,7 @@ where
     let cli = Cli::<A>::from_arg_matches(&matches).map_err(|e| Error::job(e.to_string()))?;
     let runtime = cli.runtime;
     if let Some(path) = &runtime.summary {
-        check_summary(path)?;
+        prepare_summary(path)?;
     }
     tidegate_failpoint::from_environment().map_err(Error::job)?;
     crate::panics::remember_panics();
@@ -140,19 +140,17 @@ where
     Ok(())
 }
 
-/// Finds out before the job runs whether its totals can be written at the end; leaves no file behind.
-fn check_summary(path: &Path) -> Result<()> {
-    let there = std::fs::metadata(path);
-    // What is no file, a pipe say, may not take being opened twice.
-    if there.as_ref().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+/// Finds out before the job runs whether its totals can be written at the end. Leaves no file behind, also none of an earlier
+/// run: after a job that failed it would be taken for this one's.
+fn prepare_summary(path: &Path) -> Result<()> {
+    // A pipe, say, may not be opened twice.
+    let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
+    if is_special {
         return Ok(());
     }
     let opened = File::options().create(true).append(true).open(path);
     opened.map_err(|e| no_summary(path, e))?;
-    if there.is_err() {
-        std::fs::remove_file(path).map_err(|e| no_summary(path, e))?;
-    }
-    Ok(())
+    std::fs::remove_file(path).map_err(|e| no_summary(path, e))
 }
 
 fn no_summary(path: &Path, error: std::io::Error) -> Error {

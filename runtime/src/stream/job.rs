@@ -19,6 +19,7 @@ use crate::fingerprint::{readable, record_type};
 use crate::operators::error_route::ErrorRoute;
 use crate::operators::sink::SinkStep;
 use crate::operators::source::SourceStep;
+use crate::panics::catch_in_build;
 use crate::step::Step;
 use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
@@ -64,7 +65,7 @@ pub(crate) type BuildJob = Arc<dyn Fn(&mut Job) -> Result<()> + Send + Sync>;
 pub(crate) fn graph_builder(build: BuildJob, checked: Outline) -> BuildGraph {
     Arc::new(move |worker| {
         let mut job = Job::new(worker.clone());
-        build(&mut job)?;
+        catch_in_build(|| build(&mut job))?;
         checked.check(worker.slot, &job.outline())?;
         job.into_graph()
     })
