@@ -76,12 +76,12 @@ fn a_job_can_have_an_allocator_of_its_own() {
         let text = fs::read_to_string(project.join(file)).expect("a file of the project");
         fs::write(project.join(file), change(text)).expect("the changed file");
     };
-    change("Cargo.toml", &|text| text.replace("/runtime\" }", "/runtime\", default-features = false }"));
     change("src/main.rs", &|text| {
-        text + "\n#[global_allocator]\nstatic OWN: std::alloc::System = std::alloc::System;\n"
+        let chosen = "ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;";
+        assert!(text.contains(chosen), "{text}");
+        text.replace(chosen, "ALLOCATOR: std::alloc::System = std::alloc::System;")
     });
-    // Cargo.lock holds Tidegate's allocator until now.
-    cargo(&project, &["build", "--release", "--offline"]);
+    cargo(&project, &["build", "--release", "--locked"]);
 }
 
 #[test]

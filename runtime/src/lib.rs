@@ -59,11 +59,8 @@
 //!
 //! # The allocator
 //!
-//! The feature `mimalloc`, which is on by default, makes mimalloc the global allocator of the program. A program can have
-//! only one; if yours brings its own, leave the feature out: `tidegate = { path = "..", default-features = false }`.
-//!
-//! With it a job has freed memory given back to the system at once, and takes no huge pages: for the whole process, and for
-//! the programs that it starts (`PR_SET_THP_DISABLE`). Without it nothing of that is set.
+//! A program chooses its own global allocator; `MiMalloc` is what Tidegate's own jobs take, and what `make new` writes into a
+//! project. Without the feature `mimalloc`, which is on by default, it is not compiled.
 
 mod activity;
 mod allocator;
@@ -89,6 +86,8 @@ mod watermark;
 mod window;
 mod working_directory;
 
+#[cfg(feature = "mimalloc")]
+pub use allocator::MiMalloc;
 pub use shell::cli::main;
 
 pub use data::Data;

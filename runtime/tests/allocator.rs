@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 
 use tidegate::testing::{Discard, TestJob, VecSource};
 
+#[global_allocator]
+static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
+
 /// The memory of this process that is in use, as the system counts it, in bytes.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();

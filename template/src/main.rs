@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use tidegate::{Aggregate, Job, Result, Stream, Tumbling, Watermarks};
 use tidegate_connectors::FileLog;
 
+#[global_allocator]
+static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
+
 /// A record of the input: one line of JSON.
 #[derive(Clone, Deserialize, Serialize)]
 struct Request {

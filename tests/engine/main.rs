@@ -1,5 +1,8 @@
 //! Whole jobs in one process, with real checkpoints, crashes, restarts and other parallelisms, against naive oracles.
 
+#[global_allocator]
+static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
+
 mod checkpoints;
 mod cut_firing;
 mod event_time;

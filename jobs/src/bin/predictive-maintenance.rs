@@ -9,6 +9,9 @@ use tidegate_connectors::FileLog;
 use tidegate_jobs::Reading;
 use tidegate_models::XgboostModel;
 
+#[global_allocator]
+static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
+
 /// Scores five-minute windows of sensor readings by device with an XGBoost model
 #[derive(clap::Args)]
 struct Args {

@@ -19,6 +19,9 @@ use tidegate::{BroadcastContext, BroadcastProcess, Job, Result, Timer, Watermark
 use tidegate_connectors::FileLog;
 use tidegate_jobs::Reading;
 
+#[global_allocator]
+static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
+
 /// Tells which machines break a rule for too long; the rules may change while it runs
 #[derive(clap::Args)]
 struct Args {

@@ -21,6 +21,9 @@ use tidegate::testing::Count;
 use tidegate::{Job, KeyedStream, Result, Stream, Tumbling, Watermarks, Windowed};
 use value::Value;
 
+#[global_allocator]
+static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
+
 /// What is kept for every key.
 #[derive(clap::ValueEnum, Clone, Copy)]
 enum Kept {
