@@ -22,4 +22,4 @@ pub use polled::{Malformed, Polled};
 pub use record::{Record, RecordId};
 pub use sink::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
 pub use source::{PartitionReader, PartitionStatus, Position, Source};
-pub use tidegate_protocol::{Context, Error, ErrorKind, Result};
+pub use tidegate_protocol::{Error, ErrorContext, ErrorKind, Result};

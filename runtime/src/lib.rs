@@ -102,5 +102,5 @@ pub use stream::{BroadcastConnected, Connected, Job, KeyedStream, Sink, Stream, 
 pub use tidegate_connector_api as connector;
 pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;
-pub use tidegate_protocol::{Context, Error, ErrorKind, Result};
+pub use tidegate_protocol::{Error, ErrorContext, ErrorKind, Result};
 pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};

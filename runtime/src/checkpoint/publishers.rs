@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate_connector_api::Publisher;
 use tidegate_failpoint::point;
-use tidegate_protocol::{Context, Epoch, Error, Manifest, Result};
+use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result};
 
 use crate::panics::catch;
 

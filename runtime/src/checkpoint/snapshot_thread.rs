@@ -27,7 +27,7 @@ use crate::state::store::{Rows, SharedStore};
 use crate::step::Step;
 use tidegate_connector_api::Staging;
 use tidegate_failpoint::point;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// What a worker hands over at a barrier.
 pub(crate) struct Barrier {

@@ -33,7 +33,7 @@ use crate::dataflow::worker_context::WorkerContext;
 use crate::metrics::{Counter, Gauge, Stopwatch};
 use crate::panics::panic_text;
 use crate::step::Step;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// For how long an operator chain copies rows of the last barrier at least before it looks at its records again.
 const COPY_TIME: Duration = Duration::from_millis(1);

@@ -17,7 +17,7 @@ use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{BuildJob, End, Listed, Published};
 use crate::stream::outline::Outline;
 use tidegate_connector_api::{Position, Publisher};
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// The operators, sources and sinks of a job.
 pub(crate) struct Plan {

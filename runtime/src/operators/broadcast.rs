@@ -23,7 +23,7 @@ use crate::state::store::{cannot_read_back, decode_all, encode};
 use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// Suffix of the uid for what is kept of the broadcast stream.
 pub(crate) const SHARED: &str = "#broadcast";

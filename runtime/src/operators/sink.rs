@@ -16,7 +16,7 @@ use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
 use tidegate_connector_api::{SinkPlace, TransactionalSink, Writer};
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// See [`crate::Stream::sink`].
 pub(crate) struct SinkStep<T, S> {

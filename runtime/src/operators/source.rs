@@ -24,7 +24,7 @@ use crate::operators::error_route::ErrorRoute;
 use crate::panics::catch;
 use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
-use tidegate_protocol::{Context, Result};
+use tidegate_protocol::{ErrorContext, Result};
 
 /// See [`crate::Job::source`].
 pub(crate) struct SourceStep<S: Source> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use proptest::prelude::*;
 use tidegate_protocol::{Epoch, Manifest, Slot as WorkerSlot};
@@ -13,6 +14,7 @@ use crate::checkpoint::snapshot_thread::{Barrier, SnapshotThread};
 use crate::dataflow::process::Process;
 use crate::link::{Command, Report, ToDriver, ToProcess};
 use crate::state::barriers::Barriers;
+use crate::state::budget::Budget;
 use crate::state::store::{Patience, Row};
 use crate::testing::parts::{self, OPERATOR};
 

@@ -1,0 +1,297 @@
+//! One RocksDB a worker: what earlier barriers wrote, and what does not fit in memory.
+//!
+//! - [`row_key`]: where a row lies; [`codec`]: its bytes; [`rows`]: changes of many.
+//! - [`shared`]: what the worker and its snapshot thread share of a store.
+//!
+//! The log of RocksDB is off: the store is only ever restored from a checkpoint.
+
+mod codec;
+mod row_key;
+mod rows;
+mod shared;
+
+pub(crate) use codec::{cannot_read_back, cannot_serialize, decode, decode_all, encode};
+pub(crate) use row_key::RowKey;
+pub(crate) use rows::Rows;
+pub(crate) use shared::SharedStore;
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rocksdb::{DB, Direction, IteratorMode, Options};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidegate_protocol::{Error, ErrorContext, KeyGroups, Manifest, Result, Slot};
+use tidegate_snapshots::Snapshots;
+
+use super::barriers::Barriers;
+use super::budget::Shares;
+use super::engine::{open_db, options};
+use crate::activity::StoreActivity;
+use crate::attempt::AttemptSetup;
+use row_key::{prefix, split};
+
+/// A row read back.
+pub(crate) struct Row<K, V> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) value: V,
+}
+
+/// Whether to wait for the snapshot thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    UntilWritten,
+}
+
+/// A worker's state store.
+pub(crate) struct Store {
+    shared: Option<Arc<SharedStore>>,
+    pub(crate) groups: KeyGroups,
+    /// The key groups that this worker owns.
+    pub(crate) owned: Range<u16>,
+    /// What can be seen of it from outside.
+    activity: Arc<StoreActivity>,
+    /// How far the worker's operator chains are with the running barrier.
+    barriers: Rc<Barriers>,
+}
+
+impl Store {
+    /// Opens the store of a worker, with what the restored snapshot holds for its key groups.
+    pub(crate) fn open(
+        slot: Slot,
+        setup: &AttemptSetup,
+        activity: Arc<StoreActivity>,
+        barriers: Rc<Barriers>,
+    ) -> Result<Self> {
+        let groups = setup.settings.key_groups;
+        let owned = groups.range(slot.0 as usize, setup.settings.parallelism);
+        if setup.store_ids.is_empty() {
+            return Ok(Self { shared: None, groups, owned, activity, barriers });
+        }
+        let path = setup.working.store(setup.attempt, slot);
+        std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
+        let options = options(Shares::of(setup.settings.memory, setup.settings.parallelism));
+        let restored = setup.restored.as_deref();
+        let same = restored.is_some_and(|m| m.parallelism as usize == setup.settings.parallelism);
+        let mut restored_files = Default::default();
+        if let Some(part) = restored.filter(|_| same).and_then(|m| m.slots.get(&slot)) {
+            setup.snapshots.get_state_files(&part.store, &path)?;
+            restored_files = part.store.clone();
+        }
+        tidegate_failpoint::point("restore.files_linked");
+        let db = open_db(&options, &path)?;
+        let shared = SharedStore::new(db, path, restored_files, setup.epoch_before());
+        let store = Self { shared: Some(Arc::new(shared)), groups, owned, activity, barriers };
+        if let Some(manifest) = restored.filter(|_| !same) {
+            store.take_over(manifest, &setup.snapshots, &options)?;
+        }
+        Ok(store)
+    }
+
+    /// Copies the owned key groups out of a snapshot that was written with another parallelism.
+    fn take_over(&self, manifest: &Manifest, snapshots: &Snapshots, options: &Options) -> Result<()> {
+        let shared = self.shared()?;
+        for (slot, part) in &manifest.slots {
+            let theirs = manifest.key_groups.range(slot.0 as usize, manifest.parallelism as usize);
+            let common = theirs.start.max(self.owned.start)..theirs.end.min(self.owned.end);
+            if common.is_empty() || part.store.is_empty() {
+                continue;
+            }
+            let path = shared.path.with_extension(format!("from-{slot}"));
+            snapshots.get_state_files(&part.store, &path)?;
+            let old = open_db(options, &path)?;
+            for operator in manifest.operators.values().filter(|o| o.state.is_some()) {
+                self.copy(&old, operator.store_id, common.clone())?;
+            }
+            drop(old);
+            std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn copy(&self, old: &DB, operator: u16, groups: Range<u16>) -> Result<()> {
+        let shared = self.shared()?;
+        let from = prefix(operator, groups.start, None);
+        let to = prefix(operator, groups.end, None);
+        let mut rows = Rows::default();
+        for row in old.iterator(IteratorMode::From(&from, Direction::Forward)) {
+            let (key, value) = row.map_err(|e| Error::environment("read a snapshot's state").caused_by(e))?;
+            if key.as_ref() >= to.as_slice() {
+                break;
+            }
+            rows.batch().put(key, value);
+            if !rows.full.is_empty() {
+                shared.write(std::mem::take(&mut rows))?;
+            }
+        }
+        shared.write(rows)
+    }
+
+    /// What the snapshot thread needs; None for a job without keyed state.
+    pub(crate) fn share_with_snapshot_thread(&self) -> Option<Arc<SharedStore>> {
+        self.shared.clone()
+    }
+
+    fn shared(&self) -> Result<&SharedStore> {
+        self.shared.as_deref().ok_or_else(|| Error::internal("a job without keyed state uses its store"))
+    }
+
+    /// The last epoch whose changes are in the store and need not stay in memory.
+    pub(crate) fn written(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.written.load(Ordering::Acquire))
+    }
+
+    /// True if changes may be written between barriers. They may not while operator chains of this worker are on their way to a
+    /// barrier or copy its rows, for which they need the thread that asks; nor while the snapshot thread writes.
+    pub(crate) fn may_spill(&self, patience: Patience) -> Result<bool> {
+        let shared = self.shared()?;
+        if patience == Patience::None {
+            return Ok(self.barriers.under_way().is_none() && shared.is_all_written());
+        }
+        let _waiting = self.activity.awaiting();
+        shared.wait_until_all_is_written();
+        Ok(self.barriers.under_way().is_none())
+    }
+
+    /// Writes changes between barriers; only after [`Store::may_spill`] said so.
+    pub(crate) fn spill(&self, rows: Rows) -> Result<()> {
+        let _waiting = self.activity.awaiting();
+        self.shared()?.write(rows)
+    }
+
+    pub(crate) fn get<K: Serialize, V: DeserializeOwned>(&self, row: RowKey<'_, K>) -> Result<Option<V>> {
+        let mut key = Vec::with_capacity(64);
+        row.encode(&mut key)?;
+        let shared = self.shared()?;
+        let waiting = self.activity.awaiting();
+        let found = shared.db.get_pinned(key);
+        drop(waiting);
+        match found.map_err(|e| Error::environment("read the state store").caused_by(e))? {
+            Some(bytes) => decode(&bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Calls `each` with up to `most` rows that lie behind one in its namespace, as long as it returns true.
+    pub(crate) fn scan_behind<K: Serialize + DeserializeOwned, V: DeserializeOwned>(
+        &self,
+        row: RowKey<'_, K>,
+        most: usize,
+        mut each: impl FnMut(Row<K, V>) -> bool,
+    ) -> Result<()> {
+        let mut from = Vec::with_capacity(64);
+        row.encode(&mut from)?;
+        let place = prefix(row.operator, row.group, Some(row.namespace));
+        // Nothing lies between a row's key and the same with a zero behind it.
+        from.push(0);
+        let _waiting = self.activity.awaiting();
+        let rows = self.shared()?.db.iterator(IteratorMode::From(&from, Direction::Forward));
+        for row in rows.take(most) {
+            let (row, value) = row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
+            if !row.starts_with(&place) {
+                break;
+            }
+            let (_, hash, key) = split(&row)?;
+            if !each(Row { hash, key: decode(key)?, value: decode(&value)? }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with namespace, hash and encoded key of the rows that lie at or behind a place in their key group, one
+    /// owned group after the other, as long as it returns true; false goes on to the next group.
+    pub(crate) fn scan_groups(
+        &self,
+        operator: u16,
+        namespace: i64,
+        hash: u64,
+        key: &[u8],
+        mut each: impl FnMut(i64, u64, &[u8]) -> bool,
+    ) -> Result<()> {
+        let db = &self.shared()?.db;
+        let _waiting = self.activity.awaiting();
+        for group in self.owned.clone() {
+            let of_group = prefix(operator, group, None);
+            let mut from = prefix(operator, group, Some(namespace));
+            from.extend_from_slice(&hash.to_be_bytes());
+            from.extend_from_slice(key);
+            for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
+                let (row, _) = row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
+                if !row.starts_with(&of_group) {
+                    break;
+                }
+                let (namespace, hash, key) = split(&row)?;
+                if !each(namespace, hash, key) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with up to `most` rows of a namespace, from key group `group` on and there behind the whole key `after`.
+    /// Returns the group and whole key of the last one; None if there are no more.
+    pub(crate) fn scan_place<K: DeserializeOwned, V: DeserializeOwned>(
+        &self,
+        operator: u16,
+        namespace: i64,
+        group: u16,
+        after: &[u8],
+        most: usize,
+        mut each: impl FnMut(Row<K, V>),
+    ) -> Result<Option<(u16, Vec<u8>)>> {
+        let (db, mut left) = (&self.shared()?.db, most);
+        let _waiting = self.activity.awaiting();
+        for group in group..self.owned.end {
+            let of_place = prefix(operator, group, Some(namespace));
+            let from = if after > of_place.as_slice() { [after, &[0]].concat() } else { of_place.clone() };
+            for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
+                let (row, value) =
+                    row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
+                if !row.starts_with(&of_place) {
+                    break;
+                }
+                let (_, hash, key) = split(&row)?;
+                each(Row { hash, key: decode(key)?, value: decode(&value)? });
+                left -= 1;
+                if left == 0 {
+                    return Ok(Some((group, row.into_vec())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Calls `each` with the rows of an operator that this worker owns, those of one namespace if it is given, in the
+    /// order of their keys.
+    #[cfg(test)]
+    pub(crate) fn scan<K: DeserializeOwned, V: DeserializeOwned>(
+        &self,
+        operator: u16,
+        namespace: Option<i64>,
+        mut each: impl FnMut(Row<K, V>) -> Result<()>,
+    ) -> Result<()> {
+        let db = &self.shared()?.db;
+        for group in self.owned.clone() {
+            let from = prefix(operator, group, namespace);
+            for row in db.iterator(IteratorMode::From(&from, Direction::Forward)) {
+                let (row, value) =
+                    row.map_err(|e| Error::environment("read the state store").caused_by(e))?;
+                if !row.starts_with(&from) {
+                    break;
+                }
+                let (_, hash, key) = split(&row)?;
+                each(Row { hash, key: decode(key)?, value: decode(&value)? })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
