@@ -101,7 +101,7 @@ fn with_causes(mut message: String, mut cause: Option<&dyn std::error::Error>) -
 }
 
 /// Adds what was being done to an error on its way up.
-pub trait Context<T> {
+pub trait ErrorContext<T> {
     /// Puts `doing()` in front of the message.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ pub trait Context<T> {
     fn context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T>;
 }
 
-impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+impl<T, E: Into<Error>> ErrorContext<T> for std::result::Result<T, E> {
     fn context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T> {
         self.map_err(|e| e.into().context(doing()))
     }

@@ -9,6 +9,6 @@ pub mod error;
 pub mod ids;
 pub mod manifest;
 
-pub use error::{Context, Error, ErrorKind, Result};
+pub use error::{Error, ErrorContext, ErrorKind, Result};
 pub use ids::{Attempt, Epoch, KeyGroup, KeyGroups, Slot};
 pub use manifest::{FileRef, Manifest, ManifestError};

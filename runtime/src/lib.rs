@@ -106,5 +106,5 @@ pub use stream::{
 };
 pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;
-pub use tidegate_protocol::{Context, Error, ErrorKind, Result};
+pub use tidegate_protocol::{Error, ErrorContext, ErrorKind, Result};
 pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::Metrics;
-use tidegate_protocol::{Context, Result};
+use tidegate_protocol::{ErrorContext, Result};
 
 /// Starts serving at `HOST:PORT`; the thread lives as long as the process.
 pub(crate) fn serve(address: &str, job: &str, metrics: Arc<Metrics>) -> Result<()> {

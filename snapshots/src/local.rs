@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate_failpoint::point;
 use tidegate_protocol::manifest::FileRef;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 use crate::store::CheckpointStore;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidegate_failpoint::point;
 use tidegate_protocol::manifest::FileRef;
-use tidegate_protocol::{Attempt, Context, Epoch, Error, Manifest, ManifestError, Result, Slot};
+use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, Manifest, ManifestError, Result, Slot};
 
 use crate::store::CheckpointStore;
 use crate::{local, numbers};

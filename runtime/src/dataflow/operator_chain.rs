@@ -32,7 +32,7 @@ use crate::operator::{OpenContext, Operator, WatermarkGenerator};
 use crate::panics::panic_text;
 use crate::watch::Alignment;
 use crate::worker::WorkerContext;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// For how long an operator chain copies rows of the last barrier at least before it looks at its records again.
 const COPY_TIME: Duration = Duration::from_millis(1);

@@ -18,7 +18,7 @@ use crate::stream::event_time::EVENT_TIME;
 use crate::stream::job::{End, Listed, Published};
 use crate::stream::outline::Outline;
 use crate::worker::WorkerContext;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// The operators, sources and sinks of a job.
 pub(crate) struct Plan {

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::connector::Publisher;
 use crate::panics::catch;
 use tidegate_failpoint::point;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// The publishers of all sinks, by uid.
 pub(crate) struct Publishers(BTreeMap<String, Box<dyn Publisher>>);

@@ -22,7 +22,7 @@ use crate::operators::stateless::StepContext;
 use crate::record::Record;
 use crate::state::store::{cannot_read_back, decode_all, encode};
 use crate::watermark::WatermarkUpdate;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// Suffix of the uid for what is kept of the broadcast stream.
 pub(crate) const SHARED: &str = "#broadcast";

@@ -14,7 +14,7 @@ use crate::operators::stateless::StepContext;
 use crate::panics::catch;
 use crate::record::Record;
 use crate::watermark::WatermarkUpdate;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// See [`crate::Stream::sink`].
 pub(crate) struct SinkStep<T, S> {

@@ -20,7 +20,7 @@ use crate::operators::stateless::StepContext;
 use crate::panics::catch;
 use crate::stream::job::ErrorRoute;
 use crate::watermark::{Watermark, WatermarkUpdate};
-use tidegate_protocol::{Context, Result};
+use tidegate_protocol::{ErrorContext, Result};
 
 /// See [`crate::Job::source`].
 pub(crate) struct SourceStep<S: Source> {

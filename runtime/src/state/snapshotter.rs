@@ -28,7 +28,7 @@ use crate::metrics::Step;
 use crate::panics::{catch, panic_text};
 use crate::process::Process;
 use tidegate_failpoint::point;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// What a worker hands over at a barrier.
 pub(crate) struct Barrier {

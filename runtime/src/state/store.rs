@@ -22,7 +22,7 @@ use crate::fingerprint::readable;
 use crate::fingerprint::whole::{NotWhole, left_out};
 use crate::process::Process;
 use crate::watch::StoreActivity;
-use tidegate_protocol::{Context, Error, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// Bytes of changes that RocksDB takes at once: one write goes into one write buffer, however large.
 const WRITE_BYTES: usize = 1 << 20;

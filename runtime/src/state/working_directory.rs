@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidegate_protocol::{Attempt, Context, Result, Slot};
+use tidegate_protocol::{Attempt, ErrorContext, Result, Slot};
 
 /// The directory of all running stores.
 #[derive(Clone, Debug)]
