@@ -13,7 +13,7 @@ const BEFORE: &str = r#"
 use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate::testing::{Count, Discard};
-use tidegate::{Aggregate, Job, KeyedProcess, ProcessContext, Result, Tumbling, Watermarks};
+use tidegate::{Aggregate, Job, Context, KeyedProcess, Result, Tumbling, Watermarks};
 use tidegate_connectors::FileLog;
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -34,11 +34,13 @@ impl Aggregate<Click> for Steps {
     fn finish(&self, acc: &u64) -> u64 { *acc }
 }
 
-impl KeyedProcess<u32, Click> for Steps {
+impl KeyedProcess for Steps {
+    type Key = u32;
+    type In = Click;
     type State = u64;
     type Out = u32;
     type Side = ();
-    fn on_record(&mut self, _: Click, _: &mut ProcessContext<'_, u32, Click, Self>) -> Result<()> { Ok(()) }
+    fn on_record(&mut self, _: Click, _: &mut Context<'_, Self>) -> Result<()> { Ok(()) }
 }
 
 fn main() -> Result<()> { tidegate::main("clicks", build) }
@@ -50,7 +52,7 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
 const AFTER: &str = ".sink(\"out\", Discard::named(\"out\"));\n    Ok(())\n}\n";
 
 /// Steps that are wrong, and what the compiler must say about them.
-const MISTAKES: [(&str, &[&str]); 13] = [
+const MISTAKES: [(&str, &[&str]); 14] = [
     (
         "clicks.key_by(|c| c.user.as_str()).aggregate(\"n\", Count)",
         &["`str` cannot be a key", "take the whole `String`, `key_by(|r| &r.name)`"],
@@ -89,17 +91,19 @@ const MISTAKES: [(&str, &[&str]); 13] = [
     (
         "clicks.key_by(|c| &c.product).process(\"step\", |c, context| Ok(()))",
         &[
-            "is not a process function for records of the type `Click` with keys of the type `u32`",
-            "implement `KeyedProcess<u32, Click>` for a struct of your own (a closure cannot be one)",
+            "is not a process function of a keyed stream",
+            "implement `KeyedProcess` for a struct of your own, with the types `Key`, `In`, `State`, `Out` and `Side`",
+            "`flat_map_with_state(\"name\", |state: &mut State, record| ..)` and `map_with_state` take closures",
         ],
     ),
+    ("clicks.key_by(|c| &c.user).process(\"step\", Steps)", &["`<Steps as KeyedProcess>::Key == String`"]),
     (
-        "clicks.key_by(|c| &c.user).process(\"step\", Steps)",
-        &["`Steps` is not a process function for records of the type `Click` with keys of the type `String`"],
+        "clicks.map(|c| (c.user, c.product)).key_by(|c| &c.1).process(\"step\", Steps)",
+        &["`<Steps as KeyedProcess>::In == (String, u32)`"],
     ),
     (
         "let b = clicks.clone(); clicks.key_by(|c| &c.product).connect_broadcast(b).process(\"step\", |c, shared| Ok(()))",
-        &["implement `BroadcastProcess<u32, Click, Click>` for a struct of your own"],
+        &["implement `BroadcastProcess` for a struct of your own (a closure cannot be one)"],
     ),
     (
         "job.source(\"more\", FileLog::partitions(\"in\"))",

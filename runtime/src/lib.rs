@@ -73,6 +73,7 @@ pub mod connector;
 mod dataflow;
 mod fingerprint;
 mod key;
+mod key_context;
 mod keyed_process;
 mod link;
 mod local;
@@ -95,9 +96,8 @@ mod worker;
 pub use cli::main;
 
 pub use key::Key;
-pub use keyed_process::{
-    BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, TimeDomain, Timer,
-};
+pub use key_context::{KeyContext, KeyTimers, Output, Times, ValueState};
+pub use keyed_process::{BroadcastContext, BroadcastProcess, Context, KeyedProcess, TimeDomain, Timer};
 pub use local::summary::Summary;
 pub use record::Data;
 pub use stream::keyed::Either;
