@@ -12,7 +12,8 @@ use serde_json::Value;
 const BEFORE: &str = r#"
 use std::time::Duration;
 use serde::{Deserialize, Serialize};
-use tidegate::testing::{Count, Discard};
+use tidegate::aggregates::Count;
+use tidegate::testing::Discard;
 use tidegate::{Aggregate, Job, Context, KeyedProcess, Result, Tumbling, Watermarks};
 use tidegate_connectors::FileLog;
 

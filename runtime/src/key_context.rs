@@ -40,7 +40,7 @@ use tidegate_protocol::{Error, Result};
 ///
 /// let out = collect(|job| {
 ///     let orders = ["tea", "rice"].map(|article| (7, article.to_owned()));
-///     Ok(job.source("orders", VecSource::of(orders)).key_by(|order| &order.0).process("orders", Orders))
+///     Ok(job.source("orders", VecSource::of(orders)).key_by(|order| &order.0).process("counts", Orders))
 /// })?;
 /// let expected = [("tea", 1), ("rice", 1), ("tea", 1)];
 /// assert_eq!(out, expected.map(|(article, count)| (7, article.to_owned(), count)));

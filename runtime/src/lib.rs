@@ -4,7 +4,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tidegate::testing::{Count, TestJob, VecSink, VecSource};
+//! use tidegate::aggregates::Count;
+//! use tidegate::testing::{TestJob, VecSink, VecSource};
 //! use tidegate::{Tumbling, Watermarks};
 //!
 //! let readings = VecSource::of([("pump", 1_000, 71.5), ("pump", 2_000, 98.0), ("fan", 61_000, 99.5)]);
@@ -65,6 +66,7 @@
 //! With it a job has freed memory given back to the system at once, and takes no huge pages: for the whole process, and for
 //! the programs that it starts (`PR_SET_THP_DISABLE`). Without it nothing of that is set.
 
+pub mod aggregates;
 mod allocator;
 mod chain;
 mod cli;
@@ -107,4 +109,4 @@ pub use stream::{
 pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;
 pub use tidegate_protocol::{Error, ErrorContext, ErrorKind, Result};
-pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};
+pub use window::{Aggregate, Mergeable, Sliding, Tumbling, Window, Windowed, Windows};

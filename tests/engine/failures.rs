@@ -88,7 +88,7 @@ fn an_error_of_a_parsing_step_names_step_partition_and_offset() {
 fn a_panic_in_a_key_names_the_step_that_reads_it() {
     for workers in 1..=2 {
         let text = message(workers, |s| {
-            s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::testing::Count).map(|c| c.0)
+            s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::aggregates::Count).map(|c| c.0)
         });
         says(&text, &["step 'count'"]);
         says(&text, PLACE);

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use tidegate::aggregates::Count;
 use tidegate::protocol::manifest::{FORMAT_VERSION, OLDEST_FORMAT_VERSION};
 use tidegate::protocol::{Epoch, Manifest};
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{BroadcastContext, BroadcastProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::checkpoints::{copy_snapshot, manifests, read};

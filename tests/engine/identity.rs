@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate::testing::{Count, Discard, TestJob, VecSource};
+use tidegate::aggregates::Count;
+use tidegate::testing::{Discard, TestJob, VecSource};
 use tidegate::{
     Aggregate, BroadcastContext, BroadcastProcess, Context, Job, Key, KeyedProcess, Result, Sliding,
     Tumbling, Watermarks, Windows,

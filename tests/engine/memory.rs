@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+use tidegate::aggregates::Count;
+use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{Context, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Sums, fired, ms, windows};

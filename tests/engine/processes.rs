@@ -544,7 +544,7 @@ fn a_source_that_had_ended_and_has_more_after_a_restart_is_read_on() {
         let events = job.source("first", from.clone()).event_time(|e: &Event| e.1, Watermarks::monotonous());
         events.clone().key_by(|e| &e.0).process("chained", Chained).sink("fired", fired_to.clone());
         let windows = events.key_by(|e| &e.0).window(tidegate::Tumbling::of(crate::events::ms(10)));
-        let counts = windows.aggregate("counts", tidegate::testing::Count);
+        let counts = windows.aggregate("counts", tidegate::aggregates::Count);
         counts.map(|w| (w.window.start, w.value)).sink("sums", sums_to.clone());
         job.source("second", other.clone()).sink("others", tidegate::testing::Discard::named("others"));
         Ok(())

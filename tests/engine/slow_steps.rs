@@ -61,7 +61,7 @@ fn records_keep_their_order_and_their_epoch_while_batches_wait() {
         let checked = first.union(second).key_by_value(|r| r.1 % KEYS).process("in-order", InOrder);
         checked.clone().sink("out", to.clone());
         let windows = checked.key_by_value(|r| r.0).window(Tumbling::of(ms(1_000)));
-        let windows = windows.aggregate("count", tidegate::testing::Count);
+        let windows = windows.aggregate("count", tidegate::aggregates::Count);
         windows.map(|w| (w.key, w.window.start, w.value)).sink("counts", counts_to.clone());
         Ok(())
     });

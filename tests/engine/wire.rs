@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use tidegate::testing::{Count, TestJob, TestSource, VecSink, VecSource, collect};
+use tidegate::aggregates::Count;
+use tidegate::testing::{TestJob, TestSource, VecSink, VecSource, collect};
 use tidegate::{BroadcastContext, BroadcastProcess, Context, Data, Either, KeyedProcess, Result, Stream};
 
 use crate::events::{Event, FAR};

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::StateType;
 
+use crate::aggregates::{Fold, Reduce};
 use crate::chain::{Outlet, Receiver};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::partitioner::{KeyReader, Route};
@@ -81,7 +82,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let out = collect(|job| {
@@ -103,7 +105,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// Keeps one value a key, which every record changes; puts it out every time, with the event time of that record.
     ///
     /// ```
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     ///
     /// let out = collect(|job| {
     ///     Ok(job.source("numbers", VecSource::of([7, 8, 7])).key_by(|n| n).aggregate("count", Count))
@@ -119,6 +122,29 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         });
         built.declare("", state);
         built.stream(outlet)
+    }
+
+    /// Adds every record to one value a key by `f`; puts the value out every time, with the event time of that record. The
+    /// value of a key begins as a copy of `initial`.
+    ///
+    /// It is the [`aggregate`](Self::aggregate) of a closure, and its value is part of snapshots. Its type follows from
+    /// `initial`, that of the records from the stream.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let sales = job.source("sales", VecSource::of([(1, 10.0), (2, 5.0), (1, 30.0)])).key_by(|sale| &sale.0);
+    ///     Ok(sales.fold("total", 0.0, |total, sale| *total += sale.1))
+    /// })?;
+    /// assert_eq!(out, [(1, 10.0), (2, 5.0), (1, 40.0)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn fold<A>(self, name: &str, initial: A, f: impl Fn(&mut A, &T) + 'static) -> Stream<(K, A)>
+    where
+        A: Clone + Serialize + DeserializeOwned + 'static,
+    {
+        self.aggregate(name, Fold { initial, f })
     }
 
     /// Folds the records of every key into one by `f`; puts the result out every time.
@@ -464,29 +490,6 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
     }
 }
 
-/// `f` as an aggregate.
-struct Reduce<F>(F);
-
-impl<T: Data + Clone, F: Fn(&mut T, &T) + 'static> Aggregate<T> for Reduce<F> {
-    type Acc = Option<T>;
-    type Out = T;
-
-    fn create(&self) -> Option<T> {
-        None
-    }
-
-    fn add(&self, acc: &mut Option<T>, record: &T) {
-        match acc {
-            Some(value) => (self.0)(value, record),
-            None => *acc = Some(record.clone()),
-        }
-    }
-
-    fn finish(&self, acc: &Option<T>) -> T {
-        acc.clone().expect("an accumulator has met at least one record before it is finished")
-    }
-}
-
 /// The operator of a process function, with its output and its side output.
 type ProcessOperator<F> =
     (Built<ProcessStep<F>>, Outlet<<F as KeyedProcess>::Out>, Outlet<<F as KeyedProcess>::Side>);
@@ -561,7 +564,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let (times, out) = (TestSource::new(1), VecSink::new());
@@ -600,7 +604,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let out = collect(|job| {
@@ -616,11 +621,38 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         self.build(name, aggregate, None)
     }
 
+    /// Adds the records of every key and window to one value by `f`; puts it out when the watermark passes the window's end. The
+    /// value of a window begins as a copy of `initial`. It is the [`aggregate`](Self::aggregate) of a closure.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let clicks = job.source("clicks", VecSource::of([(7, 100, "help"), (7, 900, "home"), (7, 1_200, "help")]));
+    ///     let clicks = clicks.map(|(user, at, page)| (user, at, page.to_owned()));
+    ///     let clicks = clicks.event_time(|click| click.1, Watermarks::monotonous()).key_by(|click| &click.0);
+    ///     let seconds = clicks.window(Tumbling::of(Duration::from_secs(1)));
+    ///     let pages = seconds.fold("pages", Vec::new(), |pages, click| pages.push(click.2.clone()));
+    ///     Ok(pages.map(|w| (w.window.start, w.value.join(", "))))
+    /// })?;
+    /// assert_eq!(out, [(0, "help, home".to_owned()), (1_000, "help".to_owned())]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn fold<A>(self, name: &str, initial: A, f: impl Fn(&mut A, &T) + 'static) -> Stream<Windowed<K, A>>
+    where
+        A: Clone + Serialize + DeserializeOwned + 'static,
+    {
+        self.aggregate(name, Fold { initial, f })
+    }
+
     /// The same, with the records that come too late in a stream of their own.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSink};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{Discard, TestJob, TestSource, VecSink};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let (times, out) = (TestSource::new(1), VecSink::new());

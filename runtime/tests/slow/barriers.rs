@@ -5,12 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate::aggregates::Count;
 use tidegate::connector::{
     PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
     TransactionalSink, Writer,
 };
 use tidegate::protocol::Epoch;
-use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSink, VecSource};
+use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
     BroadcastContext, BroadcastProcess, Context, Job, KeyedProcess, Result, Timer, Tumbling, Watermarks,
 };

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use tidegate::aggregates::Count;
 use tidegate::clock::ManualClock;
-use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSource};
+use tidegate::testing::{Discard, TestJob, TestSource, VecSource};
 use tidegate::{Context, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 /// Sets a timer of the clock for now, always again.
