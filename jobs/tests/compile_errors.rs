@@ -12,7 +12,7 @@ use serde_json::Value;
 const BEFORE: &str = r#"
 use std::time::Duration;
 use serde::{Deserialize, Serialize};
-use tidegate::aggregates::Count;
+use tidegate::aggregates::{Count, Sum};
 use tidegate::testing::Discard;
 use tidegate::{Aggregate, Job, Context, KeyedProcess, Result, Tumbling, Watermarks};
 use tidegate_connectors::FileLog;
@@ -44,6 +44,9 @@ impl KeyedProcess for Steps {
     fn on_record(&mut self, _: Click, _: &mut Context<'_, Self>) -> Result<()> { Ok(()) }
 }
 
+/// What a step asks for that brings parts of a result together.
+fn merged<A: tidegate::Mergeable<Click>>(_: A) {}
+
 fn main() -> Result<()> { tidegate::main("clicks", build) }
 
 fn build(job: &mut Job, args: &Args) -> Result<()> {
@@ -53,7 +56,7 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
 const AFTER: &str = ".sink(\"out\", Discard::named(\"out\"));\n    Ok(())\n}\n";
 
 /// Steps that are wrong, and what the compiler must say about them.
-const MISTAKES: [(&str, &[&str]); 14] = [
+const MISTAKES: [(&str, &[&str]); 16] = [
     (
         "clicks.key_by(|c| c.user.as_str()).aggregate(\"n\", Count)",
         &["`str` cannot be a key", "take the whole `String`, `key_by(|r| &r.name)`"],
@@ -79,6 +82,7 @@ const MISTAKES: [(&str, &[&str]); 14] = [
         &[
             "is not an aggregate of records of the type `Click`",
             "implement `Aggregate<Click>` for a struct of your own",
+            "`fold(\"total\", 0, |total, record| ..)` takes a closure",
         ],
     ),
     (
@@ -88,6 +92,20 @@ const MISTAKES: [(&str, &[&str]); 14] = [
     (
         "clicks.map(|c| (c.user, c.at)).key_by(|c| &c.0).aggregate(\"n\", Steps)",
         &["`Steps` is not an aggregate of records of the type `(String, i64)`"],
+    ),
+    (
+        "clicks.key_by(|c| &c.product).aggregate(\"n\", Sum::of(|c: &Click| c.user.clone()))",
+        &[
+            "`String` is not a number that can be added up",
+            "an integer of up to 64 bits, an `f32` or an `f64`, by value",
+        ],
+    ),
+    (
+        "merged((Count, Steps)); clicks",
+        &[
+            "`Steps` cannot merge two accumulators of records of the type `Click`",
+            "implement `Mergeable<Click>` beside `Aggregate<Click>`, with the function `merge`",
+        ],
     ),
     (
         "clicks.key_by(|c| &c.product).process(\"step\", |c, context| Ok(()))",

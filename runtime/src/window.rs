@@ -282,7 +282,7 @@ pub trait Aggregate<T>: 'static {
     /// Takes a record into account.
     fn add(&self, acc: &mut Self::Acc, record: &T);
 
-    /// What comes out for the records so far.
+    /// What comes out for the records so far. There is at least one: no step asks for the result of none.
     fn finish(&self, acc: &Self::Acc) -> Self::Out;
 
     /// The same aggregate with another result: `f` makes it of the one that [`finish`](Self::finish) gives. What is kept, and so

@@ -7,25 +7,29 @@ use serde::de::DeserializeOwned;
 
 use crate::window::{Aggregate, Mergeable};
 
-/// A value that [`Min`], [`Max`] and [`TopK`](super::TopK) can compare and keep: a number, a text, a tuple or struct of such.
+/// A value that [`Min`], [`Max`] and [`TopK`](super::TopK) can compare and keep: a number, a text, a tuple of such, or a type
+/// that derives `PartialOrd`, `Clone`, `Default` and serde's traits.
 ///
-/// Its order must be total but for values that cannot even be compared with themselves, as NaN, or a tuple with NaN in it:
-/// these are left out.
-pub trait Comparable: PartialOrd + Clone + Serialize + DeserializeOwned + 'static {}
+/// Its order must be total, except for values that cannot even be compared with themselves: NaN, or a tuple with NaN in it.
+/// What becomes of these is told there.
+pub trait Comparable: PartialOrd + Clone + Default + Serialize + DeserializeOwned + 'static {}
 
-impl<V: PartialOrd + Clone + Serialize + DeserializeOwned + 'static> Comparable for V {}
+impl<V: PartialOrd + Clone + Default + Serialize + DeserializeOwned + 'static> Comparable for V {}
 
 /// False for NaN and whatever else has no place in an order.
 pub(super) fn has_a_place<V: PartialOrd>(value: &V) -> bool {
     value.partial_cmp(value).is_some()
 }
 
-/// Takes `value` as the best if there is none, or if its order against the best is as wanted.
+/// Takes `value` as the best if there is none, if its order against the best is as wanted, or if the best is NaN.
 #[inline]
 fn improve<V: PartialOrd>(best: &mut Option<V>, value: V, wanted: Ordering) {
     let is_better = match best {
-        Some(best) => value.partial_cmp(best) == Some(wanted),
-        None => has_a_place(&value),
+        Some(best) => match value.partial_cmp(best) {
+            Some(order) => order == wanted,
+            None => has_a_place(&value) && !has_a_place(best),
+        },
+        None => true,
     };
     if is_better {
         *best = Some(value);
@@ -34,18 +38,18 @@ fn improve<V: PartialOrd>(best: &mut Option<V>, value: V, wanted: Ordering) {
 
 /// The smallest value of all records; of equal ones the first.
 ///
-/// NaN is left out, as in `f64::min`. The result is `None` if nothing is left, or if there are no records; serialized as
-/// JSON it is the value or `null`.
+/// NaN is left out, as in `f64::min`: the result is NaN only if there is nothing else. Of no records it is the default of the
+/// type; no step asks for that.
 ///
 /// ```
 /// use tidegate::aggregates::Min;
 /// use tidegate::testing::{VecSource, collect};
 ///
 /// let out = collect(|job| {
-///     let levels = job.source("levels", VecSource::of([(1, f64::NAN), (1, 2.5), (1, 3.0)])).key_by(|level| &level.0);
+///     let levels = job.source("levels", VecSource::of([(1, 3.0), (1, f64::NAN), (1, 2.5)])).key_by(|level| &level.0);
 ///     Ok(levels.aggregate("lowest", Min::of(|level: &(u32, f64)| level.1)))
 /// })?;
-/// assert_eq!(out, [(1, None), (1, Some(2.5)), (1, Some(2.5))]);
+/// assert_eq!(out, [(1, 3.0), (1, 3.0), (1, 2.5)]);
 /// # Ok::<(), tidegate::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +69,8 @@ impl<F> Min<F> {
 
 /// The largest value of all records; of equal ones the first.
 ///
-/// NaN is left out, as in `f64::max`. The result is `None` if nothing is left, or if there are no records; serialized as
-/// JSON it is the value or `null`.
+/// NaN is left out, as in `f64::max`: the result is NaN only if there is nothing else. Of no records it is the default of the
+/// type; no step asks for that.
 ///
 /// ```
 /// use tidegate::aggregates::Max;
@@ -78,7 +82,7 @@ impl<F> Min<F> {
 ///     let sales = sales.map(|(who, cents, number)| (who.to_owned(), cents, number)).key_by(|sale| &sale.0);
 ///     Ok(sales.aggregate("largest", Max::of(|sale: &(String, u64, u32)| (sale.1, sale.2))).map(|(_, max)| max))
 /// })?;
-/// assert_eq!(out, [Some((30, 1)), Some((50, 2)), Some((50, 2))]);
+/// assert_eq!(out, [(30, 1), (50, 2), (50, 2)]);
 /// # Ok::<(), tidegate::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +104,7 @@ macro_rules! extreme {
     ($name:ident is $wanted:expr) => {
         impl<T, V: Comparable, F: Fn(&T) -> V + 'static> Aggregate<T> for $name<F> {
             type Acc = Option<V>;
-            type Out = Option<V>;
+            type Out = V;
 
             fn create(&self) -> Option<V> {
                 None
@@ -111,8 +115,8 @@ macro_rules! extreme {
                 improve(best, (self.f)(record), $wanted);
             }
 
-            fn finish(&self, best: &Option<V>) -> Option<V> {
-                best.clone()
+            fn finish(&self, best: &Option<V>) -> V {
+                best.clone().unwrap_or_default()
             }
         }
 

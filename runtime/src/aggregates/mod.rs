@@ -1,14 +1,13 @@
 //! Ready-made aggregates: what [`KeyedStream::aggregate`](crate::KeyedStream::aggregate) and
 //! [`WindowedStream::aggregate`](crate::WindowedStream::aggregate) take when a count, a sum or a maximum is wanted.
 //!
-//! | aggregate | result | of nothing, or of NaN alone |
+//! | aggregate | result | NaN |
 //! |---|---|---|
-//! | [`Count`] | `u64` | 0 (NaN is counted) |
-//! | [`Sum::of`] | `i128` for integers, `f64` for floating-point numbers | 0; NaN |
-//! | [`Mean::of`] | `f64` | NaN |
-//! | [`StdDev::of`] | `f64` | NaN |
-//! | [`Min::of`], [`Max::of`] | `Option` of the value | `None` |
-//! | [`TopK::of`] | `Vec` of the values, the largest first | empty |
+//! | [`Count`] | `u64` | |
+//! | [`Sum::of`] | `i128` for integers, `f64` for floating-point numbers | makes the result NaN |
+//! | [`Mean::of`], [`StdDev::of`] | `f64` | makes the result NaN |
+//! | [`Min::of`], [`Max::of`] | the value | is left out; the result is NaN if there is nothing else |
+//! | [`TopK::of`] | `Vec` of the values, the largest first | is left out |
 //!
 //! A tuple of two to six aggregates is an aggregate, whose result is a tuple, and
 //! [`Aggregate::map`](crate::Aggregate::map) changes a result:
@@ -32,7 +31,7 @@
 //!     let readings = job.source("readings", readings.clone()).event_time(|r| r.at, Watermarks::monotonous());
 //!     let windows = readings.key_by(|r| &r.device).window(Tumbling::of(Duration::from_secs(1)));
 //!     let celsius = |r: &Reading| r.celsius;
-//!     let statistics = (Count, Mean::of(celsius), Max::of(celsius).map(|max| max.unwrap_or(f64::NAN)));
+//!     let statistics = (Count, Mean::of(celsius), Max::of(celsius).map(|max| max.round()));
 //!     Ok(windows.aggregate("statistics", statistics).map(|w| w.value))
 //! })?;
 //! assert_eq!(out, [(2, 21.5, 23.0), (1, 21.0, 21.0)]);
