@@ -1,6 +1,7 @@
 //! Whole jobs in one process, with real checkpoints, crashes, restarts and other parallelisms, against naive oracles.
 
 mod checkpoints;
+mod closures;
 mod cut_firing;
 mod event_time;
 mod events;
