@@ -12,8 +12,9 @@ use serde_json::Value;
 const BEFORE: &str = r#"
 use std::time::Duration;
 use serde::{Deserialize, Serialize};
-use tidegate::testing::{Count, Discard};
-use tidegate::{Aggregate, Job, KeyedProcess, ProcessContext, Result, Tumbling, Watermarks};
+use tidegate::aggregates::{Count, Sum};
+use tidegate::testing::Discard;
+use tidegate::{Aggregate, Job, Context, KeyedProcess, Result, Tumbling, Watermarks};
 use tidegate_connectors::FileLog;
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -34,12 +35,17 @@ impl Aggregate<Click> for Steps {
     fn finish(&self, acc: &u64) -> u64 { *acc }
 }
 
-impl KeyedProcess<u32, Click> for Steps {
+impl KeyedProcess for Steps {
+    type Key = u32;
+    type In = Click;
     type State = u64;
     type Out = u32;
     type Side = ();
-    fn on_record(&mut self, _: Click, _: &mut ProcessContext<'_, u32, Click, Self>) -> Result<()> { Ok(()) }
+    fn on_record(&mut self, _: Click, _: &mut Context<'_, Self>) -> Result<()> { Ok(()) }
 }
+
+/// What a step asks for that brings parts of a result together.
+fn merged<A: tidegate::Mergeable<Click>>(_: A) {}
 
 fn main() -> Result<()> { tidegate::main("clicks", build) }
 
@@ -50,7 +56,7 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
 const AFTER: &str = ".sink(\"out\", Discard::named(\"out\"));\n    Ok(())\n}\n";
 
 /// Steps that are wrong, and what the compiler must say about them.
-const MISTAKES: [(&str, &[&str]); 13] = [
+const MISTAKES: [(&str, &[&str]); 16] = [
     (
         "clicks.key_by(|c| c.user.as_str()).aggregate(\"n\", Count)",
         &["`str` cannot be a key", "take the whole `String`, `key_by(|r| &r.name)`"],
@@ -76,6 +82,7 @@ const MISTAKES: [(&str, &[&str]); 13] = [
         &[
             "is not an aggregate of records of the type `Click`",
             "implement `Aggregate<Click>` for a struct of your own",
+            "`fold(\"total\", 0, |total, record| ..)` takes a closure",
         ],
     ),
     (
@@ -87,19 +94,35 @@ const MISTAKES: [(&str, &[&str]); 13] = [
         &["`Steps` is not an aggregate of records of the type `(String, i64)`"],
     ),
     (
-        "clicks.key_by(|c| &c.product).process(\"step\", |c, context| Ok(()))",
+        "clicks.key_by(|c| &c.product).aggregate(\"n\", Sum::of(|c: &Click| c.user.clone()))",
         &[
-            "is not a process function for records of the type `Click` with keys of the type `u32`",
-            "implement `KeyedProcess<u32, Click>` for a struct of your own (a closure cannot be one)",
+            "`String` is not a number that can be added up",
+            "an integer of up to 64 bits, an `f32` or an `f64`, by value",
         ],
     ),
     (
-        "clicks.key_by(|c| &c.user).process(\"step\", Steps)",
-        &["`Steps` is not a process function for records of the type `Click` with keys of the type `String`"],
+        "merged((Count, Steps)); clicks",
+        &[
+            "`Steps` cannot merge two accumulators of records of the type `Click`",
+            "implement `Mergeable<Click>` beside `Aggregate<Click>`, with the function `merge`",
+        ],
+    ),
+    (
+        "clicks.key_by(|c| &c.product).process(\"step\", |c, context| Ok(()))",
+        &[
+            "is not a process function of a keyed stream",
+            "implement `KeyedProcess` for a struct of your own, with the types `Key`, `In`, `State`, `Out` and `Side`",
+            "`flat_map_with_state(\"name\", |state: &mut State, record| ..)` and `map_with_state` take closures",
+        ],
+    ),
+    ("clicks.key_by(|c| &c.user).process(\"step\", Steps)", &["`<Steps as KeyedProcess>::Key == String`"]),
+    (
+        "clicks.map(|c| (c.user, c.product)).key_by(|c| &c.1).process(\"step\", Steps)",
+        &["`<Steps as KeyedProcess>::In == (String, u32)`"],
     ),
     (
         "let b = clicks.clone(); clicks.key_by(|c| &c.product).connect_broadcast(b).process(\"step\", |c, shared| Ok(()))",
-        &["implement `BroadcastProcess<u32, Click, Click>` for a struct of your own"],
+        &["implement `BroadcastProcess` for a struct of your own (a closure cannot be one)"],
     ),
     (
         "job.source(\"more\", FileLog::partitions(\"in\"))",

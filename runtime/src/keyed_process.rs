@@ -1,53 +1,53 @@
 //! Functions with state and timers by key: what a job author writes when no ready-made step fits.
 
+use crate::timer::Timer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::key::Key;
-use crate::state::timers::Timers;
+use crate::key_context::KeyContext;
 use tidegate_protocol::Result;
 
 /// A function over a keyed stream, with state of its own and timers for every key.
 ///
 /// The state is one value a key, of any type that derives serde's traits: a number, a list, a map, a struct of all three.
 /// It is written to the snapshot as a whole when it has changed, so a list or map of many megabytes under one key is
-/// better spread over more keys. It is read with [`KeyContext::state`], changed through [`KeyContext::state_mut`] and removed by
-/// [`KeyContext::clear`]; a key without state costs nothing. Fields of the struct that implements this trait are no state:
-/// they are not in snapshots, begin anew at every start, and every worker has its own.
+/// better spread over more keys. The function reaches it through [`KeyContext::state`]; a key without state costs nothing.
+/// Fields of the struct that implements this trait are not state: they are not in snapshots, begin anew at every start,
+/// and every worker has its own.
+///
+/// A function that needs neither timers nor a side output can be a closure:
+/// [`KeyedStream::map_with_state`](crate::KeyedStream::map_with_state) and
+/// [`flat_map_with_state`](crate::KeyedStream::flat_map_with_state).
 ///
 /// ```
 /// use tidegate::testing::{VecSource, collect};
-/// use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Watermarks};
+/// use tidegate::{Context, KeyedProcess, Result, Timer, Watermarks};
 ///
-/// /// Tells how many records of a key came in a row, ten milliseconds after the last of them.
+/// /// Reports how many records of a key came in a row, ten milliseconds after the last of them.
 /// struct Runs;
 ///
-/// impl KeyedProcess<u32, (u32, i64)> for Runs {
+/// impl KeyedProcess for Runs {
+///     type Key = u32;
+///     type In = (u32, i64);
 ///     type State = (u64, i64);
 ///     type Out = (u32, u64);
 ///     type Side = ();
 ///
-///     fn on_record(
-///         &mut self,
-///         record: (u32, i64),
-///         context: &mut ProcessContext<'_, u32, (u32, i64), Self>,
-///     ) -> Result<()> {
-///         let before = Timer::event(context.state_mut().1);
-///         context.clear_timer(before);
-///         let count = context.state_mut().0 + 1;
-///         *context.state_mut() = (count, record.1 + 10);
-///         context.set_timer(Timer::event(record.1 + 10));
+///     fn on_record(&mut self, (_, at): (u32, i64), context: &mut Context<'_, Self>) -> Result<()> {
+///         let (count, ends_at) = context.state.get_mut();
+///         context.timers.clear(Timer::event(*ends_at));
+///         *count += 1;
+///         *ends_at = at + 10;
+///         context.timers.set(Timer::event(*ends_at));
 ///         Ok(())
 ///     }
 ///
-///     fn on_timer(
-///         &mut self,
-///         _: Timer,
-///         context: &mut ProcessContext<'_, u32, (u32, i64), Self>,
-///     ) -> Result<()> {
-///         let count = context.state_mut().0;
-///         context.emit((*context.key(), count));
-///         context.clear();
+///     fn on_timer(&mut self, _: Timer, context: &mut Context<'_, Self>) -> Result<()> {
+///         if let Some((count, _)) = context.state.get() {
+///             context.out.emit((*context.key, *count));
+///         }
+///         context.state.clear();
 ///         Ok(())
 ///     }
 /// }
@@ -67,7 +67,7 @@ use tidegate_protocol::Result;
 /// ```
 /// use std::collections::{BTreeMap, VecDeque};
 /// use tidegate::testing::{VecSource, collect};
-/// use tidegate::{KeyedProcess, ProcessContext, Result};
+/// use tidegate::{Context, KeyedProcess, Result};
 ///
 /// #[derive(Default, serde::Serialize, serde::Deserialize)]
 /// struct Visits {
@@ -78,24 +78,21 @@ use tidegate_protocol::Result;
 ///
 /// struct Visitors;
 ///
-/// impl KeyedProcess<u32, (u32, String)> for Visitors {
+/// impl KeyedProcess for Visitors {
+///     type Key = u32;
+///     type In = (u32, String);
 ///     type State = Visits;
 ///     type Out = (u64, usize, u64);
 ///     type Side = ();
 ///
-///     fn on_record(
-///         &mut self,
-///         (_, page): (u32, String),
-///         context: &mut ProcessContext<'_, u32, (u32, String), Self>,
-///     ) -> Result<()> {
-///         let visits = context.state_mut();
+///     fn on_record(&mut self, (_, page): (u32, String), context: &mut Context<'_, Self>) -> Result<()> {
+///         let visits = context.state.get_mut();
 ///         visits.total += 1;
 ///         visits.last_three.push_front(page.clone());
 ///         visits.last_three.truncate(3);
 ///         let of_page = visits.by_page.entry(page).or_default();
 ///         *of_page += 1;
-///         let out = (visits.total, visits.last_three.len(), *of_page);
-///         context.emit(out);
+///         context.out.emit((visits.total, visits.last_three.len(), *of_page));
 ///         Ok(())
 ///     }
 /// }
@@ -126,86 +123,91 @@ use tidegate_protocol::Result;
 /// message that names the field, and the snapshots before stay readable. What can [cross](crate::Data#what-can-cross) to
 /// another worker is the same.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}`",
-    label = "not a `KeyedProcess<{K}, {T}>`",
-    note = "implement `KeyedProcess<{K}, {T}>` for a struct of your own (a closure cannot be one), with the types `State`, `Out` \
-            and `Side` and the function `on_record`"
+    message = "`{Self}` is not a process function of a keyed stream",
+    label = "not a `KeyedProcess`",
+    note = "implement `KeyedProcess` for a struct of your own, with the types `Key`, `In`, `State`, `Out` and `Side` and the \
+            function `on_record`; `Key` and `In` are those of the stream",
+    note = "a closure cannot be one: `flat_map_with_state(\"name\", |state: &mut State, record| ..)` and `map_with_state` take \
+            closures, for state without timers"
 )]
-pub trait KeyedProcess<K, T>: 'static {
+pub trait KeyedProcess: Sized + 'static {
+    /// The type of the stream's keys.
+    type Key: Key;
+    /// The type of the stream's records. Behind [`connect`](crate::KeyedStream::connect) it is
+    /// [`Either<Left, Right>`](crate::Either).
+    type In: 'static;
     /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
-    /// What comes out.
+    /// The type of the records that come out.
     type Out: 'static;
-    /// What goes to the side output; `()` if there is none.
+    /// The type of the records of the side output; `()` if there is none.
     type Side: 'static;
 
     /// A record of the key has come.
     ///
     /// # Errors
     /// An error ends the job with a message that names this step.
-    fn on_record(&mut self, record: T, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()>
-    where
-        Self: Sized;
+    fn on_record(&mut self, record: Self::In, context: &mut Context<'_, Self>) -> Result<()>;
 
     /// A timer of the key is due.
     ///
     /// # Errors
     /// An error ends the job with a message that names this step.
-    fn on_timer(&mut self, timer: Timer, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()>
-    where
-        Self: Sized,
-    {
+    fn on_timer(&mut self, timer: Timer, context: &mut Context<'_, Self>) -> Result<()> {
         let _ = (timer, context);
         Ok(())
     }
 }
 
-/// A timer that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timer {
-    /// The time it was set for, in milliseconds since the Unix epoch.
-    pub at: i64,
-    /// What kind of time.
-    pub domain: TimeDomain,
-}
-
-impl Timer {
-    /// A timer of event time, due when the watermark reaches `at`.
-    pub fn event(at: i64) -> Self {
-        Self { at, domain: TimeDomain::Event }
-    }
-
-    /// A timer of processing time, due when the clock reaches `at`.
-    pub fn processing(at: i64) -> Self {
-        Self { at, domain: TimeDomain::Processing }
-    }
-}
-
-/// The kinds of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeDomain {
-    /// Of the records, told by watermarks.
-    Event,
-    /// Of the clock on the wall.
-    Processing,
-}
-
-/// What a [`KeyedProcess`] can do for the key at hand.
-pub type ProcessContext<'a, K, T, F> = KeyContext<
+/// What a [`KeyedProcess`] gets besides the record or the timer; `F` is the function. See [`KeyContext`] for its fields.
+///
+/// ```
+/// use tidegate::testing::{VecSource, collect};
+/// use tidegate::{Context, KeyedProcess, Result};
+///
+/// /// Numbers the records of every key.
+/// struct Number;
+///
+/// impl KeyedProcess for Number {
+///     type Key = char;
+///     type In = char;
+///     type State = u64;
+///     type Out = (char, u64);
+///     type Side = ();
+///
+///     fn on_record(&mut self, _: char, context: &mut Context<'_, Self>) -> Result<()> {
+///         let number = context.state.get_mut();
+///         *number += 1;
+///         context.out.emit((*context.key, *number));
+///         Ok(())
+///     }
+/// }
+///
+/// let out = collect(|job| {
+///     let letters = job.source("letters", VecSource::of(['a', 'b', 'a'])).key_by(|letter| letter);
+///     Ok(letters.process("number", Number))
+/// })?;
+/// assert_eq!(out, [('a', 1), ('b', 1), ('a', 2)]);
+/// # Ok::<(), tidegate::Error>(())
+/// ```
+pub type Context<'a, F> = KeyContext<
     'a,
-    K,
-    <F as KeyedProcess<K, T>>::State,
-    <F as KeyedProcess<K, T>>::Out,
-    <F as KeyedProcess<K, T>>::Side,
+    <F as KeyedProcess>::Key,
+    <F as KeyedProcess>::State,
+    <F as KeyedProcess>::Out,
+    <F as KeyedProcess>::Side,
 >;
 
-/// What a [`BroadcastProcess`] can do for the key at hand.
-pub type BroadcastContext<'a, K, T, B, F> = KeyContext<
+/// What a [`BroadcastProcess`] gets besides the record or the timer; `F` is the function. It has the same fields as the
+/// context of a [`KeyedProcess`], see [`KeyContext`]; what is kept of the broadcast stream comes as an argument of its own.
+///
+/// [`KeyedStream::connect_broadcast`](crate::KeyedStream::connect_broadcast) has an example.
+pub type BroadcastContext<'a, F> = KeyContext<
     'a,
-    K,
-    <F as BroadcastProcess<K, T, B>>::State,
-    <F as BroadcastProcess<K, T, B>>::Out,
-    <F as BroadcastProcess<K, T, B>>::Side,
+    <F as BroadcastProcess>::Key,
+    <F as BroadcastProcess>::State,
+    <F as BroadcastProcess>::Out,
+    <F as BroadcastProcess>::Side,
 >;
 
 /// A function over a keyed stream that also hears a broadcast stream: rules, thresholds, models that change while the
@@ -214,29 +216,37 @@ pub type BroadcastContext<'a, K, T, B, F> = KeyContext<
 /// Every worker hears every broadcast record and keeps its own copy of what follows from them, which is part of
 /// snapshots. Workers may hear the records of different senders in different orders: what follows from them should not
 /// depend on that.
+///
+/// [`KeyedStream::connect_broadcast`](crate::KeyedStream::connect_broadcast) has an example.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a process function for records of the type `{T}` with keys of the type `{K}` and broadcast records \
-               of the type `{B}`",
-    label = "not a `BroadcastProcess<{K}, {T}, {B}>`",
-    note = "implement `BroadcastProcess<{K}, {T}, {B}>` for a struct of your own (a closure cannot be one), with the types \
-            `State`, `Shared`, `Out` and `Side` and the functions `on_broadcast` and `on_record`"
+    message = "`{Self}` is not a process function of a keyed stream with a broadcast stream",
+    label = "not a `BroadcastProcess`",
+    note = "implement `BroadcastProcess` for a struct of your own (a closure cannot be one), with the types `Key`, `In`, \
+            `Broadcast`, `State`, `Shared`, `Out` and `Side` and the functions `on_broadcast` and `on_record`; `Key`, `In` and \
+            `Broadcast` are those of the streams"
 )]
-pub trait BroadcastProcess<K, T, B>: 'static {
+pub trait BroadcastProcess: Sized + 'static {
+    /// The type of the keyed stream's keys.
+    type Key: Key;
+    /// The type of the keyed stream's records.
+    type In: 'static;
+    /// The type of the broadcast stream's records.
+    type Broadcast: 'static;
     /// What is kept for a key; [some types](KeyedProcess#what-can-be-kept) cannot be.
     type State: Serialize + DeserializeOwned + Default + 'static;
     /// What is kept of the broadcast stream, the same on every worker; [some types](KeyedProcess#what-can-be-kept) cannot
     /// be.
     type Shared: Serialize + DeserializeOwned + Default + 'static;
-    /// What comes out.
+    /// The type of the records that come out.
     type Out: 'static;
-    /// What goes to the side output; `()` if there is none.
+    /// The type of the records of the side output; `()` if there is none.
     type Side: 'static;
 
     /// A broadcast record has come.
     ///
     /// # Errors
     /// An error ends the job with a message that names this step.
-    fn on_broadcast(&mut self, record: B, shared: &mut Self::Shared) -> Result<()>;
+    fn on_broadcast(&mut self, record: Self::Broadcast, shared: &mut Self::Shared) -> Result<()>;
 
     /// A record of the key has come.
     ///
@@ -244,12 +254,10 @@ pub trait BroadcastProcess<K, T, B>: 'static {
     /// An error ends the job with a message that names this step.
     fn on_record(
         &mut self,
-        record: T,
+        record: Self::In,
         shared: &Self::Shared,
-        context: &mut BroadcastContext<'_, K, T, B, Self>,
-    ) -> Result<()>
-    where
-        Self: Sized;
+        context: &mut BroadcastContext<'_, Self>,
+    ) -> Result<()>;
 
     /// A timer of the key is due.
     ///
@@ -259,162 +267,9 @@ pub trait BroadcastProcess<K, T, B>: 'static {
         &mut self,
         timer: Timer,
         shared: &Self::Shared,
-        context: &mut BroadcastContext<'_, K, T, B, Self>,
-    ) -> Result<()>
-    where
-        Self: Sized,
-    {
+        context: &mut BroadcastContext<'_, Self>,
+    ) -> Result<()> {
         let _ = (timer, shared, context);
         Ok(())
-    }
-}
-
-/// What a function with state can do for the key at hand: `S` is the state, `O` what comes out, `X` the side output.
-pub struct KeyContext<'a, K, S, O, X> {
-    pub(crate) key: &'a K,
-    pub(crate) hash: u64,
-    pub(crate) event_time: i64,
-    pub(crate) watermark: i64,
-    pub(crate) now: i64,
-    /// True at the end of the input, when no further time comes.
-    pub(crate) has_ended: bool,
-    pub(crate) state: Option<S>,
-    pub(crate) changed: bool,
-    pub(crate) out: &'a mut Vec<O>,
-    pub(crate) side: &'a mut Vec<X>,
-    pub(crate) event_timers: &'a mut Timers<K>,
-    pub(crate) processing_timers: &'a mut Timers<K>,
-    pub(crate) failed: Option<crate::Error>,
-}
-
-impl<K: Key, S: Default, O, X> KeyContext<'_, K, S, O, X> {
-    /// The key at hand.
-    pub fn key(&self) -> &K {
-        self.key
-    }
-
-    /// The event time of the record at hand, or the time of the timer (milliseconds since the Unix epoch).
-    pub fn event_time(&self) -> i64 {
-        self.event_time
-    }
-
-    /// How far event time has come; None before the first watermark, and `i64::MAX` at the end of the input, with which one
-    /// can compare but not calculate. A record is late if its event time is not greater.
-    pub fn watermark(&self) -> Option<i64> {
-        (self.watermark > i64::MIN).then_some(self.watermark)
-    }
-
-    /// Processing time, in milliseconds since the Unix epoch.
-    pub fn processing_time(&self) -> i64 {
-        self.now
-    }
-
-    /// The key's state, if it has any.
-    pub fn state(&self) -> Option<&S> {
-        self.state.as_ref()
-    }
-
-    /// The key's state, to be changed; made by default if there is none.
-    pub fn state_mut(&mut self) -> &mut S {
-        self.changed = true;
-        self.state.get_or_insert_default()
-    }
-
-    /// Removes the key's state.
-    pub fn clear(&mut self) {
-        self.changed |= self.state.take().is_some();
-    }
-
-    /// Puts a record out, with the [event time](Self::event_time) of the record at hand or the time of the timer. That of a
-    /// timer of processing time is a time of the clock.
-    pub fn emit(&mut self, record: O) {
-        self.out.push(record);
-    }
-
-    /// Puts a record to the side output, with the same event time as [`KeyContext::emit`].
-    pub fn emit_side(&mut self, record: X) {
-        self.side.push(record);
-    }
-
-    /// Has [`KeyedProcess::on_timer`] called for this key once the time has come. A timer that is set twice fires once.
-    ///
-    /// Timers fire in order of time, also those that a timer sets for a later time that has come already. A timer for a
-    /// time that has passed, when it is set by a record, or by a timer for its own time or before, fires when the watermark
-    /// comes further the next time; in processing time it fires in the next round.
-    ///
-    /// At the end of the input event time first comes to the furthest that any partition had. Then everything that is still
-    /// set fires once, timers of event time before those of processing time. A timer that is set meanwhile is not kept: no
-    /// time follows at which it could fire. So a timer that sets itself again and again ends with the input, at any
-    /// parallelism, and in the same way after a crash.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    /// use tidegate::clock::ManualClock;
-    /// use tidegate::testing::{TestJob, TestSource, VecSink};
-    /// use tidegate::{KeyedProcess, ProcessContext, Result, Timer};
-    ///
-    /// /// Tells of a device that it was heard of, a second later.
-    /// struct Reminder;
-    ///
-    /// impl KeyedProcess<u32, u32> for Reminder {
-    ///     type State = ();
-    ///     type Out = (u32, i64);
-    ///     type Side = ();
-    ///
-    ///     fn on_record(&mut self, _: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
-    ///         let at = context.processing_time() + 1_000;
-    ///         context.set_timer(Timer::processing(at));
-    ///         Ok(())
-    ///     }
-    ///
-    ///     fn on_timer(&mut self, timer: Timer, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
-    ///         context.emit((*context.key(), timer.at));
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
-    /// let (devices, out, clock) = (TestSource::new(1), VecSink::new(), Arc::new(ManualClock::at(0)));
-    /// let (source, sink) = (devices.clone(), out.clone());
-    /// let job = TestJob::new(move |job| {
-    ///     let devices = job.source("devices", source.clone()).key_by(|device| device);
-    ///     devices.process("reminder", Reminder).sink("out", sink.clone());
-    ///     Ok(())
-    /// })
-    /// .clock(clock.clone());
-    /// let running = job.start();
-    /// devices.push(0, 7);
-    /// running.checkpoint();
-    /// clock.advance_ms(1_000);
-    /// assert_eq!(out.wait_for(1), [(7, 1_000)]);
-    /// # running.stop()?;
-    /// # Ok::<(), tidegate::Error>(())
-    /// ```
-    pub fn set_timer(&mut self, timer: Timer) {
-        if self.has_ended {
-            return;
-        }
-        let (key, hash) = (self.key, self.hash);
-        let result = self.timers(timer.domain).set(timer.at, hash, key);
-        self.note(result);
-    }
-
-    /// Takes a timer back.
-    pub fn clear_timer(&mut self, timer: Timer) {
-        let (key, hash) = (self.key, self.hash);
-        let result = self.timers(timer.domain).clear(timer.at, hash, key);
-        self.note(result);
-    }
-
-    fn timers(&mut self, domain: TimeDomain) -> &mut Timers<K> {
-        match domain {
-            TimeDomain::Event => self.event_timers,
-            TimeDomain::Processing => self.processing_timers,
-        }
-    }
-
-    fn note(&mut self, result: Result<()>) {
-        if let Err(error) = result {
-            self.failed.get_or_insert(error);
-        }
     }
 }

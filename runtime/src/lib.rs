@@ -4,7 +4,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tidegate::testing::{Count, TestJob, VecSink, VecSource};
+//! use tidegate::aggregates::Count;
+//! use tidegate::testing::{TestJob, VecSink, VecSource};
 //! use tidegate::{Tumbling, Watermarks};
 //!
 //! let readings = VecSource::of([("pump", 1_000, 71.5), ("pump", 2_000, 98.0), ("fan", 61_000, 99.5)]);
@@ -63,6 +64,7 @@
 //! project. Without the feature `mimalloc`, which is on by default, it is not compiled.
 
 mod activity;
+pub mod aggregates;
 mod allocator;
 mod attempt;
 mod checkpoint;
@@ -71,6 +73,7 @@ mod data;
 mod dataflow;
 mod fingerprint;
 mod key;
+mod key_context;
 mod keyed_process;
 mod link;
 mod local;
@@ -82,6 +85,7 @@ mod state;
 mod step;
 mod stream;
 pub mod testing;
+mod timer;
 mod watermark;
 mod window;
 mod working_directory;
@@ -90,11 +94,11 @@ mod working_directory;
 pub use allocator::MiMalloc;
 pub use shell::cli::main;
 
+pub use aggregates::{Aggregate, Mergeable};
 pub use data::Data;
 pub use key::Key;
-pub use keyed_process::{
-    BroadcastContext, BroadcastProcess, KeyContext, KeyedProcess, ProcessContext, TimeDomain, Timer,
-};
+pub use key_context::{KeyContext, KeyTimers, Output, Times, ValueState};
+pub use keyed_process::{BroadcastContext, BroadcastProcess, Context, KeyedProcess};
 pub use local::summary::Summary;
 pub use operators::error_route::OnError;
 pub use stream::keyed::Either;
@@ -103,4 +107,5 @@ pub use tidegate_connector_api as connector;
 pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;
 pub use tidegate_protocol::{Error, ErrorContext, ErrorKind, Result};
-pub use window::{Aggregate, Sliding, Tumbling, Window, Windowed, Windows};
+pub use timer::{TimeDomain, Timer};
+pub use window::{Sliding, Tumbling, Window, Windowed, Windows};

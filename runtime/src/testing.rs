@@ -10,6 +10,7 @@
 //! A job that survives a crash in the middle of its input, and comes back with more workers:
 //!
 //! ```
+//! use tidegate::aggregates::Count;
 //! use tidegate::testing::{TestJob, TestSource, VecSink};
 //!
 //! let (words, counts) = (TestSource::new(1), VecSink::new());
@@ -17,7 +18,7 @@
 //! let job = TestJob::new(move |job| {
 //!     job.source("words", source.clone())
 //!         .key_by_value(|word: &String| word.clone())
-//!         .aggregate("count", tidegate::testing::Count)
+//!         .aggregate("count", Count)
 //!         .sink("counts", sink.clone());
 //!     Ok(())
 //! });
@@ -52,7 +53,6 @@ pub use sink::{Discard, VecSink};
 pub use source::{Item, TestSource, VecSource};
 
 use crate::stream::{Job, Stream};
-use crate::window::Aggregate;
 use tidegate_protocol::Result;
 
 /// Runs a job with one worker to the end of its input and returns what the stream brought, in the order of publishing.
@@ -78,25 +78,4 @@ pub fn collect<T: Clone + Send + 'static>(
     })
     .run()?;
     Ok(out.records())
-}
-
-/// Counts records: the simplest aggregate, for tests and examples.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Count;
-
-impl<T> Aggregate<T> for Count {
-    type Acc = u64;
-    type Out = u64;
-
-    fn create(&self) -> u64 {
-        0
-    }
-
-    fn add(&self, count: &mut u64, _: &T) {
-        *count += 1;
-    }
-
-    fn finish(&self, count: &u64) -> u64 {
-        *count
-    }
 }

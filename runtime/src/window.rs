@@ -28,7 +28,8 @@ pub struct Windowed<K, V> {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidegate::testing::{Count, VecSource, collect};
+/// use tidegate::aggregates::Count;
+/// use tidegate::testing::{VecSource, collect};
 /// use tidegate::{Tumbling, Watermarks};
 ///
 /// let out = collect(|job| {
@@ -54,8 +55,9 @@ impl Tumbling {
     /// use std::sync::Arc;
     /// use std::time::Duration;
     /// use tidegate::Tumbling;
+    /// use tidegate::aggregates::Count;
     /// use tidegate::clock::ManualClock;
-    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
     ///
     /// let (words, out, clock) = (TestSource::new(1), VecSink::new(), Arc::new(ManualClock::at(60_000)));
     /// let (source, sink) = (words.clone(), out.clone());
@@ -83,7 +85,8 @@ impl Tumbling {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidegate::testing::{Count, VecSource, collect};
+/// use tidegate::aggregates::Count;
+/// use tidegate::testing::{VecSource, collect};
 /// use tidegate::{Sliding, Watermarks};
 ///
 /// let out = collect(|job| {
@@ -111,8 +114,9 @@ impl Sliding {
     /// use std::sync::Arc;
     /// use std::time::Duration;
     /// use tidegate::Sliding;
+    /// use tidegate::aggregates::Count;
     /// use tidegate::clock::ManualClock;
-    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
     ///
     /// let (words, out, clock) = (TestSource::new(1), VecSink::new(), Arc::new(ManualClock::at(70_000)));
     /// let (source, sink) = (words.clone(), out.clone());
@@ -221,55 +225,6 @@ impl std::fmt::Display for Windows {
         }
         write!(f, "sliding windows of {:?} every {:?} of {time}", ms(self.size_ms), ms(self.slide_ms))
     }
-}
-
-/// Computes one value from the records of a key (in a window, or of all time), one record after the other.
-///
-/// ```
-/// use tidegate::Aggregate;
-///
-/// /// The mean of what `f` picks from a record.
-/// struct Mean<F>(F);
-///
-/// impl<T, F: Fn(&T) -> f64 + 'static> Aggregate<T> for Mean<F> {
-///     type Acc = (u64, f64);
-///     type Out = f64;
-///
-///     fn create(&self) -> Self::Acc {
-///         (0, 0.0)
-///     }
-///
-///     fn add(&self, (count, sum): &mut Self::Acc, record: &T) {
-///         *count += 1;
-///         *sum += (self.0)(record);
-///     }
-///
-///     fn finish(&self, (count, sum): &Self::Acc) -> f64 {
-///         sum / *count as f64
-///     }
-/// }
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an aggregate of records of the type `{T}`",
-    label = "not an aggregate of `{T}`",
-    note = "implement `Aggregate<{T}>` for a struct of your own (a closure cannot be one), with the types `Acc` and `Out` and the \
-            functions `create`, `add` and `finish`",
-    note = "`reduce(\"total\", |total, record| ..)` takes a closure, and gives a record for every record"
-)]
-pub trait Aggregate<T>: 'static {
-    /// What is kept between records; part of snapshots. [Some types](crate::KeyedProcess#what-can-be-kept) cannot be.
-    type Acc: Serialize + serde::de::DeserializeOwned + 'static;
-    /// What comes out.
-    type Out: 'static;
-
-    /// The value before the first record.
-    fn create(&self) -> Self::Acc;
-
-    /// Takes a record into account.
-    fn add(&self, acc: &mut Self::Acc, record: &T);
-
-    /// What comes out for the records so far.
-    fn finish(&self, acc: &Self::Acc) -> Self::Out;
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate::{Aggregate, Job, Result, Stream, Tumbling, Watermarks};
+use tidegate::aggregates::{Count, Max};
+use tidegate::{Job, Result, Stream, Tumbling, Watermarks};
 use tidegate_connectors::FileLog;
 
 #[global_allocator]
@@ -63,32 +64,11 @@ fn slow_pages(requests: Stream<Request>, slow_ms: u64) -> Stream<SlowPage> {
         .event_time(|request| request.at, Watermarks::bounded(Duration::from_secs(5)))
         .key_by(|request| &request.page)
         .window(Tumbling::of(Duration::from_secs(60)))
-        .aggregate("slowness", Slowness)
+        .aggregate("slowness", (Count, Max::of(|request: &Request| request.took_ms)))
         .map(|result| {
             let (requests, slowest_ms) = result.value;
             SlowPage { page: result.key, minute: result.window.start, requests, slowest_ms }
         })
-}
-
-/// Computes the number of requests and the time of the slowest.
-struct Slowness;
-
-impl Aggregate<Request> for Slowness {
-    type Acc = (u64, u64);
-    type Out = (u64, u64);
-
-    fn create(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    fn add(&self, (requests, slowest_ms): &mut (u64, u64), request: &Request) {
-        *requests += 1;
-        *slowest_ms = request.took_ms.max(*slowest_ms);
-    }
-
-    fn finish(&self, acc: &(u64, u64)) -> (u64, u64) {
-        *acc
-    }
 }
 
 #[cfg(test)]

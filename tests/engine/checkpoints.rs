@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidegate::aggregates::Count;
 use tidegate::protocol::{Epoch, Manifest};
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+use tidegate::testing::{TestJob, TestSource, VecSink};
 
 struct Counting {
     source: TestSource<u32>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate::clock::ManualClock;
 use tidegate::testing::{TestJob, TestSource, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
+use tidegate::{Context, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Fired, Sums, fired, ms};
 
@@ -148,18 +148,20 @@ fn windows_whose_firing_was_cut_by_a_stop_are_not_late_behind() {
 /// Emits the time of every timer.
 struct Echo;
 
-impl KeyedProcess<u32, Event> for Echo {
+impl KeyedProcess for Echo {
+    type Key = u32;
+    type In = Event;
     type State = ();
     type Out = Event;
     type Side = ();
 
-    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::event(e.2));
+    fn on_record(&mut self, e: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::event(e.2));
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.emit((0, timer.at, 1));
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit((0, timer.at, 1));
         Ok(())
     }
 }
@@ -204,21 +206,23 @@ fn timers_whose_sweep_was_cut_are_not_late_behind_after_a_restart() {
 /// Counts how often a timer that sets itself for its own time has fired.
 struct Overdue;
 
-impl KeyedProcess<u32, Event> for Overdue {
+impl KeyedProcess for Overdue {
+    type Key = u32;
+    type In = Event;
     type State = u64;
     type Out = (u32, u64);
     type Side = ();
 
-    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::event(e.2));
+    fn on_record(&mut self, e: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::event(e.2));
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        *cx.state_mut() += 1;
-        let out = (*cx.key(), *cx.state_mut());
-        cx.emit(out);
-        cx.set_timer(timer);
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        let count = cx.state.get_mut();
+        *count += 1;
+        cx.out.emit((*cx.key, *count));
+        cx.timers.set(timer);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tidegate::clock::ManualClock;
 use tidegate::protocol::Epoch;
 use tidegate::testing::{Discard, Running, TestJob, TestSource, VecSink, VecSource};
-use tidegate::{KeyedProcess, OnError, ProcessContext, Result, Timer, Tumbling, Watermarks};
+use tidegate::{Context, KeyedProcess, OnError, Result, Timer, Tumbling, Watermarks};
 
 use crate::checkpoints::{manifests, read};
 use crate::events::{Event, Fired, Sums, fired, ms};
@@ -79,19 +79,21 @@ fn windows_fire_once_when_a_partition_comes_back_from_idleness() {
 /// Sets itself again whenever it fires.
 struct Again;
 
-impl KeyedProcess<u32, Event> for Again {
+impl KeyedProcess for Again {
+    type Key = u32;
+    type In = Event;
     type State = ();
     type Out = i64;
     type Side = ();
 
-    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::event(e.1 + 10));
+    fn on_record(&mut self, e: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::event(e.1 + 10));
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.emit(timer.at);
-        cx.set_timer(Timer::event(timer.at + 10));
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit(timer.at);
+        cx.timers.set(Timer::event(timer.at + 10));
         Ok(())
     }
 }
@@ -171,21 +173,23 @@ fn each_event_time_step_judges_for_itself_which_partition_is_idle() {
 /// Sets a timer for a time that has passed, by a record and by the timer itself.
 struct Overdue;
 
-impl KeyedProcess<u32, Event> for Overdue {
+impl KeyedProcess for Overdue {
+    type Key = u32;
+    type In = Event;
     type State = u64;
     type Out = (i64, u64);
     type Side = ();
 
-    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::event(e.2));
+    fn on_record(&mut self, e: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::event(e.2));
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        *cx.state_mut() += 1;
-        let out = (timer.at, *cx.state_mut());
-        cx.emit(out);
-        cx.set_timer(timer);
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        let count = cx.state.get_mut();
+        *count += 1;
+        cx.out.emit((timer.at, *count));
+        cx.timers.set(timer);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
-    Aggregate, Either, Error, KeyedProcess, ProcessContext, Result, Stream, Timer, Tumbling, Watermarks,
+    Aggregate, Context, Either, Error, KeyedProcess, Result, Stream, Timer, Tumbling, Watermarks,
 };
 
 use crate::events::ms;
@@ -101,7 +101,7 @@ fn an_error_of_a_parsing_step_names_step_partition_and_offset() {
 fn a_panic_in_a_key_names_the_step_that_reads_it() {
     for workers in 1..=2 {
         let text = message(workers, |s| {
-            s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::testing::Count).map(|c| c.0)
+            s.key_by_value(|n| stumble(*n)).aggregate("count", tidegate::aggregates::Count).map(|c| c.0)
         });
         says(&text, &["step 'count'"]);
         says(&text, PLACE);
@@ -121,17 +121,15 @@ fn a_panic_in_a_key_names_the_step_that_reads_it() {
 /// Lets everything through.
 struct Pass;
 
-impl KeyedProcess<i64, Either<i64, i64>> for Pass {
+impl KeyedProcess for Pass {
+    type Key = i64;
+    type In = Either<i64, i64>;
     type State = ();
     type Out = i64;
     type Side = ();
 
-    fn on_record(
-        &mut self,
-        _: Either<i64, i64>,
-        cx: &mut ProcessContext<'_, i64, Either<i64, i64>, Self>,
-    ) -> Result<()> {
-        cx.emit(*cx.key());
+    fn on_record(&mut self, _: Either<i64, i64>, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit(*cx.key);
         Ok(())
     }
 }
@@ -206,23 +204,25 @@ enum How {
 
 struct Function(How);
 
-impl KeyedProcess<i64, i64> for Function {
+impl KeyedProcess for Function {
+    type Key = i64;
+    type In = i64;
     type State = i64;
     type Out = i64;
     type Side = ();
 
-    fn on_record(&mut self, n: i64, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
+    fn on_record(&mut self, n: i64, cx: &mut Context<'_, Self>) -> Result<()> {
         match self.0 {
-            How::Panic => cx.emit(stumble(n)),
+            How::Panic => cx.out.emit(stumble(n)),
             How::Error if n == BAD => return Err(Error::job("no good number")),
-            How::Error => cx.emit(n),
-            How::InTimer => cx.set_timer(Timer::event(n)),
+            How::Error => cx.out.emit(n),
+            How::InTimer => cx.timers.set(Timer::event(n)),
         }
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
-        cx.emit(stumble(timer.at));
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit(stumble(timer.at));
         Ok(())
     }
 }
@@ -428,14 +428,16 @@ impl serde::Serialize for Unwritten {
 
 struct Keeps;
 
-impl KeyedProcess<i64, i64> for Keeps {
+impl KeyedProcess for Keeps {
+    type Key = i64;
+    type In = i64;
     type State = Unwritten;
     type Out = i64;
     type Side = ();
 
-    fn on_record(&mut self, n: i64, cx: &mut ProcessContext<'_, i64, i64, Self>) -> Result<()> {
-        *cx.state_mut() = Unwritten(true);
-        cx.emit(n);
+    fn on_record(&mut self, n: i64, cx: &mut Context<'_, Self>) -> Result<()> {
+        *cx.state.get_mut() = Unwritten(true);
+        cx.out.emit(n);
         Ok(())
     }
 }

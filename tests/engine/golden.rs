@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use tidegate::aggregates::Count;
 use tidegate::protocol::manifest::{FORMAT_VERSION, OLDEST_FORMAT_VERSION};
 use tidegate::protocol::{Epoch, Manifest};
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{BroadcastContext, BroadcastProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::checkpoints::{copy_snapshot, manifests, read};
@@ -18,9 +19,10 @@ use crate::events::{FAR, ms};
 /// Keeps something of every kind: a state, what was broadcast, timers of both times.
 struct Keeper;
 
-type Context<'a> = BroadcastContext<'a, String, i64, i64, Keeper>;
-
-impl BroadcastProcess<String, i64, i64> for Keeper {
+impl BroadcastProcess for Keeper {
+    type Key = String;
+    type In = i64;
+    type Broadcast = i64;
     type State = Vec<i64>;
     type Shared = BTreeMap<i64, String>;
     type Out = (String, String, i64);
@@ -31,10 +33,15 @@ impl BroadcastProcess<String, i64, i64> for Keeper {
         Ok(())
     }
 
-    fn on_record(&mut self, n: i64, _: &BTreeMap<i64, String>, context: &mut Context<'_>) -> Result<()> {
-        context.state_mut().push(n);
-        context.set_timer(Timer::event(n + 1_000));
-        context.set_timer(Timer::processing(FAR + n));
+    fn on_record(
+        &mut self,
+        n: i64,
+        _: &BTreeMap<i64, String>,
+        context: &mut BroadcastContext<'_, Self>,
+    ) -> Result<()> {
+        context.state.get_mut().push(n);
+        context.timers.set(Timer::event(n + 1_000));
+        context.timers.set(Timer::processing(FAR + n));
         Ok(())
     }
 
@@ -42,12 +49,12 @@ impl BroadcastProcess<String, i64, i64> for Keeper {
         &mut self,
         timer: Timer,
         shared: &BTreeMap<i64, String>,
-        context: &mut Context<'_>,
+        context: &mut BroadcastContext<'_, Self>,
     ) -> Result<()> {
-        let kept = context.state().map_or(0, |numbers| numbers.iter().sum());
+        let kept = context.state.get().map_or(0, |numbers| numbers.iter().sum());
         let told = shared.values().cloned().collect::<Vec<_>>().join(", ");
-        let key = context.key().clone();
-        context.emit((format!("{key} at {:?} {}", timer.domain, timer.at), told, kept));
+        let key = context.key;
+        context.out.emit((format!("{key} at {:?} {}", timer.domain, timer.at), told, kept));
         Ok(())
     }
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate::testing::{Count, Discard, TestJob, VecSource};
+use tidegate::aggregates::Count;
+use tidegate::testing::{Discard, TestJob, VecSource};
 use tidegate::{
-    Aggregate, BroadcastContext, BroadcastProcess, Job, Key, KeyedProcess, ProcessContext, Result, Sliding,
+    Aggregate, BroadcastContext, BroadcastProcess, Context, Job, Key, KeyedProcess, Result, Sliding,
     Tumbling, Watermarks, Windows,
 };
 
@@ -202,25 +203,12 @@ fn keyed_by<K: Key>(
             "aggregate" => keyed.aggregate("step", Count).map(|c| c.1),
             "reduce" => keyed.reduce("step", |sum, n| *sum += n).map(|r| u64::from(r.1)),
             "window" => keyed.window(Tumbling::of(ms(10))).aggregate("step", Count).map(|w| w.value),
-            _ => keyed.process("step", Seen),
+            _ => keyed.map_with_state("step", |seen: &mut u64, _| {
+                *seen += 1;
+                *seen
+            }),
         };
         out.sink("out", Discard::named("a"));
-        Ok(())
-    }
-}
-
-/// Counts, as a function with state and without timers.
-struct Seen;
-
-impl<K: Key> KeyedProcess<K, u32> for Seen {
-    type State = u64;
-    type Out = u64;
-    type Side = ();
-
-    fn on_record(&mut self, _: u32, context: &mut ProcessContext<'_, K, u32, Self>) -> Result<()> {
-        *context.state_mut() += 1;
-        let count = *context.state_mut();
-        context.emit(count);
         Ok(())
     }
 }
@@ -294,10 +282,18 @@ fn two_sinks_into_one_place_are_refused() {
 #[test]
 fn a_changed_argument_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    let first = TestJob::new(original).checkpoint_dir(dir.path()).argument("limit", "5");
-    first.run().unwrap();
-    let second = TestJob::new(original).checkpoint_dir(dir.path()).argument("limit", "6");
-    second.run().unwrap();
+    let source = tidegate::testing::TestSource::<u32>::new(1);
+    let job = |limit| {
+        let source = source.clone();
+        let build = move |job: &mut Job| {
+            job.source("numbers", source.clone()).sink("out", Discard::named("out"));
+            Ok(())
+        };
+        TestJob::new(build).checkpoint_dir(dir.path()).argument("limit", limit)
+    };
+    job("5").start().stop().unwrap();
+    let second = job("6");
+    second.start().stop().unwrap();
     assert!(second.notes().iter().any(|n| n.contains("--limit was 5 and is 6")), "{:?}", second.notes());
 }
 
@@ -392,18 +388,23 @@ fn windows_of_processing_time_with_allowed_lateness_are_refused() {
 /// Keeps what a snapshot cannot be read back from.
 struct Loose;
 
-impl KeyedProcess<u32, u32> for Loose {
+impl KeyedProcess for Loose {
+    type Key = u32;
+    type In = u32;
     type State = Value;
     type Out = u32;
     type Side = ();
 
-    fn on_record(&mut self, n: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
-        *context.state_mut() = n.into();
+    fn on_record(&mut self, n: u32, context: &mut Context<'_, Self>) -> Result<()> {
+        *context.state.get_mut() = n.into();
         Ok(())
     }
 }
 
-impl BroadcastProcess<u32, u32, u32> for Loose {
+impl BroadcastProcess for Loose {
+    type Key = u32;
+    type In = u32;
+    type Broadcast = u32;
     type State = ();
     type Shared = Value;
     type Out = u32;
@@ -414,12 +415,7 @@ impl BroadcastProcess<u32, u32, u32> for Loose {
         Ok(())
     }
 
-    fn on_record(
-        &mut self,
-        _: u32,
-        _: &Value,
-        _: &mut BroadcastContext<'_, u32, u32, u32, Self>,
-    ) -> Result<()> {
+    fn on_record(&mut self, _: u32, _: &Value, _: &mut BroadcastContext<'_, Self>) -> Result<()> {
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+use tidegate::aggregates::Count;
+use tidegate::testing::{TestJob, TestSource, VecSink};
 
 use crate::checkpoints::{manifests, read};
 

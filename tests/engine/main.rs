@@ -4,6 +4,7 @@
 static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
 
 mod checkpoints;
+mod closures;
 mod cut_firing;
 mod event_time;
 mod events;

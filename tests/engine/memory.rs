@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
+use tidegate::aggregates::Count;
+use tidegate::testing::{TestJob, TestSource, VecSink};
+use tidegate::{Context, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Sums, fired, ms, windows};
 
@@ -45,23 +46,25 @@ fn running_values_of_many_keys_are_right() {
 /// Remembers the last number of a key; an even one is forgotten again, by a timer.
 struct Last;
 
-impl KeyedProcess<u32, Event> for Last {
+impl KeyedProcess for Last {
+    type Key = u32;
+    type In = Event;
     type State = (i64, String);
     type Out = (u32, i64, i64);
     type Side = ();
 
-    fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        let before = cx.state().map_or(-1, |s| s.0);
-        cx.emit((record.0, before, record.2));
-        *cx.state_mut() = (record.2, format!("number {} of key {}", record.2, record.0));
+    fn on_record(&mut self, record: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        let before = cx.state.get().map_or(-1, |s| s.0);
+        cx.out.emit((record.0, before, record.2));
+        *cx.state.get_mut() = (record.2, format!("number {} of key {}", record.2, record.0));
         if record.2 % 2 == 0 {
-            cx.set_timer(Timer::event(record.1));
+            cx.timers.set(Timer::event(record.1));
         }
         Ok(())
     }
 
-    fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.clear();
+    fn on_timer(&mut self, _: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.state.clear();
         Ok(())
     }
 }

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate::clock::ManualClock;
 use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{
-    BroadcastContext, BroadcastProcess, Either, KeyedProcess, ProcessContext, Result, TimeDomain, Timer,
-    Watermarks,
+    BroadcastContext, BroadcastProcess, Context, Either, KeyedProcess, Result, TimeDomain, Timer, Watermarks,
 };
 
 use crate::events::{Event, FAR};
@@ -24,32 +23,29 @@ struct Notes {
 /// Puts out what it knows of a key with every record. Zero makes it forget, minus one makes it tell without a change.
 struct Remember;
 
-impl KeyedProcess<u32, Event> for Remember {
+impl KeyedProcess for Remember {
+    type Key = u32;
+    type In = Event;
     type State = Notes;
     type Out = (u32, i64, usize, u32);
     type Side = u32;
 
-    fn on_record(
-        &mut self,
-        (key, _, number): Event,
-        cx: &mut ProcessContext<'_, u32, Event, Self>,
-    ) -> Result<()> {
+    fn on_record(&mut self, (key, _, number): Event, cx: &mut Context<'_, Self>) -> Result<()> {
         match number {
             0 => {
-                cx.clear();
-                cx.emit_side(key);
+                cx.state.clear();
+                cx.side.emit(key);
             }
             -1 => {
-                let known = cx.state().map_or((0, 0), |s| (s.sum, s.last.len()));
-                cx.emit((key, known.0, known.1, u32::MAX));
+                let known = cx.state.get().map_or((0, 0), |s| (s.sum, s.last.len()));
+                cx.out.emit((key, known.0, known.1, u32::MAX));
             }
             _ => {
-                let state = cx.state_mut();
+                let state = cx.state.get_mut();
                 state.sum += number;
                 state.last.push(number);
                 *state.by_number.entry(number).or_default() += 1;
-                let out = (key, state.sum, state.last.len(), state.by_number[&number]);
-                cx.emit(out);
+                cx.out.emit((key, state.sum, state.last.len(), state.by_number[&number]));
             }
         }
         Ok(())
@@ -133,26 +129,28 @@ fn state_survives_crashes_and_rescaling() {
 /// A record sets a timer for its number; the timer tells when it came.
 struct Alarms(TimeDomain);
 
-impl KeyedProcess<u32, Event> for Alarms {
+impl KeyedProcess for Alarms {
+    type Key = u32;
+    type In = Event;
     type State = u32;
     type Out = (u32, i64, u32);
     type Side = ();
 
-    fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+    fn on_record(&mut self, record: Event, cx: &mut Context<'_, Self>) -> Result<()> {
         let timer = Timer { at: record.2.abs(), domain: self.0 };
-        *cx.state_mut() += 1;
+        *cx.state.get_mut() += 1;
         if record.2 < 0 {
-            cx.clear_timer(timer)
+            cx.timers.clear(timer)
         } else {
-            cx.set_timer(timer)
+            cx.timers.set(timer)
         }
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
         assert_eq!(timer.domain, self.0);
-        let records = *cx.state().unwrap_or(&0);
-        cx.emit((*cx.key(), timer.at, records));
+        let records = *cx.state.get().unwrap_or(&0);
+        cx.out.emit((*cx.key, timer.at, records));
         Ok(())
     }
 }
@@ -231,19 +229,21 @@ fn timers_of_processing_time_survive_and_fire_once() {
 /// Sets itself again, for ever.
 struct Periodic;
 
-impl KeyedProcess<u32, Event> for Periodic {
+impl KeyedProcess for Periodic {
+    type Key = u32;
+    type In = Event;
     type State = ();
     type Out = i64;
     type Side = ();
 
-    fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::event(record.1 + 10));
+    fn on_record(&mut self, record: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::event(record.1 + 10));
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.emit(timer.at);
-        cx.set_timer(Timer { at: timer.at + 10, ..timer });
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit(timer.at);
+        cx.timers.set(Timer { at: timer.at + 10, ..timer });
         Ok(())
     }
 }
@@ -272,22 +272,24 @@ fn a_timer_that_sets_itself_again_does_not_keep_the_job_from_its_end() {
 /// Sets a timer of each kind, and some more when they fire.
 struct Kinds;
 
-impl KeyedProcess<u32, Event> for Kinds {
+impl KeyedProcess for Kinds {
+    type Key = u32;
+    type In = Event;
     type State = ();
     type Out = (bool, i64);
     type Side = ();
 
-    fn on_record(&mut self, record: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::processing(record.2));
-        cx.set_timer(Timer::event(record.1 + 100));
+    fn on_record(&mut self, record: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::processing(record.2));
+        cx.timers.set(Timer::event(record.1 + 100));
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
         let processing = timer.domain == TimeDomain::Processing;
-        cx.emit((processing, timer.at));
+        cx.out.emit((processing, timer.at));
         let later = if processing { timer.at + 1_000 } else { 50 };
-        cx.set_timer(Timer::processing(later));
+        cx.timers.set(Timer::processing(later));
         Ok(())
     }
 }
@@ -320,22 +322,20 @@ fn the_end_fires_timers_of_event_time_and_then_those_of_processing_time() {
 /// Adds the left, multiplies by the right.
 struct Calculate;
 
-impl KeyedProcess<u32, Either<Event, (u32, i64)>> for Calculate {
+impl KeyedProcess for Calculate {
+    type Key = u32;
+    type In = Either<Event, (u32, i64)>;
     type State = i64;
     type Out = (u32, i64);
     type Side = ();
 
-    fn on_record(
-        &mut self,
-        record: Either<Event, (u32, i64)>,
-        cx: &mut ProcessContext<'_, u32, Either<Event, (u32, i64)>, Self>,
-    ) -> Result<()> {
+    fn on_record(&mut self, record: Either<Event, (u32, i64)>, cx: &mut Context<'_, Self>) -> Result<()> {
+        let number = cx.state.get_mut();
         match record {
-            Either::Left(event) => *cx.state_mut() += event.2,
-            Either::Right((_, factor)) => *cx.state_mut() *= factor,
+            Either::Left(event) => *number += event.2,
+            Either::Right((_, factor)) => *number *= factor,
         }
-        let out = (*cx.key(), *cx.state().unwrap_or(&0));
-        cx.emit(out);
+        cx.out.emit((*cx.key, *number));
         Ok(())
     }
 }
@@ -372,28 +372,22 @@ fn connected_streams_share_one_state_a_key() {
 /// Sets a timer for the number of a record of either side; tells it to the side when it comes.
 struct EitherAlarms;
 
-impl KeyedProcess<u32, Either<Event, Event>> for EitherAlarms {
+impl KeyedProcess for EitherAlarms {
+    type Key = u32;
+    type In = Either<Event, Event>;
     type State = ();
     type Out = i64;
     type Side = i64;
 
-    fn on_record(
-        &mut self,
-        record: Either<Event, Event>,
-        cx: &mut ProcessContext<'_, u32, Either<Event, Event>, Self>,
-    ) -> Result<()> {
+    fn on_record(&mut self, record: Either<Event, Event>, cx: &mut Context<'_, Self>) -> Result<()> {
         let (Either::Left((_, _, at)) | Either::Right((_, _, at))) = record;
-        cx.set_timer(Timer::event(at));
-        cx.emit(at);
+        cx.timers.set(Timer::event(at));
+        cx.out.emit(at);
         Ok(())
     }
 
-    fn on_timer(
-        &mut self,
-        timer: Timer,
-        cx: &mut ProcessContext<'_, u32, Either<Event, Event>, Self>,
-    ) -> Result<()> {
-        cx.emit_side(timer.at);
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.side.emit(timer.at);
         Ok(())
     }
 }
@@ -442,7 +436,10 @@ fn timers_of_connected_streams_wait_for_the_slower_one() {
 /// Adds what was broadcast to every number, and tells how many rules it knows when a timer fires.
 struct Ruled;
 
-impl BroadcastProcess<u32, Event, (u32, i64)> for Ruled {
+impl BroadcastProcess for Ruled {
+    type Key = u32;
+    type In = Event;
+    type Broadcast = (u32, i64);
     type State = ();
     type Shared = BTreeMap<u32, i64>;
     type Out = (u32, i64);
@@ -457,10 +454,10 @@ impl BroadcastProcess<u32, Event, (u32, i64)> for Ruled {
         &mut self,
         record: Event,
         rules: &BTreeMap<u32, i64>,
-        cx: &mut BroadcastContext<'_, u32, Event, (u32, i64), Self>,
+        cx: &mut BroadcastContext<'_, Self>,
     ) -> Result<()> {
-        cx.emit((record.0, record.2 + rules.values().sum::<i64>()));
-        cx.set_timer(Timer::event(record.1));
+        cx.out.emit((record.0, record.2 + rules.values().sum::<i64>()));
+        cx.timers.set(Timer::event(record.1));
         Ok(())
     }
 
@@ -468,9 +465,9 @@ impl BroadcastProcess<u32, Event, (u32, i64)> for Ruled {
         &mut self,
         _: Timer,
         rules: &BTreeMap<u32, i64>,
-        cx: &mut BroadcastContext<'_, u32, Event, (u32, i64), Self>,
+        cx: &mut BroadcastContext<'_, Self>,
     ) -> Result<()> {
-        cx.emit_side(rules.len());
+        cx.side.emit(rules.len());
         Ok(())
     }
 }
@@ -516,22 +513,23 @@ fn every_worker_knows_what_was_broadcast_after_a_restart_too() {
 /// Tells of its timers. One of processing time sets one of event time that has passed.
 struct Chained;
 
-impl KeyedProcess<u32, Event> for Chained {
+impl KeyedProcess for Chained {
+    type Key = u32;
+    type In = Event;
     type State = ();
     type Out = (u32, i64);
     type Side = ();
 
-    fn on_record(&mut self, (_, at, _): Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::processing(FAR + at));
-        cx.set_timer(Timer::event(at + 5));
+    fn on_record(&mut self, (_, at, _): Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::processing(FAR + at));
+        cx.timers.set(Timer::event(at + 5));
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        let key = *cx.key();
-        cx.emit((key, timer.at));
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit((*cx.key, timer.at));
         if timer.domain == TimeDomain::Processing {
-            cx.set_timer(Timer::event(timer.at - FAR));
+            cx.timers.set(Timer::event(timer.at - FAR));
         }
         Ok(())
     }
@@ -546,7 +544,7 @@ fn a_source_that_had_ended_and_has_more_after_a_restart_is_read_on() {
         let events = job.source("first", from.clone()).event_time(|e: &Event| e.1, Watermarks::monotonous());
         events.clone().key_by(|e| &e.0).process("chained", Chained).sink("fired", fired_to.clone());
         let windows = events.key_by(|e| &e.0).window(tidegate::Tumbling::of(crate::events::ms(10)));
-        let counts = windows.aggregate("counts", tidegate::testing::Count);
+        let counts = windows.aggregate("counts", tidegate::aggregates::Count);
         counts.map(|w| (w.window.start, w.value)).sink("sums", sums_to.clone());
         job.source("second", other.clone()).sink("others", tidegate::testing::Discard::named("others"));
         Ok(())

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSink, VecSource};
+use tidegate::aggregates::Count;
+use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{Error, Job, Result, Stream};
 
 /// Far less than it takes to give up on a worker that hangs.

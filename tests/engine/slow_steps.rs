@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::connector::{PartitionReader, PartitionStatus, Polled, Position, Source};
 use tidegate::testing::{TestJob, TestSource, VecSink};
-use tidegate::{Error, KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
+use tidegate::{Context, Error, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::ms;
 
@@ -20,30 +20,28 @@ type Numbered = (usize, u32);
 /// Takes its time for every record, and fails if those of one source come in another order than they were sent in.
 struct InOrder;
 
-impl KeyedProcess<u32, Numbered> for InOrder {
+impl KeyedProcess for InOrder {
+    type Key = u32;
+    type In = Numbered;
     type State = [Option<u32>; 2];
     type Out = Numbered;
     type Side = ();
 
-    fn on_record(
-        &mut self,
-        (source, n): Numbered,
-        cx: &mut ProcessContext<'_, u32, Numbered, Self>,
-    ) -> Result<()> {
+    fn on_record(&mut self, (source, n): Numbered, cx: &mut Context<'_, Self>) -> Result<()> {
         let until = Instant::now() + Duration::from_micros(40);
         while Instant::now() < until {
             std::hint::spin_loop();
         }
-        let last = cx.state_mut();
+        let last = cx.state.get_mut();
         if last[source].is_some_and(|last| last + KEYS != n) {
             return Err(Error::job(format!("source {source}: {n} after {last:?}")));
         }
         last[source] = Some(n);
-        cx.emit((source, n));
+        cx.out.emit((source, n));
         Ok(())
     }
 
-    fn on_timer(&mut self, _: Timer, _: &mut ProcessContext<'_, u32, Numbered, Self>) -> Result<()> {
+    fn on_timer(&mut self, _: Timer, _: &mut Context<'_, Self>) -> Result<()> {
         Ok(())
     }
 }
@@ -63,7 +61,7 @@ fn records_keep_their_order_and_their_epoch_while_batches_wait() {
         let checked = first.union(second).key_by_value(|r| r.1 % KEYS).process("in-order", InOrder);
         checked.clone().sink("out", to.clone());
         let windows = checked.key_by_value(|r| r.0).window(Tumbling::of(ms(1_000)));
-        let windows = windows.aggregate("count", tidegate::testing::Count);
+        let windows = windows.aggregate("count", tidegate::aggregates::Count);
         windows.map(|w| (w.key, w.window.start, w.value)).sink("counts", counts_to.clone());
         Ok(())
     });

@@ -7,28 +7,29 @@ use proptest::prelude::*;
 use tidegate::testing::VecSource;
 
 use tidegate::testing::{TestJob, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
+use tidegate::{Context, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Fired, Sums, fired, ms};
 
 /// Emits every record, and each again as a timer.
 struct Twice;
 
-impl KeyedProcess<u32, Event> for Twice {
+impl KeyedProcess for Twice {
+    type Key = u32;
+    type In = Event;
     type State = u64;
     type Out = Event;
     type Side = ();
 
-    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        *cx.state_mut() += 1;
-        cx.set_timer(Timer::event(e.1 + 7));
-        cx.emit(e);
+    fn on_record(&mut self, e: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        *cx.state.get_mut() += 1;
+        cx.timers.set(Timer::event(e.1 + 7));
+        cx.out.emit(e);
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u32, Event, Self>) -> Result<()> {
-        let out = (*cx.key(), timer.at, 1_000_000);
-        cx.emit(out);
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit((*cx.key, timer.at, 1_000_000));
         Ok(())
     }
 }

@@ -98,7 +98,7 @@ fn keys_meet_on_one_worker_and_running_values_count_every_record() {
         });
         assert_eq!(sums, (0..10).flat_map(|key| (1..=300).map(move |n| (key, n))).collect::<Vec<_>>());
         let counts = out_of(workers, |s| {
-            s.key_by_value(|n| format!("key-{}", n % 10)).aggregate("count", tidegate::testing::Count)
+            s.key_by_value(|n| format!("key-{}", n % 10)).aggregate("count", tidegate::aggregates::Count)
         });
         assert_eq!(counts.len(), 3_000);
         assert_eq!(counts.iter().filter(|c| c.1 == 300).count(), 10);
@@ -235,7 +235,7 @@ fn the_order_of_a_partition_is_kept() {
     let (from, to) = (source.clone(), out.clone());
     let job = TestJob::new(move |job| {
         let numbers = job.source("numbers", from.clone());
-        numbers.key_by_value(|_| 0u8).aggregate("count", tidegate::testing::Count).sink("out", to.clone());
+        numbers.key_by_value(|_| 0u8).aggregate("count", tidegate::aggregates::Count).sink("out", to.clone());
         Ok(())
     });
     let running = job.parallelism(3);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tidegate::testing::VecSource;
 
 use tidegate::testing::{TestJob, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
+use tidegate::{Context, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 use crate::events::{Event, Fired, Sums, fired, ms};
 use crate::events::{partitions, windows};
@@ -95,22 +95,24 @@ proptest! {
 /// Emits what has come by a timer for the time of the record.
 struct Later;
 
-impl KeyedProcess<i64, Event> for Later {
+impl KeyedProcess for Later {
+    type Key = i64;
+    type In = Event;
     type State = Vec<Event>;
     type Out = Event;
     type Side = ();
 
-    fn on_record(&mut self, e: Event, cx: &mut ProcessContext<'_, i64, Event, Self>) -> Result<()> {
-        cx.set_timer(Timer::event(e.1));
-        cx.state_mut().push(e);
+    fn on_record(&mut self, e: Event, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::event(e.1));
+        cx.state.get_mut().push(e);
         Ok(())
     }
 
-    fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, i64, Event, Self>) -> Result<()> {
-        for e in std::mem::take(cx.state_mut()) {
-            cx.emit(e);
+    fn on_timer(&mut self, _: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        for e in std::mem::take(cx.state.get_mut()) {
+            cx.out.emit(e);
         }
-        cx.clear();
+        cx.state.clear();
         Ok(())
     }
 }

@@ -3,29 +3,31 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use tidegate::testing::{Count, TestJob, TestSource, VecSink, VecSource, collect};
-use tidegate::{
-    BroadcastContext, BroadcastProcess, Data, Either, KeyedProcess, ProcessContext, Result, Stream,
-};
+use tidegate::aggregates::Count;
+use tidegate::testing::{TestJob, TestSource, VecSink, VecSource, collect};
+use tidegate::{BroadcastContext, BroadcastProcess, Context, Data, Either, KeyedProcess, Result, Stream};
 
 use crate::events::{Event, FAR};
 
 /// Puts out what comes in.
-struct Pass;
+struct Pass<T>(PhantomData<T>);
 
-impl<T: Data> KeyedProcess<u8, T> for Pass {
+impl<T: Data> KeyedProcess for Pass<T> {
+    type Key = u8;
+    type In = T;
     type State = ();
     type Out = T;
     type Side = ();
 
-    fn on_record(&mut self, record: T, cx: &mut ProcessContext<'_, u8, T, Self>) -> Result<()> {
-        cx.emit(record);
+    fn on_record(&mut self, record: T, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit(record);
         Ok(())
     }
 }
@@ -36,7 +38,11 @@ fn cross<T: Data + Clone + Debug>(workers: usize, records: impl IntoIterator<Ite
     let sink = out.clone();
     let job = TestJob::new(move |job| {
         let records = job.source("records", source.clone());
-        records.rebalance().key_by_value(|_| 0u8).process("pass", Pass).sink("out", sink.clone());
+        records
+            .rebalance()
+            .key_by_value(|_| 0u8)
+            .process("pass", Pass(PhantomData))
+            .sink("out", sink.clone());
         Ok(())
     });
     job.parallelism(workers).no_interval().over_the_wire().run().unwrap();
@@ -271,18 +277,16 @@ fn a_type_that_cannot_cross_is_refused_before_the_start() {
 
 struct Ignore;
 
-impl BroadcastProcess<u8, Event, Skips> for Ignore {
+impl BroadcastProcess for Ignore {
+    type Key = u8;
+    type In = Event;
+    type Broadcast = Skips;
     type State = ();
     type Shared = ();
     type Out = ();
     type Side = ();
 
-    fn on_record(
-        &mut self,
-        _: Event,
-        (): &(),
-        _: &mut BroadcastContext<'_, u8, Event, Skips, Self>,
-    ) -> Result<()> {
+    fn on_record(&mut self, _: Event, (): &(), _: &mut BroadcastContext<'_, Self>) -> Result<()> {
         Ok(())
     }
 
@@ -301,7 +305,7 @@ fn every_exchange_refuses() {
     named("rebalance-1", refusal(skips(), |s| s.rebalance()));
     named("broadcast-1", refusal(skips(), |s| s.broadcast()));
     named("count", refusal(skips(), |s| s.key_by(|r| &r.id).aggregate("count", Count)));
-    named("pass", refusal(skips(), |s| s.key_by_value(|_| 0u8).process("pass", Pass)));
+    named("pass", refusal(skips(), |s| s.key_by_value(|_| 0u8).process("pass", Pass(PhantomData))));
     let windows = || tidegate::Tumbling::of_processing_time(Duration::from_secs(1));
     named(
         "count",
@@ -311,7 +315,7 @@ fn every_exchange_refuses() {
         "pass",
         refusal(skips(), |s| {
             let other = s.clone().map(|r| r.id).key_by_value(|_| 0u8);
-            s.key_by_value(|_| 0u8).connect(other).process("pass", Pass)
+            s.key_by_value(|_| 0u8).connect(other).process("pass", Pass(PhantomData))
         }),
     );
     named(
@@ -357,7 +361,7 @@ fn fails<T: Data + Clone + Debug + PartialEq>(workers: usize, good: T, bad: T) -
     let (from, to) = (source.clone(), out.clone());
     let job = TestJob::new(move |job| {
         let records = job.source("records", from.clone());
-        records.key_by_value(|_| 0u8).process("pass", Pass).sink("out", to.clone());
+        records.key_by_value(|_| 0u8).process("pass", Pass(PhantomData)).sink("out", to.clone());
         Ok(())
     });
     let job = job.parallelism(workers).over_the_wire();

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate::{
-    Aggregate, Job, KeyedProcess, ProcessContext, Sliding, Stream, TimeDomain, Timer, Watermarks, Windowed,
+    Aggregate, Context, Job, KeyedProcess, Sliding, Stream, TimeDomain, Timer, Watermarks, Windowed,
 };
 use tidegate_connectors::FileLog;
 
@@ -172,36 +172,30 @@ pub(crate) type Window<T> = Windowed<String, Vec<T>>;
 /// Puts out rows and the timers that they set. A row whose number its key has had before goes to the side.
 struct Teller;
 
-impl KeyedProcess<String, Row> for Teller {
+impl KeyedProcess for Teller {
+    type Key = String;
+    type In = Row;
     type State = Vec<u64>;
     type Out = Told;
     type Side = Row;
 
-    fn on_record(
-        &mut self,
-        row: Row,
-        cx: &mut ProcessContext<'_, String, Row, Self>,
-    ) -> tidegate::Result<()> {
+    fn on_record(&mut self, row: Row, cx: &mut Context<'_, Self>) -> tidegate::Result<()> {
         if let Some((at, processing)) = row.timer {
             let time = if processing { TimeDomain::Processing } else { TimeDomain::Event };
-            cx.set_timer(Timer { at, domain: time });
+            cx.timers.set(Timer { at, domain: time });
         }
-        if cx.state().is_some_and(|ids| ids.contains(&row.id)) {
-            cx.emit_side(row);
+        if cx.state.get().is_some_and(|ids| ids.contains(&row.id)) {
+            cx.side.emit(row);
         } else {
-            cx.state_mut().push(row.id);
-            cx.emit(Told::Row(row));
+            cx.state.get_mut().push(row.id);
+            cx.out.emit(Told::Row(row));
         }
         Ok(())
     }
 
-    fn on_timer(
-        &mut self,
-        timer: Timer,
-        cx: &mut ProcessContext<'_, String, Row, Self>,
-    ) -> tidegate::Result<()> {
-        let (key, at, processing) = (cx.key().clone(), timer.at, timer.domain == TimeDomain::Processing);
-        cx.emit(Told::Fired { key, at, processing });
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> tidegate::Result<()> {
+        let (key, at, processing) = (cx.key.clone(), timer.at, timer.domain == TimeDomain::Processing);
+        cx.out.emit(Told::Fired { key, at, processing });
         Ok(())
     }
 }

@@ -10,12 +10,11 @@
 //! watermark, is ignored: what would have followed from it may have been told already.
 
 use std::collections::BTreeMap;
-use std::mem::take;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate::{BroadcastContext, BroadcastProcess, Job, Result, Timer, Watermarks};
+use tidegate::{BroadcastContext, BroadcastProcess, Job, KeyTimers, Output, Result, Timer, Watermarks};
 use tidegate_connectors::FileLog;
 use tidegate_jobs::Reading;
 
@@ -126,9 +125,10 @@ struct Alert {
 
 struct Breaches;
 
-type Context<'a> = BroadcastContext<'a, String, Reading, Rule, Breaches>;
-
-impl BroadcastProcess<String, Reading, Rule> for Breaches {
+impl BroadcastProcess for Breaches {
+    type Key = String;
+    type In = Reading;
+    type Broadcast = Rule;
     type State = Device;
     type Shared = BTreeMap<String, Rule>;
     type Out = Alert;
@@ -147,27 +147,28 @@ impl BroadcastProcess<String, Reading, Rule> for Breaches {
         &mut self,
         reading: Reading,
         rules: &BTreeMap<String, Rule>,
-        context: &mut Context<'_>,
+        context: &mut BroadcastContext<'_, Self>,
     ) -> Result<()> {
         let at = reading.timestamp;
-        if context.watermark() >= Some(at) || context.state().is_some_and(|device| device.latest > Some(at)) {
+        let latest = context.state.get().and_then(|device| device.latest);
+        if context.time.watermark >= Some(at) || latest > Some(at) {
             return Ok(());
         }
-        context.state_mut().latest = Some(at);
-        let mut breaches = take(&mut context.state_mut().breaches);
+        let Device { latest, breaches } = context.state.get_mut();
+        *latest = Some(at);
+        let mut alerts = Alerts { device_id: context.key, out: &mut context.out };
         for (id, rule) in rules {
             if rule.is_broken_by(&reading) {
                 let breach = breaches.entry(id.clone()).or_insert(Breach { since: at, alerted: false });
-                enter(id, rule, breach, at, context);
+                alerts.enter(id, rule, breach, at, &mut context.timers);
             } else if let Some(mut breach) = breaches.remove(id) {
                 // The reading may come before the timer: what counts is event time, not who is first.
-                enter(id, rule, &mut breach, at, context);
-                leave(id, &breach, at, context);
+                alerts.enter(id, rule, &mut breach, at, &mut context.timers);
+                alerts.leave(id, &breach, at);
             }
         }
         let gone = breaches.extract_if(.., |id, _| !rules.contains_key(id));
-        gone.for_each(|(id, breach)| leave(&id, &breach, at, context));
-        context.state_mut().breaches = breaches;
+        gone.for_each(|(id, breach)| alerts.leave(&id, &breach, at));
         Ok(())
     }
 
@@ -175,39 +176,53 @@ impl BroadcastProcess<String, Reading, Rule> for Breaches {
         &mut self,
         timer: Timer,
         rules: &BTreeMap<String, Rule>,
-        context: &mut Context<'_>,
+        context: &mut BroadcastContext<'_, Self>,
     ) -> Result<()> {
-        let mut breaches = take(&mut context.state_mut().breaches);
-        for (id, breach) in &mut breaches {
+        let mut alerts = Alerts { device_id: context.key, out: &mut context.out };
+        for (id, breach) in &mut context.state.get_mut().breaches {
             if let Some(rule) = rules.get(id) {
-                enter(id, rule, breach, timer.at, context);
+                alerts.enter(id, rule, breach, timer.at, &mut context.timers);
             }
         }
-        context.state_mut().breaches = breaches;
         Ok(())
     }
 }
 
-/// Tells of a breach that has lasted too long at `now`, by its rule as it is now; one that has not gets a timer.
-fn enter(id: &str, rule: &Rule, breach: &mut Breach, now: i64, context: &mut Context<'_>) {
-    let too_long_at = rule.too_long_at(breach);
-    if breach.alerted {
-        return;
-    }
-    if now < too_long_at {
-        return context.set_timer(Timer::event(too_long_at));
-    }
-    breach.alerted = true;
-    alert("entered", id, breach, too_long_at, context);
+/// Where the alerts of a device go.
+struct Alerts<'a, 'b> {
+    device_id: &'a str,
+    out: &'a mut Output<'b, Alert>,
 }
 
-fn leave(id: &str, breach: &Breach, at: i64, context: &mut Context<'_>) {
-    if breach.alerted {
-        alert("left", id, breach, at, context);
+impl Alerts<'_, '_> {
+    /// Tells of a breach that has lasted too long at `now`, by its rule as it is now; one that has not gets a timer.
+    fn enter(
+        &mut self,
+        id: &str,
+        rule: &Rule,
+        breach: &mut Breach,
+        now: i64,
+        timers: &mut KeyTimers<'_, String>,
+    ) {
+        let too_long_at = rule.too_long_at(breach);
+        if breach.alerted {
+            return;
+        }
+        if now < too_long_at {
+            return timers.set(Timer::event(too_long_at));
+        }
+        breach.alerted = true;
+        self.emit("entered", id, breach, too_long_at);
     }
-}
 
-fn alert(event: &'static str, id: &str, breach: &Breach, at: i64, context: &mut Context<'_>) {
-    let device_id = context.key().clone();
-    context.emit(Alert { device_id, rule_id: id.to_owned(), event, since: breach.since, at });
+    fn leave(&mut self, id: &str, breach: &Breach, at: i64) {
+        if breach.alerted {
+            self.emit("left", id, breach, at);
+        }
+    }
+
+    fn emit(&mut self, event: &'static str, id: &str, breach: &Breach, at: i64) {
+        let (device_id, rule_id) = (self.device_id.to_owned(), id.to_owned());
+        self.out.emit(Alert { device_id, rule_id, event, since: breach.since, at });
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tidegate_protocol::Epoch;
 
+use crate::aggregates::Aggregate;
 use crate::checkpoint::collector::SnapshotParts;
 use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
@@ -17,7 +18,6 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
 use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
-use crate::window::Aggregate;
 use tidegate_connector_api::Record;
 use tidegate_protocol::Result;
 

@@ -17,10 +17,10 @@ use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::Receiver;
 use crate::dataflow::step_context::StepContext;
-use crate::key::Key;
-use crate::keyed_process::{BroadcastProcess, KeyedProcess, ProcessContext, Timer};
+use crate::keyed_process::{BroadcastProcess, Context, KeyedProcess};
 use crate::state::store::{cannot_read_back, decode_all, encode};
 use crate::step::Step;
+use crate::timer::Timer;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
 use tidegate_protocol::{Error, ErrorContext, Result};
@@ -29,57 +29,47 @@ use tidegate_protocol::{Error, ErrorContext, Result};
 pub(crate) const SHARED: &str = "#broadcast";
 
 /// The function, and what it keeps of the broadcast stream.
-pub(crate) struct Both<F, S> {
+pub(crate) struct Both<F: BroadcastProcess> {
     f: F,
-    shared: S,
+    shared: F::Shared,
 }
 
 /// See [`crate::stream::BroadcastConnected::process`].
-pub(crate) fn pair<K: Key, T: 'static, B: 'static, F: BroadcastProcess<K, T, B>>(
-    f: F,
-) -> Rc<RefCell<Both<F, F::Shared>>> {
+pub(crate) fn pair<F: BroadcastProcess>(f: F) -> Rc<RefCell<Both<F>>> {
     Rc::new(RefCell::new(Both { f, shared: F::Shared::default() }))
 }
 
 /// The side of the keyed stream.
-pub(crate) struct Adapter<F, S, B>(
-    pub(crate) Rc<RefCell<Both<F, S>>>,
-    pub(crate) std::marker::PhantomData<fn(B)>,
-);
+pub(crate) struct Adapter<F: BroadcastProcess>(pub(crate) Rc<RefCell<Both<F>>>);
 
-impl<K: Key, T: 'static, B: 'static, F: BroadcastProcess<K, T, B>> KeyedProcess<K, T>
-    for Adapter<F, F::Shared, B>
-{
+impl<F: BroadcastProcess> KeyedProcess for Adapter<F> {
+    type Key = F::Key;
+    type In = F::In;
     type State = F::State;
     type Out = F::Out;
     type Side = F::Side;
 
-    fn on_record(&mut self, record: T, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()> {
+    fn on_record(&mut self, record: F::In, context: &mut Context<'_, Self>) -> Result<()> {
         let Both { f, shared } = &mut *self.0.borrow_mut();
         f.on_record(record, shared, context)
     }
 
-    fn on_timer(&mut self, timer: Timer, context: &mut ProcessContext<'_, K, T, Self>) -> Result<()> {
+    fn on_timer(&mut self, timer: Timer, context: &mut Context<'_, Self>) -> Result<()> {
         let Both { f, shared } = &mut *self.0.borrow_mut();
         f.on_timer(timer, shared, context)
     }
 }
 
 /// The side of the broadcast stream.
-pub(crate) struct Listener<K, T, B, F: BroadcastProcess<K, T, B>> {
+pub(crate) struct Listener<F: BroadcastProcess> {
     cx: StepContext,
     step: Arc<Step>,
-    both: Rc<RefCell<Both<F, F::Shared>>>,
-    types: std::marker::PhantomData<fn(K, T, B)>,
+    both: Rc<RefCell<Both<F>>>,
 }
 
-impl<K, T, B, F: BroadcastProcess<K, T, B>> Listener<K, T, B, F> {
-    pub(crate) fn new(
-        chain: &Rc<OperatorChain>,
-        step: &Arc<Step>,
-        both: Rc<RefCell<Both<F, F::Shared>>>,
-    ) -> Self {
-        Self { cx: StepContext::new(chain, step), step: step.clone(), both, types: std::marker::PhantomData }
+impl<F: BroadcastProcess> Listener<F> {
+    pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>, both: Rc<RefCell<Both<F>>>) -> Self {
+        Self { cx: StepContext::new(chain, step), step: step.clone(), both }
     }
 
     fn uid(&self) -> String {
@@ -87,8 +77,8 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Listener<K, T, B, F> {
     }
 }
 
-impl<K, T, B, F: BroadcastProcess<K, T, B>> Receiver<B> for Listener<K, T, B, F> {
-    fn records(&mut self, batch: &mut Vec<Record<B>>) {
+impl<F: BroadcastProcess> Receiver<F::Broadcast> for Listener<F> {
+    fn records(&mut self, batch: &mut Vec<Record<F::Broadcast>>) {
         self.cx.enter();
         let Both { f, shared } = &mut *self.both.borrow_mut();
         for record in batch.drain(..) {
@@ -104,7 +94,7 @@ impl<K, T, B, F: BroadcastProcess<K, T, B>> Receiver<B> for Listener<K, T, B, F>
     fn watermark(&mut self, _: WatermarkUpdate) {}
 }
 
-impl<K, T, B, F: BroadcastProcess<K, T, B>> Operator for Listener<K, T, B, F> {
+impl<F: BroadcastProcess> Operator for Listener<F> {
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.uid();
         let kept =

@@ -23,14 +23,16 @@ use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::dataflow::step_context::StepContext;
-use crate::key::{Key, KeyFn};
-use crate::keyed_process::{KeyContext, KeyedProcess, TimeDomain, Timer};
+use crate::key::KeyFn;
+use crate::key_context::{KeyContext, KeyTimers, Output, Times, ValueState};
+use crate::keyed_process::KeyedProcess;
 use crate::metrics::{Counter, Gauge};
 use crate::operators::sweep::{Cut, Sweep};
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
 use crate::state::timers::{Due, Popped, Timers};
 use crate::step::Step;
+use crate::timer::{TimeDomain, Timer};
 use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::NO_TIME;
 use tidegate_protocol::Result;
@@ -44,12 +46,12 @@ pub(crate) const PROCESSING_TIMERS: &str = "#processing-timers";
 const CUT_SWEEPS: &str = "cut_sweeps";
 
 /// See [`crate::KeyedStream::process`].
-pub(crate) struct ProcessStep<K, T, F: KeyedProcess<K, T>> {
+pub(crate) struct ProcessStep<F: KeyedProcess> {
     cx: StepContext,
     step: Arc<Step>,
-    key: KeyFn<T, K>,
+    key: KeyFn<F::In, F::Key>,
     f: F,
-    kept: Option<Kept<K, F::State>>,
+    kept: Option<Kept<F::Key, F::State>>,
     /// What the input has said last of event time.
     input: Watermark,
     watermark: i64,
@@ -99,11 +101,11 @@ enum Call<T> {
     Timer(Timer),
 }
 
-impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
+impl<F: KeyedProcess> ProcessStep<F> {
     pub(crate) fn new(
         chain: &Rc<OperatorChain>,
         step: &Arc<Step>,
-        key: KeyFn<T, K>,
+        key: KeyFn<F::In, F::Key>,
         f: F,
         next: Outlet<F::Out>,
         next_side: Outlet<F::Side>,
@@ -133,32 +135,29 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         }
     }
 
-    fn call(&mut self, hash: u64, key: &K, event_time: i64, now: i64, call: Call<T>) -> Result<()> {
+    fn call(&mut self, hash: u64, key: &F::Key, event_time: i64, now: i64, call: Call<F::In>) -> Result<()> {
         let Some(Kept { store, table, event_timers, processing_timers }) = &mut self.kept else {
             return Ok(());
         };
         let at = self.cx.key(key);
         let (slot, state) = table.take(store, hash, key)?;
+        let has_ended = matches!(self.end, End::Firing(_) | End::Over);
+        let (event, processing) = (event_timers, processing_timers);
+        let watermark = (self.watermark > i64::MIN).then_some(self.watermark);
         let mut context = KeyContext {
             key,
-            hash,
-            event_time,
-            watermark: self.watermark,
-            now,
-            has_ended: matches!(self.end, End::Firing(_) | End::Over),
-            state,
-            changed: false,
-            out: &mut self.out.0,
-            side: &mut self.side.0,
-            event_timers,
-            processing_timers,
-            failed: None,
+            state: ValueState::new(state),
+            out: Output::new(&mut self.out.0),
+            side: Output::new(&mut self.side.0),
+            timers: KeyTimers { key, hash, has_ended, event, processing, failed: None },
+            time: Times { event_time, watermark, processing_time: now },
         };
         match call {
             Call::Record(record) => self.f.on_record(record, &mut context)?,
             Call::Timer(timer) => self.f.on_timer(timer, &mut context)?,
         }
-        let KeyContext { state, changed, failed, .. } = context;
+        let KeyContext { state, timers: KeyTimers { failed, .. }, .. } = context;
+        let (state, changed) = state.into_parts();
         table.put_back(store, slot, state, changed)?;
         let rec = |value| Record { timestamp: event_time, id: RecordId::key_hash(hash), value };
         self.out.1.extend(self.out.0.drain(..).map(rec));
@@ -178,13 +177,13 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
         self.next_side.records(&mut self.side.1);
     }
 
-    fn process(&mut self, batch: &mut Vec<Record<T>>) -> Result<()> {
+    fn process(&mut self, batch: &mut Vec<Record<F::In>>) -> Result<()> {
         let now = self.cx.chain.worker.process.clock.now_ms();
         self.records.add(batch.len() as u64);
         for record in batch.drain(..) {
             self.cx.record(&record);
             let Record { timestamp, id, value } = record;
-            let key = self.key.with(&value, K::clone);
+            let key = self.key.with(&value, F::Key::clone);
             self.call(id.as_key_hash(), &key, timestamp, now, Call::Record(value))?;
         }
         self.send();
@@ -290,8 +289,8 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
     }
 }
 
-impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T, F> {
-    fn records(&mut self, batch: &mut Vec<Record<T>>) {
+impl<F: KeyedProcess> Receiver<F::In> for ProcessStep<F> {
+    fn records(&mut self, batch: &mut Vec<Record<F::In>>) {
         self.cx.enter();
         let result = self.process(batch);
         self.cx.or_fail(result);
@@ -313,11 +312,11 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Receiver<T> for ProcessStep<K, T
     }
 }
 
-impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Operator for ProcessStep<K, T, F> {
+impl<F: KeyedProcess> Operator for ProcessStep<F> {
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
         let (store, operator) = context.store(&uid)?;
-        let timers = |suffix| -> Result<Timers<K>> {
+        let timers = |suffix| -> Result<Timers<F::Key>> {
             let uid = format!("{uid}{suffix}");
             Ok(Timers::new(context.store(&uid)?.1, context.has_state(&uid)))
         };
@@ -395,7 +394,7 @@ impl<K: Key, T: 'static, F: KeyedProcess<K, T>> Operator for ProcessStep<K, T, F
     }
 }
 
-impl<K: Key, T: 'static, F: KeyedProcess<K, T>> ProcessStep<K, T, F> {
+impl<F: KeyedProcess> ProcessStep<F> {
     /// Goes on with a sweep that the barrier of the restored snapshot has cut on some worker.
     fn resume_sweep(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();

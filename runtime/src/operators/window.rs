@@ -17,6 +17,7 @@ use tidegate_connector_api::{Record, RecordId};
 
 use tidegate_protocol::Epoch;
 
+use crate::aggregates::Aggregate;
 use crate::checkpoint::collector::SnapshotParts;
 use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
@@ -28,7 +29,7 @@ use crate::state::store::{Rows, Store};
 use crate::state::table::{self, Table};
 use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
-use crate::window::{Aggregate, NO_TIME, Windowed, Windows};
+use crate::window::{NO_TIME, Windowed, Windows};
 use tidegate_protocol::{Error, Result};
 
 /// Suffix of the uid for what has fired and waits for late records.

@@ -55,7 +55,8 @@ impl Watermarks {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let out = collect(|job| {
@@ -75,7 +76,8 @@ impl Watermarks {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let out = collect(|job| {
@@ -95,7 +97,8 @@ impl Watermarks {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let (times, out) = (TestSource::new(1), VecSink::new());
@@ -132,8 +135,9 @@ impl Watermarks {
     /// ```
     /// use std::sync::Arc;
     /// use std::time::Duration;
+    /// use tidegate::aggregates::Count;
     /// use tidegate::clock::ManualClock;
-    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let (times, out, clock) = (TestSource::new(2), VecSink::new(), Arc::new(ManualClock::at(0)));
@@ -167,7 +171,8 @@ impl Watermarks {
     /// becomes a dead letter. [`crate::Stream::on_error`] and [`crate::Stream::dead_letters`] behind `event_time` say it for this step alone.
     ///
     /// ```
-    /// use tidegate::testing::{Count, TestJob, VecSink, VecSource};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{TestJob, VecSink, VecSource};
     /// use tidegate::{OnError, Tumbling, Watermarks};
     /// use std::time::Duration;
     ///

@@ -5,8 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::StateType;
 
+use crate::aggregates::Aggregate;
+use crate::aggregates::{Fold, Reduce};
 use crate::data::Data;
 use crate::dataflow::operator::Operator;
 use crate::dataflow::operator_chain::OperatorChain;
@@ -17,12 +21,13 @@ use crate::key::{Key, KeyFn};
 use crate::keyed_process::{BroadcastProcess, KeyedProcess};
 use crate::operators::aggregate::AggregateStep;
 use crate::operators::broadcast;
+use crate::operators::flat_map_with_state::FlatMapWithState;
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{FIRED, WindowDef, WindowStep};
 use crate::step::Step;
 use crate::stream::plain::{Last, Stream};
-use crate::window::{Aggregate, Windowed, Windows};
+use crate::window::{Windowed, Windows};
 use tidegate_protocol::{Error, Result};
 
 /// A stream whose records belong to keys: all records of a key meet on the same worker.
@@ -78,7 +83,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let out = collect(|job| {
@@ -100,7 +106,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// Keeps one value a key, which every record changes; puts it out every time, with the event time of that record.
     ///
     /// ```
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     ///
     /// let out = collect(|job| {
     ///     Ok(job.source("numbers", VecSource::of([7, 8, 7])).key_by(|n| n).aggregate("count", Count))
@@ -116,6 +123,29 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         });
         built.declare("", state);
         built.stream(outlet)
+    }
+
+    /// Adds every record to one value a key by `f`; puts the value out every time, with the event time of that record. The
+    /// value of a key begins as a copy of `initial`.
+    ///
+    /// It is the [`aggregate`](Self::aggregate) of a closure, and its value is part of snapshots. Its type follows from
+    /// `initial`, that of the records from the stream.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let sales = job.source("sales", VecSource::of([(1, 10.0), (2, 5.0), (1, 30.0)])).key_by(|sale| &sale.0);
+    ///     Ok(sales.fold("total", 0.0, |total, sale| *total += sale.1))
+    /// })?;
+    /// assert_eq!(out, [(1, 10.0), (2, 5.0), (1, 40.0)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn fold<A>(self, name: &str, initial: A, f: impl Fn(&mut A, &T) + 'static) -> Stream<(K, A)>
+    where
+        A: Clone + Serialize + DeserializeOwned + 'static,
+    {
+        self.aggregate(name, Fold { initial, f })
     }
 
     /// Folds the records of every key into one by `f`; puts the result out every time.
@@ -137,11 +167,76 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.aggregate(name, Reduce(f))
     }
 
+    /// Makes one record of every record, with what is kept for its key at hand: the state, which begins as the default of its
+    /// type. The result has the event time of the record.
+    ///
+    /// The type of the state is told by the closure's first argument; the rest is inferred.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// let out = collect(|job| {
+    ///     let levels = job.source("levels", VecSource::of([("north", 3.0), ("south", 1.5), ("north", 2.0)]));
+    ///     let levels = levels.map(|(gauge, level)| (gauge.to_owned(), level)).key_by(|level| &level.0);
+    ///     Ok(levels.map_with_state("highest", |highest: &mut f64, (gauge, level)| {
+    ///         *highest = highest.max(level);
+    ///         (gauge, *highest)
+    ///     }))
+    /// })?;
+    /// assert_eq!(out.iter().map(|(_, highest)| *highest).collect::<Vec<_>>(), [3.0, 1.5, 3.0]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    ///
+    /// What else there is to know stands at [`flat_map_with_state`](Self::flat_map_with_state).
+    pub fn map_with_state<S, O, F>(self, name: &str, mut f: F) -> Stream<O>
+    where
+        S: Serialize + DeserializeOwned + Default + 'static,
+        O: 'static,
+        F: FnMut(&mut S, T) -> O + 'static,
+    {
+        self.flat_map_with_state(name, move |state: &mut S, record| Some(f(state, record)))
+    }
+
+    /// Makes any number of records of every record, with what is kept for its key at hand: the state, which begins as the
+    /// default of its type. The results have the event time of the record.
+    ///
+    /// The closure returns whatever can be iterated over: an `Option`, an array, a `Vec`, an iterator. It cannot borrow from
+    /// the state. The type of the state is told by the closure's first argument; the rest is inferred.
+    ///
+    /// ```
+    /// use tidegate::testing::{VecSource, collect};
+    ///
+    /// // Lets a value through if it is another than the one before, of the same sensor.
+    /// let out = collect(|job| {
+    ///     let values = job.source("values", VecSource::of([(1, 20), (1, 20), (2, 20), (1, 21)]));
+    ///     Ok(values.key_by(|value| &value.0).flat_map_with_state("changes", |last: &mut Option<i32>, (sensor, value)| {
+    ///         let changed = last.replace(value) != Some(value);
+    ///         changed.then_some((sensor, value))
+    ///     }))
+    /// })?;
+    /// assert_eq!(out, [(1, 20), (2, 20), (1, 21)]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    ///
+    /// The state is part of snapshots and can have the types that are told [here](KeyedProcess#what-can-be-kept). It counts
+    /// as changed by every record, and a key has it from its first record for ever. A function that reads more than it changes,
+    /// removes state, needs timers, or can fail is a [`KeyedProcess`]. One with the same name and type of state goes on from
+    /// the snapshots of a closure, and the other way round.
+    pub fn flat_map_with_state<S, I, F>(self, name: &str, f: F) -> Stream<I::Item>
+    where
+        S: Serialize + DeserializeOwned + Default + 'static,
+        I: IntoIterator<Item: 'static>,
+        F: FnMut(&mut S, T) -> I + 'static,
+    {
+        let (built, outlet, _) = self.process_operator(name, FlatMapWithState::new(f));
+        built.stream(outlet)
+    }
+
     /// Runs a function with state and timers; see [`KeyedProcess`] for examples.
     ///
-    /// Late records are not dropped here: the function gets them as all others, and can compare
-    /// [`event_time`](crate::KeyContext::event_time) with [`watermark`](crate::KeyContext::watermark).
-    pub fn process<F: KeyedProcess<K, T>>(self, name: &str, f: F) -> Stream<F::Out> {
+    /// Late records are not dropped here: the function gets them as all others, and can compare their event time with the
+    /// watermark, [`Times`](crate::Times).
+    pub fn process<F: KeyedProcess<Key = K, In = T>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
 
@@ -149,21 +244,23 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     ///
     /// ```
     /// use tidegate::testing::{VecSource, Discard, collect};
-    /// use tidegate::{KeyedProcess, ProcessContext, Result};
+    /// use tidegate::{Context, KeyedProcess, Result};
     ///
     /// /// Lets the first record of a key through; the others go to the side.
     /// struct First;
     ///
-    /// impl KeyedProcess<u32, u32> for First {
+    /// impl KeyedProcess for First {
+    ///     type Key = u32;
+    ///     type In = u32;
     ///     type State = bool;
     ///     type Out = u32;
     ///     type Side = u32;
     ///
-    ///     fn on_record(&mut self, n: u32, context: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
-    ///         if std::mem::replace(context.state_mut(), true) {
-    ///             context.emit_side(n);
+    ///     fn on_record(&mut self, n: u32, context: &mut Context<'_, Self>) -> Result<()> {
+    ///         if std::mem::replace(context.state.get_mut(), true) {
+    ///             context.side.emit(n);
     ///         } else {
-    ///             context.emit(n);
+    ///             context.out.emit(n);
     ///         }
     ///         Ok(())
     ///     }
@@ -178,11 +275,18 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// assert_eq!(again, [1]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn process_with_side<F: KeyedProcess<K, T>>(
+    pub fn process_with_side<F: KeyedProcess<Key = K, In = T>>(
         self,
         name: &str,
         f: F,
     ) -> (Stream<F::Out>, Stream<F::Side>) {
+        let (built, outlet, side) = self.process_operator(name, f);
+        // Timers give records an event time, so whether these have one is known when they come.
+        (built.timed_stream(outlet), built.timed_stream(side))
+    }
+
+    /// The operator of a process function, with its output and its side output.
+    fn process_operator<F: KeyedProcess<Key = K, In = T>>(self, name: &str, f: F) -> ProcessOperator<F> {
         let (outlet, side) = (Outlet::new(), Outlet::new());
         let (next, next_side) = (outlet.clone(), side.clone());
         let built = self.operator("process", name, |chain, step, key| {
@@ -191,8 +295,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         built.declare("", state_type_by_key::<K, _>(&F::State::default()));
         built.declare(EVENT_TIMERS, state_type::<K>());
         built.declare(PROCESSING_TIMERS, state_type::<K>());
-        // Timers give records an event time, so whether these have one is known when they come.
-        (built.timed_stream(outlet), built.timed_stream(side))
+        (built, outlet, side)
     }
 
     /// Brings another stream of the same key together with this one: a function behind it sees the records of both, and
@@ -200,27 +303,25 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
-    /// use tidegate::{Either, KeyedProcess, ProcessContext, Result};
+    /// use tidegate::{Context, Either, KeyedProcess, Result};
     ///
     /// /// What a customer has ordered, less what was paid.
     /// struct Balance;
     ///
-    /// impl KeyedProcess<u32, Either<(u32, i64), (u32, i64)>> for Balance {
+    /// impl KeyedProcess for Balance {
+    ///     type Key = u32;
+    ///     type In = Either<(u32, i64), (u32, i64)>;
     ///     type State = i64;
     ///     type Out = (u32, i64);
     ///     type Side = ();
     ///
-    ///     fn on_record(
-    ///         &mut self,
-    ///         record: Either<(u32, i64), (u32, i64)>,
-    ///         context: &mut ProcessContext<'_, u32, Either<(u32, i64), (u32, i64)>, Self>,
-    ///     ) -> Result<()> {
+    ///     fn on_record(&mut self, record: Self::In, context: &mut Context<'_, Self>) -> Result<()> {
+    ///         let balance = context.state.get_mut();
     ///         match record {
-    ///             Either::Left((_, ordered)) => *context.state_mut() += ordered,
-    ///             Either::Right((_, paid)) => *context.state_mut() -= paid,
+    ///             Either::Left((_, ordered)) => *balance += ordered,
+    ///             Either::Right((_, paid)) => *balance -= paid,
     ///         }
-    ///         let balance = *context.state_mut();
-    ///         context.emit((*context.key(), balance));
+    ///         context.out.emit((*context.key, *balance));
     ///         Ok(())
     ///     }
     /// }
@@ -248,7 +349,10 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// /// Lets numbers above the last threshold through.
     /// struct Above;
     ///
-    /// impl BroadcastProcess<i64, i64, i64> for Above {
+    /// impl BroadcastProcess for Above {
+    ///     type Key = i64;
+    ///     type In = i64;
+    ///     type Broadcast = i64;
     ///     type State = ();
     ///     type Shared = i64;
     ///     type Out = i64;
@@ -263,10 +367,10 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     ///         &mut self,
     ///         number: i64,
     ///         threshold: &i64,
-    ///         context: &mut BroadcastContext<'_, i64, i64, i64, Self>,
+    ///         context: &mut BroadcastContext<'_, Self>,
     ///     ) -> Result<()> {
     ///         if number > *threshold {
-    ///             context.emit(number);
+    ///             context.out.emit(number);
     ///         }
     ///         Ok(())
     ///     }
@@ -305,7 +409,11 @@ pub struct BroadcastConnected<K, T, B> {
 impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
     /// Runs a function with state and timers over the keyed stream, which also hears the broadcast stream. See
     /// [`KeyedStream::connect_broadcast`] for an example.
-    pub fn process<F: BroadcastProcess<K, T, B>>(self, name: &str, f: F) -> Stream<F::Out> {
+    pub fn process<F: BroadcastProcess<Key = K, In = T, Broadcast = B>>(
+        self,
+        name: &str,
+        f: F,
+    ) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
 
@@ -318,7 +426,10 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
     /// /// Sends numbers that were banned to the side.
     /// struct Ban;
     ///
-    /// impl BroadcastProcess<i64, i64, i64> for Ban {
+    /// impl BroadcastProcess for Ban {
+    ///     type Key = i64;
+    ///     type In = i64;
+    ///     type Broadcast = i64;
     ///     type State = ();
     ///     type Shared = Vec<i64>;
     ///     type Out = i64;
@@ -333,9 +444,9 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
     ///         &mut self,
     ///         number: i64,
     ///         banned: &Vec<i64>,
-    ///         context: &mut BroadcastContext<'_, i64, i64, i64, Self>,
+    ///         context: &mut BroadcastContext<'_, Self>,
     ///     ) -> Result<()> {
-    ///         if banned.contains(&number) { context.emit_side(number) } else { context.emit(number) }
+    ///         if banned.contains(&number) { context.side.emit(number) } else { context.out.emit(number) }
     ///         Ok(())
     ///     }
     /// }
@@ -360,13 +471,13 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
     /// assert_eq!(out.records(), [13]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn process_with_side<F: BroadcastProcess<K, T, B>>(
+    pub fn process_with_side<F: BroadcastProcess<Key = K, In = T, Broadcast = B>>(
         self,
         name: &str,
         f: F,
     ) -> (Stream<F::Out>, Stream<F::Side>) {
-        let both = broadcast::pair::<K, T, B, F>(f);
-        let adapter = broadcast::Adapter(both.clone(), std::marker::PhantomData);
+        let both = broadcast::pair(f);
+        let adapter = broadcast::Adapter(both.clone());
         let (main, side) = self.keyed.process_with_side(name, adapter);
         let Stream { job, chain, .. } = &main;
         let listener = Rc::new(RefCell::new(broadcast::Listener::new(chain, main.step(), both)));
@@ -385,28 +496,9 @@ impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
     }
 }
 
-/// `f` as an aggregate.
-struct Reduce<F>(F);
-
-impl<T: Data + Clone, F: Fn(&mut T, &T) + 'static> Aggregate<T> for Reduce<F> {
-    type Acc = Option<T>;
-    type Out = T;
-
-    fn create(&self) -> Option<T> {
-        None
-    }
-
-    fn add(&self, acc: &mut Option<T>, record: &T) {
-        match acc {
-            Some(value) => (self.0)(value, record),
-            None => *acc = Some(record.clone()),
-        }
-    }
-
-    fn finish(&self, acc: &Option<T>) -> T {
-        acc.clone().expect("an accumulator has met at least one record before it is finished")
-    }
-}
+/// The operator of a process function, with its output and its side output.
+type ProcessOperator<F> =
+    (Built<ProcessStep<F>>, Outlet<<F as KeyedProcess>::Out>, Outlet<<F as KeyedProcess>::Side>);
 
 /// An operator that has its place in the graph.
 struct Built<R> {
@@ -478,7 +570,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{TestJob, TestSource, VecSink};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let (times, out) = (TestSource::new(1), VecSink::new());
@@ -517,7 +610,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let out = collect(|job| {
@@ -533,11 +627,38 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         self.build(name, aggregate, None)
     }
 
+    /// Adds the records of every key and window to one value by `f`; puts it out when the watermark passes the window's end. The
+    /// value of a window begins as a copy of `initial`. It is the [`aggregate`](Self::aggregate) of a closure.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::testing::{VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let clicks = job.source("clicks", VecSource::of([(7, 100, "help"), (7, 900, "home"), (7, 1_200, "help")]));
+    ///     let clicks = clicks.map(|(user, at, page)| (user, at, page.to_owned()));
+    ///     let clicks = clicks.event_time(|click| click.1, Watermarks::monotonous()).key_by(|click| &click.0);
+    ///     let seconds = clicks.window(Tumbling::of(Duration::from_secs(1)));
+    ///     let pages = seconds.fold("pages", Vec::new(), |pages, click| pages.push(click.2.clone()));
+    ///     Ok(pages.map(|w| (w.window.start, w.value.join(", "))))
+    /// })?;
+    /// assert_eq!(out, [(0, "help, home".to_owned()), (1_000, "help".to_owned())]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn fold<A>(self, name: &str, initial: A, f: impl Fn(&mut A, &T) + 'static) -> Stream<Windowed<K, A>>
+    where
+        A: Clone + Serialize + DeserializeOwned + 'static,
+    {
+        self.aggregate(name, Fold { initial, f })
+    }
+
     /// The same, with the records that come too late in a stream of their own.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSink};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{Discard, TestJob, TestSource, VecSink};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let (times, out) = (TestSource::new(1), VecSink::new());
@@ -615,7 +736,7 @@ pub struct Connected<K, L, R> {
 impl<K: Key, L: Data, R: Data> Connected<K, L, R> {
     /// Runs a function with state and timers over the records of both; its watermark is the lesser of both. See
     /// [`KeyedStream::connect`] for an example.
-    pub fn process<F: KeyedProcess<K, Either<L, R>>>(self, name: &str, f: F) -> Stream<F::Out> {
+    pub fn process<F: KeyedProcess<Key = K, In = Either<L, R>>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
 
@@ -623,24 +744,22 @@ impl<K: Key, L: Data, R: Data> Connected<K, L, R> {
     ///
     /// ```
     /// use tidegate::testing::{Discard, VecSource, collect};
-    /// use tidegate::{Either, KeyedProcess, ProcessContext, Result};
+    /// use tidegate::{Context, Either, KeyedProcess, Result};
     ///
     /// /// Lets words through, and numbers to the side.
     /// struct Sort;
     ///
-    /// impl KeyedProcess<usize, Either<String, usize>> for Sort {
+    /// impl KeyedProcess for Sort {
+    ///     type Key = usize;
+    ///     type In = Either<String, usize>;
     ///     type State = ();
     ///     type Out = String;
     ///     type Side = usize;
     ///
-    ///     fn on_record(
-    ///         &mut self,
-    ///         record: Either<String, usize>,
-    ///         context: &mut ProcessContext<'_, usize, Either<String, usize>, Self>,
-    ///     ) -> Result<()> {
+    ///     fn on_record(&mut self, record: Self::In, context: &mut Context<'_, Self>) -> Result<()> {
     ///         match record {
-    ///             Either::Left(word) => context.emit(word),
-    ///             Either::Right(number) => context.emit_side(number),
+    ///             Either::Left(word) => context.out.emit(word),
+    ///             Either::Right(number) => context.side.emit(number),
     ///         }
     ///         Ok(())
     ///     }
@@ -656,7 +775,7 @@ impl<K: Key, L: Data, R: Data> Connected<K, L, R> {
     /// assert_eq!(numbers, [4]);
     /// # Ok::<(), tidegate::Error>(())
     /// ```
-    pub fn process_with_side<F: KeyedProcess<K, Either<L, R>>>(
+    pub fn process_with_side<F: KeyedProcess<Key = K, In = Either<L, R>>>(
         self,
         name: &str,
         f: F,

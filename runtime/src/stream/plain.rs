@@ -106,7 +106,8 @@ impl<T: 'static> Stream<T> {
     /// Fixes what the step that this stream comes out of is called in snapshots, so that its name can change.
     ///
     /// ```
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     ///
     /// // Called "per_word" in metrics from now on; snapshots know it as "count", as it was called before.
     /// let out = collect(|job| {
@@ -354,7 +355,8 @@ impl<T: 'static> Stream<T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///
     /// let out = collect(|job| {
@@ -497,7 +499,8 @@ impl<T: 'static> Stream<T> {
     /// "cannot return reference to temporary value". Text is a `String`, not a `&str`: `|r| &r.name`.
     ///
     /// ```
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     ///
     /// let out = collect(|job| {
     ///     let orders = job.source("orders", VecSource::of([("ann".to_owned(), 5), ("bob".to_owned(), 7)]));
@@ -519,7 +522,8 @@ impl<T: 'static> Stream<T> {
     /// the key is a part of the record.
     ///
     /// ```
-    /// use tidegate::testing::{Count, VecSource, collect};
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
     ///
     /// let out = collect(|job| {
     ///     let sales = job.source("sales", VecSource::of([(3, 'x', 1.5), (4, 'x', 2.5), (3, 'x', 1.0)]));

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use tidegate::aggregates::Count;
 use tidegate::protocol::Manifest;
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+use tidegate::testing::{TestJob, TestSource, VecSink};
 
 use crate::check;
 

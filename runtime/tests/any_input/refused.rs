@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate::testing::{Count, Discard, TestJob, VecSink, VecSource};
+use tidegate::aggregates::Count;
+use tidegate::testing::{Discard, TestJob, VecSink, VecSource};
 use tidegate::{Sliding, Tumbling, Watermarks, Windows};
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde::{Deserialize, Serialize};
 use tidegate::testing::{TestJob, TestSource, VecSink};
-use tidegate::{KeyedProcess, ProcessContext, Result};
+use tidegate::{Context, KeyedProcess, Result};
 
 use crate::check;
 
@@ -129,22 +129,20 @@ fn apply(state: &mut Option<Value>, step: Step<Value>) -> Option<Option<Vec<u8>>
 
 struct Keeper;
 
-impl KeyedProcess<String, Record> for Keeper {
+impl KeyedProcess for Keeper {
+    type Key = String;
+    type In = Record;
     type State = Value;
     type Out = (String, u32, Option<Vec<u8>>);
     type Side = ();
 
-    fn on_record(
-        &mut self,
-        (key, number, step): Record,
-        cx: &mut ProcessContext<'_, String, Record, Self>,
-    ) -> Result<()> {
-        let mut state = cx.state().cloned();
+    fn on_record(&mut self, (key, number, step): Record, cx: &mut Context<'_, Self>) -> Result<()> {
+        let mut state = cx.state.get().cloned();
         let seen = apply(&mut state, step);
         match (seen, state) {
-            (Some(seen), _) => cx.emit((key, number, seen)),
-            (None, Some(value)) => *cx.state_mut() = value,
-            (None, None) => cx.clear(),
+            (Some(seen), _) => cx.out.emit((key, number, seen)),
+            (None, Some(value)) => *cx.state.get_mut() = value,
+            (None, None) => cx.state.clear(),
         }
         Ok(())
     }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tidegate::testing::{TestJob, VecSink, VecSource};
 use tidegate::{
-    Aggregate, KeyedProcess, ProcessContext, Result, Sliding, TimeDomain, Timer, Tumbling, Watermarks,
-    Windows,
+    Aggregate, Context, KeyedProcess, Result, Sliding, TimeDomain, Timer, Tumbling, Watermarks, Windows,
 };
 
 const TIMES: [i64; 12] = [
@@ -26,19 +25,21 @@ const TIMES: [i64; 12] = [
 /// Sets a timer for the time that a record names, and puts out the time of the timer, and its event time.
 struct Alarm(TimeDomain);
 
-impl KeyedProcess<u8, i64> for Alarm {
+impl KeyedProcess for Alarm {
+    type Key = u8;
+    type In = i64;
     type State = ();
     type Out = i64;
     type Side = i64;
 
-    fn on_record(&mut self, at: i64, cx: &mut ProcessContext<'_, u8, i64, Self>) -> Result<()> {
-        cx.set_timer(Timer { at, domain: self.0 });
+    fn on_record(&mut self, at: i64, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer { at, domain: self.0 });
         Ok(())
     }
 
-    fn on_timer(&mut self, timer: Timer, cx: &mut ProcessContext<'_, u8, i64, Self>) -> Result<()> {
-        cx.emit(timer.at);
-        cx.emit_side(cx.event_time());
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.out.emit(timer.at);
+        cx.side.emit(cx.time.event_time);
         Ok(())
     }
 }

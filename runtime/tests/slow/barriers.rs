@@ -5,15 +5,15 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate::aggregates::Count;
 use tidegate::connector::{
     PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
     TransactionalSink, Writer,
 };
 use tidegate::protocol::Epoch;
-use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSink, VecSource};
+use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
-    BroadcastContext, BroadcastProcess, Job, KeyedProcess, ProcessContext, Result, Timer, Tumbling,
-    Watermarks,
+    BroadcastContext, BroadcastProcess, Context, Job, KeyedProcess, Result, Timer, Tumbling, Watermarks,
 };
 
 /// Records of every source: more than is read in the time of a test.
@@ -172,20 +172,21 @@ fn behind_a_window_and_an_exchange(job: &mut Job, input: &Input, step: Duration)
 /// Sets a timer for every record, and takes its time for every timer.
 struct SlowTimers(Duration);
 
-impl KeyedProcess<u32, u32> for SlowTimers {
+impl KeyedProcess for SlowTimers {
+    type Key = u32;
+    type In = u32;
     type State = ();
     type Out = u32;
     type Side = ();
 
-    fn on_record(&mut self, n: u32, cx: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
-        cx.set_timer(Timer::event(i64::from(n) + 1_000));
+    fn on_record(&mut self, n: u32, cx: &mut Context<'_, Self>) -> Result<()> {
+        cx.timers.set(Timer::event(i64::from(n) + 1_000));
         Ok(())
     }
 
-    fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+    fn on_timer(&mut self, _: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
         take(self.0);
-        let key = *cx.key();
-        cx.emit(key);
+        cx.out.emit(*cx.key);
         Ok(())
     }
 }
@@ -200,7 +201,10 @@ fn in_timers(job: &mut Job, input: &Input, step: Duration) {
 /// Takes its time for what it hears of the broadcast stream.
 struct SlowListener(Duration);
 
-impl BroadcastProcess<u32, u32, u32> for SlowListener {
+impl BroadcastProcess for SlowListener {
+    type Key = u32;
+    type In = u32;
+    type Broadcast = u32;
     type State = ();
     type Shared = u32;
     type Out = u32;
@@ -212,13 +216,8 @@ impl BroadcastProcess<u32, u32, u32> for SlowListener {
         Ok(())
     }
 
-    fn on_record(
-        &mut self,
-        n: u32,
-        shared: &u32,
-        cx: &mut BroadcastContext<'_, u32, u32, u32, Self>,
-    ) -> Result<()> {
-        cx.emit(n + shared);
+    fn on_record(&mut self, n: u32, shared: &u32, cx: &mut BroadcastContext<'_, Self>) -> Result<()> {
+        cx.out.emit(n + shared);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tidegate::testing::{Discard, Running, TestJob, TestSource};
-use tidegate::{KeyedProcess, ProcessContext, Result, Watermarks};
+use tidegate::{Context, KeyedProcess, Result, Watermarks};
 
 use crate::gate::Gate;
 
@@ -79,12 +79,14 @@ fn a_step_that_hangs_is_named_until_it_comes_back_and_the_stop_waits_for_it() {
 /// Waits at a record.
 struct Hangs(Gate);
 
-impl KeyedProcess<u32, u32> for Hangs {
+impl KeyedProcess for Hangs {
+    type Key = u32;
+    type In = u32;
     type State = u32;
     type Out = u32;
     type Side = ();
 
-    fn on_record(&mut self, n: u32, _: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+    fn on_record(&mut self, n: u32, _: &mut Context<'_, Self>) -> Result<()> {
         self.0.wait_at_50(n);
         Ok(())
     }

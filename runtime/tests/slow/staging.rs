@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate::Result;
+use tidegate::aggregates::Count;
 use tidegate::connector::{
     PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
     TransactionalSink, Writer,
 };
 use tidegate::protocol::Epoch;
-use tidegate::testing::{Count, TestJob, TestSource, VecSink};
+use tidegate::testing::{TestJob, TestSource, VecSink};
 
 use crate::gate::Gate;
 use crate::hangs::{until_metrics, until_note};

@@ -4,31 +4,34 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use tidegate::aggregates::Count;
 use tidegate::clock::ManualClock;
-use tidegate::testing::{Count, Discard, TestJob, TestSource, VecSource};
-use tidegate::{KeyedProcess, ProcessContext, Result, Timer, Tumbling, Watermarks};
+use tidegate::testing::{Discard, TestJob, TestSource, VecSource};
+use tidegate::{Context, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
 /// Sets a timer of the clock for now, always again.
 struct AtOnce;
 
 impl AtOnce {
-    fn set(cx: &mut ProcessContext<'_, u32, u32, Self>) {
-        let at = cx.processing_time();
-        cx.set_timer(Timer::processing(at));
+    fn set(cx: &mut Context<'_, Self>) {
+        let at = cx.time.processing_time;
+        cx.timers.set(Timer::processing(at));
     }
 }
 
-impl KeyedProcess<u32, u32> for AtOnce {
+impl KeyedProcess for AtOnce {
+    type Key = u32;
+    type In = u32;
     type State = ();
     type Out = ();
     type Side = ();
 
-    fn on_record(&mut self, _: u32, cx: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+    fn on_record(&mut self, _: u32, cx: &mut Context<'_, Self>) -> Result<()> {
         Self::set(cx);
         Ok(())
     }
 
-    fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, u32, u32, Self>) -> Result<()> {
+    fn on_timer(&mut self, _: Timer, cx: &mut Context<'_, Self>) -> Result<()> {
         Self::set(cx);
         Ok(())
     }

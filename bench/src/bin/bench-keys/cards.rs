@@ -2,7 +2,7 @@
 
 use crate::Update;
 use std::collections::BTreeMap;
-use tidegate::{KeyedProcess, ProcessContext, Result};
+use tidegate::{Context, KeyedProcess, Result};
 
 /// What is remembered of a card: more is forgotten, the oldest first.
 const PAYMENTS: usize = 20;
@@ -13,18 +13,20 @@ pub(crate) struct Cards;
 /// A payment: the amount and where it was made.
 type Payment = (f64, u32);
 
-impl KeyedProcess<u64, Update> for Cards {
+impl KeyedProcess for Cards {
+    type Key = u64;
+    type In = Update;
     type State = BTreeMap<u64, Payment>;
     type Out = bool;
     type Side = ();
 
-    fn on_record(&mut self, update: Update, cx: &mut ProcessContext<'_, u64, Update, Self>) -> Result<()> {
-        let payments = cx.state_mut();
+    fn on_record(&mut self, update: Update, cx: &mut Context<'_, Self>) -> Result<()> {
+        let payments = cx.state.get_mut();
         payments.insert(update.at, (update.at as f64, update.key as u32));
         if payments.len() > PAYMENTS {
             payments.pop_first();
         }
-        cx.emit(update.churn);
+        cx.out.emit(update.churn);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use source::Updates;
 use std::path::PathBuf;
 use std::time::Duration;
-use tidegate::testing::Count;
+use tidegate::aggregates::Count;
 use tidegate::{Job, KeyedStream, Result, Stream, Tumbling, Watermarks, Windowed};
 use value::Value;
 
