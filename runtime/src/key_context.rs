@@ -265,6 +265,9 @@ pub struct KeyTimers<'a, K> {
     pub(crate) hash: u64,
     /// True at the end of the input, when no further time comes.
     pub(crate) has_ended: bool,
+    /// The source whose records come to the function without an event time and never end: a timer of event time would never
+    /// fire.
+    pub(crate) without_time: Option<&'a str>,
     pub(crate) event: &'a mut Timers<K>,
     pub(crate) processing: &'a mut Timers<K>,
     /// What went wrong first; it ends the job when the function returns.
@@ -273,9 +276,15 @@ pub struct KeyTimers<'a, K> {
 
 impl<K: Key> KeyTimers<'_, K> {
     /// Sets a timer. One that is set already stays, and fires once. See the example of [`KeyTimers`].
+    ///
+    /// A timer of event time fires when event time comes to it. So it ends the job if records come to the function without an
+    /// event time from a source that is followed, whose end never comes.
     pub fn set(&mut self, timer: Timer) {
         if self.has_ended {
             return;
+        }
+        if let Some(source) = self.without_time.filter(|_| timer.domain == TimeDomain::Event) {
+            return self.note(Err(never_fires(source)));
         }
         let (key, hash) = (self.key, self.hash);
         let result = self.of(timer.domain).set(timer.at, hash, key);
@@ -301,6 +310,15 @@ impl<K: Key> KeyTimers<'_, K> {
             self.failed.get_or_insert(error);
         }
     }
+}
+
+#[cold]
+fn never_fires(source: &str) -> Error {
+    Error::job(format!(
+        "it sets a timer of event time, which would never fire: the records of the source '{source}' come to it without an \
+         event time, and that source is followed. Add .event_time(..) between that source and .key_by(..), or set a timer of \
+         processing time, Timer::processing(..)"
+    ))
 }
 
 /// The times at which a function is called, in milliseconds since the Unix epoch.

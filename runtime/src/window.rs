@@ -161,30 +161,31 @@ pub struct Windows {
     pub(crate) size_ms: i64,
     pub(crate) slide_ms: i64,
     pub(crate) processing_time: bool,
-    /// False if size or slide was given in parts of a millisecond.
-    whole: bool,
+    /// Size and slide as they were given, for messages.
+    given: (Duration, Duration),
 }
 
 impl Windows {
     fn new(size: Duration, slide: Duration, processing_time: bool) -> Self {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let whole = [size, slide].iter().all(|time| time.subsec_nanos() % 1_000_000 == 0);
-        Self { size_ms: millis(size), slide_ms: millis(slide), processing_time, whole }
+        Self { size_ms: millis(size), slide_ms: millis(slide), processing_time, given: (size, slide) }
     }
 
     /// What is wrong with the sizes, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let (size, slide) = (self.size_ms, self.slide_ms);
-        if size < 1 || slide < 1 || slide > size || size > LARGEST_MS || !self.whole {
+        let (given_size, given_slide) = self.given;
+        let are_whole = [given_size, given_slide].iter().all(|time| time.subsec_nanos() % 1_000_000 == 0);
+        if size < 1 || slide < 1 || slide > size || size > LARGEST_MS || !are_whole {
             return Some(format!(
-                "windows of {size} ms every {slide} ms are invalid: both must be whole milliseconds, at least 1 ms, the \
-                 slide at most the size, and the size at most {LARGEST_MS} ms"
+                "windows of {given_size:?} every {given_slide:?} are invalid: both must be whole milliseconds, at least 1 ms, \
+                 the slide at most the size, and the size at most {LARGEST_MS} ms"
             ));
         }
         let windows = (size + slide - 1) / slide;
         (windows > MOST_AT_ONCE).then(|| {
             format!(
-                "with windows of {size} ms every {slide} ms each record is in {windows} windows; at most {MOST_AT_ONCE} are \
+                "with windows of {given_size:?} every {given_slide:?} each record is in {windows} windows; at most {MOST_AT_ONCE} are \
                  possible: choose a longer slide"
             )
         })
@@ -232,6 +233,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn of_ms(size: i64, slide: i64) -> Windows {
+        let ms = |ms: i64| Duration::from_millis(ms as u64);
+        Sliding::of(ms(size), ms(slide))
+    }
+
     #[test]
     fn sizes_that_no_window_can_have_are_refused() {
         let ms = Duration::from_millis;
@@ -240,7 +246,7 @@ mod tests {
         assert_eq!(problem(ms(100_000), ms(1)), "");
         assert!(
             problem(Duration::from_micros(1_500), Duration::from_micros(1_500))
-                .contains("whole milliseconds")
+                .contains("windows of 1.5ms every 1.5ms are invalid: both must be whole milliseconds")
         );
         assert!(problem(ms(10), Duration::from_micros(2_500)).contains("whole milliseconds"));
         assert!(problem(Duration::MAX, Duration::MAX).contains("at most 31622400000000 ms"));
@@ -256,7 +262,7 @@ mod tests {
         fn a_time_is_in_all_of_its_windows_and_in_no_other(
             time in -1_000_000i64..1_000_000, slide in 1i64..500, times in 1i64..6
         ) {
-            let windows = Windows { size_ms: slide * times, slide_ms: slide, processing_time: false, whole: true };
+            let windows = of_ms(slide * times, slide);
             let starts: Vec<i64> = windows.starts(time).collect();
             prop_assert_eq!(starts.len() as i64, times);
             for start in starts {
@@ -272,7 +278,7 @@ mod tests {
             slide in prop_oneof![1i64..500, Just(LARGEST_MS / 5)],
             times in 1i64..6,
         ) {
-            let windows = Windows { size_ms: slide * times, slide_ms: slide, processing_time: false, whole: true };
+            let windows = of_ms(slide * times, slide);
             let starts: Vec<i64> = windows.starts(time).take(100).collect();
             prop_assert!((1..=times).contains(&(starts.len() as i64)), "{} windows", starts.len());
             prop_assert_eq!(starts[0], windows.last_start(time));
@@ -286,7 +292,7 @@ mod tests {
 
         #[test]
         fn tumbling_windows_cover_time_without_overlap(time in any::<i32>(), size in 1i64..1_000_000) {
-            let windows = Windows { size_ms: size, slide_ms: size, processing_time: false, whole: true };
+            let windows = of_ms(size, size);
             let time = i64::from(time);
             prop_assert_eq!(windows.starts(time).count(), 1);
             let window = windows.window(windows.last_start(time));

@@ -29,6 +29,59 @@ fn a_panic_in_the_description_of_the_job_says_so() {
     assert!(error.contains("index out of bounds"), "{error}");
 }
 
+/// Sets a timer for every record.
+struct Reminder;
+
+impl KeyedProcess for Reminder {
+    type Key = i64;
+    type In = i64;
+    type State = ();
+    type Out = i64;
+    type Side = ();
+
+    fn on_record(&mut self, n: i64, context: &mut Context<'_, Self>) -> Result<()> {
+        context.timers.set(Timer::event(n + 10));
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: Timer, context: &mut Context<'_, Self>) -> Result<()> {
+        context.out.emit(timer.at);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_timer_of_event_time_that_would_never_fire_ends_the_job() {
+    let source = TestSource::followed(1);
+    let from = source.clone();
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("numbers", from.clone()).key_by(|n| n);
+        numbers.process("reminder", Reminder).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let running = job.start();
+    source.push(0, 1);
+    let error = running.wait().unwrap_err().to_string();
+    for part in
+        ["step 'reminder'", "would never fire", "source 'numbers'", ".event_time(..)", "Timer::processing"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_timer_of_event_time_fires_at_the_end_of_a_bounded_input_without_event_time() {
+    let out = VecSink::new();
+    let to = out.clone();
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("numbers", VecSource::of([1, 2])).key_by(|n| n);
+        numbers.process("reminder", Reminder).sink("out", to.clone());
+        Ok(())
+    });
+    job.run().unwrap();
+    assert_eq!(out.sorted(), [11, 12]);
+}
+
 /// Runs `steps` until a first epoch is published, sends the bad number, and returns the message that the run ends with.
 fn message<T, F>(workers: usize, steps: F) -> String
 where

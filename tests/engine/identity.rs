@@ -316,7 +316,7 @@ fn what_cannot_be_a_job_is_refused_before_it_runs() {
         windows.aggregate("count", Count).map(|w| w.value).sink("out", Discard::named("a"));
         Ok(())
     });
-    says(&empty.unwrap_err().to_string(), &["windows of 0 ms every 0 ms are invalid"]);
+    says(&empty.unwrap_err().to_string(), &["step 'count': windows of 0ns every 0ns are invalid"]);
 }
 
 #[test]

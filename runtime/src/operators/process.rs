@@ -51,6 +51,8 @@ pub(crate) struct ProcessStep<F: KeyedProcess> {
     step: Arc<Step>,
     key: KeyFn<F::In, F::Key>,
     f: F,
+    /// The source that is followed and whose records come here without an event time, if there is one.
+    without_time: Option<String>,
     kept: Option<Kept<F::Key, F::State>>,
     /// What the input has said last of event time.
     input: Watermark,
@@ -115,6 +117,7 @@ impl<F: KeyedProcess> ProcessStep<F> {
             step: step.clone(),
             key,
             f,
+            without_time: None,
             kept: None,
             input: Watermark::UNKNOWN,
             watermark: i64::MIN,
@@ -135,6 +138,11 @@ impl<F: KeyedProcess> ProcessStep<F> {
         }
     }
 
+    /// Records of this source, which is followed, come here without an event time.
+    pub(crate) fn without_time(self, source: Option<String>) -> Self {
+        Self { without_time: source, ..self }
+    }
+
     fn call(&mut self, hash: u64, key: &F::Key, event_time: i64, now: i64, call: Call<F::In>) -> Result<()> {
         let Some(Kept { store, table, event_timers, processing_timers }) = &mut self.kept else {
             return Ok(());
@@ -144,12 +152,13 @@ impl<F: KeyedProcess> ProcessStep<F> {
         let has_ended = matches!(self.end, End::Firing(_) | End::Over);
         let (event, processing) = (event_timers, processing_timers);
         let watermark = (self.watermark > i64::MIN).then_some(self.watermark);
+        let without_time = self.without_time.as_deref();
         let mut context = KeyContext {
             key,
             state: ValueState::new(state),
             out: Output::new(&mut self.out.0),
             side: Output::new(&mut self.side.0),
-            timers: KeyTimers { key, hash, has_ended, event, processing, failed: None },
+            timers: KeyTimers { key, hash, has_ended, without_time, event, processing, failed: None },
             time: Times { event_time, watermark, processing_time: now },
         };
         match call {

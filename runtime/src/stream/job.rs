@@ -325,6 +325,15 @@ impl JobInner {
         self.declared.borrow_mut().push(Declared { step: step.clone(), suffix, state, end });
     }
 
+    /// True if a step is a source that is not bounded.
+    pub(crate) fn is_followed(&self, step: &Arc<Step>) -> bool {
+        let declared = self.declared.borrow();
+        declared.iter().any(|declared| match &declared.end {
+            End::Source(source) => Arc::ptr_eq(&declared.step, step) && !source.bounded(),
+            End::Inner | End::Sink(_) => false,
+        })
+    }
+
     /// Declares what a step keeps; a type that could not be read back is refused.
     pub(crate) fn declare_state(&self, step: &Arc<Step>, suffix: &'static str, state: Result<StateType>) {
         match state {

@@ -97,9 +97,6 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn window(self, windows: Windows) -> WindowedStream<K, T> {
-        if let Some(problem) = windows.problem() {
-            self.inputs[0].job.refuse(Error::job(problem));
-        }
         WindowedStream { stream: self, windows, lateness_ms: 0 }
     }
 
@@ -289,8 +286,11 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     fn process_operator<F: KeyedProcess<Key = K, In = T>>(self, name: &str, f: F) -> ProcessOperator<F> {
         let (outlet, side) = (Outlet::new(), Outlet::new());
         let (next, next_side) = (outlet.clone(), side.clone());
+        let job = self.inputs[0].job.clone();
+        let without_time =
+            self.untimed().filter(|source| job.is_followed(source)).map(|source| source.name());
         let built = self.operator("process", name, |chain, step, key| {
-            ProcessStep::new(chain, step, key, f, next, next_side)
+            ProcessStep::new(chain, step, key, f, next, next_side).without_time(without_time)
         });
         built.declare("", state_type_by_key::<K, _>(&F::State::default()));
         built.declare(EVENT_TIMERS, state_type::<K>());
@@ -709,6 +709,9 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         let built = self.stream.operator("window", name, |chain, step, key| {
             WindowStep::new(chain, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
+        if let Some(problem) = windows.problem() {
+            built.job.refuse_step(&built.step, Error::job(problem));
+        }
         built.declare_by_window(state, windows, lateness_ms);
         if !windows.processing_time {
             built.check_is_timed();
