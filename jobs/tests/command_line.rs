@@ -92,6 +92,24 @@ fn a_bounded_input_ends_with_everything_published_and_a_second_start_does_nothin
 }
 
 #[test]
+fn a_job_prints_its_plan_and_does_not_run() {
+    let place = Place::new();
+    write_readings(&place);
+    let printed = run(&place, JOB, &with(&["--plan", "--max-parallelism", "16"]));
+    assert!(printed.status.success(), "{}", said(&printed));
+    let plan: serde_json::Value = serde_json::from_slice(&printed.stdout).expect("JSON alone");
+    assert_eq!((&plan["job"], &plan["max_parallelism"]), (&"predictive-maintenance".into(), &16.into()));
+    let source = &plan["sources"]["readings"];
+    assert_eq!(source["bounded"], true);
+    assert_eq!(source["partitions"], serde_json::json!(["part-0.jsonl", "part-1.jsonl"]));
+    assert_eq!(plan["operators"]["alerts"]["kind"], "sink");
+    assert!(plan["operators"]["features"]["state"].is_object(), "{plan}");
+    assert_eq!(plan["arguments"]["input"], serde_json::json!(["in"]));
+    assert!(!place.path("ck").exists(), "the checkpoint directory is not touched");
+    assert_eq!(place.rows("out").len(), 0);
+}
+
+#[test]
 fn a_summary_that_cannot_be_written_is_refused_before_the_job_runs() {
     let place = Place::new();
     write_readings(&place);

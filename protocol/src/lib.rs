@@ -1,14 +1,16 @@
 //! What crosses a process border: the numbers that everybody counts by, and the manifest of a snapshot.
 //!
 //! Reading order: [`ids`] defines one newtype for every number, each with the sentence that says what it is;
-//! [`manifest`] is the file that makes a directory of loose files a snapshot; [`error`] is what goes wrong, and who can do
+//! [`manifest`] is the file that makes a directory of loose files a snapshot; [`plan`] is what a job wants of whoever runs it; [`error`] is what goes wrong, and who can do
 //! something about it. Nothing here does I/O beyond turning
 //! values into bytes and back, and nothing depends on the dataflow.
 
 pub mod error;
 pub mod ids;
 pub mod manifest;
+pub mod plan;
 
 pub use error::{Error, ErrorContext, ErrorKind, Result};
 pub use ids::{Attempt, Epoch, KeyGroup, KeyGroups, Slot};
 pub use manifest::{FileRef, Manifest, ManifestError};
+pub use plan::{Plan, SourcePlan};

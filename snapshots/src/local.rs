@@ -41,7 +41,12 @@ impl LocalStore {
         Ok(Self { root })
     }
 
-    /// The directory, as an absolute path without links.
+    /// A directory that is not looked at, and need not be there.
+    pub fn unopened(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The directory; an absolute path without links, if it was opened.
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -49,6 +49,7 @@ mod control;
 mod input;
 pub mod invariants;
 mod progress;
+pub mod rules;
 mod settings;
 mod time;
 mod violation;

@@ -1,6 +1,7 @@
 //! A process whose driver is the test.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -12,8 +13,9 @@ use super::*;
 use crate::checkpoint::snapshot_thread::Barrier;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker::{Workers, start};
-use crate::local::plan::Plan;
+use crate::dataflow::worker_context::WorkerContext;
 use crate::state::store::Rows;
+use crate::stream::Job;
 use crate::stream::job::{BuildJob, graph_builder};
 use crate::testing::{Discard, TestSource, parts};
 use tidegate_protocol::Error;
@@ -33,9 +35,9 @@ impl Attempt {
             job.source(parts::SOURCE, source.clone()).sink("out", Discard::named("out"));
             Ok(())
         });
-        let job = parts::process(root, 1, None).0;
-        let job = Arc::into_inner(job).expect("nobody else holds it");
-        let outline = Plan::of(&build, job, root).unwrap().outline;
+        let mut job = Job::new(Rc::new(WorkerContext::new(Slot(0), parts::process(root, 1, None).0)));
+        build(&mut job).unwrap();
+        let outline = job.outline();
         let workers = start(&process, graph_builder(build, outline)).unwrap();
         Self { process, inbox, workers: Some(workers) }
     }

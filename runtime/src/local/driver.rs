@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use tidegate_control::rules::{Assigned, Assignment, with_store_ids};
 use tidegate_control::{Action, CheckpointSettings, Control, Exit, Input, LedgerEntry, Time};
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::{Epoch, Manifest, Slot};
 
-use super::assignment::Assignment;
+use super::description::{Description, partitions};
 use super::mailbox::Event;
-use super::plan::{Plan, partitions};
 use super::summary::Summary;
 use super::watchdog::{self, Watchdog};
 use super::{Run, Watcher};
@@ -43,7 +43,7 @@ fn millis(interval: Duration) -> u64 {
 /// Runs one attempt of a job.
 pub(crate) struct Driver<'a> {
     run: &'a Run,
-    plan: &'a Plan,
+    job: &'a Description,
     process: Arc<Process>,
     /// The connections to the processes; to one, unless the link takes the workers for several.
     processes: Vec<Connection<ToProcess>>,
@@ -75,7 +75,7 @@ pub(crate) struct Driver<'a> {
 impl<'a> Driver<'a> {
     pub(crate) fn new(
         run: &'a Run,
-        plan: &'a Plan,
+        job: &'a Description,
         process: Arc<Process>,
         assignment: Assignment,
         publishers: &'a mut Publishers,
@@ -97,7 +97,7 @@ impl<'a> Driver<'a> {
         };
         Self {
             run,
-            plan,
+            job,
             processes: (0..run.link.processes(process.setup.settings.parallelism)).map(connect).collect(),
             process,
             assignment,
@@ -138,7 +138,7 @@ impl<'a> Driver<'a> {
             Some(Exit::Finished | Exit::Stopped) | None => {}
         }
         let newest = self.newest.ok_or_else(|| Error::internal("the job ended without a snapshot"))?;
-        Ok(Summary::of(self.plan, &newest, self.began.elapsed()))
+        Ok(Summary::of(self.job, &newest, self.began.elapsed()))
     }
 
     fn serve(&mut self, events: &Receiver<Event>) -> Result<()> {
@@ -351,7 +351,7 @@ impl<'a> Driver<'a> {
             parallelism: self.process.setup.settings.parallelism as u32,
             key_groups: self.process.setup.settings.key_groups,
             arguments: self.run.arguments.clone(),
-            operators: self.plan.manifest_operators(&self.process.setup.store_ids),
+            operators: with_store_ids(&self.job.plan, &self.process.setup.store_ids),
             slots: std::mem::take(&mut self.parts),
         };
         if let Some(uid) = manifest.differing_watermark() {
@@ -390,15 +390,17 @@ impl<'a> Driver<'a> {
             "Messages between the driver and the workers that came twice, too late or from another attempt.",
             dropped as f64,
         );
-        self.watcher.published(self.plan, &manifest);
+        self.watcher.published(self.job, &manifest);
         Ok(())
     }
 
     /// Assigns partitions that have turned up since the last look.
     fn discover(&mut self) -> Result<()> {
-        for (uid, source) in self.plan.sources.iter().filter(|(_, source)| !source.bounded()) {
+        for (uid, source) in self.job.sources.iter().filter(|(_, source)| !source.bounded()) {
             let assigned = self.assignment.add(uid, partitions(uid, &**source)?);
-            assigned.iter().for_each(|command| self.send(command));
+            for Assigned { source, slot, partitions } in assigned {
+                self.send(&Command::Assigned { source, slot, partitions });
+            }
         }
         Ok(())
     }

@@ -1,17 +1,16 @@
 //! A job that runs alone, in one process: everything a cluster would do for it, on the same rules.
 //!
-//! - [`plan`]: what the job wants, found out by describing it once without running it.
+//! - [`description`]: what the job wants, found out by describing it once without running it.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
 //! - [`watchdog`]: notices steps that do not come back.
-//! - [`mailbox`]: what reaches the driver; [`assignment`]: which worker reads which partitions.
+//! - [`mailbox`]: what reaches the driver.
 //! - [`summary`]: the totals that a user reads.
 //!
 //! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s.
 
-mod assignment;
+pub(crate) mod description;
 pub(crate) mod driver;
 mod mailbox;
-pub(crate) mod plan;
 pub(crate) mod summary;
 mod watchdog;
 
@@ -20,7 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
+use tidegate_control::rules::{Assignment, changes, check_fits, check_parallelism, store_ids};
+use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Plan, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 
 use crate::allocator::give_back_freed_memory;
@@ -33,10 +33,9 @@ use crate::metrics::Metrics;
 use crate::panics::catch;
 use crate::stream::job::{BuildJob, graph_builder};
 use crate::working_directory::WorkingDirectory;
-use assignment::Assignment;
+use description::Description;
 use driver::Driver;
 pub(crate) use mailbox::{Event, Mailbox};
-use plan::Plan;
 use summary::Summary;
 use tidegate_failpoint::point;
 use tidegate_protocol::{Error, Result};
@@ -79,9 +78,18 @@ pub(crate) trait Watcher {
     /// How things stand.
     fn progress(&mut self, metrics: &Metrics, epoch: Epoch);
     /// A snapshot of this run is complete and its output published.
-    fn published(&mut self, plan: &Plan, snapshot: &Manifest) {
-        let _ = (plan, snapshot);
+    fn published(&mut self, job: &Description, snapshot: &Manifest) {
+        let _ = (job, snapshot);
     }
+}
+
+/// The plan of a job, with the partitions that its sources have now. The checkpoint directory is not looked at.
+pub(crate) fn plan(run: &Run, build: &BuildJob) -> Result<Plan> {
+    let store = LocalStore::unopened(&run.checkpoint_dir);
+    let groups = KeyGroups { count: run.max_parallelism };
+    let mut job = catch(|| Description::of(run, build, described(run, &store, groups)))?;
+    job.list_partitions()?;
+    Ok(job.plan)
 }
 
 /// Runs a job from its newest snapshot to its end, or until it is asked to stop.
@@ -103,25 +111,26 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let _lock = store.lock()?;
     point("start.locked");
     let groups = KeyGroups { count: run.max_parallelism };
-    let plan = Plan::of(&build, described(run, &store, groups), store.root())?;
-    plan.warnings.iter().for_each(|warning| watcher.note(warning));
+    let mut job = Description::of(run, &build, described(run, &store, groups))?;
+    job.check_is_apart_from(store.root())?;
+    job.warnings.iter().for_each(|warning| watcher.note(warning));
     let snapshots = Snapshots::new(Arc::new(store.clone()));
     let found = tidegate_snapshots::choose(&snapshots)?;
     found.notes.iter().for_each(|note| watcher.note(note));
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
-        check_restored(run, &plan, manifest, watcher)?;
+        check_restored(&job.plan, manifest, watcher)?;
     }
     let groups = restored.as_ref().map_or(groups, |m| m.key_groups);
     let parallelism = run.workers(groups);
     check_parallelism(parallelism, groups, restored.is_some())?;
     let published = snapshots.published()?;
-    let (mut publishers, notes) = Publishers::recover(plan.publishers()?, restored.as_deref(), published)?;
+    let (mut publishers, notes) = Publishers::recover(job.publishers()?, restored.as_deref(), published)?;
     notes.iter().for_each(|note| watcher.note(note));
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
-        watcher.note(&plan.describe_finished(manifest));
-        return Ok(Summary::of(&plan, manifest, Duration::ZERO));
+        watcher.note(&job.describe_finished(manifest));
+        return Ok(Summary::of(&job, manifest, Duration::ZERO));
     }
     let attempt = Attempt(snapshots.last_attempt()?.max(found.last_attempt).0 + 1);
     snapshots.set_attempt(attempt)?;
@@ -130,43 +139,26 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     setup.working.clean()?;
     setup.attempt = attempt;
     setup.first_epoch = found.last_epoch.next();
-    setup.store_ids = plan.store_ids(restored.as_deref())?;
+    setup.store_ids = store_ids(&job.plan, restored.as_deref());
     setup.restored = restored.clone();
-    let assigned = plan.assign(restored.as_deref(), parallelism)?;
-    let assignment = Assignment::new(assigned.clone());
+    job.list_partitions()?;
+    let assignment = Assignment::new(&job.plan, restored.as_deref(), parallelism);
+    let assigned = assignment.by_worker().clone();
     let to_driver = run.link.to_driver(mailbox.inbox());
     let process = Arc::new(process(run, setup, assigned, to_driver));
-    let build = graph_builder(build, plan.outline.clone());
-    let driver = Driver::new(run, &plan, process, assignment, &mut publishers, found.older, watcher);
+    let build = graph_builder(build, job.outline.clone());
+    let driver = Driver::new(run, &job, process, assignment, &mut publishers, found.older, watcher);
     driver.run(build, &mailbox.receiver)
 }
 
 /// Refuses a snapshot that does not fit the job, and says what has changed since it was taken.
-fn check_restored(run: &Run, plan: &Plan, manifest: &Manifest, watcher: &mut dyn Watcher) -> Result<()> {
-    plan.check_fits(manifest, &run.job)?;
-    if manifest.finished {
-        // Nothing is going to run, so nothing that has changed counts.
-        return Ok(());
+fn check_restored(plan: &Plan, manifest: &Manifest, watcher: &mut dyn Watcher) -> Result<()> {
+    check_fits(plan, manifest)?;
+    // If the job has finished nothing is going to run, so nothing that has changed counts.
+    if !manifest.finished {
+        changes(plan, manifest).iter().for_each(|note| watcher.note(note));
     }
-    if run.max_parallelism != manifest.key_groups.count {
-        watcher.note(&format!(
-            "--max-parallelism stays {}, as it was when the job was first started",
-            manifest.key_groups.count
-        ));
-    }
-    plan::changed_arguments(manifest, &run.arguments).iter().for_each(|note| watcher.note(note));
     Ok(())
-}
-
-fn check_parallelism(parallelism: usize, groups: KeyGroups, is_restored: bool) -> Result<()> {
-    if parallelism <= usize::from(groups.count) {
-        return Ok(());
-    }
-    let stays = if is_restored { ", as when the job was first started; it cannot change" } else { "" };
-    Err(Error::job(format!(
-        "--parallelism {parallelism} is invalid: it must be at most --max-parallelism, which is {}{stays}",
-        groups.count
-    )))
 }
 
 /// What an attempt starts with if nothing is restored.

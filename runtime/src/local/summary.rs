@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tidegate_protocol::Manifest;
 
-use super::plan::Plan;
+use super::description::Description;
 
 /// What a job has done since its first start. The totals are those of the last snapshot: exact, however often the job was
 /// killed in between. Only the time is that of the last run.
@@ -37,16 +37,16 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(plan: &Plan, manifest: &Manifest, took: Duration) -> Self {
+    pub(crate) fn of(job: &Description, manifest: &Manifest, took: Duration) -> Self {
         let total = |uid: &str, counter: &str| -> u64 {
             let parts = manifest.slots.values().filter_map(|slot| slot.operators.get(uid));
             parts.filter_map(|part| part.counters.get(counter)).sum()
         };
         let sum = |kind: &str, counter: &str| -> u64 {
-            plan.steps.iter().filter(|s| s.kind() == kind).map(|s| total(&s.uid(), counter)).sum()
+            job.steps.iter().filter(|s| s.kind() == kind).map(|s| total(&s.uid(), counter)).sum()
         };
         let mut dropped = BTreeMap::new();
-        for filter in plan.steps.iter().filter(|s| s.kind() == "filter") {
+        for filter in job.steps.iter().filter(|s| s.kind() == "filter") {
             *dropped.entry(filter.name()).or_default() += total(&filter.uid(), "dropped");
         }
         Self {

@@ -15,6 +15,7 @@ use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
 use crate::shell::terminal::say;
 use crate::stream::Job;
+use crate::stream::job::BuildJob;
 use tidegate_protocol::{Error, Result};
 
 /// The flags that every job has.
@@ -51,6 +52,9 @@ struct RuntimeArgs {
     /// Sends batches between workers as bytes, as between processes; for tests.
     #[arg(long, hide = true)]
     over_the_wire: bool,
+    /// Prints what the job consists of as JSON (operators, types of state, sources with their partitions, sinks), and exits.
+    #[arg(long)]
+    plan: bool,
     /// Lists the points at which FAILPOINTS can have the process die, and exits.
     #[arg(long)]
     list_failpoints: bool,
@@ -92,36 +96,46 @@ where
     }
     let matches = command.get_matches();
     let cli = Cli::<A>::from_arg_matches(&matches).map_err(|e| Error::job(e.to_string()))?;
-    let runtime = cli.runtime;
+    let (runtime, args) = (cli.runtime, cli.job);
+    let run = runtime.to_run(name, arguments_to_keep::<A>(&matches));
+    let build: BuildJob = Arc::new(move |job: &mut Job| build(job, &args));
+    crate::panics::remember_panics();
+    if runtime.plan { print_plan(&run, &build) } else { run_job(&runtime, &run, build) }
+}
+
+impl RuntimeArgs {
+    fn to_run(&self, job: &str, arguments: BTreeMap<String, Vec<String>>) -> Run {
+        let directory = self.checkpoint_dir.clone();
+        Run {
+            job: job.to_owned(),
+            checkpoint_dir: directory.unwrap_or_else(|| PathBuf::from("checkpoints").join(job)),
+            parallelism: self.parallelism.map(|n| n as usize),
+            interval: Some(self.checkpoint_interval),
+            retain: self.retain as usize,
+            memory: self.memory,
+            follow: self.follow,
+            max_parallelism: self.max_parallelism as u16,
+            over_the_wire: self.over_the_wire,
+            arguments,
+            clock: Arc::new(SystemClock),
+            metrics: Arc::new(Metrics::default()),
+            link: Arc::new(Direct),
+        }
+    }
+}
+
+fn run_job(runtime: &RuntimeArgs, run: &Run, build: BuildJob) -> Result<()> {
     if let Some(path) = &runtime.summary {
         prepare_summary(path)?;
     }
     tidegate_failpoint::from_environment().map_err(Error::job)?;
-    crate::panics::remember_panics();
     let mailbox = Mailbox::new();
     stop_on_signals(mailbox.sender.clone())?;
-    let metrics = Arc::new(Metrics::default());
     if let Some(address) = &runtime.metrics {
-        crate::shell::metrics_server::serve(address, name, metrics.clone())?;
+        crate::shell::metrics_server::serve(address, &run.job, run.metrics.clone())?;
     }
-    let run = Run {
-        job: name.to_owned(),
-        checkpoint_dir: runtime.checkpoint_dir.unwrap_or_else(|| PathBuf::from("checkpoints").join(name)),
-        parallelism: runtime.parallelism.map(|n| n as usize),
-        interval: Some(runtime.checkpoint_interval),
-        retain: runtime.retain as usize,
-        memory: runtime.memory,
-        follow: runtime.follow,
-        max_parallelism: runtime.max_parallelism as u16,
-        over_the_wire: runtime.over_the_wire,
-        arguments: arguments_to_keep::<A>(&matches),
-        clock: Arc::new(SystemClock),
-        metrics,
-        link: Arc::new(Direct),
-    };
-    let args = cli.job;
     let mut terminal = crate::shell::terminal::Terminal::new(run.metrics.clone());
-    let result = local::run(&run, Arc::new(move |job: &mut Job| build(job, &args)), mailbox, &mut terminal);
+    let result = local::run(run, build, mailbox, &mut terminal);
     terminal.close();
     let summary = match result {
         Ok(summary) => summary,
@@ -133,10 +147,18 @@ where
         }
     };
     say(&summary);
-    if let Some(path) = runtime.summary {
+    if let Some(path) = &runtime.summary {
         let text = serde_json::to_vec_pretty(&summary)?;
-        std::fs::write(&path, text).map_err(|e| no_summary(&path, e))?;
+        std::fs::write(path, text).map_err(|e| no_summary(path, e))?;
     }
+    Ok(())
+}
+
+fn print_plan(run: &Run, build: &BuildJob) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(&local::plan(run, build)?)?;
+    text.push('\n');
+    // A pipe that is closed has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 

@@ -22,9 +22,6 @@ use tidegate_connector_api::DeadLetter;
 use tidegate_connector_api::Record;
 use tidegate_protocol::Result;
 
-/// The kind of the step, and the beginning of its name as long as its author gives it none.
-pub(crate) const EVENT_TIME: &str = "event_time";
-
 /// How watermarks follow from the event times of a partition.
 #[derive(Clone)]
 pub struct Watermarks {

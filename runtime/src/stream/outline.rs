@@ -56,6 +56,11 @@ impl fmt::Display for Part {
 pub(crate) struct Outline(Vec<String>);
 
 impl Outline {
+    /// The parts, as they are shown to people.
+    pub(crate) fn parts(&self) -> &[String] {
+        &self.0
+    }
+
     pub(crate) fn of(parts: &[Part]) -> Self {
         Self(parts.iter().map(ToString::to_string).collect())
     }

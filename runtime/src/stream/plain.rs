@@ -13,11 +13,12 @@ use crate::operators::error_route::{ErrorRoute, OnError};
 use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
 use crate::step::Step;
-use crate::stream::event_time::{EVENT_TIME, EventTime, Watermarks};
+use crate::stream::event_time::{EventTime, Watermarks};
 use crate::stream::job::{End, JobInner, Sink};
 use crate::stream::keyed::KeyedStream;
 use tidegate_connector_api::Record;
 use tidegate_connector_api::{DeadLetter, TransactionalSink};
+use tidegate_control::rules::EVENT_TIME;
 use tidegate_protocol::{Error, Result};
 
 /// A stream of records of one type.

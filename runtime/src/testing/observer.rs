@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_protocol::{Epoch, Manifest};
 
 use crate::local::Watcher;
-use crate::local::plan::Plan;
+use crate::local::description::Description;
 use crate::metrics::Metrics;
 use tidegate_connector_api::Position;
 
@@ -92,9 +92,9 @@ impl Watcher for Observer {
 
     fn progress(&mut self, _: &Metrics, _: Epoch) {}
 
-    fn published(&mut self, plan: &Plan, snapshot: &Manifest) {
+    fn published(&mut self, job: &Description, snapshot: &Manifest) {
         // A source that cannot say now what it holds is not waited for.
-        let unread = plan.unread(snapshot).unwrap_or_default();
+        let unread = job.unread(snapshot).unwrap_or_default();
         self.0.change(|state| (state.published, state.unread) = (snapshot.epoch, unread));
     }
 }

@@ -74,13 +74,13 @@ fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
     });
     let store = LocalStore::open(place.path()).unwrap();
     let groups = KeyGroups { count: 16 };
-    let plan = Plan::of(&build, described(&run, &store, groups), store.root()).unwrap();
-    let publishers = Publishers::recover(plan.publishers().unwrap(), None, Epoch(0));
+    let job = Description::of(&run, &build, described(&run, &store, groups)).unwrap();
+    let publishers = Publishers::recover(job.publishers().unwrap(), None, Epoch(0));
     let (mut publishers, _) = publishers.unwrap();
     let process = Arc::new(described(&run, &store, groups));
-    let assignment = Assignment::new(BTreeMap::new());
+    let assignment = Assignment::default();
     let mut watcher = Silent;
-    let mut driver = Driver::new(&run, &plan, process, assignment, &mut publishers, Vec::new(), &mut watcher);
+    let mut driver = Driver::new(&run, &job, process, assignment, &mut publishers, Vec::new(), &mut watcher);
     test(&mut driver, &told, place.path());
 }
 

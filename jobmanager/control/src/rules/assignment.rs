@@ -1,0 +1,99 @@
+//! Which worker reads which partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_protocol::manifest::PartitionSnapshot;
+use tidegate_protocol::{Manifest, Plan, Slot};
+
+/// The partitions of every source, by worker. A partition never moves while the attempt runs; new ones are added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment(BTreeMap<String, Vec<Vec<String>>>);
+
+/// All partitions of a source that a worker reads, after it was assigned more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The source's uid.
+    pub source: String,
+    /// The worker.
+    pub slot: Slot,
+    /// Its partitions, in the order in which they were assigned.
+    pub partitions: Vec<String>,
+}
+
+impl Assignment {
+    /// Assigns every source's partitions to so many workers: those that are there, and those that the restored snapshot knows.
+    pub fn new(plan: &Plan, restored: Option<&Manifest>, parallelism: usize) -> Self {
+        let assign = |(uid, source): (&String, &tidegate_protocol::SourcePlan)| {
+            let mut names: BTreeSet<&String> = source.partitions.iter().collect();
+            names.extend(restored_partitions(restored, uid).map(|(name, _)| name));
+            let mut workers = vec![Vec::new(); parallelism];
+            for (i, name) in names.into_iter().enumerate() {
+                workers[i % parallelism].push(name.clone());
+            }
+            (uid.clone(), workers)
+        };
+        Self(plan.sources.iter().map(assign).collect())
+    }
+
+    /// The partitions of each source, for every worker.
+    pub fn by_worker(&self) -> &BTreeMap<String, Vec<Vec<String>>> {
+        &self.0
+    }
+
+    /// Assigns the partitions of a source that nobody has yet to the workers that have the fewest. Returns the workers that
+    /// have got some.
+    pub fn add(&mut self, source: &str, names: Vec<String>) -> Vec<Assigned> {
+        let Some(workers) = self.0.get_mut(source) else { return Vec::new() };
+        let before: Vec<usize> = workers.iter().map(Vec::len).collect();
+        let is_known = |name: &String| workers.iter().any(|partitions| partitions.contains(name));
+        let mut fresh: Vec<String> = names.into_iter().filter(|name| !is_known(name)).collect();
+        fresh.sort();
+        for name in fresh {
+            if let Some(partitions) = workers.iter_mut().min_by_key(|partitions| partitions.len()) {
+                partitions.push(name);
+            }
+        }
+        let grown = workers.iter().enumerate().filter(|(slot, partitions)| partitions.len() > before[*slot]);
+        let assigned = |(slot, partitions): (usize, &Vec<String>)| Assigned {
+            source: source.to_owned(),
+            slot: Slot(slot as u32),
+            partitions: partitions.clone(),
+        };
+        grown.map(assigned).collect()
+    }
+}
+
+/// The partitions of a source in a snapshot.
+pub fn restored_partitions<'a>(
+    restored: Option<&'a Manifest>,
+    uid: &'a str,
+) -> impl Iterator<Item = (&'a String, &'a PartitionSnapshot)> {
+    let slots = restored.into_iter().flat_map(|m| m.slots.values());
+    slots.filter_map(move |slot| slot.operators.get(uid)).flat_map(|part| part.partitions.iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::SourcePlan;
+
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn new_partitions_go_to_who_has_the_fewest_with_all_others_of_that_worker() {
+        let source = SourcePlan { bounded: false, partitions: names(&["c", "b", "a", "d"]) };
+        let plan = Plan { sources: [("source".to_owned(), source)].into(), ..Plan::default() };
+        let mut assignment = Assignment::new(&plan, None, 3);
+        assert_eq!(assignment.by_worker()["source"], [names(&["a", "d"]), names(&["b"]), names(&["c"])]);
+        let grown = |assigned: Vec<Assigned>| -> Vec<(u32, String)> {
+            assigned.into_iter().map(|assigned| (assigned.slot.0, assigned.partitions.join(" "))).collect()
+        };
+        assert_eq!(grown(assignment.add("source", names(&["a", "b", "c"]))), []);
+        let more = grown(assignment.add("source", names(&["g", "a", "f", "e"])));
+        assert_eq!(more, [(0, "a d g".to_owned()), (1, "b e".to_owned()), (2, "c f".to_owned())]);
+        assert_eq!(grown(assignment.add("other", names(&["x"]))), []);
+    }
+}

@@ -1,0 +1,148 @@
+//! Whether a job can be run, and go on from a snapshot.
+
+use std::collections::BTreeMap;
+
+use tidegate_protocol::manifest::OperatorEntry;
+use tidegate_protocol::{Error, KeyGroups, Manifest, Plan, Result};
+
+/// The kind of the steps that make watermarks, and the beginning of their names as long as their author gives them none.
+pub const EVENT_TIME: &str = "event_time";
+
+/// Refuses two sinks that write to one place, where they would overwrite each other's output, and a sink that writes to where a
+/// source reads.
+///
+/// # Errors
+/// Which of them, and the place.
+pub fn check_places(plan: &Plan) -> Result<()> {
+    let mut places = BTreeMap::new();
+    for (uid, operator) in plan.sinks() {
+        let place = &operator.uri;
+        if let Some(other) = places.insert(place, uid) {
+            return Err(Error::job(format!(
+                "the sinks '{other}' and '{uid}' both write to {}; give each a place of its own",
+                place.as_deref().unwrap_or("the same place")
+            )));
+        }
+    }
+    for uid in plan.sources.keys() {
+        let place = plan.operators.get(uid).map(|operator| &operator.uri);
+        if let Some((place, sink)) = place.and_then(|place| Some((place, places.get(place)?))) {
+            return Err(Error::job(format!(
+                "the sink '{sink}' writes to where the source '{uid}' reads, {}; give it a place of its own",
+                place.as_deref().unwrap_or("the same place")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a snapshot that is not this job's.
+///
+/// # Errors
+/// What does not fit: the job's name, an operator that is gone, its kind, the type of its state, its URI.
+pub fn check_fits(plan: &Plan, manifest: &Manifest) -> Result<()> {
+    let job = &plan.job;
+    if manifest.job != *job {
+        return Err(Error::job(format!(
+            "the checkpoint directory holds snapshots of the job '{}', and this is '{job}'; give this job a \
+             directory of its own with --checkpoint-dir",
+            manifest.job
+        )));
+    }
+    manifest.operators.iter().try_for_each(|(uid, old)| check_operator(plan, uid, old))?;
+    check_numbered(plan, manifest)
+}
+
+/// Steps without a name of their own are called by their number, and one more gives its number to another step: the
+/// watermarks of partitions would be taken for those of the wrong one.
+fn check_numbered(plan: &Plan, manifest: &Manifest) -> Result<()> {
+    let mut before = manifest.operators.iter().filter(|(uid, operator)| is_numbered(uid, operator));
+    let Some((old, _)) = before.next() else { return Ok(()) };
+    let mut now = plan.operators.iter().filter(|(uid, operator)| is_numbered(uid, operator));
+    let Some((new, _)) = now.find(|(uid, _)| !manifest.operators.contains_key(*uid)) else {
+        return Ok(());
+    };
+    Err(Error::job(format!(
+        "the snapshot does not fit the job: there is one step more without a name, '{new}', and numbers do not tell \
+         which one is new; give the new one .named(\"..\"), and the others the uids that they had, \
+         .uid(\"{old}\") and so on"
+    )))
+}
+
+fn check_operator(plan: &Plan, uid: &str, old: &OperatorEntry) -> Result<()> {
+    let refuse = |what: String| {
+        Err(Error::job(format!(
+            "the snapshot does not fit the job: {what}; to start anew, give the job an empty --checkpoint-dir and empty \
+             output directories"
+        )))
+    };
+    let Some(new) = plan.operators.get(uid) else {
+        return refuse(format!(
+            "it holds a {} with the uid '{uid}', which the job does not have (if it was renamed, give it \
+             .uid(\"{uid}\"))",
+            old.kind
+        ));
+    };
+    if old.kind != new.kind {
+        return refuse(format!("'{uid}' was a {} and is a {} now", old.kind, new.kind));
+    }
+    if let (Some(before), Some(now)) = (&old.state, &new.state)
+        && before.fingerprint != now.fingerprint
+    {
+        return refuse(format!(
+            "the state of '{uid}' was of type {} ({}) and is of type {} ({}) now",
+            before.name, before.fingerprint, now.name, now.fingerprint
+        ));
+    }
+    if old.uri != new.uri {
+        let place = |o: &OperatorEntry| o.uri.clone().unwrap_or_default();
+        let verb = if new.kind == "source" { "read from" } else { "wrote to" };
+        return refuse(format!("'{uid}' {verb} {} and is given {} now", place(old), place(new)));
+    }
+    Ok(())
+}
+
+/// True for a step that makes watermarks and was given no name.
+fn is_numbered(uid: &str, operator: &OperatorEntry) -> bool {
+    let number = uid.strip_prefix(EVENT_TIME).and_then(|rest| rest.strip_prefix('-'));
+    operator.kind == EVENT_TIME && number.is_some_and(|number| number.parse::<usize>().is_ok())
+}
+
+/// Refuses more workers than there are key groups.
+///
+/// # Errors
+/// How many there may be, and whether that can be changed.
+pub fn check_parallelism(parallelism: usize, groups: KeyGroups, is_restored: bool) -> Result<()> {
+    if parallelism <= usize::from(groups.count) {
+        return Ok(());
+    }
+    let stays = if is_restored { ", as when the job was first started; it cannot change" } else { "" };
+    Err(Error::job(format!(
+        "--parallelism {parallelism} is invalid: it must be at most --max-parallelism, which is {}{stays}",
+        groups.count
+    )))
+}
+
+/// What has changed since the snapshot was taken and counts from the restart on, for the log.
+pub fn changes(plan: &Plan, manifest: &Manifest) -> Vec<String> {
+    let mut notes = Vec::new();
+    if plan.max_parallelism != manifest.key_groups.count {
+        notes.push(format!(
+            "--max-parallelism stays {}, as it was when the job was first started",
+            manifest.key_groups.count
+        ));
+    }
+    let show = |values: Option<&Vec<String>>| values.map_or("not given".to_owned(), |v| v.join(" "));
+    let (before, now) = (&manifest.arguments, &plan.arguments);
+    let names: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    let changed = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    notes.extend(changed.map(|name| {
+        format!(
+            "--{} was {} and is {}; the new value counts from here on",
+            name.replace('_', "-"),
+            show(before.get(name)),
+            show(now.get(name))
+        )
+    }));
+    notes
+}

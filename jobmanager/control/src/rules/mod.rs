@@ -1,0 +1,16 @@
+//! Rules about starting a job: over its plan and the manifest of a snapshot, without the job's code.
+//!
+//! - [`fits`]: whether the job can be run, and go on from the snapshot; what has changed since.
+//! - [`assignment`]: which worker reads which partitions.
+//! - [`store_ids`]: the numbers by which operators find their state.
+//!
+//! They are pure, so that a job that runs by itself and a jobmanager that has only read a job's plan decide the same. Which
+//! snapshot to restore from is `tidegate-snapshots`' to find out, as it reads files for that.
+
+mod assignment;
+mod fits;
+mod store_ids;
+
+pub use assignment::{Assigned, Assignment, restored_partitions};
+pub use fits::{EVENT_TIME, changes, check_fits, check_parallelism, check_places};
+pub use store_ids::{store_ids, with_store_ids};

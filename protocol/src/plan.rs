@@ -1,0 +1,83 @@
+//! The plan: what a job wants of whoever runs it, as the job describes itself without running.
+//!
+//! A job's program prints it as JSON (`my-job .. --plan`). All rules about restarting a job (which snapshots fit it, which
+//! worker reads which partitions) are rules over a plan and a manifest; nobody needs the job's code for them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::OperatorEntry;
+
+/// The version of the plan's format that this build writes.
+pub const PLAN_VERSION: u32 = 1;
+
+/// What a job consists of, as far as others have to know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The version of this format.
+    pub plan_version: u32,
+    /// The job's name.
+    pub job: String,
+    /// The greatest parallelism that the job asks for: its number of key groups, unless a snapshot says otherwise.
+    pub max_parallelism: u16,
+    /// The job's own command line arguments, flag by flag.
+    pub arguments: BTreeMap<String, Vec<String>>,
+    /// The operators with something in a snapshot, by uid, as a manifest lists them; `store_id` is 0, as it is given at a start.
+    pub operators: BTreeMap<String, OperatorEntry>,
+    /// The sources by uid. Each of them is among the operators, too.
+    pub sources: BTreeMap<String, SourcePlan>,
+    /// The whole dataflow, part by part; every worker must describe the same.
+    pub dataflow: Vec<String>,
+}
+
+/// What is known of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePlan {
+    /// True if it ends; false if it is followed as it grows.
+    pub bounded: bool,
+    /// The names of the partitions that there are now, in any order.
+    pub partitions: Vec<String>,
+}
+
+impl Plan {
+    /// The uids of the sinks, and of what writes dead letters: operators with a URI that are no source.
+    pub fn sinks(&self) -> impl Iterator<Item = (&str, &OperatorEntry)> {
+        let has_target = |(uid, operator): &(&String, &OperatorEntry)| {
+            operator.uri.is_some() && !self.sources.contains_key(*uid)
+        };
+        self.operators.iter().filter(has_target).map(|(uid, operator)| (uid.as_str(), operator))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_read_as_it_was_printed() {
+        let operator = |kind: &str, uri: Option<&str>| OperatorEntry {
+            kind: kind.to_owned(),
+            uri: uri.map(str::to_owned),
+            ..OperatorEntry::default()
+        };
+        let operators = [
+            ("in".to_owned(), operator("source", Some("/in"))),
+            ("count".to_owned(), operator("aggregate", None)),
+            ("out".to_owned(), operator("sink", Some("/out"))),
+        ];
+        let source = SourcePlan { bounded: true, partitions: vec!["part-0.jsonl".to_owned()] };
+        let plan = Plan {
+            plan_version: PLAN_VERSION,
+            job: "job".to_owned(),
+            max_parallelism: 128,
+            arguments: [("limit".to_owned(), vec!["5".to_owned()])].into(),
+            operators: operators.into(),
+            sources: [("in".to_owned(), source)].into(),
+            dataflow: vec!["the source 'in'".to_owned()],
+        };
+        let text = serde_json::to_string_pretty(&plan).expect("plain data");
+        assert_eq!(serde_json::from_str::<Plan>(&text).expect("a plan"), plan);
+        assert_eq!(plan.sinks().map(|(uid, _)| uid).collect::<Vec<_>>(), ["out"]);
+    }
+}

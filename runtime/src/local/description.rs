@@ -1,0 +1,172 @@
+//! What a job wants, found out by describing it once without running it: its plan, and what the plan cannot hold, the sources
+//! and sinks themselves.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_connector_api::{Position, Publisher};
+use tidegate_control::rules::{check_places, restored_partitions};
+use tidegate_protocol::manifest::OperatorEntry;
+use tidegate_protocol::plan::PLAN_VERSION;
+use tidegate_protocol::{Error, ErrorContext, Manifest, Plan, Result, SourcePlan};
+
+use super::Run;
+use crate::dataflow::process::Process;
+use crate::dataflow::worker_context::WorkerContext;
+use crate::panics::{catch, catch_in_build};
+use crate::step::Step;
+use crate::stream::Job;
+use crate::stream::job::{BuildJob, Declared, End, Listed, Published};
+use crate::stream::outline::Outline;
+
+/// A job as it was described.
+pub(crate) struct Description {
+    /// What others have to know of it. The partitions of sources are not listed yet; see
+    /// [`Description::list_partitions`].
+    pub(crate) plan: Plan,
+    pub(crate) sources: Vec<(String, Box<dyn Listed>)>,
+    sinks: Vec<(String, Box<dyn Published>)>,
+    pub(crate) steps: Vec<Arc<Step>>,
+    /// The whole dataflow; every worker must describe the same.
+    pub(crate) outline: Outline,
+    /// What is possible, and most likely not meant.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Description {
+    /// Describes the job on the calling thread, as a worker of a process that never runs.
+    pub(crate) fn of(run: &Run, build: &BuildJob, process: Process) -> Result<Self> {
+        let worker = Rc::new(WorkerContext::new(process.workers.first, Arc::new(process)));
+        let mut job = Job::new(worker);
+        catch_in_build(|| build(&mut job))?;
+        job.check()?;
+        let outline = job.outline();
+        let plan = Plan {
+            plan_version: PLAN_VERSION,
+            job: run.job.clone(),
+            max_parallelism: run.max_parallelism,
+            arguments: run.arguments.clone(),
+            dataflow: outline.parts().to_vec(),
+            ..Plan::default()
+        };
+        let (steps, warnings) = (job.steps(), job.warnings());
+        let mut description = Self { plan, sources: Vec::new(), sinks: Vec::new(), steps, outline, warnings };
+        job.take_declared().into_iter().try_for_each(|declared| description.add(declared))?;
+        check_places(&description.plan)?;
+        Ok(description)
+    }
+
+    fn add(&mut self, declared: Declared) -> Result<()> {
+        let uid = format!("{}{}", declared.step.uid(), declared.suffix);
+        let kind = declared.step.kind().to_owned();
+        let uri = match declared.end {
+            End::Inner => None,
+            End::Source(source) => {
+                let uri = catch(|| source.uri()).context(|| format!("source '{uid}'"))?;
+                let plan = SourcePlan { bounded: source.bounded(), partitions: Vec::new() };
+                self.plan.sources.insert(uid.clone(), plan);
+                self.sources.push((uid.clone(), source));
+                Some(uri)
+            }
+            End::Sink(sink) => {
+                let uri = catch(|| sink.uri()).context(|| format!("sink '{uid}'"))?;
+                self.sinks.push((uid.clone(), sink));
+                Some(uri)
+            }
+        };
+        let operator = OperatorEntry { kind, store_id: 0, state: declared.state, uri };
+        self.plan.operators.insert(uid, operator);
+        Ok(())
+    }
+
+    /// Fills in the partitions that every source has now.
+    pub(crate) fn list_partitions(&mut self) -> Result<()> {
+        for (uid, source) in &self.sources {
+            let partitions = partitions(uid, &**source)?;
+            if let Some(plan) = self.plan.sources.get_mut(uid) {
+                plan.partitions = partitions;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a sink that writes where snapshots are: a start and a collection remove what they do not know there.
+    pub(crate) fn check_is_apart_from(&self, checkpoint_dir: &Path) -> Result<()> {
+        let belongs_to_it = |path: &Path| {
+            path == checkpoint_dir
+                || ["files", "local"].iter().any(|name| path.starts_with(checkpoint_dir.join(name)))
+        };
+        for (uid, operator) in self.plan.sinks() {
+            let place = operator.uri.as_deref().unwrap_or_default();
+            if belongs_to_it(Path::new(place)) {
+                return Err(Error::job(format!(
+                    "the sink '{uid}' writes to {place}, which belongs to the checkpoint directory {}; give the sink another \
+                     directory, or the job another --checkpoint-dir",
+                    checkpoint_dir.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The publisher of every sink.
+    pub(crate) fn publishers(&self) -> Result<BTreeMap<String, Box<dyn Publisher>>> {
+        let open = |(uid, sink): &(String, Box<dyn Published>)| {
+            let publisher = catch(|| sink.publisher()).context(|| format!("sink '{uid}'"))?;
+            Ok((uid.clone(), publisher))
+        };
+        self.sinks.iter().map(open).collect()
+    }
+
+    /// Partitions that hold more than the snapshot has read, with its position in them; None if it does not know them.
+    pub(crate) fn unread(&self, manifest: &Manifest) -> Result<Vec<(String, Option<Position>)>> {
+        let mut unread = Vec::new();
+        for (uid, source) in &self.sources {
+            let known: BTreeMap<_, _> = restored_partitions(Some(manifest), uid).collect();
+            for name in partitions(uid, &**source)? {
+                let Some(position) = known.get(&name).map(|p| &p.position) else {
+                    unread.push((name, None));
+                    continue;
+                };
+                let more = catch(|| source.has_more(&name, position));
+                if more.context(|| format!("source '{uid}', partition '{name}'"))? {
+                    unread.push((name, Some(position.clone())));
+                }
+            }
+        }
+        Ok(unread)
+    }
+
+    /// What to say when a finished job is started again.
+    pub(crate) fn describe_finished(&self, manifest: &Manifest) -> String {
+        let how = |position: Option<_>| if position.is_some() { "longer" } else { "new" };
+        let done = format!(
+            "the job has finished already, at epoch {} of attempt {}: nothing to do",
+            manifest.epoch, manifest.attempt
+        );
+        let unread = match self.unread(manifest) {
+            Ok(unread) => unread.into_iter(),
+            // An input that was read to its end may have been cleared away.
+            Err(error) => {
+                return format!("{done}; whether its input has grown since cannot be told: {error}");
+            }
+        };
+        let grown: Vec<String> = unread.map(|(name, at)| format!("{name} ({})", how(at))).collect();
+        if grown.is_empty() {
+            return done;
+        }
+        format!(
+            "{done}. But its input has grown since: {}; to read that too, start the job with an empty \
+             --checkpoint-dir and empty output directories; a job that is to go on as its input grows needs --follow from its \
+             very first start on",
+            grown.join(", ")
+        )
+    }
+}
+
+/// The partitions that a source has now; an error or a panic of its says whose it is.
+pub(crate) fn partitions(uid: &str, source: &dyn Listed) -> Result<Vec<String>> {
+    catch(|| source.partitions()).context(|| format!("source '{uid}', list of partitions"))
+}
