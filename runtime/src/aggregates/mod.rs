@@ -10,7 +10,7 @@
 //! | [`TopK::of`] | `Vec` of the values, the largest first | is left out |
 //!
 //! A tuple of two to six aggregates is an aggregate, whose result is a tuple, and
-//! [`Aggregate::map`](crate::Aggregate::map) changes a result:
+//! [`Aggregate::map`] changes a result:
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,7 +42,7 @@
 //! before it knows which stream the aggregate is for.
 //!
 //! All of them can [merge](crate::Mergeable) two accumulators, and take the memory of a few numbers for a key, [`TopK`] that
-//! of `k` values. For anything else, implement [`Aggregate`](crate::Aggregate), or give a closure to
+//! of `k` values. For anything else, implement [`Aggregate`], or give a closure to
 //! [`KeyedStream::fold`](crate::KeyedStream::fold) or [`WindowedStream::fold`](crate::WindowedStream::fold).
 
 mod aggregate;

@@ -1,8 +1,8 @@
 //! Rules about starting a job: over its plan and the manifest of a snapshot, without the job's code.
 //!
-//! - [`fits`]: whether the job can be run, and go on from the snapshot; what has changed since.
-//! - [`assignment`]: which worker reads which partitions.
-//! - [`store_ids`]: the numbers by which operators find their state.
+//! - `fits`: whether the job can be run, and go on from the snapshot; what has changed since.
+//! - `assignment`: which worker reads which partitions.
+//! - `store_ids`: the numbers by which operators find their state.
 //!
 //! They are pure, so that a job that runs by itself and a jobmanager that has only read a job's plan decide the same. Which
 //! snapshot to restore from is `tidegate-snapshots`' to find out, as it reads files for that.
