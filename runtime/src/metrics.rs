@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tidegate_protocol::Slot;
 
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 
 /// A total that only grows, of one step on one worker.
 #[derive(Clone, Debug)]
@@ -179,7 +179,7 @@ impl Metrics {
     }
 
     /// The sum of a counter over all steps of a kind and all workers.
-    pub(crate) fn total(&self, kind: &str, name: &str) -> u64 {
+    pub(crate) fn total(&self, kind: StepKind, name: &str) -> u64 {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         counters.iter().filter(|c| c.step.kind() == kind && c.name == name).map(Counter::get).sum()
     }
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn the_text_names_every_value_with_its_operator_and_worker() {
         let metrics = Metrics::default();
-        let step = Step::new("source", "read\"ings");
+        let step = Step::new(StepKind::Source, "read\"ings");
         for slot in [Slot(1), Slot(0)] {
             metrics.counter(&step, "records_in", slot).add(5 + u64::from(slot.0));
             metrics.set("checkpoint_bytes", Some(slot), "Bytes.", 7.0);
@@ -302,7 +302,8 @@ tidegate_epoch{job="j"} 12
     #[test]
     fn a_stopwatch_shows_what_is_under_way() {
         let metrics = Metrics::default();
-        let stopwatch = metrics.stopwatch(&Step::new("chain", "readings"), "busy_microseconds", Slot(0));
+        let stopwatch =
+            metrics.stopwatch(&Step::new(StepKind::Chain, "readings"), "busy_microseconds", Slot(0));
         let began = stopwatch.base + Duration::from_millis(1);
         stopwatch.start(began);
         stopwatch.stop(began + Duration::from_millis(5));

@@ -1,27 +1,87 @@
 //! The identity of a step of a job: its kind, its name, its uid.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// What kind of step it is. A snapshot knows it by its name; another kind does not restore from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepKind {
+    Source,
+    Map,
+    TryMap,
+    Filter,
+    FlatMap,
+    FilterMap,
+    Inspect,
+    Split,
+    EventTime,
+    Union,
+    Rebalance,
+    Broadcast,
+    Window,
+    Aggregate,
+    Process,
+    Sink,
+    DeadLetters,
+    /// An operator chain, for metrics.
+    Chain,
+    /// The description of the job, for the watchdog.
+    Build,
+}
+
+impl StepKind {
+    /// The name, as snapshots and messages have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Map => "map",
+            Self::TryMap => "try_map",
+            Self::Filter => "filter",
+            Self::FlatMap => "flat_map",
+            Self::FilterMap => "filter_map",
+            Self::Inspect => "inspect",
+            Self::Split => "split",
+            Self::EventTime => "event_time",
+            Self::Union => "union",
+            Self::Rebalance => "rebalance",
+            Self::Broadcast => "broadcast",
+            Self::Window => "window",
+            Self::Aggregate => "aggregate",
+            Self::Process => "process",
+            Self::Sink => "sink",
+            Self::DeadLetters => "dead_letters",
+            Self::Chain => "chain",
+            Self::Build => "build",
+        }
+    }
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// The name of a step of a job, which may be given after the step was made.
 #[derive(Debug)]
 pub(crate) struct Step {
-    kind: &'static str,
+    kind: StepKind,
     /// The step that this one is called after.
     after: Option<Arc<Step>>,
     names: Mutex<(String, Option<String>)>,
 }
 
 impl Step {
-    pub(crate) fn new(kind: &'static str, name: &str) -> Arc<Self> {
+    pub(crate) fn new(kind: StepKind, name: &str) -> Arc<Self> {
         Arc::new(Self { kind, after: None, names: Mutex::new((name.to_owned(), None)) })
     }
 
     /// A step that is called after another one, whatever that comes to be called.
-    pub(crate) fn after(kind: &'static str, other: &Arc<Self>) -> Arc<Self> {
+    pub(crate) fn after(kind: StepKind, other: &Arc<Self>) -> Arc<Self> {
         Arc::new(Self { kind, after: Some(other.clone()), names: Mutex::default() })
     }
 
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> StepKind {
         self.kind
     }
 
@@ -47,5 +107,15 @@ impl Step {
 
     pub(crate) fn set_uid(&self, uid: &str) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(uid.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_about_steps_without_a_name_are_about_those_that_make_watermarks() {
+        assert_eq!(StepKind::EventTime.name(), tidegate_control::rules::EVENT_TIME);
     }
 }

@@ -121,6 +121,7 @@ impl ErrorSite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::StepKind;
 
     /// Cannot even be serialized.
     struct Hopeless;
@@ -137,7 +138,7 @@ mod tests {
 
     fn described_after_a_panic<K: Serialize>(key: &K) -> String {
         let at = error_site();
-        at.step(&Step::new("map", "step"), true);
+        at.step(&Step::new(StepKind::Map, "step"), true);
         let work = || {
             let at_key = at.key(key);
             assert!(at.key.borrow().is_some(), "it fails here");

@@ -32,7 +32,7 @@ use crate::dataflow::operator::{OpenContext, Operator, WatermarkGenerator};
 use crate::dataflow::worker_context::WorkerContext;
 use crate::metrics::{Counter, Gauge, Stopwatch};
 use crate::panics::panic_text;
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// For how long an operator chain copies rows of the last barrier at least before it looks at its records again.
@@ -62,7 +62,7 @@ pub(crate) struct OperatorChain {
 
 impl OperatorChain {
     pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerContext>, reads_source: bool) -> Self {
-        let step = Step::new("chain", name);
+        let step = Step::new(StepKind::Chain, name);
         let (slot, process) = (worker.slot, &worker.process);
         let gauge = |name| process.metrics.gauge(&step, name, slot);
         let blocked = gauge("blocked_microseconds");

@@ -21,7 +21,7 @@ use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
 use crate::link::Report;
 use crate::panics::panic_text;
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 use tidegate_protocol::{Error, Result};
 
 /// Makes the graph of a worker, the same one on every worker.
@@ -113,7 +113,7 @@ impl Drop for Chains {
 fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGraph) -> Result<()> {
     let cx = Rc::new(WorkerContext::new(slot, process.clone()));
     let activity = process.activities.activity(slot);
-    activity.enter_apart(activity.add_step(&Step::new("build", "build"), false));
+    activity.enter_apart(activity.add_step(&Step::new(StepKind::Build, "build"), false));
     let graph = build(&cx)?;
     activity.leave();
     let chains = Chains(graph.chains().cloned().collect());

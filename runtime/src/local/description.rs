@@ -60,7 +60,7 @@ impl Description {
 
     fn add(&mut self, declared: Declared) -> Result<()> {
         let uid = format!("{}{}", declared.step.uid(), declared.suffix);
-        let kind = declared.step.kind().to_owned();
+        let kind = declared.step.kind().name().to_owned();
         let uri = match declared.end {
             End::Inner => None,
             End::Source(source) => {

@@ -1,5 +1,6 @@
 //! The totals of a job, as a user reads them.
 
+use crate::step::StepKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,20 +43,23 @@ impl Summary {
             let parts = manifest.slots.values().filter_map(|slot| slot.operators.get(uid));
             parts.filter_map(|part| part.counters.get(counter)).sum()
         };
-        let sum = |kind: &str, counter: &str| -> u64 {
+        let sum = |kind: StepKind, counter: &str| -> u64 {
             job.steps.iter().filter(|s| s.kind() == kind).map(|s| total(&s.uid(), counter)).sum()
         };
         let mut dropped = BTreeMap::new();
-        for filter in job.steps.iter().filter(|s| s.kind() == "filter") {
+        for filter in job.steps.iter().filter(|s| s.kind() == StepKind::Filter) {
             *dropped.entry(filter.name()).or_default() += total(&filter.uid(), "dropped");
         }
         Self {
-            rows_in: sum("source", "records_in"),
-            malformed: ["source", "try_map", "event_time"].map(|kind| sum(kind, "malformed")).iter().sum(),
+            rows_in: sum(StepKind::Source, "records_in"),
+            malformed: [StepKind::Source, StepKind::TryMap, StepKind::EventTime]
+                .map(|kind| sum(kind, "malformed"))
+                .iter()
+                .sum(),
             dropped,
-            late: sum("window", "late"),
-            rows_out: sum("sink", "records_out"),
-            dead_letters: sum("dead_letters", "records_out"),
+            late: sum(StepKind::Window, "late"),
+            rows_out: sum(StepKind::Sink, "records_out"),
+            dead_letters: sum(StepKind::DeadLetters, "records_out"),
             checkpoints: manifest.checkpoints,
             restarts: manifest.attempt.0 - 1,
             epoch: manifest.epoch.0,

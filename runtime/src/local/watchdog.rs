@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::activity::StoreActivity;
-    use crate::step::Step;
+    use crate::step::{Step, StepKind};
 
     /// A worker with one step, and who looks at it once a second.
     struct Bench {
@@ -183,7 +183,7 @@ mod tests {
         fn new(is_keyed: bool) -> Self {
             let watch = ActivityRegistry::default();
             let activity = watch.activity(Slot(1));
-            let step = activity.add_step(&Step::new("map", "slow"), is_keyed);
+            let step = activity.add_step(&Step::new(StepKind::Map, "slow"), is_keyed);
             Self { watch, activity, step, watchdog: Watchdog::default(), now: Instant::now() }
         }
 
@@ -275,7 +275,7 @@ mod tests {
         let mut bench = Bench::new(false);
         let store = bench.watch.store(Slot(1));
         let staging = bench.watch.activity(Slot(1));
-        staging.enter_staging(staging.add_step(&Step::new("sink", "out"), false));
+        staging.enter_staging(staging.add_step(&Step::new(StepKind::Sink, "out"), false));
         bench.activity.enter(bench.step);
         let _waiting = store.awaiting();
         let mut notes = bench.notes(6);

@@ -10,7 +10,7 @@ use tidegate_protocol::{Error, Result};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::Outlet;
 use crate::metrics::Counter;
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 
 /// What happens to a record that a source or a parsing step cannot read, or whose event time is not plausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl ErrorRoute {
 
     /// True if it is the route of the source that this operator chain reads.
     pub(crate) fn is_of_source_of(&self, chain: &OperatorChain) -> bool {
-        self.chain == chain.id && self.step.kind() == "source"
+        self.chain == chain.id && self.step.kind() == StepKind::Source
     }
 
     fn policy(&self) -> OnError {

@@ -10,6 +10,7 @@ use tidegate_protocol::Epoch;
 
 use crate::local::Watcher;
 use crate::metrics::Metrics;
+use crate::step::StepKind;
 
 /// Writes a line to standard error. Whoever reads it may be gone (`2>&1 | head`); a job does not end for that, as it would
 /// by `eprintln!`.
@@ -47,7 +48,8 @@ impl Terminal {
 
     /// The rows that were read; and how many a second were read and written since they were counted last.
     fn count(&mut self, metrics: &Metrics) -> (u64, [f64; 2]) {
-        let rows = [metrics.total("source", "records_in"), metrics.total("sink", "records_out")];
+        let rows =
+            [metrics.total(StepKind::Source, "records_in"), metrics.total(StepKind::Sink, "records_out")];
         let now = Instant::now();
         let (at, before) = std::mem::replace(&mut self.last, (now, rows));
         let seconds = (now - at).as_secs_f64().max(1e-3);
@@ -127,13 +129,13 @@ fn utc(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::step::Step;
+    use crate::step::{Step, StepKind};
     use tidegate_protocol::Slot;
 
     #[test]
     fn the_line_tells_rows_and_their_rate_watermark_epoch_and_state() {
         let metrics = Arc::new(Metrics::default());
-        let rows = metrics.counter(&Step::new("source", "readings"), "records_in", Slot(0));
+        let rows = metrics.counter(&Step::new(StepKind::Source, "readings"), "records_in", Slot(0));
         rows.add(1_250_000);
         let mut terminal = Terminal::new(metrics.clone());
         terminal.bar = None;
@@ -142,12 +144,14 @@ mod tests {
             terminal.line(&metrics, Epoch(0)),
             "1.25 M rows  0 rows/s  out 0/s  watermark -  epoch 0  state -"
         );
-        metrics.gauge(&Step::new("window", "features"), "watermark_ms", Slot(0)).set(1_700_000_000_000);
+        metrics
+            .gauge(&Step::new(StepKind::Window, "features"), "watermark_ms", Slot(0))
+            .set(1_700_000_000_000);
         metrics.set("checkpoint_bytes", Some(Slot(0)), "", 2_000_000.0);
         metrics.set("checkpoint_bytes", Some(Slot(1)), "", 1_500_000.0);
         terminal.last.0 -= Duration::from_secs(1);
         rows.add(500_000);
-        metrics.counter(&Step::new("sink", "alerts"), "records_out", Slot(0)).add(20_000_000);
+        metrics.counter(&Step::new(StepKind::Sink, "alerts"), "records_out", Slot(0)).add(20_000_000);
         let line = terminal.line(&metrics, Epoch(7));
         let written = line.split("  ").nth(2).and_then(|out| out.strip_prefix("out ")?.strip_suffix(" M/s"));
         assert!(written.and_then(|n| n.parse().ok()).is_some_and(|n| (10.0..=20.0).contains(&n)), "{line}");
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn the_rate_of_the_first_line_is_that_since_the_start_without_the_rows_of_earlier_runs() {
         let metrics = Arc::new(Metrics::default());
-        let rows = metrics.counter(&Step::new("source", "readings"), "records_in", Slot(0));
+        let rows = metrics.counter(&Step::new(StepKind::Source, "readings"), "records_in", Slot(0));
         let mut terminal = Terminal::new(metrics.clone());
         terminal.bar = None;
         rows.add(7_000_000);

@@ -20,7 +20,7 @@ use crate::operators::error_route::ErrorRoute;
 use crate::operators::sink::SinkStep;
 use crate::operators::source::SourceStep;
 use crate::panics::catch_in_build;
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
 use tidegate_protocol::{Error, Result};
@@ -198,7 +198,7 @@ impl Job {
     /// ```
     pub fn source<S: Source>(&mut self, name: &str, mut source: S) -> Stream<S::Item> {
         let inner = &self.inner;
-        let step = inner.step("source", name);
+        let step = inner.step(StepKind::Source, name);
         if inner.worker.process.setup.settings.follow {
             source.follow();
         }
@@ -296,12 +296,12 @@ impl Drop for Job {
 
 impl JobInner {
     /// A step with a name that the author gave.
-    pub(crate) fn step(&self, kind: &'static str, name: &str) -> Arc<Step> {
+    pub(crate) fn step(&self, kind: StepKind, name: &str) -> Arc<Step> {
         self.add_step(Step::new(kind, name))
     }
 
     /// A step that is called after another one.
-    pub(crate) fn step_after(&self, kind: &'static str, other: &Arc<Step>) -> Arc<Step> {
+    pub(crate) fn step_after(&self, kind: StepKind, other: &Arc<Step>) -> Arc<Step> {
         self.add_step(Step::after(kind, other))
     }
 
@@ -316,7 +316,7 @@ impl JobInner {
     }
 
     /// A step that is called by its kind and number until the author names it.
-    pub(crate) fn numbered_step(&self, kind: &'static str) -> Arc<Step> {
+    pub(crate) fn numbered_step(&self, kind: StepKind) -> Arc<Step> {
         let number = self.steps.borrow().iter().filter(|s| s.kind() == kind).count() + 1;
         self.step(kind, &format!("{kind}-{number}"))
     }

@@ -25,7 +25,7 @@ use crate::operators::flat_map_with_state::FlatMapWithState;
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::operators::window::{FIRED, WindowDef, WindowStep};
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 use crate::stream::plain::{Last, Stream};
 use crate::window::{Windowed, Windows};
 use tidegate_protocol::{Error, Result};
@@ -45,7 +45,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// Puts an operator behind the exchange by key.
     fn operator<R>(
         self,
-        kind: &'static str,
+        kind: StepKind,
         name: &str,
         make: impl FnOnce(&Rc<OperatorChain>, &Arc<Step>, KeyFn<T, K>) -> R,
     ) -> Built<R>
@@ -115,7 +115,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<(K, A::Out)> {
         let outlet = Outlet::new();
         let (next, state) = (outlet.clone(), state_type_by_key::<K, _>(&aggregate.create()));
-        let built = self.operator("aggregate", name, |chain, step, key| {
+        let built = self.operator(StepKind::Aggregate, name, |chain, step, key| {
             AggregateStep::new(chain, step, key, aggregate, next)
         });
         built.declare("", state);
@@ -289,7 +289,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let job = self.inputs[0].job.clone();
         let without_time =
             self.untimed().filter(|source| job.is_followed(source)).map(|source| source.name());
-        let built = self.operator("process", name, |chain, step, key| {
+        let built = self.operator(StepKind::Process, name, |chain, step, key| {
             ProcessStep::new(chain, step, key, f, next, next_side).without_time(without_time)
         });
         built.declare("", state_type_by_key::<K, _>(&F::State::default()));
@@ -706,7 +706,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         let outlet = Outlet::new();
         let (windows, lateness_ms, next) = (self.windows, self.lateness_ms, outlet.clone());
         let state = state_type_by_key::<K, _>(&aggregate.create());
-        let built = self.stream.operator("window", name, |chain, step, key| {
+        let built = self.stream.operator(StepKind::Window, name, |chain, step, key| {
             WindowStep::new(chain, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
         });
         if let Some(problem) = windows.problem() {

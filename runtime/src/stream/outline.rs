@@ -87,6 +87,7 @@ impl Outline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::StepKind;
 
     #[test]
     fn the_first_difference_is_named() {
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_step_is_listed_with_the_names_that_it_has_in_the_end() {
-        let step = Step::new("map", "map-1");
+        let step = Step::new(StepKind::Map, "map-1");
         let parts = [Part::Step(step.clone())];
         step.rename("double");
         step.set_uid("old");

@@ -12,13 +12,12 @@ use crate::key::{Key, KeyFn};
 use crate::operators::error_route::{ErrorRoute, OnError};
 use crate::operators::merge::Merge;
 use crate::operators::stateless::{FlatMap, Inspect, Map, Retain, Split, TryMap};
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 use crate::stream::event_time::{EventTime, Watermarks};
 use crate::stream::job::{End, JobInner, Sink};
 use crate::stream::keyed::KeyedStream;
 use tidegate_connector_api::Record;
 use tidegate_connector_api::{DeadLetter, TransactionalSink};
-use tidegate_control::rules::EVENT_TIME;
 use tidegate_protocol::{Error, Result};
 
 /// A stream of records of one type.
@@ -75,7 +74,7 @@ impl<T: 'static> Stream<T> {
     /// Puts a step of this operator chain behind the stream.
     fn then<U: 'static, R: Receiver<T> + 'static>(
         self,
-        kind: &'static str,
+        kind: StepKind,
         receiver: impl FnOnce(&Rc<OperatorChain>, &Arc<Step>, Outlet<U>) -> R,
     ) -> Stream<U> {
         let step = self.job.numbered_step(kind);
@@ -172,7 +171,7 @@ impl<T: 'static> Stream<T> {
     pub fn dead_letters(self, sink: impl TransactionalSink<DeadLetter>) -> Self {
         match &self.last.route {
             Some(route) if !route.has_letters.replace(true) => {
-                let step = self.job.step_after("dead_letters", &self.last.step);
+                let step = self.job.step_after(StepKind::DeadLetters, &self.last.step);
                 self.job.sink(&step, (&self.chain, &route.letters), sink);
             }
             Some(_) => self.job.refuse(Error::job(format!(
@@ -202,7 +201,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn map<U: 'static>(self, f: impl FnMut(T) -> U + 'static) -> Stream<U> {
-        self.then("map", |chain, step, next| Map::new(chain, step, f, next))
+        self.then(StepKind::Map, |chain, step, next| Map::new(chain, step, f, next))
     }
 
     /// Replaces every record by what `f` makes of it; an error of `f` ends the job, unless [`Stream::on_error`] or
@@ -249,7 +248,7 @@ impl<T: 'static> Stream<T> {
     where
         T: serde::Serialize,
     {
-        let step = self.job.step("try_map", name);
+        let step = self.job.step(StepKind::TryMap, name);
         let route = self.job.error_route(&self.chain, &step);
         let outlet = Outlet::new();
         let stage = TryMap::new(&self.chain, &step, f, route.clone(), outlet.clone());
@@ -268,7 +267,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn filter(self, f: impl FnMut(&T) -> bool + 'static) -> Self {
-        self.then("filter", |chain, step, next| Retain::new(chain, step, f, next))
+        self.then(StepKind::Filter, |chain, step, next| Retain::new(chain, step, f, next))
     }
 
     /// Replaces every record by any number of others.
@@ -286,7 +285,7 @@ impl<T: 'static> Stream<T> {
         self,
         f: impl FnMut(T) -> I + 'static,
     ) -> Stream<U> {
-        self.then("flat_map", |chain, step, next| FlatMap::new(chain, step, f, next))
+        self.then(StepKind::FlatMap, |chain, step, next| FlatMap::new(chain, step, f, next))
     }
 
     /// Replaces a record by another, or drops it.
@@ -301,7 +300,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn filter_map<U: 'static>(self, f: impl FnMut(T) -> Option<U> + 'static) -> Stream<U> {
-        self.then("filter_map", |chain, step, next| FlatMap::new(chain, step, f, next))
+        self.then(StepKind::FilterMap, |chain, step, next| FlatMap::new(chain, step, f, next))
     }
 
     /// Looks at every record.
@@ -320,7 +319,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn inspect(self, f: impl FnMut(&T) + 'static) -> Self {
-        self.then("inspect", |chain, step, next| Inspect::new(chain, step, f, next))
+        self.then(StepKind::Inspect, |chain, step, next| Inspect::new(chain, step, f, next))
     }
 
     /// Divides the stream: what `f` makes `Ok` goes into the first, what it makes `Err` into the second.
@@ -343,7 +342,7 @@ impl<T: 'static> Stream<T> {
     ) -> (Stream<A>, Stream<B>) {
         let side = Outlet::new();
         let second = side.clone();
-        let first = self.then("split", |chain, step, next| Split::new(chain, step, f, next, second));
+        let first = self.then(StepKind::Split, |chain, step, next| Split::new(chain, step, f, next, second));
         let second = first.beside(side);
         (first, second)
     }
@@ -369,7 +368,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn event_time(self, at: impl FnMut(&T) -> i64 + 'static, watermarks: Watermarks) -> Self {
-        let step = self.job.numbered_step(EVENT_TIME);
+        let step = self.job.numbered_step(StepKind::EventTime);
         let outlet = Outlet::new();
         self.job.declare(&step, "", None, End::Inner);
         let route = self.job.error_route_as_source(&self.chain, &step);
@@ -401,7 +400,7 @@ impl<T: 'static> Stream<T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn sink(self, name: &str, sink: impl TransactionalSink<T>) -> Sink {
-        let step = self.job.step("sink", name);
+        let step = self.job.step(StepKind::Sink, name);
         self.job.sink(&step, (&self.chain, &self.outlet), sink);
         Sink::new(step)
     }
@@ -424,7 +423,7 @@ impl<T: 'static> Stream<T> {
         T: Send,
     {
         let untimed = self.last.untimed.clone().or_else(|| other.last.untimed.clone());
-        let step = self.job.numbered_step("union");
+        let step = self.job.numbered_step(StepKind::Union);
         let chain = self.job.chain("union", false);
         let outlet = Outlet::new();
         let merge = Merge::new(2, outlet.clone());
@@ -436,12 +435,12 @@ impl<T: 'static> Stream<T> {
     }
 
     /// A stream of the same records behind an exchange between the workers.
-    fn exchanged(self, kind: &'static str, route: Route<T>) -> Self
+    fn exchanged(self, kind: StepKind, route: Route<T>) -> Self
     where
         T: Data,
     {
         let step = self.job.numbered_step(kind);
-        let chain = self.job.chain(kind, false);
+        let chain = self.job.chain(kind.name(), false);
         let (outlet, inlet) = (Outlet::new(), Outlet::new());
         inlet.attach(outlet.clone());
         self.job.exchange(&step, (&self.chain, &self.outlet), (&chain, inlet), route);
@@ -468,7 +467,7 @@ impl<T: 'static> Stream<T> {
     where
         T: Data,
     {
-        self.exchanged("rebalance", Route::RoundRobin)
+        self.exchanged(StepKind::Rebalance, Route::RoundRobin)
     }
 
     /// Sends every record to every worker.
@@ -490,7 +489,7 @@ impl<T: 'static> Stream<T> {
     where
         T: Data + Clone,
     {
-        self.exchanged("broadcast", Route::Broadcast(Record::clone))
+        self.exchanged(StepKind::Broadcast, Route::Broadcast(Record::clone))
     }
 
     /// Partitions the stream by a key that is part of the record, which the closure returns by reference.
