@@ -191,7 +191,7 @@ fn what_is_called_like_a_partition_and_is_none() {
         let directory = directory_of(&[("part-0.jsonl", b"1\n")]);
         fs::create_dir(directory.path().join("part-d.jsonl")).unwrap();
         let error = source(&directory, bounded).partitions().unwrap_err().to_string();
-        assert_says(&error, &["part-d.jsonl", "is no file"]);
+        assert_says(&error, &["part-d.jsonl", "is not a file"]);
         assert_says(
             &source(&directory, bounded).open("part-d.jsonl", None).err().unwrap().to_string(),
             &["no file"],

@@ -88,7 +88,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     }
 }
 
-/// A message with the causes behind it. Many error types tell their cause in their own message, too; it stands there once.
+/// A message with the causes behind it. Many error types have their cause in their own message, too; it appears once.
 fn with_causes(mut message: String, mut cause: Option<&dyn std::error::Error>) -> String {
     while let Some(error) = cause {
         let text = error.to_string();

@@ -48,7 +48,7 @@ number! {
     KeyGroup(u16)
 }
 
-/// How the key groups of a job are dealt to its workers.
+/// How the key groups of a job are assigned to its workers.
 ///
 /// Worker `i` of `p` owns the groups `ceil(i * m / p) .. ceil((i + 1) * m / p)`, where `m` is the number of groups:
 /// contiguous, without gaps, and no two workers' shares differ by more than one group.

@@ -232,7 +232,7 @@ impl Manifest {
     }
 }
 
-/// The line before the JSON, which tells whether that is what was written.
+/// The line before the JSON, with its checksum.
 fn first_line(json: &[u8]) -> String {
     format!("tidegate-manifest crc32={:08x}", crc32fast::hash(json))
 }

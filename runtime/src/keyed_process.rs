@@ -210,11 +210,11 @@ pub type BroadcastContext<'a, F> = KeyContext<
     <F as BroadcastProcess>::Side,
 >;
 
-/// A function over a keyed stream that also hears a broadcast stream: rules, thresholds, models that change while the
+/// A function over a keyed stream that also receives a broadcast stream: rules, thresholds, models that change while the
 /// job runs.
 ///
-/// Every worker hears every broadcast record and keeps its own copy of what follows from them, which is part of
-/// snapshots. Workers may hear the records of different senders in different orders: what follows from them should not
+/// Every worker receives every broadcast record and keeps its own copy of what follows from them, which is part of
+/// snapshots. Workers may receive the records of different senders in different orders: what follows from them should not
 /// depend on that.
 ///
 /// [`KeyedStream::connect_broadcast`](crate::KeyedStream::connect_broadcast) has an example.

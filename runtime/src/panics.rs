@@ -34,7 +34,7 @@ pub(crate) fn catch_in_build<R>(build: impl FnOnce() -> Result<R>) -> Result<R> 
     result.unwrap_or_else(|panic| Err(panicked(panic_text(&*panic))))
 }
 
-/// Runs code of a user while a panic may be on its way already, which stays the one that is told; None if it panics too.
+/// Runs code of a user while a panic may be on its way already, which stays the one that is reported; None if it panics too.
 pub(crate) fn on_the_way<R>(work: impl FnOnce() -> R) -> Option<R> {
     let place = PANICKED_AT.with_borrow_mut(Option::take);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();

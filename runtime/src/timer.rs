@@ -24,8 +24,8 @@ impl Timer {
 /// The kinds of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeDomain {
-    /// Of the records, told by watermarks.
+    /// The time of the records, as watermarks report it.
     Event,
-    /// Of the clock on the wall.
+    /// The time of the machine's clock.
     Processing,
 }

@@ -1,4 +1,4 @@
-//! A number in a file of its own, with a checksum: a torn or changed file is no number.
+//! A number in a file of its own, with a checksum: a torn or changed file is not taken for a number.
 
 /// A number as it stands in a file, with the checksum of its digits.
 pub(crate) fn to_text(number: u64) -> String {

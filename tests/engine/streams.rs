@@ -195,8 +195,8 @@ fn policies_belong_behind_parsing_steps() {
         });
         job.run().unwrap_err().to_string()
     };
-    assert!(refused(|s| s.map(|n| n).on_error(OnError::Skip)).contains("it is no parsing step"));
-    assert!(refused(|s| s.map(|n| n).dead_letters(Discard::named("a"))).contains("it is no parsing step"));
+    assert!(refused(|s| s.map(|n| n).on_error(OnError::Skip)).contains("it is not a parsing step"));
+    assert!(refused(|s| s.map(|n| n).dead_letters(Discard::named("a"))).contains("it is not a parsing step"));
     let twice = refused(|s| s.dead_letters(Discard::named("a")).dead_letters(Discard::named("b")));
     assert!(twice.contains("two sinks for its dead letters"), "{twice}");
     let nobody = refused(|s| s.on_error(OnError::DeadLetter).map(|n| n));

@@ -66,7 +66,7 @@ impl Lines {
         let metadata = file.metadata().map_err(|e| storage::failed("look at", &path, e))?;
         if !metadata.is_file() {
             return Err(Error::job(format!(
-                "{} is no file, so it cannot be read as a partition",
+                "{} is not a file, so it cannot be read as a partition",
                 path.display()
             )));
         }

@@ -12,7 +12,7 @@ use super::lines::Lines;
 use super::partition::JsonPartition;
 use super::{names, storage};
 
-/// A directory of partitions that is not told yet what a line means: call [`FileLogSource::json`].
+/// A directory of partitions whose lines have no format yet: call [`FileLogSource::json`].
 #[derive(Clone, Debug)]
 pub struct FileLogSource {
     directory: PathBuf,
@@ -110,7 +110,7 @@ fn check_is_file(entry: &fs::DirEntry) -> Result<()> {
         return Ok(());
     }
     Err(Error::job(format!(
-        "{} is called like a partition but is no file; rename or remove it",
+        "{} is called like a partition but is not a file; rename or remove it",
         path.display()
     )))
 }

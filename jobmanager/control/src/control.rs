@@ -243,7 +243,7 @@ impl Control {
         if self.ended.insert(slot) { Ok(()) } else { Err(Stale) }
     }
 
-    /// The workers may still be built: they are told before they read anything.
+    /// The workers may still be built: the command reaches them before they read anything.
     fn stop(&mut self, out: &mut Vec<Action>) -> Result<(), Stale> {
         if self.life == Life::Exited || std::mem::replace(&mut self.stop_requested, true) {
             return Err(Stale);

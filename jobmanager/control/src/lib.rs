@@ -2,7 +2,7 @@
 //!
 //! A pure state machine: [`Control::step`] takes the time and one [`Input`] and appends the [`Action`]s that follow;
 //! [`Control::deadline`] says when it wants to be called at the latest. Whoever drives it runs one function an action and
-//! holds no rule about jobs. A job that runs alone in one process and a job on a cluster are driven by the same machine.
+//! holds no rule about jobs. A job in one process and a job on a cluster are driven by the same machine.
 //!
 //! One checkpoint, from left to right:
 //!

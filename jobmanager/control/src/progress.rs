@@ -44,7 +44,7 @@ impl Progress {
         self.triggered
     }
 
-    /// Forgets all but the newest snapshots and tells the oldest that stays; None if there are too few to say.
+    /// Forgets all but the newest snapshots and returns the oldest that stays; None if there are too few to say.
     pub(crate) fn collect(&mut self, retain: usize) -> Option<Epoch> {
         let surplus = self.snapshots.len().checked_sub(retain)?;
         self.snapshots.drain(..surplus);

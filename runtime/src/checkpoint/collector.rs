@@ -1,4 +1,4 @@
-//! Gathers what a worker's operator chains hand out at a barrier.
+//! Gathers what a worker's operator chains hand over at a barrier.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(crate) struct Collector {
     parts: RefCell<SnapshotParts>,
 }
 
-/// What the operators of a worker hand out at a barrier.
+/// What the operators of a worker hand over at a barrier.
 #[derive(Default)]
 pub(crate) struct SnapshotParts {
     /// Changes of the state store.
@@ -54,7 +54,7 @@ impl Collector {
         Self { barriers, thread, parts: RefCell::default() }
     }
 
-    /// A chain has come to the barrier of an epoch, and hands out its part but for the rows that it will copy.
+    /// A chain has come to the barrier of an epoch, and hands over its part but for the rows that it will copy.
     pub(crate) fn arrive(
         &self,
         chain: usize,

@@ -1,10 +1,10 @@
 //! From a barrier to published output: the part of a checkpoint that happens in a process with workers.
 //!
-//! - [`collector`]: gathers what they hand out at a barrier; the whole goes to the snapshot thread.
+//! - [`collector`]: gathers what the operator chains hand over at a barrier; the whole goes to the snapshot thread.
 //! - [`snapshot_thread`]: makes a worker's part of a snapshot durable while the dataflow goes on, and acknowledges it.
 //! - [`publishers`]: make the output of a complete snapshot visible.
 //!
-//! Not here: when a checkpoint starts or is complete (the control brain), what an operator hands out
+//! Not here: when a checkpoint starts or is complete (the control brain), what an operator hands over
 //! ([`crate::dataflow::operator`]), the layout of snapshots (the crate `tidegate-snapshots`).
 
 pub(crate) mod collector;

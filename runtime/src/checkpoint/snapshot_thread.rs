@@ -2,11 +2,11 @@
 //!
 //! A barrier comes in as the changed rows, what else the operators keep, and output that is still to be synced. The
 //! thread finishes the output, writes the rows, makes a RocksDB checkpoint (hard links), links its new files into the
-//! checkpoint directory with their checksums, and tells the driver. If nothing was written since the last complete
+//! checkpoint directory with their checksums, and acknowledges to the driver. If nothing was written since the last complete
 //! snapshot, its files are those of this one too.
 //!
 //! An epoch may be aborted, because this worker or another could not write its part. Its staged output is not lost by
-//! that: it goes along with the next epoch, until an epoch that holds it is complete.
+//! that: it becomes part of the next snapshot, until one that holds it is complete.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,7 +92,7 @@ impl Drop for SnapshotThread {
     fn drop(&mut self) {
         self.barriers = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in there was told as the job's failure.
+            // A panic in there was reported as the job's failure.
             drop(thread.join());
         }
     }

@@ -1,7 +1,7 @@
 //! What travels on an edge: records of one receiver, with the watermark that follows them.
 //!
-//! Freeing on one thread what another allocated costs more than the whole exchange. So a buffer that crossed to another
-//! worker goes home with its records still in it, and the worker that filled it clears and reuses it ([`Pool`]). A batch
+//! Freeing on one thread what another allocated costs more than the whole exchange. So a buffer received from another
+//! worker is returned to it, records included, and the worker that filled it clears and reuses it ([`Pool`]). A batch
 //! that crossed as bytes ([`super::wire`]) left its buffer behind, and the one that it has now was made by its receiver.
 
 use std::any::Any;
@@ -67,7 +67,7 @@ impl<T> Default for Batch<T> {
 }
 
 /// A watermark counts as one, so that a batch without records still is a message. The default must count nothing, or
-/// timely's container builder hands out empty containers for ever.
+/// timely's container builder emits empty containers for ever.
 impl<T> Accountable for Batch<T> {
     fn record_count(&self) -> i64 {
         self.records.len() as i64 + i64::from(self.update.is_some())
@@ -96,7 +96,7 @@ pub(crate) fn by_target() -> DistributorPact<impl FnOnce(usize) -> Router> {
     DistributorPact(|_| Router)
 }
 
-/// Where the workers of a process leave each other the ways home, by edge.
+/// The channels by which the workers of a process return buffers to each other, by edge.
 #[derive(Default)]
 pub(crate) struct BufferReturns(Mutex<HashMap<usize, Box<dyn Any + Send>>>);
 
@@ -126,7 +126,7 @@ impl Flow {
     }
 }
 
-/// One worker's ends of the ways home.
+/// One worker's ends of these channels.
 struct ReturnPath<T> {
     me: usize,
     to: Vec<Sender<Vec<T>>>,

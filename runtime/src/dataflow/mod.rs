@@ -19,7 +19,7 @@
 //! - [`worker`]: the threads.
 //!
 //! Invariant: an operator chain forwards everything of an epoch, watermarks included, before its capability leaves the epoch. So at
-//! a barrier every receiver has heard the same watermarks, whatever the parallelism.
+//! a barrier every receiver has received the same watermarks, whatever the parallelism.
 
 pub(crate) mod alarm;
 pub(crate) mod batch;

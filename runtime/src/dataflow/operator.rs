@@ -17,7 +17,7 @@ pub(crate) trait Operator {
     /// Called once, before the first record: opens files and takes up what the restored snapshot holds.
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()>;
 
-    /// Called when the operator chain has seen all of `epoch` and nothing of the next: hands out what belongs to the snapshot, but for
+    /// Called when the operator chain has seen all of `epoch` and nothing of the next: hands over what belongs to the snapshot, but for
     /// the rows that [`Operator::copy`] will add.
     fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts) -> Result<()>;
 
@@ -82,7 +82,7 @@ pub(crate) trait WatermarkGenerator {
     /// Sends the watermark on if it has changed. `more` is true if partitions may still be added.
     fn advance(&mut self, more: bool);
 
-    /// At a barrier, after [`WatermarkGenerator::judge`]: tells what counts from the next epoch on.
+    /// At a barrier, after [`WatermarkGenerator::judge`]: announces what counts from the next epoch on.
     fn announce(&mut self, more: bool);
 }
 

@@ -8,7 +8,7 @@
 //! An operator chain has inputs and outputs ([`super::port`]), and one capability an output, which
 //! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
 //! a time, because the worker's sources want their turn; those of later epochs wait in a stash. When the frontier passes
-//! the end of the epoch, that is the barrier: every operator hands out its part of the snapshot, the capabilities move to
+//! the end of the epoch, that is the barrier: every operator hands over its part of the snapshot, the capabilities move to
 //! the next epoch, and the stash is what comes next. An empty frontier is a barrier too. Rows of state are copied out bit
 //! by bit after the barrier, between batches of the next epoch.
 
@@ -148,7 +148,7 @@ impl OperatorChain {
         }
     }
 
-    /// Hands out the operator chain's part of the snapshot that ends `epoch`.
+    /// Hands over the operator chain's part of the snapshot that ends `epoch`.
     pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
         self.site.leave();
         self.alignment.passed(epoch, self.worker.instructions());
@@ -254,7 +254,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Sends what the chain has put out.
+    /// Sends what the chain has emitted.
     pub(crate) fn flush(&mut self, close: bool) {
         for (output, capability) in self.outputs.iter_mut().zip(&self.capabilities) {
             output.flush(capability, close);

@@ -25,7 +25,7 @@ pub(crate) trait InputPort {
     /// Puts what has arrived of `epoch` through the chain, at least a batch, until it is time to stop; true if nothing of
     /// it is left. Later epochs wait.
     fn pull(&mut self, epoch: u64, until: Instant) -> bool;
-    /// The epoch has ended, the barrier is next: tells the chain what the senders will be in the next epoch.
+    /// The epoch has ended, the barrier is next: announces to the chain what the senders will be in the next epoch.
     fn announce(&mut self);
     /// The barrier has come: what waited for it is next, and what was announced counts.
     fn pass_barrier(&mut self);

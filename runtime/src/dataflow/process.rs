@@ -22,7 +22,7 @@ pub(crate) struct Process {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// What the workers of one process tell each other through memory.
+/// What the workers of one process exchange through memory.
 #[derive(Default)]
 pub(crate) struct SharedMemory {
     pub(crate) buffer_returns: Arc<BufferReturns>,

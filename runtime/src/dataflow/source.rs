@@ -23,7 +23,7 @@ use tidegate_protocol::Result;
 
 /// Records that end a tick: at least, which is also how it begins, because nothing is known of the steps; and at most.
 const TICK_RECORDS: (usize, usize) = (1, 10_000);
-/// Bytes, as the connector tells them, that end a tick.
+/// Bytes, as the connector reports them, that end a tick.
 const TICK_BYTES: usize = 1 << 20;
 /// How long a tick may take to be finished, with those before it: a barrier takes little more.
 const TICK_LATENCY: Duration = Duration::from_millis(15);
@@ -63,7 +63,7 @@ pub(crate) trait SourceLoop {
     /// Pushes the watermark through the chain as it stands.
     fn advance_watermark(&mut self);
 
-    /// Judges which partitions are idle, and tells the chain what counts from the next epoch on.
+    /// Decides which partitions are idle, and announces to the chain what counts from the next epoch on.
     fn announce(&mut self);
 
     /// Called once when the source has ended.

@@ -63,7 +63,7 @@ impl StepContext {
 
     #[cold]
     fn fail(&self, error: Error) {
-        // What it has put out before may have been somewhere else.
+        // What it has emitted before may have entered another step.
         self.enter();
         self.chain.fail(error.context(self.chain.site.describe()));
     }

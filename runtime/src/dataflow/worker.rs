@@ -37,7 +37,7 @@ pub(crate) struct Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         for thread in self.threads.drain(..) {
-            // What a worker panics with was caught in it and is told by its process.
+            // A panic of a worker was caught in it and reported by its process.
             let _ = thread.join();
         }
     }

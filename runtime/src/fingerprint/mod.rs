@@ -6,7 +6,7 @@
 //! and a restore compares it; and a job whose types postcard cannot read back is refused before it starts. Names of fields and variants and their order are part of the fingerprint, since a renamed or
 //! moved field is most likely another quantity; names of types are not, and newtypes are transparent.
 //!
-//! A type tells its fingerprint only by what it asks of a deserializer. [`trace`] runs `T::deserialize` over a
+//! The fingerprint of a type is found by what the type asks of a deserializer. [`trace`] runs `T::deserialize` over a
 //! [`probe::Probe`] that notes each request in a tree of [`Node`]s and answers with a dummy value. One pass does not see
 //! everything: an enum is given one variant at a time. Passes are repeated over the same tree until one of them finds
 //! nothing new.

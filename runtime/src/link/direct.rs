@@ -1,4 +1,4 @@
-//! The link of a job that runs alone: driver and workers are threads of one process.
+//! The link of a job in one process: driver and workers are threads of one process.
 
 use super::{Connection, Inbox, Link, ToDriver, ToProcess};
 

@@ -1,4 +1,4 @@
-//! What a process has been told by the driver.
+//! What a process knows of the driver: the commands that it has received.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

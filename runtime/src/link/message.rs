@@ -5,7 +5,7 @@ use tidegate_protocol::{Attempt, Epoch, Slot};
 
 use tidegate_protocol::Error;
 
-/// What the driver tells a process.
+/// A message of the driver to a process.
 #[derive(Clone, Debug)]
 pub(crate) struct ToProcess {
     /// The attempt whose workers are meant.
@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Abort,
 }
 
-/// What a process tells the driver.
+/// A message of a process to the driver.
 #[derive(Clone, Debug)]
 pub(crate) struct ToDriver {
     /// The attempt that the worker belongs to.

@@ -1,7 +1,7 @@
 //! What the driver of a job and the processes of its workers say to each other, and how it gets there.
 //!
-//! The driver tells a process which epoch to end, which one is complete, which partitions are its own, and when to leave
-//! ([`Command`]). A process tells how far its workers are ([`Report`]). Both travel as messages with the attempt on them,
+//! The driver sends a process commands: which epoch to end, which one is complete, which partitions it reads, when to leave
+//! ([`Command`]). A process reports how far its workers are ([`Report`]). Both travel as messages with the attempt on them,
 //! and nothing else connects the two sides: a worker sees of the driver what its process was told ([`Instructions`]), and not what
 //! the driver has decided since.
 //!
@@ -41,8 +41,8 @@ pub(crate) type Connection<M> = Box<dyn Fn(M) + Send + Sync>;
 
 /// Makes the connections between a driver and the processes of one attempt.
 pub(crate) trait Link: Send + Sync {
-    /// For how many processes the workers of this one are to be taken. Each has a connection of its own, and hears at
-    /// another time than the others.
+    /// For how many processes the workers of this one are to be taken. Each has a connection of its own, and receives
+    /// messages at other times than the others.
     fn processes(&self, workers: usize) -> usize;
 
     /// A connection to a process.

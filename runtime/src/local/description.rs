@@ -150,7 +150,7 @@ impl Description {
             Ok(unread) => unread.into_iter(),
             // An input that was read to its end may have been cleared away.
             Err(error) => {
-                return format!("{done}; whether its input has grown since cannot be told: {error}");
+                return format!("{done}; whether its input has grown since is not known: {error}");
             }
         };
         let grown: Vec<String> = unread.map(|(name, at)| format!("{name} ({})", how(at))).collect();

@@ -1,7 +1,7 @@
-//! The driver of a job that runs alone: feeds the control brain with what happens and does what it says.
+//! The driver of a job in one process: gives the control brain what happens as inputs, and carries out its actions.
 //!
-//! It knows of the workers what their messages say, and tells them what they are to know by messages. Of those it minds
-//! whose attempt they are, and who is ready and done; what they mean for a checkpoint is the brain's.
+//! It communicates with the workers by messages alone. It checks which attempt a message belongs to, and keeps which workers are
+//! ready and done; what a message means for a checkpoint is decided by the brain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -206,7 +206,7 @@ impl<'a> Driver<'a> {
         found.notes.iter().for_each(|note| self.watcher.note(note));
     }
 
-    /// What a worker of this attempt says; from any other attempt nothing is heard.
+    /// The report, if it is of a worker of this attempt; those of other attempts are dropped and counted.
     fn ours(&mut self, message: ToDriver) -> Option<Report> {
         let ours = message.attempt == self.process.setup.attempt;
         self.dropped += u64::from(!ours);
@@ -337,7 +337,7 @@ impl<'a> Driver<'a> {
         Ok(None)
     }
 
-    /// Makes a record durable: for a job that runs alone, the manifest is the record.
+    /// Makes a record durable: for a job in one process, the manifest is the record.
     fn commit(&mut self, record: LedgerEntry) -> Result<Input> {
         let LedgerEntry::Completed { attempt, epoch, finished } = record;
         let manifest = Manifest {

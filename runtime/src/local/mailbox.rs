@@ -1,4 +1,4 @@
-//! What the driver of a job that runs alone waits for.
+//! What the driver of a job in one process waits for.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 

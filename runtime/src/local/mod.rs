@@ -1,4 +1,4 @@
-//! A job that runs alone, in one process: everything a cluster would do for it, on the same rules.
+//! A job in one process: everything that a cluster would do for it, by the same rules.
 //!
 //! - [`description`]: what the job wants, found out by describing it once without running it.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.

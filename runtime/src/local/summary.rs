@@ -21,9 +21,9 @@ pub struct Summary {
     pub dropped: BTreeMap<String, u64>,
     /// Records that came after their window was over.
     pub late: u64,
-    /// Records put out, dead letters not included.
+    /// Records written by sinks, dead letters not included.
     pub rows_out: u64,
-    /// Dead letters put out.
+    /// Dead letters written.
     pub dead_letters: u64,
     /// Checkpoints completed.
     pub checkpoints: u64,

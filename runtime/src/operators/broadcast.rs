@@ -1,4 +1,4 @@
-//! A function with state that also hears a broadcast stream.
+//! A function with state that also receives a broadcast stream.
 //!
 //! It is an ordinary function with state ([`Adapter`]) that looks at what a second input of the same operator chain ([`Listener`])
 //! has made of the broadcast records; both belong to the same barrier. The broadcast stream has no say in the watermark:

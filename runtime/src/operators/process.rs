@@ -254,7 +254,7 @@ impl<F: KeyedProcess> ProcessStep<F> {
             };
             let (at, hash) = (due.at, due.hash);
             self.cx.record(&Record { timestamp: at, id: RecordId::key_hash(hash), value: () });
-            // The least of all times is no time to put a record out with.
+            // The least of all times stands for no event time.
             let event_time = at.max(NO_TIME + 1);
             self.call(hash, &due.key()?, event_time, now, Call::Timer(Timer { at, domain: time }))?;
             match time {

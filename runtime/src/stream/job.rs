@@ -50,7 +50,7 @@ use tidegate_protocol::{Error, Result};
 /// }
 /// ```
 ///
-/// What a closure keeps in itself from one record to the next (a counter, a cache) is no state: it is not in snapshots, begins
+/// What a closure keeps in itself from one record to the next (a counter, a cache) is not state: it is not in snapshots, begins
 /// anew at every start, and every worker has one of its own. What must survive a restart belongs into an
 /// [aggregate](crate::Aggregate) or a [function with state](crate::KeyedProcess).
 pub struct Job {
@@ -407,7 +407,7 @@ impl JobInner {
         self.graph.borrow_mut().local(from, to);
     }
 
-    /// Notes what is wrong with the description; it is told when the description is complete.
+    /// Notes what is wrong with the description; it is reported when the description is complete.
     pub(crate) fn refuse(&self, error: Error) {
         self.errors.borrow_mut().push((None, error));
     }

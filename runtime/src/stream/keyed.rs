@@ -167,7 +167,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// Makes one record of every record, with what is kept for its key at hand: the state, which begins as the default of its
     /// type. The result has the event time of the record.
     ///
-    /// The type of the state is told by the closure's first argument; the rest is inferred.
+    /// The closure's first argument names the type of the state; the rest is inferred.
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
@@ -198,7 +198,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// default of its type. The results have the event time of the record.
     ///
     /// The closure returns whatever can be iterated over: an `Option`, an array, a `Vec`, an iterator. It cannot borrow from
-    /// the state. The type of the state is told by the closure's first argument; the rest is inferred.
+    /// the state. The closure's first argument names the type of the state; the rest is inferred.
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
@@ -215,7 +215,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     ///
-    /// The state is part of snapshots and can have the types that are told [here](KeyedProcess#what-can-be-kept). It counts
+    /// The state is part of snapshots and can have the types that are listed [here](KeyedProcess#what-can-be-kept). It counts
     /// as changed by every record, and a key has it from its first record for ever. A function that reads more than it changes,
     /// removes state, needs timers, or can fail is a [`KeyedProcess`]. One with the same name and type of state goes on from
     /// the snapshots of a closure, and the other way round.
@@ -340,7 +340,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 }
 
 impl<K: Key, T: Data> KeyedStream<K, T> {
-    /// Lets a function behind this stream hear every record of another stream, on every worker.
+    /// Lets a function behind this stream receive every record of another stream, on every worker.
     ///
     /// ```
     /// use tidegate::testing::{TestJob, TestSource, VecSink};
@@ -399,7 +399,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 }
 
-/// A keyed stream, and a stream that all of its workers hear.
+/// A keyed stream, and a stream that all of its workers receive.
 #[must_use = "connected streams do nothing until they are processed"]
 pub struct BroadcastConnected<K, T, B> {
     keyed: KeyedStream<K, T>,
@@ -407,7 +407,7 @@ pub struct BroadcastConnected<K, T, B> {
 }
 
 impl<K: Key, T: Data, B: Data + Clone> BroadcastConnected<K, T, B> {
-    /// Runs a function with state and timers over the keyed stream, which also hears the broadcast stream. See
+    /// Runs a function with state and timers over the keyed stream, which also receives the broadcast stream. See
     /// [`KeyedStream::connect_broadcast`] for an example.
     pub fn process<F: BroadcastProcess<Key = K, In = T, Broadcast = B>>(
         self,
@@ -565,7 +565,7 @@ pub struct WindowedStream<K, T> {
 }
 
 impl<K: Key, T: Data> WindowedStream<K, T> {
-    /// Keeps a window this long after it has fired; a record that comes for it in that time has it put out again. For
+    /// Keeps a window this long after it has fired; for a record that comes for it in that time its result is emitted again. For
     /// windows of event time: with those of processing time the job is refused.
     ///
     /// ```
@@ -601,7 +601,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         self
     }
 
-    /// Computes a value for every key and window, put out when the watermark passes the window's end. Records that come
+    /// Computes a value for every key and window, emitted when the watermark passes the window's end. Records that come
     /// too late are counted and dropped.
     ///
     /// The event time of a result is the last millisecond of its window, `window.end - 1`. Whether a record is late is judged

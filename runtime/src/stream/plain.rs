@@ -142,7 +142,7 @@ impl<T: 'static> Stream<T> {
         match &self.last.route {
             Some(route) => route.asked.set(Some(policy)),
             None => self.job.refuse(Error::job(format!(
-                "'{}' is followed by .on_error(..), but it is no parsing step: only a source, try_map or event_time has records \
+                "'{}' is followed by .on_error(..), but it is not a parsing step: only a source, try_map or event_time has records \
                  that it cannot read",
                 self.last.step.name()
             ))),
@@ -179,7 +179,7 @@ impl<T: 'static> Stream<T> {
                 self.last.step.name()
             ))),
             None => self.job.refuse(Error::job(format!(
-                "'{}' is followed by .dead_letters(..), but it is no parsing step: only a source, try_map or event_time has \
+                "'{}' is followed by .dead_letters(..), but it is not a parsing step: only a source, try_map or event_time has \
                  records that it cannot read",
                 self.last.step.name()
             ))),
@@ -447,7 +447,7 @@ impl<T: 'static> Stream<T> {
         Stream::new(self.job, chain, outlet, Last { step, route: None, untimed: self.last.untimed })
     }
 
-    /// Deals the records out evenly to all workers, batch by batch.
+    /// Distributes the records evenly to all workers, batch by batch.
     ///
     /// ```
     /// use tidegate::testing::{TestJob, VecSink, VecSource};

@@ -58,7 +58,7 @@ pub struct TestJob {
     clock: Arc<dyn Clock>,
     directory: Directory,
     observed: Arc<Observed>,
-    /// The seed of a hostile link; None for the link of a job that runs alone.
+    /// The seed of a hostile link; None for the direct link of a job in one process.
     hostile: Option<Arc<Seed>>,
 }
 

@@ -63,7 +63,7 @@ fn check_numbered(plan: &Plan, manifest: &Manifest) -> Result<()> {
         return Ok(());
     };
     Err(Error::job(format!(
-        "the snapshot does not fit the job: there is one step more without a name, '{new}', and numbers do not tell \
+        "the snapshot does not fit the job: there is one step more without a name, '{new}', and numbers do not say \
          which one is new; give the new one .named(\"..\"), and the others the uids that they had, \
          .uid(\"{old}\") and so on"
     )))
