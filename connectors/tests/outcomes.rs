@@ -194,7 +194,7 @@ fn what_is_called_like_a_partition_and_is_none() {
         assert_says(&error, &["part-d.jsonl", "is not a file"]);
         assert_says(
             &source(&directory, bounded).open("part-d.jsonl", None).err().unwrap().to_string(),
-            &["no file"],
+            &["not a file"],
         );
 
         let directory = directory_of(&[]);
