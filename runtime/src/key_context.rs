@@ -18,7 +18,7 @@ use tidegate_protocol::{Error, Result};
 /// use tidegate::testing::{VecSource, collect};
 /// use tidegate::{Context, KeyedProcess, Result};
 ///
-/// /// Counts the orders of a customer by article, and puts out all counts at every order.
+/// /// Counts the orders of a customer by article, and emits all counts at every order.
 /// struct Orders;
 ///
 /// impl KeyedProcess for Orders {

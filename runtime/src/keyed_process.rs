@@ -107,7 +107,7 @@ use tidegate_protocol::Result;
 ///
 /// # What can be kept
 ///
-/// A snapshot does not describe its values, so one that wants to be told what it is cannot be read back from it. State,
+/// A snapshot does not describe its values, so a type that asks the input what it holds cannot be read back from it. State,
 /// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, except for the
 /// following, anywhere in it:
 ///

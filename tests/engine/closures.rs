@@ -14,7 +14,7 @@ fn events(count: i64) -> Vec<Event> {
     (0..count).map(|i| ((i * 7 % 13) as u32, i, i * i % 101 - 50)).collect()
 }
 
-/// What a job puts out that is killed twice on its way, and started again with another number of workers.
+/// What a job emits that is killed twice on its way, and started again with another number of workers.
 fn over_crashes<O: Clone + Ord + Send + 'static>(
     steps: impl Fn(Stream<Event>) -> Stream<O> + Send + Sync + 'static,
 ) -> Vec<O> {
@@ -183,7 +183,7 @@ fn a_closure_and_a_process_function_go_on_from_each_others_snapshots() {
     }
 }
 
-/// A closure has no timers, so what it puts out has an event time only if what comes in has one.
+/// A closure has no timers, so what it emits has an event time only if what comes in has one.
 #[test]
 fn windows_behind_a_closure_need_an_event_time_before_it() {
     let refused = collect(|job| {

@@ -195,7 +195,7 @@ struct Alerts<'a, 'b> {
 }
 
 impl Alerts<'_, '_> {
-    /// Tells of a breach that has lasted too long at `now`, by its rule as it is now; one that has not gets a timer.
+    /// Reports a breach that has lasted too long at `now`, by its rule as it is now; one that has not gets a timer.
     fn enter(
         &mut self,
         id: &str,

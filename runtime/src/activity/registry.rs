@@ -124,7 +124,7 @@ impl ActivityRegistry {
     }
 
     /// Shows of every operator chain that is on its way to a barrier for how long it has been.
-    pub(crate) fn show_alignments<'a>(&self, told: impl Fn(Slot) -> &'a Instructions) {
-        self.lock().alignments.iter().for_each(|(slot, alignment)| alignment.show(told(*slot)));
+    pub(crate) fn show_alignments<'a>(&self, instructions: impl Fn(Slot) -> &'a Instructions) {
+        self.lock().alignments.iter().for_each(|(slot, alignment)| alignment.show(instructions(*slot)));
     }
 }

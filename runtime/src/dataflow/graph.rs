@@ -69,7 +69,7 @@ impl Graph {
         let worker = &from.0.worker;
         let (me, workers) = (worker.index(), worker.parallelism());
         let pool = Pool::shared(&worker.process.shared.buffer_returns, self.edges.len(), me, workers);
-        let crossing = Some(Rc::new(Crossing::of::<T>(step, worker)));
+        let crossing = Some(Rc::new(Crossing::of::<T>(step, workers, &worker.process.driver)));
         let partitioner = Partitioner::new(route, me, workers, pool.clone(), crossing.clone());
         let partitioner = Rc::new(RefCell::new(partitioner));
         from.1.attach(SharedPartitioner(partitioner.clone()));

@@ -11,7 +11,6 @@
 
 use std::cell::OnceCell;
 use std::io::Write;
-use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_connector_api::{Record, RecordId};
 
@@ -21,8 +20,8 @@ use timely::dataflow::channels::ContainerBytes;
 
 use super::batch::Batch;
 use crate::data::Data;
-use crate::dataflow::worker_context::WorkerContext;
 use crate::fingerprint::{readable, whole};
+use crate::link::DriverHandle;
 use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_protocol::Error;
@@ -62,13 +61,14 @@ impl Passage {
 pub(crate) struct Crossing {
     step: Arc<Step>,
     record: &'static str,
-    worker: Rc<WorkerContext>,
+    parallelism: usize,
+    driver: Arc<DriverHandle>,
 }
 
 impl Crossing {
-    /// The exchange in front of a step.
-    pub(crate) fn of<T>(step: &Arc<Step>, worker: &Rc<WorkerContext>) -> Self {
-        Self { step: step.clone(), record: std::any::type_name::<T>(), worker: worker.clone() }
+    /// The exchange in front of a step, between as many workers; a batch that cannot cross it is reported to the driver.
+    pub(crate) fn of<T>(step: &Arc<Step>, parallelism: usize, driver: &Arc<DriverHandle>) -> Self {
+        Self { step: step.clone(), record: std::any::type_name::<T>(), parallelism, driver: driver.clone() }
     }
 
     /// Ends the job if the batch, which has come back from being sent, was refused.
@@ -83,8 +83,8 @@ impl Crossing {
     pub(crate) fn check_arrived<T>(&self, batch: &mut Batch<T>) {
         let why = match batch.passage.unreadable() {
             Some(why) => why.to_owned(),
-            None if batch.is_of_one_of(self.worker.parallelism()) => return,
-            None => format!("it is said to be of worker {}, of {}", batch.from, self.worker.parallelism()),
+            None if batch.is_of_one_of(self.parallelism) => return,
+            None => format!("it is said to be of worker {}, of {}", batch.from, self.parallelism),
         };
         *batch = Batch::default();
         self.fail(&format!("was sent to another worker and cannot be read there: {why}"));
@@ -93,7 +93,7 @@ impl Crossing {
     #[cold]
     fn fail(&self, what: &str) {
         let (step, record) = (self.step.name(), readable(self.record));
-        self.worker.process.driver.fail(Error::job(format!(
+        self.driver.fail(Error::job(format!(
             "step '{step}', the exchange before it: a record of type {record} {what}. Records that cross to another \
              worker are written and read by their type's 'Serialize' and 'Deserialize'; the docs of tidegate::Data say \
              what cannot cross"

@@ -51,7 +51,7 @@ impl WorkerContext {
         self.process.setup.settings.parallelism
     }
 
-    /// What the driver has told this worker.
+    /// The driver's instructions to this worker.
     #[inline]
     pub(crate) fn instructions(&self) -> &Instructions {
         self.process.driver.instructions(self.slot)

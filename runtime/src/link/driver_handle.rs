@@ -70,7 +70,7 @@ impl DriverHandle {
         }
     }
 
-    /// What the driver has told a worker.
+    /// The driver's instructions to a worker.
     #[inline]
     pub(crate) fn instructions(&self, slot: Slot) -> &Instructions {
         &self.instructions[slot.0 as usize % self.instructions.len()]

@@ -2,8 +2,8 @@
 //!
 //! The driver sends a process commands: which epoch to end, which one is complete, which partitions it reads, when to leave
 //! ([`Command`]). A process reports how far its workers are ([`Report`]). Both travel as messages with the attempt on them,
-//! and nothing else connects the two sides: a worker sees of the driver what its process was told ([`Instructions`]), and not what
-//! the driver has decided since.
+//! and nothing else connects the two sides: a worker sees of the driver what its process has received
+//! ([`Instructions`]), and not what the driver has decided since.
 //!
 //! What a link promises, and what it does not:
 //!

@@ -9,8 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::manifest::StateType;
 
-use crate::aggregates::Aggregate;
-use crate::aggregates::{Fold, Reduce};
+use crate::aggregates::{Aggregate, Fold, Reduce};
 use crate::data::Data;
 use crate::dataflow::operator::Operator;
 use crate::dataflow::operator_chain::OperatorChain;

@@ -6,7 +6,7 @@
 //! order, which come behind newer ones but not too late.
 //!
 //! A late row is late for every correct reader, however it is paced: its event time lies an hour before the
-//! stream's start, and it comes only in the second half, when every partition has long told a watermark. A
+//! stream's start, and it comes only in the second half, when every partition has long emitted a watermark. A
 //! malformed row is never a valid one by accident, and never an empty line, which the log would skip.
 //!
 //! The same options give the same bytes. The counts printed at the end are what a job must have counted.
@@ -146,7 +146,7 @@ impl Args {
         self.check_times(start)?;
         let mut partitions = Partitions::open(&self.out, self.partitions)?;
         let counts = self.generate(Stream::new(self, start), &mut partitions)?;
-        self.tell(&counts)
+        self.report(&counts)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -217,7 +217,7 @@ impl Args {
         Ok(stream.counts)
     }
 
-    fn tell(&self, counts: &Counts) -> Result<(), String> {
+    fn report(&self, counts: &Counts) -> Result<(), String> {
         let json = serde_json::to_string(counts).map_err(|e| e.to_string())?;
         if let Some(path) = &self.counts {
             fs::write(path, format!("{json}\n"))
