@@ -3,7 +3,8 @@
 //! A connector never hears of workers, barriers or timely. Tidegate assigns a source's partitions to the workers, polls
 //! each one for small batches, and keeps the position that a partition reports at every barrier; a restart opens the
 //! partition at that position again. A sink stages what it is given until a barrier, and publishes what it has staged once
-//! the snapshot that holds it is durable. Both kinds of calls are made from one thread at a time.
+//! the snapshot that holds it is durable. Descriptions ([`Source`], [`TransactionalSink`]) are shared between threads; what
+//! they make stays on the thread that it was made on.
 //!
 //! # Exactly once, and what a connector owes for it
 //! - A partition opened at a position delivers the same records, in the same order, as it would have after that position.
@@ -16,10 +17,12 @@ mod polled;
 mod record;
 mod sink;
 mod source;
+mod staged;
 
 pub use dead_letter::DeadLetter;
 pub use polled::{Malformed, Polled};
 pub use record::{Record, RecordId};
-pub use sink::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
-pub use source::{PartitionReader, PartitionStatus, Position, Source};
+pub use sink::{Publisher, SinkPlace, SinkTarget, TransactionalSink, Writer};
+pub use source::{PartitionStatus, Position, Source, SourceReader};
+pub use staged::{StagedFile, StagedFileStore, StagedOutput, StagedWriter, Staging};
 pub use tidegate_protocol::{Error, ErrorContext, ErrorKind, Result};

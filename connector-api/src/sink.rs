@@ -1,16 +1,24 @@
 //! A sink that publishes the output of an epoch as a whole, after its snapshot is durable.
 
-use tidegate_protocol::manifest::Staged;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
 use tidegate_protocol::{Attempt, Epoch, Result, Slot};
 
+use crate::staged::{StagedOutput, StagedWriter, Staging};
+
 /// A sink that shows an epoch's output as a whole, once, after its snapshot is durable.
+///
+/// It is the description of where records go. Every worker has a [`Writer`] of it and, on a thread of its own, a
+/// [`Publisher`]; the job as a whole has its [`SinkTarget`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a sink for records of the type `{T}`",
     label = "not a sink for `{T}`",
     note = "a sink of files says how records are written: `FileLog::sink(directory).json()`, with records that derive serde's \
             `Serialize`"
 )]
-pub trait TransactionalSink<T>: 'static {
+pub trait TransactionalSink<T>: Send + Sync + 'static {
     /// What the sink writes to, in a form that is the same at every start (an absolute directory, a topic's name).
     /// A job that is restarted with another one is refused.
     ///
@@ -18,27 +26,71 @@ pub trait TransactionalSink<T>: 'static {
     /// If the target cannot be named, for example because its directory cannot be made.
     fn uri(&self) -> Result<String>;
 
+    /// Opens the target for an attempt. Called once before anything of the attempt is written or published; what it returns
+    /// lives as long as the attempt.
+    ///
+    /// # Errors
+    /// If the target cannot be reached, or somebody else writes to it.
+    fn target(&self) -> Result<Box<dyn SinkTarget>>;
+
     /// Makes the writer of one worker.
     ///
     /// # Errors
     /// If the target cannot be written to.
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>>;
 
-    /// Makes the publisher, of which a process has one for a sink. It is called on the driver's thread, one sink after the
-    /// other: until all have published, no further checkpoint begins.
+    /// Makes the publisher of one slot, on the publisher's own thread: it may take its time. After a restart with fewer
+    /// workers there are also publishers of slots that have no worker any more, for what these have staged.
     ///
     /// # Errors
     /// If the target cannot be reached.
-    fn publisher(&self) -> Result<Box<dyn Publisher>>;
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>>;
+}
+
+/// What a sink writes to, opened for an attempt.
+pub trait SinkTarget {
+    /// Called once before a job's workers start, with what the restored snapshot holds already published: takes away
+    /// what older attempts staged without completing it, and what they published for epochs after `restored` (which
+    /// happens only if a damaged snapshot had to be set aside for an older one). Returns what it took back of published
+    /// output, for the log.
+    ///
+    /// # Errors
+    /// If the target cannot be cleaned.
+    fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
 }
 
 /// Who a writer writes for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SinkPlace {
     /// The worker's slot.
     pub slot: Slot,
     /// The attempt, for the names of what is staged: what an older attempt left must not be mistaken for this one's.
     pub attempt: Attempt,
+    /// Where staged files are written that the engine stores.
+    working: PathBuf,
+    /// Counts the staged files of the worker, all its sinks together.
+    staged_files: Rc<Cell<u64>>,
+}
+
+impl SinkPlace {
+    /// A place. The engine makes them; and tests of a connector, with a directory of theirs.
+    pub fn new(slot: Slot, attempt: Attempt, working: &Path, staged_files: Rc<Cell<u64>>) -> Self {
+        Self { slot, attempt, working: working.to_owned(), staged_files }
+    }
+
+    /// A writer of staged files that become part of the snapshot: the engine stores them with it, and keeps them as long as it
+    /// keeps the snapshot.
+    pub fn staged_files(&self) -> StagedWriter {
+        let prefix = format!("{}-{}", self.attempt, self.slot);
+        StagedWriter::stored(self.working.clone(), prefix, self.staged_files.clone())
+    }
+
+    /// A writer of staged files in a directory of the sink's own, where the publisher finds them: for a target that is made of
+    /// files, and publishes by a rename. The engine syncs and checks them, and never deletes them. `name` makes the name of
+    /// the n-th file, from 0; slot and attempt must be in it.
+    pub fn staged_files_in(&self, directory: &Path, name: impl Fn(u64) -> String + 'static) -> StagedWriter {
+        StagedWriter::own(directory.to_owned(), name)
+    }
 }
 
 /// Writes one worker's records of the current epoch to where nobody sees them yet.
@@ -49,37 +101,23 @@ pub trait Writer<T> {
     /// If it cannot be written; the job ends before the epoch is published.
     fn write(&mut self, record: &T) -> Result<()>;
 
-    /// Ends the epoch: what was written since the last call becomes a staged piece. Returns the rest of the work, which
-    /// runs on another thread while the dataflow goes on (syncing to disk, say), or None for an empty epoch.
+    /// Ends the epoch: what was written since the last call becomes a piece of staged output, or None if it was nothing. What
+    /// takes long (syncing to disk, an upload) is left to the returned [`Staging`].
     ///
     /// # Errors
     /// If the epoch's output cannot be closed.
     fn stage(&mut self, epoch: Epoch) -> Result<Option<Staging>>;
 }
 
-/// What is left to do until a piece of output is durably staged.
-///
-/// [`Staged::file`] is what a snapshot can be checked by before it is restored. For a piece that is a file of the local file
-/// system: its absolute path while it is staged, and the length and the CRC-32 (IEEE) of its content; a file that is there
-/// under this path and differs makes the snapshot a damaged one. For any other target: a name that is no absolute path
-/// (`s3://bucket/key`, say), which is for people, with 0 for what is not known; it is left to the publisher.
-pub type Staging = Box<dyn FnOnce() -> Result<Staged> + Send>;
-
-/// Makes staged pieces visible.
-pub trait Publisher: Send {
-    /// Makes one staged piece visible. Called once or more for every piece of a completed snapshot; after the first
-    /// success it changes nothing.
+/// Makes the staged output of one slot visible. It has a thread of its own: other slots and other sinks publish at the same
+/// time, and the dataflow goes on.
+pub trait Publisher {
+    /// Makes what a completed snapshot holds of the slot visible. Usually that is one piece of output: none if the slot had
+    /// no record, several if checkpoints before it were aborted. Until all publishers are done no further checkpoint begins.
+    ///
+    /// Called once or more for every piece; after the first success it changes nothing.
     ///
     /// # Errors
-    /// If the piece is neither staged nor visible any more, or the target cannot be reached.
-    fn publish(&mut self, staged: &Staged) -> Result<()>;
-
-    /// Called once before a job's workers start, with what the restored snapshot holds already published: takes away
-    /// what older attempts staged without completing it, and what they published for epochs after `restored` (which
-    /// happens only if a damaged snapshot had to be set aside for an older one). Returns what it took back of published
-    /// output, for the log.
-    ///
-    /// # Errors
-    /// If the target cannot be cleaned.
-    fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
+    /// If a piece is neither staged nor visible any more, or the target cannot be reached.
+    fn publish(&mut self, epoch: Epoch, outputs: &[StagedOutput<'_>]) -> Result<()>;
 }

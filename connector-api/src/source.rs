@@ -9,14 +9,15 @@ pub type Position = serde_json::Value;
 
 /// A source: something with named partitions, each a sequence of records.
 ///
-/// The engine makes one instance on every worker and one that lists partitions.
+/// It is the description of what is read; what reads is its [`SourceReader`], of which every worker has one. The engine asks it
+/// for partitions on a thread of its own, so it is shared between threads.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source",
     label = "not a source",
     note = "a source of files says what its lines are: `FileLog::partitions(directory).json::<Reading>()`, with a record that \
             derives serde's `Deserialize`"
 )]
-pub trait Source: 'static {
+pub trait Source: Send + Sync + 'static {
     /// The type of a record.
     type Item: 'static;
 
@@ -26,22 +27,18 @@ pub trait Source: 'static {
 
     /// The names of the partitions there are now, in any order.
     ///
-    /// Called at the start, and about once a second for a source that is not bounded; a name that turns up later is
-    /// read from its beginning.
+    /// Called at the start, and about once a second for a source that is not bounded, on a thread that holds nobody up; a
+    /// name that turns up later is read from its beginning.
     ///
     /// # Errors
-    /// If the source is not there or cannot be read; the job ends.
+    /// If the source is not there or cannot be read; the job ends. A source for which that may pass returns what it knew.
     fn partitions(&self) -> Result<Vec<String>>;
 
-    /// Opens a partition at its beginning (`None`) or where [`PartitionReader::position`] said.
+    /// Makes the reader of one worker, which reads no partition yet.
     ///
     /// # Errors
-    /// If the partition is gone or the position cannot be reached; the job ends.
-    fn open(
-        &self,
-        partition: &str,
-        position: Option<&Position>,
-    ) -> Result<Box<dyn PartitionReader<Self::Item>>>;
+    /// If the source cannot be reached; the job ends.
+    fn reader(&self) -> Result<Box<dyn SourceReader<Self::Item>>>;
 
     /// True if a partition ends where it ends now; false if it is followed as it grows.
     fn bounded(&self) -> bool;
@@ -57,16 +54,24 @@ pub trait Source: 'static {
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool>;
 }
 
-/// One open partition.
-pub trait PartitionReader<T> {
-    /// Appends up to about `budget` records to `out`, without waiting for any.
+/// Reads the partitions that were assigned to one worker. What they share (a connection, a consumer) is here.
+///
+/// Its partitions are numbered from 0, in the order in which they were opened.
+pub trait SourceReader<T> {
+    /// Opens the next partition at its beginning (`None`) or where [`SourceReader::position`] said.
+    ///
+    /// # Errors
+    /// If the partition is gone or the position cannot be reached; the job ends.
+    fn open(&mut self, partition: &str, position: Option<&Position>) -> Result<()>;
+
+    /// Appends up to about `budget` records of a partition to `out`, without waiting for any.
     ///
     /// # Errors
     /// If reading fails; the job ends, and a restart reads on from the last snapshot.
-    fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus>;
+    fn poll(&mut self, partition: usize, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus>;
 
-    /// Where reading goes on after the records polled so far.
-    fn position(&self) -> Position;
+    /// Where reading goes on after the records of a partition that were polled so far.
+    fn position(&self, partition: usize) -> Position;
 }
 
 /// What a poll found out about a partition.
@@ -74,7 +79,10 @@ pub trait PartitionReader<T> {
 pub enum PartitionStatus {
     /// There may be more at once.
     More,
-    /// Read up to the end that there is now; more may come.
+    /// There is more, or it is not known whether there is, and it has not arrived yet: the partition is not idle, and is asked
+    /// again a little later.
+    Pending,
+    /// Read up to the end that there is now; more may come. A partition that stays so becomes idle, if the job says when.
     CaughtUp,
     /// Read to the end, and nothing comes after it.
     Ended,

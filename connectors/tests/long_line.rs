@@ -17,10 +17,11 @@ fn a_line_of_100_mb_takes_memory_for_the_limit_only() {
 
     let before = peak_bytes();
     let source = FileLog::partitions(&directory).json::<Value>();
-    let mut partition = source.open("part-0.jsonl", None).unwrap();
+    let mut reader = source.reader().unwrap();
+    reader.open("part-0.jsonl", None).unwrap();
     let mut out = Polled::new();
     let mut polls = 0;
-    while partition.poll(&mut out, 1_000).unwrap() != PartitionStatus::Ended {
+    while reader.poll(0, &mut out, 1_000).unwrap() != PartitionStatus::Ended {
         polls += 1;
     }
     let (records, malformed) = out.take();

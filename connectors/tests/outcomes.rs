@@ -5,9 +5,9 @@ mod drain;
 use std::fs;
 use std::path::Path;
 
-use drain::{Found, Log, Why, drain, naive};
+use drain::{Found, Log, Partition, Why, drain, naive, open};
 use serde_json::Value;
-use tidegate::connector::{PartitionReader, PartitionStatus, Source};
+use tidegate::connector::{PartitionStatus, Source};
 use tidegate_connectors::FileLog;
 use tidegate_connectors::file_log::JsonLines;
 
@@ -26,13 +26,13 @@ fn directory_of(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 fn read(content: &[u8], bounded: bool) -> (Log, PartitionStatus) {
     let directory = directory_of(&[("part-0.jsonl", content)]);
     let mut log = Log::new();
-    let mut partition = source(&directory, bounded).open("part-0.jsonl", None).unwrap();
-    let status = drain(&mut *partition, &mut log);
+    let mut partition = open(&source(&directory, bounded), "part-0.jsonl", None).unwrap();
+    let status = drain(&mut partition, &mut log);
     (log, status)
 }
 
 /// The first error of polling, which a follower meets a moment after its cause.
-fn error(partition: &mut dyn PartitionReader<Value>) -> String {
+fn error(partition: &mut Partition<Value>) -> String {
     for _ in 0..100 {
         match partition.poll(&mut tidegate::connector::Polled::new(), 1_000) {
             Ok(_) => std::thread::sleep(std::time::Duration::from_millis(20)),
@@ -68,11 +68,11 @@ fn a_last_line_without_its_newline() {
 #[test]
 fn an_ended_partition_stays_ended() {
     let directory = directory_of(&[("part-0.jsonl", b"1\n2")]);
-    let mut partition = source(&directory, true).open("part-0.jsonl", None).unwrap();
+    let mut partition = open(&source(&directory, true), "part-0.jsonl", None).unwrap();
     let mut log = Log::new();
-    assert_eq!(drain(&mut *partition, &mut log), PartitionStatus::Ended);
+    assert_eq!(drain(&mut partition, &mut log), PartitionStatus::Ended);
     fs::write(directory.path().join("part-0.jsonl"), "1\n2\n3\n").unwrap();
-    assert_eq!(drain(&mut *partition, &mut log), PartitionStatus::Ended);
+    assert_eq!(drain(&mut partition, &mut log), PartitionStatus::Ended);
     assert_eq!((log.len(), partition.position()), (2, 3.into()));
 }
 
@@ -85,7 +85,8 @@ fn lines_that_are_no_record() {
     }
     let directory =
         directory_of(&[("part-0.jsonl", b"{\"device\":\"a\"}\n{\"device\":7}\r\n{\"device\":\n\xf0\x28\n")]);
-    let mut partition = FileLog::partitions(&directory).json::<Reading>().open("part-0.jsonl", None).unwrap();
+    let mut partition =
+        open(&FileLog::partitions(&directory).json::<Reading>(), "part-0.jsonl", None).unwrap();
     let mut out = tidegate::connector::Polled::new();
     partition.poll(&mut out, 100).unwrap();
     let (records, malformed) = out.take();
@@ -160,7 +161,7 @@ fn without_permission() {
         return; // root may read everything
     }
     assert_says(
-        &source.open("part-0.jsonl", None).err().unwrap().to_string(),
+        &open(&source, "part-0.jsonl", None).err().unwrap().to_string(),
         &["part-0.jsonl", "ermission denied"],
     );
     permit(directory.path(), 0);
@@ -193,7 +194,7 @@ fn what_is_called_like_a_partition_and_is_none() {
         let error = source(&directory, bounded).partitions().unwrap_err().to_string();
         assert_says(&error, &["part-d.jsonl", "is not a file"]);
         assert_says(
-            &source(&directory, bounded).open("part-d.jsonl", None).err().unwrap().to_string(),
+            &open(&source(&directory, bounded), "part-d.jsonl", None).err().unwrap().to_string(),
             &["not a file"],
         );
 
@@ -219,9 +220,9 @@ fn a_file_that_is_gone_when_it_is_opened() {
     let directory = directory_of(&[]);
     for bounded in [true, false] {
         let source = source(&directory, bounded);
-        let error = source.open("part-0.jsonl", None).err().unwrap().to_string();
+        let error = open(&source, "part-0.jsonl", None).err().unwrap().to_string();
         assert_says(&error, &["cannot open", "part-0.jsonl", "No such file"]);
-        let error = source.open("part-0.jsonl", Some(&17.into())).err().unwrap().to_string();
+        let error = open(&source, "part-0.jsonl", Some(&17.into())).err().unwrap().to_string();
         assert_says(&error, &["cannot go on at offset 17", "put the file back", "part-0.jsonl"]);
     }
 }
@@ -229,11 +230,11 @@ fn a_file_that_is_gone_when_it_is_opened() {
 #[test]
 fn a_bounded_file_that_is_removed_is_read_to_its_end() {
     let directory = directory_of(&[("part-0.jsonl", b"1\n2\n3\n")]);
-    let mut partition = source(&directory, true).open("part-0.jsonl", None).unwrap();
+    let mut partition = open(&source(&directory, true), "part-0.jsonl", None).unwrap();
     let mut log = Log::new();
-    drain::poll(&mut *partition, 1, &mut log);
+    drain::poll(&mut partition, 1, &mut log);
     fs::remove_file(directory.path().join("part-0.jsonl")).unwrap();
-    assert_eq!(drain(&mut *partition, &mut log), PartitionStatus::Ended);
+    assert_eq!(drain(&mut partition, &mut log), PartitionStatus::Ended);
     assert_eq!(log.len(), 3);
 }
 
@@ -253,10 +254,10 @@ fn a_followed_file_that_is_removed_renamed_or_replaced() {
     ];
     for (change, what) in changes {
         let directory = directory_of(&[("part-0.jsonl", b"1\n2\n")]);
-        let mut partition = source(&directory, false).open("part-0.jsonl", None).unwrap();
-        assert_eq!(drain(&mut *partition, &mut Log::new()), PartitionStatus::CaughtUp);
+        let mut partition = open(&source(&directory, false), "part-0.jsonl", None).unwrap();
+        assert_eq!(drain(&mut partition, &mut Log::new()), PartitionStatus::CaughtUp);
         change(&directory.path().join("part-0.jsonl"));
-        assert_says(&error(&mut *partition), &["part-0.jsonl", what, "offset 4", "rotate a partition by"]);
+        assert_says(&error(&mut partition), &["part-0.jsonl", what, "offset 4", "rotate a partition by"]);
     }
 }
 
@@ -265,12 +266,12 @@ fn a_file_that_is_cut() {
     for bounded in [true, false] {
         let directory = directory_of(&[("part-0.jsonl", b"1\n22\n")]);
         let path = directory.path().join("part-0.jsonl");
-        let mut partition = source(&directory, bounded).open("part-0.jsonl", None).unwrap();
-        drain::poll(&mut *partition, 2, &mut Log::new());
+        let mut partition = open(&source(&directory, bounded), "part-0.jsonl", None).unwrap();
+        drain::poll(&mut partition, 2, &mut Log::new());
         fs::File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
-        assert_says(&error(&mut *partition), &["part-0.jsonl", "cut to 2 bytes", "offset 5", "may be lost"]);
+        assert_says(&error(&mut partition), &["part-0.jsonl", "cut to 2 bytes", "offset 5", "may be lost"]);
 
-        let reopened = source(&directory, bounded).open("part-0.jsonl", Some(&partition.position()));
+        let reopened = open(&source(&directory, bounded), "part-0.jsonl", Some(&partition.position()));
         assert_says(
             &reopened.err().unwrap().to_string(),
             &["has 2 bytes", "offset 5", "put the old file back"],
@@ -282,26 +283,29 @@ fn a_file_that_is_cut() {
 fn a_position_that_is_none() {
     let directory = directory_of(&[("part-0.jsonl", b"1\n22\n")]);
     let source = source(&directory, true);
-    let open =
-        |partition, position: Value| source.open(partition, Some(&position)).err().unwrap().to_string();
-    assert_says(&open("part-0.jsonl", 3.into()), &["offset 3 of", "not the start of a line"]);
-    assert_says(&open("part-0.jsonl", "x".into()), &["position \"x\"", "part-0.jsonl", "not a byte offset"]);
-    assert_says(&open("part-0.jsonl", (-1).into()), &["not a byte offset"]);
-    assert_says(&open("part-/../../x.jsonl", 0.into()), &["cannot be a partition"]);
+    let refused =
+        |partition, position: Value| open(&source, partition, Some(&position)).err().unwrap().to_string();
+    assert_says(&refused("part-0.jsonl", 3.into()), &["offset 3 of", "not the start of a line"]);
+    assert_says(
+        &refused("part-0.jsonl", "x".into()),
+        &["position \"x\"", "part-0.jsonl", "not a byte offset"],
+    );
+    assert_says(&refused("part-0.jsonl", (-1).into()), &["not a byte offset"]);
+    assert_says(&refused("part-/../../x.jsonl", 0.into()), &["cannot be a partition"]);
 }
 
 #[test]
 fn going_on_behind_a_last_line_that_had_no_newline() {
     let directory = directory_of(&[("part-0.jsonl", b"1\n22")]);
     let path = directory.path().join("part-0.jsonl");
-    let mut partition = source(&directory, true).open("part-0.jsonl", None).unwrap();
-    drain(&mut *partition, &mut Log::new());
+    let mut partition = open(&source(&directory, true), "part-0.jsonl", None).unwrap();
+    drain(&mut partition, &mut Log::new());
     let end = partition.position();
     let resume = |bounded| -> Result<Log, String> {
         let mut log = Log::new();
         let mut partition =
-            source(&directory, bounded).open("part-0.jsonl", Some(&end)).map_err(|e| e.to_string())?;
-        drain(&mut *partition, &mut log);
+            open(&source(&directory, bounded), "part-0.jsonl", Some(&end)).map_err(|e| e.to_string())?;
+        drain(&mut partition, &mut log);
         Ok(log)
     };
     assert_eq!(resume(true), Ok(Log::new()));

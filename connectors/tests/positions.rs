@@ -4,7 +4,7 @@ mod drain;
 
 use std::io::Write;
 
-use drain::{Log, naive, poll};
+use drain::{Log, naive, open, poll};
 use proptest::prelude::*;
 use serde_json::Value;
 use tidegate::connector::{PartitionStatus, Source};
@@ -25,8 +25,8 @@ fn every_boundary_and_every_budget_are_places_to_go_on_from() {
             let mut log = Log::new();
             let mut position = None;
             loop {
-                let mut partition = source.open("part-0.jsonl", position.as_ref()).unwrap();
-                let (found, status) = poll(&mut *partition, budget, &mut log);
+                let mut partition = open(&source, "part-0.jsonl", position.as_ref()).unwrap();
+                let (found, status) = poll(&mut partition, budget, &mut log);
                 assert!(found <= budget);
                 position = Some(partition.position());
                 if status != PartitionStatus::More {
@@ -100,11 +100,11 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("part-0.jsonl"), &content).unwrap();
         let source = FileLog::partitions(&directory).follow(!bounded).json::<Value>();
-        match source.open("part-0.jsonl", Some(&position)) {
+        match open(&source, "part-0.jsonl", Some(&position)) {
             Ok(mut partition) => {
                 let from = position.as_u64().unwrap();
                 let mut log = Log::new();
-                drain::drain(&mut *partition, &mut log);
+                drain::drain(&mut partition, &mut log);
                 let mut expected = naive(content.as_bytes(), bounded, usize::MAX);
                 prop_assert_eq!(log, expected.split_off(&from));
             }
@@ -135,13 +135,13 @@ proptest! {
         let mut complete = bounded && append(usize::MAX);
         let source =
             FileLog::partitions(&directory).follow(!bounded).max_line_bytes(max_line_bytes).json::<Value>();
-        let mut partition = source.open("part-x.jsonl", None).unwrap();
+        let mut partition = open(&source, "part-x.jsonl", None).unwrap();
         let mut log = Log::new();
         let rest = (usize::MAX, false, usize::MAX);
         for (budget, reopen, growth) in steps.into_iter().chain(std::iter::repeat(rest)) {
             // A restart begins a line anew, so one that takes several polls has to get them.
             let status = loop {
-                let (found, status) = poll(&mut *partition, budget, &mut log);
+                let (found, status) = poll(&mut partition, budget, &mut log);
                 prop_assert!(found <= budget);
                 if found > 0 || status != PartitionStatus::More {
                     break status;
@@ -151,7 +151,7 @@ proptest! {
                 break;
             }
             if reopen {
-                partition = source.open("part-x.jsonl", Some(&partition.position())).unwrap();
+                partition = open(&source, "part-x.jsonl", Some(&partition.position())).unwrap();
             }
             complete = complete || append(growth.saturating_add(1));
         }

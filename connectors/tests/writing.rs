@@ -2,28 +2,84 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde_json::{Value, json};
-use tidegate::connector::{DeadLetter, Publisher, SinkPlace, TransactionalSink, Writer};
-use tidegate::protocol::manifest::Staged;
+use tidegate::connector::{
+    DeadLetter, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+};
+use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Attempt, Epoch, Slot};
 use tidegate_connectors::FileLog;
 
-fn writer(directory: impl AsRef<Path>, slot: u32, attempt: u32) -> Box<dyn Writer<Value>> {
-    let place = SinkPlace { slot: Slot(slot), attempt: Attempt(attempt) };
-    FileLog::sink(directory).json().writer(place).unwrap()
+/// The place of a worker. The sink has a directory of its own, and does not ask for another one.
+fn place(slot: u32, attempt: u32) -> SinkPlace {
+    SinkPlace::new(Slot(slot), Attempt(attempt), Path::new("/nonexistent"), Rc::default())
 }
 
-fn publisher(directory: impl AsRef<Path>) -> Box<dyn Publisher> {
-    TransactionalSink::<Value>::publisher(&FileLog::sink(directory).json()).unwrap()
+fn writer(directory: impl AsRef<Path>, slot: u32, attempt: u32) -> Writing {
+    let writer = FileLog::sink(directory).json().writer(place(slot, attempt)).unwrap();
+    Writing { slot: Slot(slot), writer }
 }
 
-fn stage(writer: &mut dyn Writer<Value>, epoch: u64, values: &[i32]) -> Staged {
-    for value in values {
-        writer.write(&json!(value)).unwrap();
+struct Writing {
+    slot: Slot,
+    writer: Box<dyn Writer<Value>>,
+}
+
+impl Writing {
+    fn write(&mut self, value: &Value) {
+        self.writer.write(value).unwrap();
     }
-    writer.stage(Epoch(epoch)).unwrap().unwrap()().unwrap()
+
+    fn stage(&mut self, epoch: u64) -> tidegate::Result<Option<Staged>> {
+        let staging = self.writer.stage(Epoch(epoch))?;
+        Ok(staging.map(|staging| finish(staging, self.slot, epoch)))
+    }
+}
+
+fn finish(staging: Staging, slot: Slot, epoch: u64) -> Staged {
+    staging.finish(slot, Epoch(epoch), &PathBuf::new()).unwrap()
+}
+
+/// A run's hold on a directory, and what publishes there.
+struct Publishing {
+    target: Box<dyn SinkTarget>,
+    directory: PathBuf,
+    /// Nothing of an earlier attempt is left to be published.
+    is_recovered: bool,
+}
+
+fn publisher(directory: impl AsRef<Path>) -> Publishing {
+    let directory = directory.as_ref().to_owned();
+    let target = TransactionalSink::<Value>::target(&FileLog::sink(&directory).json()).unwrap();
+    Publishing { target, directory, is_recovered: false }
+}
+
+impl Publishing {
+    fn publish(&mut self, staged: &Staged) -> tidegate::Result<()> {
+        let sink = FileLog::sink(&self.directory).json();
+        let output = StagedOutput::new(staged, !self.is_recovered, &self.directory);
+        TransactionalSink::<Value>::publisher(&sink, staged.slot)?.publish(staged.epoch, &[output])
+    }
+
+    fn recover(&mut self, restored: Option<Epoch>) -> tidegate::Result<Vec<String>> {
+        let taken_back = self.target.recover(restored)?;
+        self.is_recovered = true;
+        Ok(taken_back)
+    }
+}
+
+fn file(staged: &Staged) -> &FileRef {
+    staged.file.as_ref().unwrap()
+}
+
+fn stage(writer: &mut Writing, epoch: u64, values: &[i32]) -> Staged {
+    for value in values {
+        writer.write(&json!(value));
+    }
+    writer.stage(epoch).unwrap().unwrap()
 }
 
 /// Every file in the directory with its content, but for the lock of the publisher.
@@ -54,10 +110,10 @@ fn output_is_hidden_until_it_is_published() {
     let mut publisher = publisher(&directory);
     publisher.recover(None).unwrap();
 
-    let first = stage(&mut *writer, 7, &[1, 2]);
-    writer.write(&json!({"a": [1, "é"]})).unwrap();
+    let first = stage(&mut writer, 7, &[1, 2]);
+    writer.write(&json!({"a": [1, "é"]}));
     files_are(&directory, &[(".part-3-a2-0.staged", "1\n2\n")]);
-    let second = stage(&mut *writer, 8, &[]);
+    let second = stage(&mut writer, 8, &[]);
     files_are(
         &directory,
         &[(".part-3-a2-0.staged", "1\n2\n"), (".part-3-a2-1.staged", "{\"a\":[1,\"é\"]}\n")],
@@ -71,21 +127,21 @@ fn output_is_hidden_until_it_is_published() {
 #[test]
 fn a_staged_piece_says_what_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    let staged = stage(&mut *writer(&directory, 0, 1), 5, &[10, 20]);
+    let staged = stage(&mut writer(&directory, 0, 1), 5, &[10, 20]);
     let path = fs::canonicalize(directory.path()).unwrap().join(".part-0-a1-0.staged");
     assert_eq!((staged.slot, staged.epoch, staged.records), (Slot(0), Epoch(5), 2));
     assert_eq!(staged.place, json!({"staged": ".part-0-a1-0.staged", "published": "part-0-5.jsonl"}));
-    assert_eq!(staged.file.path, path.to_str().unwrap());
-    assert_eq!((staged.file.bytes, staged.file.crc32), (6, crc32fast::hash(b"10\n20\n")));
+    assert_eq!(file(&staged).path, path.to_str().unwrap());
+    assert_eq!((file(&staged).bytes, file(&staged).crc32), (6, crc32fast::hash(b"10\n20\n")));
 }
 
 #[test]
 fn an_epoch_without_records_makes_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let mut writer = writer(&directory, 0, 1);
-    assert!(writer.stage(Epoch(1)).unwrap().is_none());
-    let staged = stage(&mut *writer, 2, &[1]);
-    assert!(writer.stage(Epoch(3)).unwrap().is_none());
+    assert!(writer.stage(1).unwrap().is_none());
+    let staged = stage(&mut writer, 2, &[1]);
+    assert!(writer.stage(3).unwrap().is_none());
     assert_eq!(staged.epoch, Epoch(2));
     assert_eq!(files(&directory).len(), 1);
 }
@@ -97,12 +153,12 @@ fn much_output_passes_through_the_buffer_in_order() {
     let values: Vec<i32> = (0..200_000).collect();
     let expected: String = values.iter().map(|n| format!("{n}\n")).collect();
     for value in &values[..150_000] {
-        writer.write(&json!(value)).unwrap();
+        writer.write(&json!(value));
     }
     assert!(files(&directory)[".part-0-a1-0.staged"].len() > 500_000, "the buffer is not the whole epoch");
-    let staged = stage(&mut *writer, 1, &values[150_000..]);
+    let staged = stage(&mut writer, 1, &values[150_000..]);
     assert_eq!(staged.records, 200_000);
-    assert_eq!(staged.file.crc32, crc32fast::hash(expected.as_bytes()));
+    assert_eq!(file(&staged).crc32, crc32fast::hash(expected.as_bytes()));
     publisher(&directory).publish(&staged).unwrap();
     files_are(&directory, &[("part-0-1.jsonl", &expected)]);
 }
@@ -134,8 +190,7 @@ fn the_directory_is_made_and_named() {
 fn dead_letters_have_the_documented_form() {
     let directory = tempfile::tempdir().unwrap();
     let sink = FileLog::sink(&directory);
-    let place = SinkPlace { slot: Slot(0), attempt: Attempt(1) };
-    let mut writer: Box<dyn Writer<DeadLetter>> = sink.writer(place).unwrap();
+    let mut writer: Box<dyn Writer<DeadLetter>> = sink.writer(place(0, 1)).unwrap();
     let letter = DeadLetter {
         source: "readings".to_owned(),
         partition: Some("part-0.jsonl".to_owned()),
@@ -146,8 +201,8 @@ fn dead_letters_have_the_documented_form() {
     };
     writer.write(&letter).unwrap();
     writer.write(&DeadLetter { raw: None, raw_base64: Some("/w==".to_owned()), ..letter }).unwrap();
-    let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();
-    TransactionalSink::<DeadLetter>::publisher(&sink).unwrap().publish(&staged).unwrap();
+    let staged = finish(writer.stage(Epoch(1)).unwrap().unwrap(), Slot(0), 1);
+    publisher(&directory).publish(&staged).unwrap();
     let start = r#"{"source":"readings","partition":"part-0.jsonl","offset":1234,"error":"why","#;
     let expected = format!("{start}\"raw\":\"{{\\\"\"}}\n{start}\"raw_base64\":\"/w==\"}}\n");
     files_are(&directory, &[("part-0-1.jsonl", &expected)]);
@@ -168,7 +223,7 @@ fn a_job_names_no_type() {
 #[test]
 fn publishing_twice_is_publishing_once() {
     let directory = tempfile::tempdir().unwrap();
-    let staged = stage(&mut *writer(&directory, 0, 1), 1, &[1]);
+    let staged = stage(&mut writer(&directory, 0, 1), 1, &[1]);
     for _process in 0..2 {
         let mut publisher = publisher(&directory);
         publisher.publish(&staged).unwrap();
@@ -182,7 +237,7 @@ fn publishing_twice_is_publishing_once() {
 #[test]
 fn a_visible_file_with_another_content_is_not_touched() {
     let directory = tempfile::tempdir().unwrap();
-    let staged = stage(&mut *writer(&directory, 0, 1), 1, &[1]);
+    let staged = stage(&mut writer(&directory, 0, 1), 1, &[1]);
     let path = directory.path().join("part-0-1.jsonl");
     for (other, how) in [("22\n", "it has 3 bytes and should have 2"), ("2\n", "its CRC-32 is not")] {
         fs::write(&path, other).unwrap();
@@ -201,9 +256,9 @@ fn a_visible_file_with_another_content_is_not_touched() {
 #[test]
 fn a_staged_file_that_was_changed_is_not_published() {
     let directory = tempfile::tempdir().unwrap();
-    let staged = stage(&mut *writer(&directory, 0, 1), 1, &[1]);
+    let staged = stage(&mut writer(&directory, 0, 1), 1, &[1]);
     for (torn, how) in [("1", "it has 1 bytes and should have 2"), ("3\n", "its CRC-32 is not")] {
-        fs::write(&staged.file.path, torn).unwrap();
+        fs::write(&file(&staged).path, torn).unwrap();
         let error = publisher(&directory).publish(&staged).unwrap_err();
         assert_says(&error, &[".part-0-a1-0.staged is not the output of epoch 1", how]);
         files_are(&directory, &[(".part-0-a1-0.staged", torn)]);
@@ -213,8 +268,8 @@ fn a_staged_file_that_was_changed_is_not_published() {
 #[test]
 fn a_piece_that_is_nowhere_is_a_loss_with_a_number() {
     let directory = tempfile::tempdir().unwrap();
-    let staged = stage(&mut *writer(&directory, 2, 1), 9, &[1, 2, 3]);
-    fs::remove_file(&staged.file.path).unwrap();
+    let staged = stage(&mut writer(&directory, 2, 1), 9, &[1, 2, 3]);
+    fs::remove_file(&file(&staged).path).unwrap();
     let error = publisher(&directory).publish(&staged).unwrap_err();
     assert_says(&error, &["3 records of epoch 9 are lost", "part-2-9.jsonl", ".part-2-a1-0.staged"]);
 }
@@ -222,7 +277,7 @@ fn a_piece_that_is_nowhere_is_a_loss_with_a_number() {
 #[test]
 fn names_from_a_snapshot_do_not_lead_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
-    let staged = stage(&mut *writer(&directory, 0, 1), 1, &[1]);
+    let staged = stage(&mut writer(&directory, 0, 1), 1, &[1]);
     for (key, name) in
         [("staged", "../x"), ("staged", ".part-1-a1-0.staged"), ("published", "part-0-2.jsonl")]
     {
@@ -238,9 +293,9 @@ fn names_from_a_snapshot_do_not_lead_elsewhere() {
 fn a_start_takes_away_what_was_not_completed() {
     let directory = tempfile::tempdir().unwrap();
     let mut old = writer(&directory, 0, 1);
-    let kept = stage(&mut *old, 1, &[1]);
-    let given_up = stage(&mut *old, 2, &[2]);
-    let _unfinished = stage(&mut *old, 3, &[3]);
+    let kept = stage(&mut old, 1, &[1]);
+    let given_up = stage(&mut old, 2, &[2]);
+    let _unfinished = stage(&mut old, 3, &[3]);
     fs::write(directory.path().join("part-0.jsonl"), "not ours\n").unwrap();
     fs::write(directory.path().join(".hidden"), "not ours\n").unwrap();
     let mut first = publisher(&directory);
@@ -256,7 +311,7 @@ fn a_start_takes_away_what_was_not_completed() {
     files_are(&directory, &ours_and_others);
     assert_eq!(second.recover(Some(Epoch(1))).unwrap(), [""; 0]);
 
-    let again = stage(&mut *writer(&directory, 0, 2), 2, &[22]);
+    let again = stage(&mut writer(&directory, 0, 2), 2, &[22]);
     second.publish(&again).unwrap();
     assert_eq!(files(&directory)["part-0-2.jsonl"], "22\n");
 }
@@ -265,9 +320,9 @@ fn a_start_takes_away_what_was_not_completed() {
 fn a_start_without_a_snapshot_removes_no_output() {
     let directory = tempfile::tempdir().unwrap();
     let mut old = writer(&directory, 0, 1);
-    let published = stage(&mut *old, 12, &[1]);
+    let published = stage(&mut old, 12, &[1]);
     publisher(&directory).publish(&published).unwrap();
-    let _staged = stage(&mut *old, 13, &[2]);
+    let _staged = stage(&mut old, 13, &[2]);
     let before = files(&directory);
     let error = publisher(&directory).recover(None).unwrap_err();
     assert_says(&error, &["already holds output (part-0-12.jsonl) of another run", "empty directory"]);
@@ -281,12 +336,12 @@ fn a_start_without_a_snapshot_removes_no_output() {
 #[test]
 fn a_staged_file_of_another_writer_is_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
-    stage(&mut *writer(&directory, 0, 1), 1, &[1]);
+    stage(&mut writer(&directory, 0, 1), 1, &[1]);
     let mut same_place = writer(&directory, 0, 1);
-    same_place.write(&json!(2)).unwrap();
-    let error = same_place.stage(Epoch(1)).err().unwrap();
+    same_place.write(&json!(2));
+    let error = same_place.stage(1).err().unwrap();
     assert_says(&error, &["cannot make the staged file", ".part-0-a1-0.staged", "File exists"]);
-    let after = same_place.stage(Epoch(2)).err().unwrap();
+    let after = same_place.stage(2).err().unwrap();
     assert_says(&after, &["used after it failed"]);
     files_are(&directory, &[(".part-0-a1-0.staged", "1\n")]);
 }
@@ -294,11 +349,10 @@ fn a_staged_file_of_another_writer_is_not_overwritten() {
 #[test]
 fn a_number_that_json_does_not_have_is_null() {
     let directory = tempfile::tempdir().unwrap();
-    let place = SinkPlace { slot: Slot(0), attempt: Attempt(1) };
-    let mut writer: Box<dyn Writer<[f64; 4]>> = FileLog::sink(&directory).json().writer(place).unwrap();
+    let mut writer: Box<dyn Writer<[f64; 4]>> = FileLog::sink(&directory).json().writer(place(0, 1)).unwrap();
     writer.write(&[0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]).unwrap();
-    let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();
-    assert_eq!(fs::read_to_string(staged.file.path).unwrap(), "[0.5,null,null,null]\n");
+    let staged = finish(writer.stage(Epoch(1)).unwrap().unwrap(), Slot(0), 1);
+    assert_eq!(fs::read_to_string(&file(&staged).path).unwrap(), "[0.5,null,null,null]\n");
 }
 
 #[test]
@@ -313,23 +367,26 @@ fn a_record_that_is_no_json_leaves_no_trace() {
         }
     }
     let directory = tempfile::tempdir().unwrap();
-    let place = SinkPlace { slot: Slot(0), attempt: Attempt(1) };
-    let mut writer: Box<dyn Writer<Unserializable>> = FileLog::sink(&directory).json().writer(place).unwrap();
+    let mut writer: Box<dyn Writer<Unserializable>> =
+        FileLog::sink(&directory).json().writer(place(0, 1)).unwrap();
     writer.write(&Unserializable(true)).unwrap();
     assert_says(
         &writer.write(&Unserializable(false)).unwrap_err(),
         &["of the type", "Unserializable", "cannot be written as JSON", ": no. ", "try_map"],
     );
     writer.write(&Unserializable(true)).unwrap();
-    let staged = writer.stage(Epoch(1)).unwrap().unwrap()().unwrap();
-    assert_eq!((staged.records, fs::read_to_string(staged.file.path).unwrap()), (2, "[1]\n[1]\n".to_owned()));
+    let staged = finish(writer.stage(Epoch(1)).unwrap().unwrap(), Slot(0), 1);
+    assert_eq!(
+        (staged.records, fs::read_to_string(&file(&staged).path).unwrap()),
+        (2, "[1]\n[1]\n".to_owned())
+    );
 }
 
 #[test]
-fn a_directory_has_one_publisher_at_a_time() {
+fn a_directory_has_one_run_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let first = publisher(&directory);
-    let second = TransactionalSink::<Value>::publisher(&FileLog::sink(&directory).json());
+    let second = TransactionalSink::<Value>::target(&FileLog::sink(&directory).json());
     assert_says(&second.err().unwrap(), &["is being written by another run"]);
     drop(first);
     drop(publisher(&directory));

@@ -124,7 +124,7 @@ mod tests {
     fn the_list_has_the_points_of_the_sources_and_no_others() {
         let root = Path::new("..");
         let mut called = BTreeSet::new();
-        ["runtime/src", "snapshots/src", "connectors/src"]
+        ["runtime/src", "snapshots/src", "connector-api/src", "connectors/src"]
             .iter()
             .for_each(|dir| called_below(&root.join(dir), &mut called));
         assert_eq!(called, POINTS.iter().map(|name| (*name).to_owned()).collect());

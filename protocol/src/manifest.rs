@@ -8,6 +8,7 @@
 //! told from a good one before anything in it is believed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +16,13 @@ use crate::ids::{Attempt, Epoch, KeyGroups, Slot};
 
 /// The version that this build writes. It reads this one and those from [`OLDEST_FORMAT_VERSION`] on.
 ///
-/// Version 2 keeps of every entry of a window whether it has fired, where version 1 kept it of every window. A build that
-/// knows version 1 alone refuses version 2.
-pub const FORMAT_VERSION: u32 = 2;
+/// Version 2 keeps of every entry of a window whether it has fired, where version 1 kept it of every window. In version 3
+/// staged output may lie in the checkpoint store, or be no file at all: a build that does not know that would take the
+/// snapshot for a damaged one, or delete the file. A build refuses versions that are newer than its own.
+pub const FORMAT_VERSION: u32 = 3;
+
+/// The first version in which a relative path of staged output is one in the checkpoint store.
+const STAGED_IN_STORE: u32 = 3;
 
 /// The oldest version that this build reads.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;
@@ -120,13 +125,15 @@ pub struct Staged {
     pub epoch: Epoch,
     /// The number of records.
     pub records: u64,
-    /// Where the connector finds it, in the connector's own words.
+    /// What the connector has to know to publish it, in the connector's own form.
     pub place: serde_json::Value,
-    /// Its length and checksum. The path is absolute if it is a file of the local file system, and only then.
-    pub file: FileRef,
+    /// The file that holds it: in the checkpoint store, or of the local file system, by an absolute path. None if the
+    /// connector has staged it in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileRef>,
 }
 
-/// A file by its path (relative to the checkpoint directory, or absolute for staged output), length and checksum.
+/// A file by its path (in the checkpoint store, or absolute for output that is staged elsewhere), length and checksum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {
     /// Where the file is.
@@ -203,7 +210,19 @@ impl Manifest {
         if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) {
             return Err(ManifestError::Version { found });
         }
-        serde_json::from_str(json).map_err(unreadable)
+        let mut manifest: Self = serde_json::from_str(json).map_err(unreadable)?;
+        if found < STAGED_IN_STORE {
+            manifest.forget_names_of_staged_output();
+        }
+        Ok(manifest)
+    }
+
+    /// Before version 3 the path of staged output that was no local file was a name for people.
+    fn forget_names_of_staged_output(&mut self) {
+        let operators = self.slots.values_mut().flat_map(|slot| slot.operators.values_mut());
+        for staged in operators.flat_map(|operator| &mut operator.staged) {
+            staged.file = staged.file.take().filter(|file| Path::new(&file.path).is_absolute());
+        }
     }
 
     /// An operator of which the workers have come to different event times, if there is one: a defect, since what is late
@@ -221,6 +240,12 @@ impl Manifest {
     /// Every file of the state store that the snapshot needs.
     pub fn store_files(&self) -> impl Iterator<Item = &FileRef> {
         self.slots.values().flat_map(|slot| slot.store.values())
+    }
+
+    /// Every file that the snapshot names, wherever it is.
+    pub fn files(&self) -> impl Iterator<Item = &FileRef> {
+        let staged = self.staged().filter_map(|(_, staged)| staged.file.as_ref());
+        self.store_files().chain(staged)
     }
 
     /// All staged output of the snapshot, with the uid of its sink.
@@ -260,7 +285,13 @@ mod tests {
     }
 
     prop_compose! {
-        fn staged()(slot: u32, epoch: u64, records: u64, place in json(), file in file()) -> Staged {
+        fn staged()(
+            slot: u32,
+            epoch: u64,
+            records: u64,
+            place in json(),
+            file in prop::option::of(file()),
+        ) -> Staged {
             Staged { slot: Slot(slot), epoch: Epoch(epoch), records, place, file }
         }
     }
@@ -305,7 +336,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn manifest()(
+        fn any_manifest()(
             job in ".*",
             numbers: (u32, u64, u64, u64),
             finished: bool,
@@ -333,6 +364,23 @@ mod tests {
         }
     }
 
+    fn manifest<const SLOTS: usize>(slots: [SlotSnapshot; SLOTS]) -> Manifest {
+        Manifest {
+            format_version: FORMAT_VERSION,
+            job: "job".to_owned(),
+            attempt: Attempt(1),
+            epoch: Epoch(1),
+            finished: false,
+            checkpoints: 1,
+            completed_at_ms: 0,
+            parallelism: SLOTS as u32,
+            key_groups: KeyGroups::default(),
+            arguments: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            slots: slots.into_iter().enumerate().map(|(i, slot)| (Slot(i as u32), slot)).collect(),
+        }
+    }
+
     #[test]
     fn workers_that_have_come_to_different_event_times_are_noticed() {
         let part = |watermark| OperatorSnapshot { watermark, ..OperatorSnapshot::default() };
@@ -340,36 +388,44 @@ mod tests {
             operators: [("sums".to_owned(), part(sums)), ("rules".to_owned(), part(rules))].into(),
             ..SlotSnapshot::default()
         };
-        let manifest = |slots: [SlotSnapshot; 2]| {
-            let slots = slots.into_iter().enumerate().map(|(i, slot)| (Slot(i as u32), slot)).collect();
-            Manifest {
-                format_version: FORMAT_VERSION,
-                job: "job".to_owned(),
-                attempt: Attempt(1),
-                epoch: Epoch(1),
-                finished: false,
-                checkpoints: 1,
-                completed_at_ms: 0,
-                parallelism: 2,
-                key_groups: KeyGroups::default(),
-                arguments: BTreeMap::new(),
-                operators: BTreeMap::new(),
-                slots,
-            }
-        };
         assert_eq!(manifest([slot(Some(5), None), slot(Some(5), None)]).differing_watermark(), None);
         assert_eq!(manifest([slot(Some(5), None), slot(Some(6), None)]).differing_watermark(), Some("sums"));
         assert_eq!(manifest([slot(None, Some(1)), slot(None, None)]).differing_watermark(), Some("rules"));
     }
 
+    #[test]
+    fn a_name_of_staged_output_in_an_old_manifest_is_no_file() {
+        let staged = |path: &str| Staged {
+            slot: Slot(0),
+            epoch: Epoch(1),
+            records: 1,
+            place: serde_json::Value::Null,
+            file: Some(FileRef { path: path.to_owned(), bytes: 0, crc32: 0 }),
+        };
+        let paths_of = |format_version| {
+            let operator = OperatorSnapshot {
+                staged: ["s3://bucket/key", "/out/.part"].map(staged).to_vec(),
+                ..OperatorSnapshot::default()
+            };
+            let slot =
+                SlotSnapshot { operators: [("out".to_owned(), operator)].into(), ..SlotSnapshot::default() };
+            let manifest = Manifest { format_version, ..manifest([slot]) };
+            let read = Manifest::from_bytes(&manifest.to_bytes()).unwrap();
+            let files = read.files().map(|file| file.path.clone());
+            files.collect::<Vec<_>>()
+        };
+        assert_eq!(paths_of(2), ["/out/.part"]);
+        assert_eq!(paths_of(3), ["s3://bucket/key", "/out/.part"]);
+    }
+
     proptest! {
         #[test]
-        fn a_manifest_is_read_as_it_was_written(manifest in manifest()) {
+        fn a_manifest_is_read_as_it_was_written(manifest in any_manifest()) {
             prop_assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).expect("it is whole"), manifest);
         }
 
         #[test]
-        fn one_flipped_bit_is_damage_wherever_it_is(manifest in manifest(), place: prop::sample::Index, bit in 0..8u8) {
+        fn one_flipped_bit_is_damage_wherever_it_is(manifest in any_manifest(), place: prop::sample::Index, bit in 0..8u8) {
             let mut bytes = manifest.to_bytes();
             let place = place.index(bytes.len());
             bytes[place] ^= 1u8 << bit;
@@ -377,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_is_damage_wherever_it_is(manifest in manifest(), place: prop::sample::Index) {
+        fn a_cut_is_damage_wherever_it_is(manifest in any_manifest(), place: prop::sample::Index) {
             let bytes = manifest.to_bytes();
             let cut = &bytes[..place.index(bytes.len())];
             prop_assert!(matches!(Manifest::from_bytes(cut), Err(ManifestError::Damaged(_))));

@@ -85,6 +85,7 @@ mod state;
 mod step;
 mod stream;
 pub mod testing;
+mod thread_group;
 mod timer;
 mod watermark;
 mod window;

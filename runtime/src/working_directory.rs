@@ -1,5 +1,6 @@
-//! Where the state stores of a running attempt are: `local/<attempt>/<slot>` in the checkpoint directory, on one file system
-//! with the snapshots, so that files are linked between the two. They are of no use after the attempt.
+//! Where the state stores of a running attempt are, `local/<attempt>/<slot>` in the checkpoint directory, and the staged files
+//! of the running epoch, `local/<attempt>/staged`: on one file system with the snapshots, so that files are linked between the
+//! two. They are of no use after the attempt.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,11 @@ impl WorkingDirectory {
             fs::remove_dir_all(&self.0).context(|| format!("remove {}", self.0.display()))?;
         }
         fs::create_dir_all(&self.0).context(|| format!("make {}", self.0.display()))
+    }
+
+    /// Where the workers write the staged files of the running epoch.
+    pub(crate) fn staged(&self, attempt: Attempt) -> PathBuf {
+        self.0.join(attempt.to_string()).join("staged")
     }
 
     /// Where a worker's running store is.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// From bottom to top. A module may import what stands before it.
 const LAYERS: &[&str] = &[
     "panics",
+    "thread_group",
     "clock",
     "allocator",
     "step",

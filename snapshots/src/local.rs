@@ -8,7 +8,6 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tidegate_failpoint::point;
-use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Error, ErrorContext, Result};
 
 use crate::store::CheckpointStore;
@@ -34,7 +33,9 @@ impl LocalStore {
         };
         let missing =
             root.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
-        fs::create_dir_all(root.join("files")).context(doing)?;
+        for folder in ["files", "staged"] {
+            fs::create_dir_all(root.join(folder)).context(doing)?;
+        }
         let root = root.canonicalize().context(doing)?;
         // What was published must not outlive the directory that says so.
         root.ancestors().take(missing + 1).try_for_each(sync_directory)?;
@@ -106,16 +107,14 @@ impl CheckpointStore for LocalStore {
         self.root.display().to_string()
     }
 
-    fn put_file(&self, from: &Path, name: &str, immutable: bool) -> Result<FileRef> {
+    fn put_file(&self, from: &Path, name: &str, immutable: bool) -> Result<()> {
         let to = self.path(name);
         let doing = || format!("link {} to {}", from.display(), to.display());
         let is_linked = immutable && fs::hard_link(from, &to).is_ok();
         if !is_linked {
             fs::copy(from, &to).context(doing)?;
         }
-        File::open(&to).and_then(|file| file.sync_all()).context(doing)?;
-        let (bytes, crc32) = checksum(&to)?;
-        Ok(FileRef { path: name.to_owned(), bytes, crc32 })
+        File::open(&to).and_then(|file| file.sync_all()).context(doing)
     }
 
     fn get_file(&self, name: &str, to: &Path, immutable: bool) -> Result<()> {
@@ -125,6 +124,11 @@ impl CheckpointStore for LocalStore {
             fs::copy(&from, to).context(|| format!("copy {} to {}", from.display(), to.display()))?;
         }
         Ok(())
+    }
+
+    fn open_file(&self, name: &str) -> Result<Box<dyn Read + Send>> {
+        let path = self.path(name);
+        Ok(Box::new(File::open(&path).context(|| format!("open {}", path.display()))?))
     }
 
     fn checksum(&self, name: &str) -> Result<(u64, u32)> {
@@ -314,8 +318,11 @@ mod tests {
             let (from, to) = (directory.path().join("from"), directory.path().join("to"));
             fs::write(&from, "rows").unwrap();
             let name = format!("files/{immutable}");
-            let stored = store.put_file(&from, &name, immutable).unwrap();
-            assert_eq!((stored.bytes, stored.crc32), (4, crc32fast::hash(b"rows")));
+            store.put_file(&from, &name, immutable).unwrap();
+            assert_eq!(store.checksum(&name).unwrap(), (4, crc32fast::hash(b"rows")));
+            let mut content = String::new();
+            store.open_file(&name).unwrap().read_to_string(&mut content).unwrap();
+            assert_eq!(content, "rows");
             store.get_file(&name, &to, immutable).unwrap();
             assert_eq!(fs::read(&to).unwrap(), b"rows");
             assert_eq!(inode(&from) == inode(&to), immutable);

@@ -1,6 +1,7 @@
 //! One job's snapshots in a checkpoint store.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::{local, numbers};
 
 /// The folder of the state files.
 const FILES: &str = "files";
+/// The folder of staged output.
+const STAGED: &str = "staged";
 
 /// No epoch beyond this one is believed: with ten snapshots a second it takes three billion years to come here.
 const LAST_EPOCH: Epoch = Epoch(i64::MAX as u64);
@@ -89,7 +92,29 @@ impl Snapshots {
     /// If the file cannot be read, or the store cannot be written to.
     pub fn put_state_file(&self, from: &Path, name: &str) -> Result<FileRef> {
         let immutable = from.extension().is_some_and(|extension| extension == "sst");
-        self.store.put_file(from, &format!("{FILES}/{name}"), immutable)
+        let path = format!("{FILES}/{name}");
+        self.store.put_file(from, &path, immutable)?;
+        let (bytes, crc32) = local::checksum(from)?;
+        Ok(FileRef { path, bytes, crc32 })
+    }
+
+    /// Stores a staged file durably, which nobody changes any more, and returns its path in the store.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the store cannot be written to.
+    pub fn put_staged_file(&self, from: &Path, name: &str) -> Result<String> {
+        let path = format!("{STAGED}/{name}");
+        self.store.put_file(from, &path, true)?;
+        self.store.sync(STAGED)?;
+        Ok(path)
+    }
+
+    /// Opens a staged file by its path in the store.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be read.
+    pub fn open_staged_file(&self, path: &str) -> Result<Box<dyn Read + Send>> {
+        self.store.open_file(path)
     }
 
     /// Makes the names of new state files durable.
@@ -187,23 +212,32 @@ impl Snapshots {
     }
 
     /// Compares the files of a snapshot with their lengths and checksums: those of the state store, and the staged output
-    /// that is still to be published, as far as it consists of local files. A staged file that is not there may have been
-    /// published already; its publisher finds out.
+    /// that is still to be published, as far as it is in files. A staged file that lies outside of the store and is not there
+    /// may have been published already; its publisher finds out.
     ///
     /// # Errors
     /// The first difference, for people.
     pub fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
-        manifest.store_files().try_for_each(|file| {
-            let actual = self.store.checksum(&file.path).map_err(|e| e.to_string())?;
-            compare(&format!("{}/{}", self.uri(), file.path), actual, file)
-        })?;
-        let staged = manifest.staged().filter(|_| manifest.epoch > published).map(|(_, staged)| &staged.file);
-        staged
-            .filter(|file| Path::new(&file.path).is_absolute() && Path::new(&file.path).exists())
-            .try_for_each(|file| {
-                let actual = local::checksum(Path::new(&file.path)).map_err(|e| e.to_string())?;
-                compare(&file.path, actual, file)
-            })
+        manifest.store_files().try_for_each(|file| self.check_stored(file))?;
+        if manifest.epoch <= published {
+            return Ok(());
+        }
+        let staged = manifest.staged().filter_map(|(_, staged)| staged.file.as_ref());
+        staged.into_iter().try_for_each(|file| {
+            let path = Path::new(&file.path);
+            if !path.is_absolute() {
+                return self.check_stored(file);
+            }
+            if !path.exists() {
+                return Ok(());
+            }
+            compare(&file.path, local::checksum(path).map_err(|e| e.to_string())?, file)
+        })
+    }
+
+    fn check_stored(&self, file: &FileRef) -> Result<(), String> {
+        let actual = self.store.checksum(&file.path).map_err(|e| e.to_string())?;
+        compare(&format!("{}/{}", self.uri(), file.path), actual, file)
     }
 
     /// Sets a damaged snapshot aside, so that nobody restores from it later, when its epochs have been computed again.
@@ -214,7 +248,8 @@ impl Snapshots {
         self.store.rename(&manifest_name(epoch), &damaged_name(epoch))
     }
 
-    /// Removes the snapshots before `oldest`, and every state file that no remaining one names.
+    /// Removes the snapshots before `oldest`, and every file that no remaining one names. No snapshot may be under way: its files
+    /// are named by none yet.
     ///
     /// # Errors
     /// If the store cannot be written to.
@@ -229,11 +264,13 @@ impl Snapshots {
         point("collect.half_way");
         let found = self.find()?;
         let needed: HashSet<&str> =
-            found.manifests.iter().flat_map(Manifest::store_files).map(|file| file.path.as_str()).collect();
-        for name in self.store.list(FILES)? {
-            let name = format!("{FILES}/{name}");
-            if !needed.contains(name.as_str()) {
-                self.store.delete(&name)?;
+            found.manifests.iter().flat_map(Manifest::files).map(|file| file.path.as_str()).collect();
+        for folder in [FILES, STAGED] {
+            for name in self.store.list(folder)? {
+                let name = format!("{folder}/{name}");
+                if !needed.contains(name.as_str()) {
+                    self.store.delete(&name)?;
+                }
             }
         }
         point("collect.after");

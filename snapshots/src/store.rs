@@ -1,10 +1,10 @@
 //! What snapshots need of the place where they are kept.
 
 use std::fmt::Debug;
+use std::io::Read;
 use std::path::Path;
 
 use tidegate_protocol::Result;
-use tidegate_protocol::manifest::FileRef;
 
 /// A place for named objects that outlives the process: a directory, or a bucket of an object store.
 ///
@@ -19,13 +19,19 @@ pub trait CheckpointStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// If the file cannot be read, or the store cannot be written to.
-    fn put_file(&self, from: &Path, name: &str, immutable: bool) -> Result<FileRef>;
+    fn put_file(&self, from: &Path, name: &str, immutable: bool) -> Result<()>;
 
     /// Lays a stored file down on the local disk. A file that is `immutable` may be shared instead of copied.
     ///
     /// # Errors
     /// If the object is not there, or the local disk cannot be written to.
     fn get_file(&self, name: &str, to: &Path, immutable: bool) -> Result<()>;
+
+    /// Opens a stored file for reading.
+    ///
+    /// # Errors
+    /// If the object is not there, or cannot be read.
+    fn open_file(&self, name: &str) -> Result<Box<dyn Read + Send>>;
 
     /// The length in bytes and the CRC-32 of an object's content, read from the store.
     ///

@@ -170,7 +170,7 @@ fn a_manifest_of_another_version_is_refused_by_name() {
     manifest.format_version = 77;
     fs::write(&path, manifest.to_bytes()).unwrap();
     let refused = job.run().unwrap_err().to_string();
-    assert!(refused.contains("format version 77") && refused.contains("reads versions 1 to 2"), "{refused}");
+    assert!(refused.contains("format version 77") && refused.contains("reads versions 1 to 3"), "{refused}");
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! What user code can do wrong: the run ends with a message that names the place, and nothing of that epoch is seen.
 
 use tidegate::connector::{
-    PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
-    TransactionalSink, Writer,
+    PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader, StagedOutput,
+    Staging, TransactionalSink, Writer,
 };
-use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
@@ -296,10 +295,12 @@ fn a_function_with_state_that_fails_is_named() {
 enum At {
     Nowhere,
     List,
+    Reader,
     Open,
     Poll,
     Write,
     Writer,
+    Target,
     Publisher,
     Recover,
     Stage,
@@ -335,8 +336,8 @@ impl Source for Bad {
         Ok(vec!["a".to_owned(), "b".to_owned()])
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<i64>>> {
-        self.pass(At::Open)?;
+    fn reader(&self) -> Result<Box<dyn SourceReader<i64>>> {
+        self.pass(At::Reader)?;
         Ok(Box::new(*self))
     }
 
@@ -351,14 +352,18 @@ impl Source for Bad {
     }
 }
 
-impl PartitionReader<i64> for Bad {
-    fn poll(&mut self, out: &mut Polled<i64>, _: usize) -> Result<PartitionStatus> {
+impl SourceReader<i64> for Bad {
+    fn open(&mut self, _: &str, _: Option<&Position>) -> Result<()> {
+        self.pass(At::Open)
+    }
+
+    fn poll(&mut self, _: usize, out: &mut Polled<i64>, _: usize) -> Result<PartitionStatus> {
         self.pass(At::Poll)?;
         out.record(0, 1);
         Ok(PartitionStatus::Ended)
     }
 
-    fn position(&self) -> Position {
+    fn position(&self, _: usize) -> Position {
         0.into()
     }
 }
@@ -373,7 +378,12 @@ impl TransactionalSink<i64> for Bad {
         Ok(Box::new(*self))
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        self.pass(At::Target)?;
+        Ok(Box::new(*self))
+    }
+
+    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
         self.pass(At::Publisher)?;
         Ok(Box::new(*self))
     }
@@ -384,22 +394,20 @@ impl Writer<i64> for Bad {
         self.pass(At::Write)
     }
 
-    fn stage(&mut self, epoch: Epoch) -> Result<Option<Staging>> {
+    fn stage(&mut self, _: Epoch) -> Result<Option<Staging>> {
         self.pass(At::Stage)?;
         let bad = *self;
-        Ok(Some(Box::new(move || {
-            bad.pass(At::Staging)?;
-            let file = FileRef { path: String::new(), bytes: 0, crc32: 0 };
-            Ok(Staged { slot: Slot(0), epoch, records: 1, place: 0.into(), file })
-        })))
+        Ok(Some(Staging::elsewhere(1, 0.into(), move || bad.pass(At::Staging))))
     }
 }
 
 impl Publisher for Bad {
-    fn publish(&mut self, _: &Staged) -> Result<()> {
+    fn publish(&mut self, _: Epoch, _: &[StagedOutput<'_>]) -> Result<()> {
         self.pass(At::Publish)
     }
+}
 
+impl SinkTarget for Bad {
     fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
         self.pass(At::Recover)?;
         Ok(Vec::new())
@@ -415,12 +423,14 @@ fn with_bad(at: At, panics: bool) -> Result<tidegate::Summary> {
     job.parallelism(2).run()
 }
 
-const CONNECTOR: [At; 10] = [
+const CONNECTOR: [At; 12] = [
     At::List,
+    At::Reader,
     At::Open,
     At::Poll,
     At::Write,
     At::Writer,
+    At::Target,
     At::Publisher,
     At::Recover,
     At::Stage,
@@ -440,11 +450,13 @@ fn place(at: At) -> &'static str {
         At::List => "source 'numbers', list of partitions: ",
         At::Open | At::Poll => "step 'numbers', partition '",
         At::Write => "', offset 0: ",
+        At::Reader => "step 'numbers': ",
         At::Writer => "step 'out': ",
-        At::Publisher | At::Recover => "sink 'out': ",
+        At::Target | At::Recover => "sink 'out': ",
+        At::Publisher => "sink 'out', publisher of slot ",
         At::Stage => "step 'out', end of epoch 1: ",
         At::Staging => "stage the output of step 'out': ",
-        At::Publish => "publish epoch 1 of 'out': ",
+        At::Publish => "publish epoch 1 of 'out', slot ",
     }
 }
 

@@ -16,6 +16,7 @@ mod memory;
 mod processes;
 mod same_dataflow;
 mod slow_steps;
+mod staged_output;
 mod stops;
 mod streams;
 mod totals;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate::connector::{PartitionReader, PartitionStatus, Polled, Position, Source};
+use tidegate::connector::{PartitionStatus, Polled, Position, Source, SourceReader};
 use tidegate::testing::{TestJob, TestSource, VecSink};
 use tidegate::{Context, Error, KeyedProcess, Result, Timer, Tumbling, Watermarks};
 
@@ -106,7 +106,7 @@ impl Source for Large {
         Ok(vec!["large".to_owned()])
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<u64>>> {
+    fn reader(&self) -> Result<Box<dyn SourceReader<u64>>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -121,8 +121,12 @@ impl Source for Large {
     }
 }
 
-impl PartitionReader<u64> for Large {
-    fn poll(&mut self, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
+impl SourceReader<u64> for Large {
+    fn open(&mut self, _: &str, _: Option<&Position>) -> Result<()> {
+        Ok(())
+    }
+
+    fn poll(&mut self, _: usize, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
         let n = self.0.fetch_add(1, Ordering::Relaxed);
         if n == LARGE_RECORDS {
             return Ok(PartitionStatus::Ended);
@@ -132,7 +136,7 @@ impl PartitionReader<u64> for Large {
         Ok(PartitionStatus::More)
     }
 
-    fn position(&self) -> Position {
+    fn position(&self, _: usize) -> Position {
         self.0.load(Ordering::Relaxed).into()
     }
 }

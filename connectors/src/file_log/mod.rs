@@ -20,9 +20,10 @@
 //!
 //! // In a job: job.source("readings", FileLog::partitions(directory).json::<Reading>())
 //! let source = FileLog::partitions(&directory).json::<Reading>();
-//! let mut polled = Polled::new();
-//! for partition in source.partitions()? {
-//!     source.open(&partition, None)?.poll(&mut polled, 1_000)?;
+//! let (mut reader, mut polled) = (source.reader()?, Polled::new());
+//! for (number, partition) in source.partitions()?.iter().enumerate() {
+//!     reader.open(partition, None)?;
+//!     reader.poll(number, &mut polled, 1_000)?;
 //! }
 //! assert_eq!(polled.len(), 1);
 //! # Ok(())
@@ -69,10 +70,10 @@
 //! | case | outcome |
 //! |---|---|
 //! | output directory missing | made |
-//! | a piece is published again | nothing happens, if the visible file has its length and, as far as checked, its checksum |
+//! | a staged file is published again | nothing happens, if the visible file has its length and, as far as checked, its checksum |
 //! | a visible file of the same name has another content | error; nothing is overwritten |
 //! | a staged file has another length, or another checksum | error; nothing is published |
-//! | a piece is neither staged nor visible | error that says what is lost: the number of records, the epoch, the path |
+//! | a file is neither staged nor visible | error that says what is lost: the number of records, the epoch, the path |
 //! | staged files of an older attempt | removed at the start |
 //! | published files of epochs after the restored one | removed at the start, and named in the log |
 //! | a job without a snapshot meets published files | error: they belong to another run; nothing is removed |
@@ -80,8 +81,8 @@
 //! | a number that is NaN or infinite | written as `null`, as JSON has none |
 //! | a record that cannot be written as JSON (a map whose keys are not strings, say, or a type whose `serialize` refuses a value) | error that names its type: the job ends, and ends again at the same record; a `try_map` in front of the sink refuses such records |
 //!
-//! A checksum is checked before the start's `recover` (so of everything that an earlier process staged) and wherever two
-//! files claim one name. What this process staged itself is published by its length alone: reading every byte of the
+//! A checksum is checked of everything that an earlier attempt has staged, and wherever two
+//! files claim one name. What this attempt has staged itself is published by its length alone: reading every byte of the
 //! output again would cost as much as writing it. Leave the published files of the newest epoch where they are until a
 //! later one is there; a restart asks for them.
 //!
@@ -91,9 +92,11 @@ mod lines;
 mod names;
 mod partition;
 mod publisher;
+mod reader;
 mod sink;
 mod source;
 mod storage;
+mod target;
 mod writer;
 
 use std::path::Path;

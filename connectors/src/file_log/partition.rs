@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
-use tidegate_connector_api::{PartitionReader, PartitionStatus, Polled, Position};
+use tidegate_connector_api::{PartitionStatus, Polled, Position};
 use tidegate_protocol::Result;
 
 use super::lines::{Line, Lines};
@@ -29,8 +29,8 @@ impl<T> JsonPartition<T> {
     }
 }
 
-impl<T: DeserializeOwned> PartitionReader<T> for JsonPartition<T> {
-    fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
+impl<T: DeserializeOwned> JsonPartition<T> {
+    pub(super) fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
         if self.ended {
             return Ok(PartitionStatus::Ended);
         }
@@ -40,12 +40,10 @@ impl<T: DeserializeOwned> PartitionReader<T> for JsonPartition<T> {
         status
     }
 
-    fn position(&self) -> Position {
+    pub(super) fn position(&self) -> Position {
         self.lines.position().into()
     }
-}
 
-impl<T: DeserializeOwned> JsonPartition<T> {
     fn read(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
         let (mut left, mut bytes) = (budget, 0);
         loop {

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tidegate_connector_api::{DeadLetter, Publisher, SinkPlace, TransactionalSink, Writer};
-use tidegate_protocol::Result;
+use tidegate_connector_api::{DeadLetter, Publisher, SinkPlace, SinkTarget, TransactionalSink, Writer};
+use tidegate_protocol::{Result, Slot};
 
 use super::publisher::FilePublisher;
 use super::storage;
+use super::target::OutputDirectory;
 use super::writer::JsonWriter;
 
 /// A directory to write dead letters to, or with [`FileLogSink::json`] records of any type.
@@ -38,34 +39,33 @@ impl FileLogSink {
     }
 
     fn writer<T: Serialize>(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
-        Ok(Box::new(JsonWriter::new(storage::canonical_made(&self.directory)?, place)))
+        Ok(Box::new(JsonWriter::new(storage::canonical_made(&self.directory)?, &place)))
+    }
+
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        Ok(Box::new(OutputDirectory::open(storage::canonical_made(&self.directory)?)?))
     }
 
     fn publisher(&self) -> Result<Box<dyn Publisher>> {
-        Ok(Box::new(FilePublisher::new(storage::canonical_made(&self.directory)?)?))
+        Ok(Box::new(FilePublisher::new(storage::canonical_made(&self.directory)?)))
     }
 }
 
 /// A directory that records are written to as lines of JSON, visible an epoch at a time.
 ///
 /// ```
-/// use tidegate_connector_api::{SinkPlace, TransactionalSink, Writer};
+/// use tidegate::testing::{TestJob, VecSource};
 /// use tidegate_connectors::FileLog;
-/// use tidegate_protocol::{Attempt, Epoch, Slot};
 ///
 /// # fn main() -> tidegate::Result<()> {
 /// let directory = tempfile::tempdir()?;
-/// let sink = FileLog::sink(&directory).json(); // In a job: .sink("numbers", FileLog::sink(directory).json())
-/// let place = SinkPlace { slot: Slot(0), attempt: Attempt(1) };
-///
-/// let mut writer: Box<dyn Writer<u32>> = sink.writer(place)?;
-/// writer.write(&7)?;
-/// let staging = writer.stage(Epoch(1))?.expect("the epoch has a record");
-/// let staged = staging()?; // From here on it survives a crash; it is not visible yet.
-///
-/// let mut publisher = TransactionalSink::<u32>::publisher(&sink)?;
-/// publisher.publish(&staged)?;
-/// assert_eq!(std::fs::read_to_string(directory.path().join("part-0-1.jsonl"))?, "7\n");
+/// let path = directory.path().to_owned();
+/// let job = TestJob::new(move |job| {
+///     job.source("numbers", VecSource::of([7, 8])).sink("out", FileLog::sink(&path).json());
+///     Ok(())
+/// });
+/// job.run()?;
+/// assert_eq!(std::fs::read_to_string(directory.path().join("part-0-1.jsonl"))?, "7\n8\n");
 /// # Ok(())
 /// # }
 /// ```
@@ -83,7 +83,11 @@ impl<T: Serialize + 'static> TransactionalSink<T> for JsonSink {
         self.log.writer(place)
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        self.log.target()
+    }
+
+    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
         self.log.publisher()
     }
 }
@@ -97,7 +101,11 @@ impl TransactionalSink<DeadLetter> for FileLogSink {
         self.writer(place)
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        self.target()
+    }
+
+    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
         self.publisher()
     }
 }

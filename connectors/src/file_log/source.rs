@@ -5,18 +5,18 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use tidegate_connector_api::{PartitionReader, Position, Source};
+use tidegate_connector_api::{Position, Source, SourceReader};
 use tidegate_protocol::{Error, Result};
 
 use super::lines::Lines;
-use super::partition::JsonPartition;
+use super::reader::JsonReader;
 use super::{names, storage};
 
 /// A directory of partitions whose lines have no format yet: call [`FileLogSource::json`].
 #[derive(Clone, Debug)]
 pub struct FileLogSource {
     directory: PathBuf,
-    followed: bool,
+    pub(super) followed: bool,
     max_line_bytes: usize,
 }
 
@@ -83,7 +83,7 @@ impl FileLogSource {
         Error::job(text).caused_by(cause)
     }
 
-    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Lines> {
+    pub(super) fn open(&self, partition: &str, position: Option<&Position>) -> Result<Lines> {
         let offset = position.map_or(Ok(0), |position| offset(partition, position))?;
         Lines::open(self.path(partition)?, offset, !self.followed, self.max_line_bytes)
     }
@@ -154,9 +154,8 @@ impl<T: DeserializeOwned + 'static> Source for JsonLines<T> {
         self.log.list()
     }
 
-    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<T>>> {
-        let lines = self.log.open(partition, position)?;
-        Ok(Box::new(JsonPartition::new(lines, self.log.followed)))
+    fn reader(&self) -> Result<Box<dyn SourceReader<T>>> {
+        Ok(Box::new(JsonReader::new(self.log.clone())))
     }
 
     fn bounded(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tidegate::connector::{PartitionReader, PartitionStatus, Polled};
+use tidegate::connector::{PartitionStatus, Polled, Position, Source, SourceReader};
 
 /// What stands at an offset: a record, or a malformed line with what was kept of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,9 +23,33 @@ pub(crate) enum Why {
 
 pub(crate) type Log = BTreeMap<u64, Found>;
 
+/// A reader of one partition.
+pub(crate) struct Partition<T>(Box<dyn SourceReader<T>>);
+
+/// Opens a partition at a position.
+pub(crate) fn open<S: Source>(
+    source: &S,
+    partition: &str,
+    position: Option<&Position>,
+) -> tidegate::Result<Partition<S::Item>> {
+    let mut reader = source.reader()?;
+    reader.open(partition, position)?;
+    Ok(Partition(reader))
+}
+
+impl<T> Partition<T> {
+    pub(crate) fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> tidegate::Result<PartitionStatus> {
+        self.0.poll(0, out, budget)
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.0.position(0)
+    }
+}
+
 /// Polls once, adds what was found to `log` and returns how much it was.
 pub(crate) fn poll(
-    partition: &mut dyn PartitionReader<Value>,
+    partition: &mut Partition<Value>,
     budget: usize,
     log: &mut Log,
 ) -> (usize, PartitionStatus) {
@@ -44,7 +68,7 @@ pub(crate) fn poll(
 }
 
 /// Polls until there is nothing more for now.
-pub(crate) fn drain(partition: &mut dyn PartitionReader<Value>, log: &mut Log) -> PartitionStatus {
+pub(crate) fn drain(partition: &mut Partition<Value>, log: &mut Log) -> PartitionStatus {
     loop {
         let (_, status) = poll(partition, 1_000, log);
         if status != PartitionStatus::More {

@@ -1,4 +1,4 @@
-//! Where the code of an operator chain is, or of a snapshot thread, for whoever looks from another thread.
+//! Where the code of an operator chain is, of a snapshot thread or a publisher, for whoever looks from another thread.
 //!
 //! The worker writes it: a few plain stores a record, no clock, no lock. Whoever looks twice and finds the same number of
 //! moves knows that the worker was at one place all the time in between, and how long that was.
@@ -24,8 +24,10 @@ const RECORDS: u8 = 1;
 const APART: u8 = 2;
 /// A step's output is staged, by the snapshot thread.
 const STAGING: u8 = 3;
+/// A step's output is published, by a publisher's thread.
+const PUBLISHING: u8 = 4;
 
-/// Where an operator chain or a snapshot thread is. One thread writes it, any may look.
+/// Where an operator chain, a snapshot thread or a publisher is. One thread writes it, any may look.
 pub(crate) struct Activity {
     pub(crate) slot: Slot,
     steps: Mutex<Vec<Entry>>,
@@ -61,9 +63,9 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    /// True if it is the snapshot thread at a step's output.
-    pub(crate) fn is_staging(&self) -> bool {
-        self.doing == STAGING
+    /// True if a step's output is staged or published, which is no worker's thread.
+    pub(crate) fn is_beside_the_worker(&self) -> bool {
+        matches!(self.doing, STAGING | PUBLISHING)
     }
 }
 
@@ -119,6 +121,13 @@ impl Activity {
     pub(crate) fn enter_staging(&self, step: usize) {
         self.step.store(step, Ordering::Relaxed);
         self.doing.store(STAGING, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// From here on this step's output is published.
+    pub(crate) fn enter_publishing(&self, step: usize) {
+        self.step.store(step, Ordering::Relaxed);
+        self.doing.store(PUBLISHING, Ordering::Relaxed);
         self.moved();
     }
 
@@ -185,6 +194,7 @@ impl Activity {
         match seen_at.doing {
             APART => return String::new(),
             STAGING => return "staging its output".to_owned(),
+            PUBLISHING => return "publishing its output".to_owned(),
             _ => {}
         }
         let parts = match (self.partition_name(seen_at), seen_at.record) {

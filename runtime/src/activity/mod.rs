@@ -4,7 +4,7 @@
 //! others may read ([`Activity`]), and so does a worker's store while the worker waits for it. The watchdog reads it. Between
 //! processes that has to become messages of the thread that reads.
 //!
-//! - [`code`]: where the code of an operator chain, or of a snapshot thread, is.
+//! - [`code`]: where the code of an operator chain, a snapshot thread or a publisher is.
 //! - [`registry`]: all that can be seen of the threads of a process.
 
 mod code;

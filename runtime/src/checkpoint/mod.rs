@@ -2,6 +2,7 @@
 //!
 //! - [`collector`]: gathers what the operator chains hand over at a barrier; the whole goes to the snapshot thread.
 //! - [`snapshot_thread`]: makes a worker's part of a snapshot durable while the dataflow goes on, and acknowledges it.
+//! - [`staged_files`]: where staged output is kept that has no place of its own.
 //! - [`publishers`]: make the output of a complete snapshot visible.
 //!
 //! Not here: when a checkpoint starts or is complete (the control brain), what an operator hands over
@@ -10,3 +11,4 @@
 pub(crate) mod collector;
 pub(crate) mod publishers;
 pub(crate) mod snapshot_thread;
+pub(crate) mod staged_files;

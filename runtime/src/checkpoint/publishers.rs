@@ -1,49 +1,254 @@
-//! The publishers of a process: one a sink.
+//! The publishers of a process: one for every sink and slot, each on a thread of its own.
+//!
+//! A complete snapshot is given to all of them at once; while they publish, the dataflow and the driver go on. When the last
+//! one has reported, the snapshot's output is published.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
-use tidegate_connector_api::Publisher;
+use tidegate_connector_api::{Publisher, SinkTarget, StagedOutput};
 use tidegate_failpoint::point;
-use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result};
+use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result, Slot};
 
+use super::staged_files::StagedFiles;
+use crate::activity::{Activity, ActivityRegistry};
+use crate::attempt::ProcessWorkers;
 use crate::panics::catch;
+use crate::step::Step;
+use crate::thread_group::ThreadGroup;
 
-/// The publishers of all sinks, by uid.
-pub(crate) struct Publishers(BTreeMap<String, Box<dyn Publisher>>);
+/// How long publishers may take to come to their end.
+const LEAVE: Duration = Duration::from_secs(5);
 
-impl Publishers {
+/// A sink as whoever publishes sees it, whatever its records are.
+pub(crate) trait PublishedSink: Send + Sync {
+    fn uri(&self) -> Result<String>;
+    fn target(&self) -> Result<Box<dyn SinkTarget>>;
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>>;
+}
+
+/// A sink of the job.
+#[derive(Clone)]
+pub(crate) struct JobSink {
+    pub(crate) step: Arc<Step>,
+    pub(crate) sink: Arc<dyn PublishedSink>,
+}
+
+impl JobSink {
+    fn uid(&self) -> String {
+        self.step.uid()
+    }
+
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        catch(|| self.sink.target()).context(|| format!("sink '{}'", self.uid()))
+    }
+
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+        catch(|| self.sink.publisher(slot))
+            .context(|| format!("sink '{}', publisher of slot {slot}", self.uid()))
+    }
+
+    /// Publishes what a snapshot holds of a slot.
+    fn publish(
+        &self,
+        publisher: &mut dyn Publisher,
+        slot: Slot,
+        snapshot: &Snapshot,
+        files: &StagedFiles,
+    ) -> Result<()> {
+        let Snapshot { manifest, is_restored } = snapshot;
+        let uid = self.uid();
+        let ours = manifest.staged().filter(|(of, staged)| *of == uid && staged.slot == slot);
+        let outputs: Vec<_> =
+            ours.map(|(_, staged)| StagedOutput::new(staged, *is_restored, files)).collect();
+        catch(|| publisher.publish(manifest.epoch, &outputs))
+            .context(|| format!("publish epoch {} of '{uid}', slot {slot}", manifest.epoch))
+    }
+}
+
+/// A snapshot whose output is to be published.
+#[derive(Clone)]
+struct Snapshot {
+    manifest: Arc<Manifest>,
+    is_restored: bool,
+}
+
+/// The targets of all sinks, opened for an attempt.
+pub(crate) struct Targets(#[allow(dead_code, reason = "a target may hold a lock")] Vec<Box<dyn SinkTarget>>);
+
+impl Targets {
     /// Publishes what the restored snapshot holds, and clears away what older attempts have left. What is `published`
     /// already may have been taken away by whoever reads it. Returns what a user should know.
     pub(crate) fn recover(
-        publishers: BTreeMap<String, Box<dyn Publisher>>,
-        restored: Option<&Manifest>,
+        sinks: &[JobSink],
+        restored: Option<&Arc<Manifest>>,
         published: Epoch,
+        files: &StagedFiles,
     ) -> Result<(Self, Vec<String>)> {
-        let mut publishers = Self(publishers);
+        let mut targets = sinks.iter().map(JobSink::target).collect::<Result<Vec<_>>>()?;
         if let Some(manifest) = restored.filter(|m| m.epoch > published) {
-            publishers.publish(manifest)?;
+            publish_restored(sinks, manifest, files)?;
         }
         let mut notes = Vec::new();
-        for (uid, publisher) in &mut publishers.0 {
-            let taken_back = catch(|| publisher.recover(restored.map(|m| m.epoch)));
+        for (sink, target) in sinks.iter().zip(&mut targets) {
+            let uid = sink.uid();
+            let taken_back = catch(|| target.recover(restored.map(|m| m.epoch)));
             let taken_back = taken_back.context(|| format!("sink '{uid}'"))?;
             if !taken_back.is_empty() {
                 notes.push(format!("sink '{uid}' has taken back {}", taken_back.join(", ")));
             }
         }
-        Ok((publishers, notes))
+        Ok((Self(targets), notes))
+    }
+}
+
+/// Publishes all that a restored snapshot holds, every slot of every sink at the same time.
+fn publish_restored(sinks: &[JobSink], manifest: &Arc<Manifest>, files: &StagedFiles) -> Result<()> {
+    point("publish.before");
+    let known: BTreeSet<String> = sinks.iter().map(JobSink::uid).collect();
+    if let Some((uid, _)) = manifest.staged().find(|(uid, _)| !known.contains(*uid)) {
+        return Err(Error::internal(format!("the snapshot has output of the unknown sink '{uid}'")));
+    }
+    let slots: BTreeSet<Slot> =
+        manifest.slots.keys().copied().chain(manifest.staged().map(|(_, s)| s.slot)).collect();
+    let snapshot = &Snapshot { manifest: manifest.clone(), is_restored: true };
+    let publish = |sink: &JobSink, slot: Slot| {
+        let mut publisher = sink.publisher(slot)?;
+        sink.publish(&mut *publisher, slot, snapshot, files)
+    };
+    let publish = &publish;
+    std::thread::scope(|scope| {
+        let each = sinks.iter().flat_map(|sink| slots.iter().map(move |slot| (sink, *slot)));
+        let threads: Vec<_> =
+            each.map(|(sink, slot)| scope.spawn(move || catch(|| publish(sink, slot)))).collect();
+        let results = threads.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| Err(Error::internal("a thread that publishes panicked")))
+        });
+        results.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
+    })?;
+    point("publish.after");
+    Ok(())
+}
+
+/// What a publisher reports: the epoch that it has published, or why it cannot.
+pub(crate) struct PublisherReport {
+    uid: String,
+    slot: Slot,
+    result: Result<Epoch>,
+}
+
+/// Where publishers report.
+pub(crate) type ReportPublished = Arc<dyn Fn(PublisherReport) + Send + Sync>;
+
+/// The publishers of an attempt.
+pub(crate) struct Publishers {
+    /// By the uid of the sink and the slot.
+    publishers: Vec<((String, Slot), Sender<Snapshot>)>,
+    /// The epoch that is being published, and who has not reported yet.
+    waiting: Option<(Epoch, BTreeSet<(String, Slot)>)>,
+    threads: Option<ThreadGroup>,
+}
+
+impl Publishers {
+    /// Starts the publishers of all sinks for the slots of these workers. Each is made on its own thread.
+    pub(crate) fn start(
+        sinks: &[JobSink],
+        workers: ProcessWorkers,
+        files: &StagedFiles,
+        activities: &ActivityRegistry,
+        report: &ReportPublished,
+    ) -> Result<Self> {
+        let (threads, mut publishers) = (ThreadGroup::default(), Vec::new());
+        for sink in sinks {
+            for slot in workers.slots() {
+                let (snapshots, inbox) = channel();
+                let activity = activities.activity(slot);
+                let thread = Thread {
+                    number: activity.add_step(&sink.step, false),
+                    activity,
+                    sink: sink.clone(),
+                    slot,
+                    files: files.clone(),
+                    report: report.clone(),
+                };
+                threads.spawn(format!("publisher-{slot}"), move || thread.run(&inbox))?;
+                publishers.push(((sink.uid(), slot), snapshots));
+            }
+        }
+        Ok(Self { publishers, waiting: None, threads: Some(threads) })
     }
 
-    /// Makes all of a complete snapshot's output visible.
-    pub(crate) fn publish(&mut self, manifest: &Manifest) -> Result<()> {
+    /// Has all publishers publish what a complete snapshot holds. True if there is none: all is published.
+    pub(crate) fn publish(&mut self, manifest: &Arc<Manifest>) -> bool {
         point("publish.before");
-        for (uid, staged) in manifest.staged() {
-            let unknown = || Error::internal(format!("the snapshot has output of the unknown sink '{uid}'"));
-            let publisher = self.0.get_mut(uid).ok_or_else(unknown)?;
-            catch(|| publisher.publish(staged))
-                .context(|| format!("publish epoch {} of '{uid}'", staged.epoch))?;
+        for (_, snapshots) in &self.publishers {
+            // One whose publisher could not be made has reported that, and the job is about to end.
+            drop(snapshots.send(Snapshot { manifest: manifest.clone(), is_restored: false }));
         }
+        let all: BTreeSet<_> = self.publishers.iter().map(|(key, _)| key.clone()).collect();
+        let is_published = all.is_empty();
+        self.waiting = (!is_published).then_some((manifest.epoch, all));
+        is_published
+    }
+
+    /// Takes a publisher's report. Returns the epoch if it was the last one: all of that is published.
+    ///
+    /// # Errors
+    /// What the publisher could not do.
+    pub(crate) fn take(&mut self, report: PublisherReport) -> Result<Option<Epoch>> {
+        let PublisherReport { uid, slot, result } = report;
+        let epoch = result?;
+        let Some((waiting_for, slots)) = &mut self.waiting else { return Ok(None) };
+        if *waiting_for != epoch || !slots.remove(&(uid, slot)) || !slots.is_empty() {
+            return Ok(None);
+        }
+        self.waiting = None;
         point("publish.after");
-        Ok(())
+        Ok(Some(epoch))
+    }
+}
+
+impl Drop for Publishers {
+    /// Waits for the threads: the next run must not meet them. One that hangs is left to the end of the process.
+    fn drop(&mut self) {
+        self.publishers.clear();
+        if let Some(threads) = self.threads.take() {
+            threads.wait(LEAVE);
+        }
+    }
+}
+
+/// The thread of one publisher.
+struct Thread {
+    sink: JobSink,
+    slot: Slot,
+    files: StagedFiles,
+    /// Where the thread is while it runs the connector's code, and the step's number there.
+    activity: Arc<Activity>,
+    number: usize,
+    report: ReportPublished,
+}
+
+impl Thread {
+    fn run(&self, inbox: &Receiver<Snapshot>) {
+        self.activity.enter_publishing(self.number);
+        let made = self.sink.publisher(self.slot);
+        self.activity.leave();
+        let mut publisher = match made {
+            Ok(publisher) => publisher,
+            Err(error) => return self.report(Err(error)),
+        };
+        while let Ok(snapshot) = inbox.recv() {
+            self.activity.enter_publishing(self.number);
+            let published = self.sink.publish(&mut *publisher, self.slot, &snapshot, &self.files);
+            self.activity.leave();
+            self.report(published.map(|()| snapshot.manifest.epoch));
+        }
+    }
+
+    fn report(&self, result: Result<Epoch>) {
+        (self.report)(PublisherReport { uid: self.sink.uid(), slot: self.slot, result });
     }
 }

@@ -19,6 +19,7 @@ use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Stage
 use tidegate_protocol::{Attempt, Epoch, Slot};
 use tidegate_snapshots::{Snapshots, state_file_name};
 
+use super::staged_files::StagedFiles;
 use crate::activity::Activity;
 use crate::attempt::AttemptSetup;
 use crate::link::{DriverHandle, Report};
@@ -64,6 +65,7 @@ impl SnapshotThread {
             store: store.clone(),
             attempt: setup.attempt,
             snapshots: setup.snapshots.clone(),
+            staged_files: StagedFiles::new(&setup.snapshots),
             driver,
             completed: newest.clone(),
             newest,
@@ -112,6 +114,7 @@ struct Thread {
     store: Option<Arc<SharedStore>>,
     attempt: Attempt,
     snapshots: Snapshots,
+    staged_files: StagedFiles,
     driver: Arc<DriverHandle>,
     /// The last that was made, be its epoch complete or not.
     newest: StoreSnapshot,
@@ -163,7 +166,7 @@ impl Thread {
         let Barrier { epoch, rows, mut operators, stagings } = barrier;
         self.settle();
         for (step, staging) in stagings {
-            let staged = self.stage(&step, staging)?;
+            let staged = self.stage(&step, staging, epoch)?;
             self.unpublished.push((step.uid(), staged));
         }
         point("snapshot.staged");
@@ -181,11 +184,12 @@ impl Thread {
     }
 
     /// Runs a connector's code, which may panic, or not come back.
-    fn stage(&mut self, step: &Arc<Step>, staging: Staging) -> Result<Staged> {
+    fn stage(&mut self, step: &Arc<Step>, staging: Staging, epoch: Epoch) -> Result<Staged> {
         let known = self.sinks.entry(step.uid());
         let number = *known.or_insert_with(|| self.activity.add_step(step, false));
         self.activity.enter_staging(number);
-        let staged = catch(staging).context(|| format!("stage the output of step '{}'", step.name()));
+        let staged = catch(|| staging.finish(self.slot, epoch, &self.staged_files));
+        let staged = staged.context(|| format!("stage the output of step '{}'", step.name()));
         self.activity.leave();
         staged
     }

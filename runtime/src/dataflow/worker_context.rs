@@ -23,6 +23,8 @@ pub(crate) struct WorkerContext {
     store: OnceCell<Rc<Store>>,
     collector: OnceCell<Collector>,
     pub(crate) budget: Rc<Budget>,
+    /// The number of staged files so far, of all sinks of the worker.
+    pub(crate) staged_files: Rc<Cell<u64>>,
     /// Operator chains of this worker that have something to do still.
     active_chains: Cell<usize>,
 }
@@ -38,6 +40,7 @@ impl WorkerContext {
             store: OnceCell::new(),
             collector: OnceCell::new(),
             budget,
+            staged_files: Rc::default(),
             active_chains: Cell::new(0),
         }
     }

@@ -6,19 +6,20 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_connector_api::{Position, Publisher};
+use tidegate_connector_api::Position;
 use tidegate_control::rules::{check_places, restored_partitions};
 use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::plan::PLAN_VERSION;
 use tidegate_protocol::{Error, ErrorContext, Manifest, Plan, Result, SourcePlan};
 
 use super::Run;
+use crate::checkpoint::publishers::JobSink;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
 use crate::panics::{catch, catch_in_build};
 use crate::step::Step;
 use crate::stream::Job;
-use crate::stream::job::{BuildJob, Declared, End, Listed, Published};
+use crate::stream::job::{BuildJob, Declared, End, Listed};
 use crate::stream::outline::Outline;
 
 /// A job as it was described.
@@ -26,8 +27,8 @@ pub(crate) struct Description {
     /// What others have to know of it. The partitions of sources are not listed yet; see
     /// [`Description::list_partitions`].
     pub(crate) plan: Plan,
-    pub(crate) sources: Vec<(String, Box<dyn Listed>)>,
-    sinks: Vec<(String, Box<dyn Published>)>,
+    pub(crate) sources: Vec<(String, Arc<dyn Listed>)>,
+    pub(crate) sinks: Vec<JobSink>,
     pub(crate) steps: Vec<Arc<Step>>,
     /// The whole dataflow; every worker must describe the same.
     pub(crate) outline: Outline,
@@ -72,7 +73,7 @@ impl Description {
             }
             End::Sink(sink) => {
                 let uri = catch(|| sink.uri()).context(|| format!("sink '{uid}'"))?;
-                self.sinks.push((uid.clone(), sink));
+                self.sinks.push(JobSink { step: declared.step, sink });
                 Some(uri)
             }
         };
@@ -96,7 +97,7 @@ impl Description {
     pub(crate) fn check_is_apart_from(&self, checkpoint_dir: &Path) -> Result<()> {
         let belongs_to_it = |path: &Path| {
             path == checkpoint_dir
-                || ["files", "local"].iter().any(|name| path.starts_with(checkpoint_dir.join(name)))
+                || ["files", "staged", "local"].iter().any(|name| path.starts_with(checkpoint_dir.join(name)))
         };
         for (uid, operator) in self.plan.sinks() {
             let place = operator.uri.as_deref().unwrap_or_default();
@@ -109,15 +110,6 @@ impl Description {
             }
         }
         Ok(())
-    }
-
-    /// The publisher of every sink.
-    pub(crate) fn publishers(&self) -> Result<BTreeMap<String, Box<dyn Publisher>>> {
-        let open = |(uid, sink): &(String, Box<dyn Published>)| {
-            let publisher = catch(|| sink.publisher()).context(|| format!("sink '{uid}'"))?;
-            Ok((uid.clone(), publisher))
-        };
-        self.sinks.iter().map(open).collect()
     }
 
     /// Partitions that hold more than the snapshot has read, with its position in them; None if it does not know them.

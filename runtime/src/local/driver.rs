@@ -13,12 +13,14 @@ use tidegate_control::{Action, CheckpointSettings, Control, Exit, Input, LedgerE
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::{Epoch, Manifest, Slot};
 
-use super::description::{Description, partitions};
-use super::mailbox::Event;
+use super::description::Description;
+use super::discovery::Discovery;
+use super::mailbox::{Event, Mailbox};
 use super::summary::Summary;
 use super::watchdog::{self, Watchdog};
 use super::{Run, Watcher};
-use crate::checkpoint::publishers::Publishers;
+use crate::checkpoint::publishers::{Publishers, ReportPublished};
+use crate::checkpoint::staged_files::StagedFiles;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker::{BuildGraph, Workers, start};
 use crate::link::{Command, Connection, Report, ToDriver, ToProcess};
@@ -30,8 +32,6 @@ mod tests;
 
 /// A checkpoint that takes longer than this is talked about.
 const SLOW_CHECKPOINT_MS: u64 = 30_000;
-/// How often followed sources are asked for new partitions.
-const DISCOVERY: Duration = Duration::from_secs(1);
 /// How long workers may take to leave their loops after a failure.
 const LEAVE: Duration = Duration::from_secs(5);
 
@@ -48,7 +48,8 @@ pub(crate) struct Driver<'a> {
     /// The connections to the processes; to one, unless the link takes the workers for several.
     processes: Vec<Connection<ToProcess>>,
     assignment: Assignment,
-    publishers: &'a mut Publishers,
+    publishers: Publishers,
+    _discovery: Discovery,
     watcher: &'a mut dyn Watcher,
     watchdog: Watchdog,
     control: Control,
@@ -78,10 +79,10 @@ impl<'a> Driver<'a> {
         job: &'a Description,
         process: Arc<Process>,
         assignment: Assignment,
-        publishers: &'a mut Publishers,
         older: Vec<Epoch>,
+        mailbox: &Mailbox,
         watcher: &'a mut dyn Watcher,
-    ) -> Self {
+    ) -> Result<Self> {
         let settings = CheckpointSettings {
             interval_ms: run.interval.map(millis),
             timeout_ms: SLOW_CHECKPOINT_MS,
@@ -90,18 +91,24 @@ impl<'a> Driver<'a> {
         };
         let control = Control::new(settings, process.setup.attempt);
         let checkpoints = process.setup.restored.as_ref().map_or(0, |m| m.checkpoints);
+        let (events, files) = (mailbox.sender.clone(), StagedFiles::new(&process.setup.snapshots));
+        // A driver that is gone has ended the attempt.
+        let report: ReportPublished = Arc::new(move |report| drop(events.send(Event::Published(report))));
+        let publishers =
+            Publishers::start(&job.sinks, process.workers, &files, &process.activities, &report)?;
         let now = Instant::now();
         let connect = |i| {
             let process = process.clone();
             run.link.to_process(Box::new(move |messages| process.driver.receive(i, messages)))
         };
-        Self {
+        Ok(Self {
             run,
             job,
             processes: (0..run.link.processes(process.setup.settings.parallelism)).map(connect).collect(),
             process,
             assignment,
             publishers,
+            _discovery: Discovery::start(&job.sources, mailbox.sender.clone())?,
             watcher,
             watchdog: Watchdog::default(),
             control,
@@ -116,7 +123,7 @@ impl<'a> Driver<'a> {
             dropped: 0,
             checkpoints,
             exit: None,
-        }
+        })
     }
 
     /// Runs the job until its input ends, it is stopped, or it fails.
@@ -143,11 +150,10 @@ impl<'a> Driver<'a> {
 
     fn serve(&mut self, events: &Receiver<Event>) -> Result<()> {
         let mut next_progress = Instant::now() + self.watcher.every();
-        let mut next_discovery = Instant::now() + DISCOVERY;
         let mut next_look = Instant::now() + watchdog::EVERY;
         while self.exit.is_none() {
             let now = Instant::now();
-            let until = next_progress.min(next_discovery).min(next_look).min(self.deadline(now));
+            let until = next_progress.min(next_look).min(self.deadline(now));
             match events.recv_timeout(until.saturating_duration_since(now)) {
                 Ok(event) => self.on_event(event)?,
                 Err(RecvTimeoutError::Timeout) => self.step(Input::Tick)?,
@@ -160,10 +166,6 @@ impl<'a> Driver<'a> {
                 next_progress = now + self.watcher.every();
                 let epoch = self.newest.as_ref().map_or(Epoch(0), |m| m.epoch);
                 self.watcher.progress(&self.run.metrics, epoch);
-            }
-            if now >= next_discovery {
-                next_discovery = now + DISCOVERY;
-                self.discover()?;
             }
             if now >= next_look {
                 next_look = now + watchdog::EVERY;
@@ -193,7 +195,18 @@ impl<'a> Driver<'a> {
                 self.look();
                 self.step(Input::StopRequested)
             }
-            Event::Killed(error) => Err(error),
+            Event::Partitions { source, names } => {
+                self.assign(&source, names);
+                Ok(())
+            }
+            Event::Published(report) => match self.publishers.take(report)? {
+                Some(_) => {
+                    let published = self.published()?;
+                    self.step(published)
+                }
+                None => Ok(()),
+            },
+            Event::Failed(error) => Err(error),
         }
     }
 
@@ -314,9 +327,12 @@ impl<'a> Driver<'a> {
                 self.parts.insert(slot, *part);
             }
             Action::Propose(record) => return self.commit(record).map(Some),
-            Action::Publish { attempt, epoch } => {
-                self.publish()?;
-                return Ok(Some(Input::Published { attempt, epoch }));
+            Action::Publish { .. } => {
+                let nothing_new = || Error::internal("nothing to publish");
+                let manifest = self.newest.clone().ok_or_else(nothing_new)?;
+                if self.publishers.publish(&manifest) {
+                    return self.published().map(Some);
+                }
             }
             Action::Collect { oldest } => self.process.setup.snapshots.collect(oldest)?,
             Action::Abort { epoch, reason, .. } => {
@@ -370,9 +386,10 @@ impl<'a> Driver<'a> {
         Ok(Input::Committed(record))
     }
 
-    fn publish(&mut self) -> Result<()> {
-        let Some(manifest) = self.newest.clone() else { return Err(Error::internal("nothing to publish")) };
-        self.publishers.publish(&manifest)?;
+    /// All output of the newest snapshot has been published.
+    fn published(&mut self) -> Result<Input> {
+        let nothing_new = || Error::internal("what was published is in no snapshot");
+        let manifest = self.newest.clone().ok_or_else(nothing_new)?;
         self.send(&Command::Completed(manifest.epoch));
         self.process.setup.snapshots.set_published(manifest.epoch)?;
         let metrics = &self.run.metrics;
@@ -391,18 +408,14 @@ impl<'a> Driver<'a> {
             dropped as f64,
         );
         self.watcher.published(self.job, &manifest);
-        Ok(())
+        Ok(Input::Published { attempt: manifest.attempt, epoch: manifest.epoch })
     }
 
-    /// Assigns partitions that have turned up since the last look.
-    fn discover(&mut self) -> Result<()> {
-        for (uid, source) in self.job.sources.iter().filter(|(_, source)| !source.bounded()) {
-            let assigned = self.assignment.add(uid, partitions(uid, &**source)?);
-            for Assigned { source, slot, partitions } in assigned {
-                self.send(&Command::Assigned { source, slot, partitions });
-            }
+    /// Assigns those of a source's partitions that no worker has yet.
+    fn assign(&mut self, source: &str, partitions: Vec<String>) {
+        for Assigned { source, slot, partitions } in self.assignment.add(source, partitions) {
+            self.send(&Command::Assigned { source, slot, partitions });
         }
-        Ok(())
     }
 
     /// Waits until the workers have left their loops; a worker that does not is left to the end of the process.

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::checkpoint::publishers::PublisherReport;
 use crate::link::{Inbox, ToDriver};
 use tidegate_protocol::Error;
 
@@ -11,8 +12,12 @@ pub(crate) enum Event {
     Message(ToDriver),
     /// Somebody asked for a stop with a final snapshot.
     StopRequested,
-    /// A test ends the run as a crash would.
-    Killed(Error),
+    /// The partitions that a source has now.
+    Partitions { source: String, names: Vec<String> },
+    /// A publisher has published an epoch, or cannot.
+    Published(PublisherReport),
+    /// The job cannot go on; a test ends a run as a crash would.
+    Failed(Error),
 }
 
 /// Where the driver finds what was sent to it, be it by the process or by whoever runs the job.

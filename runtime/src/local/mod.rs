@@ -2,6 +2,7 @@
 //!
 //! - [`description`]: what the job wants, found out by describing it once without running it.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
+//! - [`discovery`]: asks followed sources for new partitions.
 //! - [`watchdog`]: notices steps that do not come back.
 //! - [`mailbox`]: what reaches the driver.
 //! - [`summary`]: the totals that a user reads.
@@ -9,6 +10,7 @@
 //! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s.
 
 pub(crate) mod description;
+mod discovery;
 pub(crate) mod driver;
 mod mailbox;
 pub(crate) mod summary;
@@ -25,7 +27,8 @@ use tidegate_snapshots::{LocalStore, Snapshots};
 
 use crate::allocator::give_back_freed_memory;
 use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
-use crate::checkpoint::publishers::Publishers;
+use crate::checkpoint::publishers::Targets;
+use crate::checkpoint::staged_files::StagedFiles;
 use crate::clock::Clock;
 use crate::dataflow::process::Process;
 use crate::link::{Beginning, Connection, Link, ToDriver};
@@ -125,7 +128,9 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let parallelism = run.workers(groups);
     check_parallelism(parallelism, groups, restored.is_some())?;
     let published = snapshots.published()?;
-    let (mut publishers, notes) = Publishers::recover(job.publishers()?, restored.as_deref(), published)?;
+    let staged_files = StagedFiles::new(&snapshots);
+    // They are held until the attempt is over.
+    let (_targets, notes) = Targets::recover(&job.sinks, restored.as_ref(), published, &staged_files)?;
     notes.iter().for_each(|note| watcher.note(note));
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
@@ -147,7 +152,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let to_driver = run.link.to_driver(mailbox.inbox());
     let process = Arc::new(process(run, setup, assigned, to_driver));
     let build = graph_builder(build, job.outline.clone());
-    let driver = Driver::new(run, &job, process, assignment, &mut publishers, found.older, watcher);
+    let driver = Driver::new(run, &job, process, assignment, found.older, &mailbox, watcher)?;
     driver.run(build, &mailbox.receiver)
 }
 

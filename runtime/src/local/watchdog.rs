@@ -2,7 +2,7 @@
 //!
 //! It looks at the places of all operator chains about once a second. A place that has not moved between two looks, with a step's code
 //! at work, is where a worker is stuck: one that has nothing to do is in no step, and one that is slow moves with every
-//! record. The same goes for the snapshot thread, which runs the connectors' code that stages output, and for a worker that
+//! record. The same goes for the threads that run the connectors' code which stages or publishes output, and for a worker that
 //! waits for its state store.
 
 use std::collections::BTreeSet;
@@ -66,7 +66,7 @@ impl Watchdog {
         for (i, activity) in watch.activities().iter().enumerate() {
             let seen_at = activity.look();
             let seen = look.seen(&mut self.activities, i, seen_at.moves);
-            if seen_at.is_staging() {
+            if seen_at.is_beside_the_worker() {
                 look.stands_in_step(seen, activity, &seen_at, false);
             } else if seen_at.is_in_step {
                 in_step.insert(activity.slot);
@@ -283,6 +283,15 @@ mod tests {
         let staged = "step 'out' on worker 1, staging its output, has not come back for 5 s";
         let waits = "step 'slow' on worker 1 has waited for the state store for 5 s";
         assert_eq!(notes, [staged, waits]);
+    }
+
+    #[test]
+    fn output_that_is_not_published_is_named() {
+        let mut bench = Bench::new(false);
+        let publisher = bench.watch.activity(Slot(1));
+        publisher.enter_publishing(publisher.add_step(&Step::new(StepKind::Sink, "out"), false));
+        let named = "step 'out' on worker 1, publishing its output, has not come back for 5 s";
+        assert_eq!(bench.notes(6), [named]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A sink on one worker: writes records to where nobody sees them, and ends a piece at every barrier.
+//! A sink on one worker: writes records to where nobody sees them, and ends a staged file at every barrier.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use tidegate_protocol::{Error, ErrorContext, Result};
 pub(crate) struct SinkStep<T, S> {
     cx: StepContext,
     step: Arc<Step>,
-    sink: Rc<S>,
+    sink: Arc<S>,
     writer: Option<Box<dyn Writer<T>>>,
     written: Counter,
 }
 
 impl<T, S: TransactionalSink<T>> SinkStep<T, S> {
-    pub(crate) fn new(sink: Rc<S>, step: &Arc<Step>, chain: Rc<OperatorChain>) -> Self {
+    pub(crate) fn new(sink: Arc<S>, step: &Arc<Step>, chain: Rc<OperatorChain>) -> Self {
         let written = chain.counter(step, "records_out");
         Self { cx: StepContext::new(&chain, step), step: step.clone(), sink, writer: None, written }
     }
@@ -57,7 +57,9 @@ impl<T, S: TransactionalSink<T>> Receiver<T> for SinkStep<T, S> {
 
 impl<T: 'static, S: TransactionalSink<T>> Operator for SinkStep<T, S> {
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
-        let place = SinkPlace { slot: context.worker.slot, attempt: context.process.setup.attempt };
+        let (slot, setup) = (context.worker.slot, &context.process.setup);
+        let working = setup.working.staged(setup.attempt);
+        let place = SinkPlace::new(slot, setup.attempt, &working, context.worker.staged_files.clone());
         // It is not at work on a record: what the operator chain was doing last is not where this is.
         self.cx.enter_apart();
         let writer = catch(|| self.sink.writer(place)).context(|| format!("step '{}'", self.step.name()))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_connector_api::{
-    DeadLetter, Malformed, PartitionReader, PartitionStatus, Polled, RecordId, Source,
+    DeadLetter, Malformed, PartitionStatus, Polled, RecordId, Source, SourceReader,
 };
 
 use serde_json::Value;
@@ -24,14 +24,16 @@ use crate::operators::error_route::ErrorRoute;
 use crate::panics::catch;
 use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
-use tidegate_protocol::{ErrorContext, Result};
+use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// See [`crate::Job::source`].
 pub(crate) struct SourceStep<S: Source> {
     cx: StepContext,
     step: Arc<Step>,
-    source: Rc<S>,
-    open: Vec<Open<S::Item>>,
+    source: Arc<S>,
+    reader: Option<Box<dyn SourceReader<S::Item>>>,
+    /// The partitions of the reader, in its order.
+    open: Vec<Open>,
     /// What the restored snapshot holds of partitions, assigned to this worker or not.
     restored: BTreeMap<String, manifest::PartitionSnapshot>,
     next: usize,
@@ -42,9 +44,8 @@ pub(crate) struct SourceStep<S: Source> {
     assigned_seen: usize,
 }
 
-struct Open<T> {
+struct Open {
     name: String,
-    reader: Box<dyn PartitionReader<T>>,
     ended: bool,
     /// Since when (ms of processing time) there was nothing to read, and when that was seen last. What has come since then is
     /// not known: a source that is held up does not look.
@@ -53,7 +54,7 @@ struct Open<T> {
 
 impl<S: Source> SourceStep<S> {
     pub(crate) fn new(
-        source: Rc<S>,
+        source: Arc<S>,
         step: &Arc<Step>,
         chain: Rc<OperatorChain>,
         outlet: Outlet<S::Item>,
@@ -64,6 +65,7 @@ impl<S: Source> SourceStep<S> {
             cx: StepContext::new(&chain, step),
             step: step.clone(),
             source,
+            reader: None,
             open: Vec::new(),
             restored: BTreeMap::new(),
             next: 0,
@@ -87,8 +89,9 @@ impl<S: Source> SourceStep<S> {
         let number = self.open.len();
         self.cx.enter();
         self.cx.chain.site.partition(number, &name);
-        let reader = catch(|| self.source.open(&name, kept.as_ref().map(|p| &p.position)));
-        let reader = reader.context(|| self.cx.chain.site.describe())?;
+        let position = kept.as_ref().map(|p| &p.position);
+        let reader = reader(&mut self.reader)?;
+        catch(|| reader.open(&name, position)).context(|| self.cx.chain.site.describe())?;
         let ended = kept.as_ref().is_some_and(|p| p.ended) && self.source.bounded();
         let mut opened = Ok(());
         self.cx.chain.generators(|generator| {
@@ -100,15 +103,15 @@ impl<S: Source> SourceStep<S> {
                 generator.end(number);
             }
         });
-        self.open.push(Open { name, reader, ended, quiet: None });
+        self.open.push(Open { name, ended, quiet: None });
         opened
     }
 
     fn poll_partition(&mut self, i: usize, budget: usize) -> Result<PartitionStatus> {
         self.cx.enter();
-        let open = &mut self.open[i];
-        self.cx.chain.site.partition(i, &open.name);
-        let status = open.reader.poll(&mut self.polled, budget).context(|| self.cx.chain.site.describe())?;
+        self.cx.chain.site.partition(i, &self.open[i].name);
+        let status = reader(&mut self.reader)?.poll(i, &mut self.polled, budget);
+        let status = status.context(|| self.cx.chain.site.describe())?;
         let records = self.polled.records_mut().len();
         let total = self.polled.len();
         if total > 0 {
@@ -129,6 +132,7 @@ impl<S: Source> SourceStep<S> {
         }
         match status {
             PartitionStatus::More => {}
+            PartitionStatus::Pending => self.open[i].quiet = None,
             PartitionStatus::CaughtUp => self.quiet(i),
             PartitionStatus::Ended => {
                 self.open[i].ended = true;
@@ -164,6 +168,10 @@ impl<S: Source> SourceStep<S> {
     fn quiet_ms(&self, i: usize) -> Option<u64> {
         self.open[i].quiet.map(|(since, until)| u64::try_from(until.saturating_sub(since)).unwrap_or(0))
     }
+}
+
+fn reader<T>(reader: &mut Option<Box<dyn SourceReader<T>>>) -> Result<&mut Box<dyn SourceReader<T>>> {
+    reader.as_mut().ok_or_else(|| Error::internal("a source is read before it is open"))
 }
 
 fn letter(source: &str, partition: &str, malformed: Malformed) -> DeadLetter {
@@ -232,18 +240,22 @@ impl<S: Source> Operator for SourceStep<S> {
         for part in context.restored(&uid) {
             self.restored.extend(part.partitions.clone());
         }
+        self.cx.enter_apart();
+        let reader = catch(|| self.source.reader()).context(|| format!("step '{}'", self.step.name()))?;
+        self.reader = Some(reader);
         self.open_assigned(true)
     }
 
     fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts) -> Result<()> {
         let part = parts.operator(&self.step.uid());
+        let reader = reader(&mut self.reader)?;
         for (i, open) in self.open.iter().enumerate() {
             let mut watermarks = serde_json::Map::new();
             self.cx.chain.generators(|generator| {
                 watermarks.insert(generator.uid(), generator.keep(i));
             });
             let kept = manifest::PartitionSnapshot {
-                position: open.reader.position(),
+                position: reader.position(i),
                 watermark: Some(Value::Object(watermarks)),
                 ended: open.ended,
             };

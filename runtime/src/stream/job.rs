@@ -4,10 +4,11 @@ use std::any::TypeId;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_connector_api::{Position, Publisher, Source, TransactionalSink};
+use tidegate_connector_api::{Position, Publisher, SinkTarget, Source, TransactionalSink};
 
 use tidegate_protocol::manifest::StateType;
 
+use crate::checkpoint::publishers::PublishedSink;
 use crate::data::Data;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::operator_chain::OperatorChain;
@@ -23,7 +24,7 @@ use crate::panics::catch_in_build;
 use crate::step::{Step, StepKind};
 use crate::stream::outline::{Outline, Part};
 use crate::stream::plain::{Last, Stream};
-use tidegate_protocol::{Error, Result};
+use tidegate_protocol::{Error, Result, Slot};
 
 /// A dataflow that is being described; the build function of a job gets one.
 ///
@@ -100,19 +101,19 @@ pub(crate) struct Declared {
 /// What an operator has to do with the outside.
 pub(crate) enum End {
     Inner,
-    Source(Box<dyn Listed>),
-    Sink(Box<dyn Published>),
+    Source(Arc<dyn Listed>),
+    Sink(Arc<dyn PublishedSink>),
 }
 
 /// A source as the driver sees it.
-pub(crate) trait Listed {
+pub(crate) trait Listed: Send + Sync {
     fn uri(&self) -> Result<String>;
     fn partitions(&self) -> Result<Vec<String>>;
     fn bounded(&self) -> bool;
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool>;
 }
 
-impl<S: Source> Listed for Rc<S> {
+impl<S: Source> Listed for S {
     fn uri(&self) -> Result<String> {
         S::uri(self)
     }
@@ -127,20 +128,18 @@ impl<S: Source> Listed for Rc<S> {
     }
 }
 
-/// A sink as the driver sees it.
-pub(crate) trait Published {
-    fn uri(&self) -> Result<String>;
-    fn publisher(&self) -> Result<Box<dyn Publisher>>;
-}
+/// A sink without the type of its records.
+struct TypedSink<T, S>(Arc<S>, std::marker::PhantomData<fn(T)>);
 
-struct PublishedSink<T, S>(Rc<S>, std::marker::PhantomData<fn(T)>);
-
-impl<T, S: TransactionalSink<T>> Published for PublishedSink<T, S> {
+impl<T: 'static, S: TransactionalSink<T>> PublishedSink for TypedSink<T, S> {
     fn uri(&self) -> Result<String> {
         self.0.uri()
     }
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
-        self.0.publisher()
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        self.0.target()
+    }
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+        self.0.publisher(slot)
     }
 }
 
@@ -202,11 +201,11 @@ impl Job {
         if inner.worker.process.setup.settings.follow {
             source.follow();
         }
-        let source = Rc::new(source);
+        let source = Arc::new(source);
         let chain = inner.chain(name, true);
         let route = inner.error_route(&chain, &step);
         let outlet = Outlet::new();
-        inner.declare(&step, "", None, End::Source(Box::new(source.clone())));
+        inner.declare(&step, "", None, End::Source(source.clone()));
         let source = SourceStep::new(source, &step, chain.clone(), outlet.clone(), route.clone());
         let source = Rc::new(RefCell::new(source));
         chain.add(source.clone());
@@ -445,9 +444,9 @@ impl JobInner {
         (chain, outlet): (&Rc<OperatorChain>, &Outlet<T>),
         sink: impl TransactionalSink<T>,
     ) {
-        let sink = Rc::new(sink);
-        let published = PublishedSink(sink.clone(), std::marker::PhantomData);
-        self.declare(step, "", None, End::Sink(Box::new(published)));
+        let sink = Arc::new(sink);
+        let published = Arc::new(TypedSink(sink.clone(), std::marker::PhantomData));
+        self.declare(step, "", None, End::Sink(published));
         let sink = Rc::new(RefCell::new(SinkStep::new(sink, step, chain.clone())));
         chain.add(sink.clone());
         self.attach(outlet, sink);

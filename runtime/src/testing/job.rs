@@ -346,7 +346,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.events.send(Event::Killed(Error::job("the test has killed the job"))));
+        drop(self.events.send(Event::Failed(Error::job("the test has killed the job"))));
         // The directory must be free before the next run.
         drop(self.result.recv_timeout(PATIENCE));
     }

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_protocol::manifest::{FileRef, Staged};
-use tidegate_protocol::{Attempt, Epoch, Slot};
-
-use tidegate_connector_api::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
-use tidegate_protocol::{Error, Result};
+use tidegate_connector_api::{
+    Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+};
+use tidegate_protocol::{Attempt, Epoch, Error, Result, Slot};
 
 /// How long a test waits for records before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,8 +140,12 @@ impl<T: Clone + Send + 'static> TransactionalSink<T> for VecSink<T> {
         Ok(Box::new(VecWriter { place, shared: self.shared.clone(), buffer: Vec::new() }))
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
-        Ok(Box::new(VecPublisher(self.shared.clone())))
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        Ok(Box::new(VecTarget(self.shared.clone())))
+    }
+
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+        Ok(Box::new(VecPublisher { slot, shared: self.shared.clone() }))
     }
 }
 
@@ -163,36 +166,43 @@ impl<T: Clone + Send + 'static> Writer<T> for VecWriter<T> {
             return Ok(None);
         }
         let (records, shared) = (std::mem::take(&mut self.buffer), self.shared.clone());
-        let SinkPlace { slot, attempt } = self.place;
-        Ok(Some(Box::new(move || {
-            let count = records.len() as u64;
+        let (slot, attempt, count) = (self.place.slot, self.place.attempt, records.len() as u64);
+        Ok(Some(Staging::elsewhere(count, attempt.0.into(), move || {
             shared.lock().staged.insert((epoch, slot, attempt), records);
-            let file = FileRef { path: "memory".to_owned(), bytes: 0, crc32: 0 };
-            Ok(Staged { slot, epoch, records: count, place: attempt.0.into(), file })
+            Ok(())
         })))
     }
 }
 
-struct VecPublisher<T>(Arc<Shared<T>>);
+struct VecPublisher<T> {
+    slot: Slot,
+    shared: Arc<Shared<T>>,
+}
 
 impl<T: Send> Publisher for VecPublisher<T> {
-    fn publish(&mut self, staged: &Staged) -> Result<()> {
-        let mut contents = self.0.lock();
-        let (epoch, slot) = (staged.epoch, staged.slot);
-        if contents.published.contains_key(&(epoch, slot)) {
-            return Ok(());
+    fn publish(&mut self, _: Epoch, outputs: &[StagedOutput<'_>]) -> Result<()> {
+        let (mut contents, slot) = (self.shared.lock(), self.slot);
+        for StagedOutput { staged, .. } in outputs {
+            let epoch = staged.epoch;
+            if contents.published.contains_key(&(epoch, slot)) {
+                continue;
+            }
+            let attempt = Attempt(staged.place.as_u64().unwrap_or(0) as u32);
+            let records = contents.staged.remove(&(epoch, slot, attempt)).ok_or_else(|| {
+                Error::environment(format!(
+                    "the records of epoch {epoch}, slot {slot} are neither staged nor published"
+                ))
+            })?;
+            contents.published.insert((epoch, slot), records);
         }
-        let attempt = Attempt(staged.place.as_u64().unwrap_or(0) as u32);
-        let records = contents.staged.remove(&(epoch, slot, attempt)).ok_or_else(|| {
-            Error::environment(format!(
-                "the records of epoch {epoch}, slot {slot} are neither staged nor published"
-            ))
-        })?;
-        contents.published.insert((epoch, slot), records);
-        self.0.published.notify_all();
+        self.shared.published.notify_all();
         Ok(())
     }
+}
 
+struct VecTarget<T>(Arc<Shared<T>>);
+
+impl<T> SinkTarget for VecTarget<T> {
     fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>> {
         let mut contents = self.0.lock();
         contents.staged.clear();
@@ -222,7 +232,11 @@ impl<T: 'static> TransactionalSink<T> for Discard {
         Ok(Box::new(self.clone()))
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
         Ok(Box::new(self.clone()))
     }
 }
@@ -238,10 +252,12 @@ impl<T> Writer<T> for Discard {
 }
 
 impl Publisher for Discard {
-    fn publish(&mut self, _: &Staged) -> Result<()> {
+    fn publish(&mut self, _: Epoch, _: &[StagedOutput<'_>]) -> Result<()> {
         Ok(())
     }
+}
 
+impl SinkTarget for Discard {
     fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }

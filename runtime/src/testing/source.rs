@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_connector_api::{PartitionReader, PartitionStatus, Polled, Position, Source};
+use tidegate_connector_api::{PartitionStatus, Polled, Position, Source, SourceReader};
 use tidegate_protocol::{Error, Result};
 
 /// How long a test waits for its records to be read before it gives up.
@@ -73,8 +73,8 @@ impl<T: Clone + Send + 'static> Source for VecSource<T> {
         self.0.partitions()
     }
 
-    fn open(&self, name: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<T>>> {
-        self.0.open(name, position)
+    fn reader(&self) -> Result<Box<dyn SourceReader<T>>> {
+        self.0.reader()
     }
 
     fn bounded(&self) -> bool {
@@ -224,21 +224,8 @@ impl<T: Clone + Send + 'static> Source for TestSource<T> {
         Ok((0..self.shared.lock().len()).map(|number| format!("partition-{number}")).collect())
     }
 
-    fn open(&self, name: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<T>>> {
-        let number = number_of(name)?;
-        let at = position.map_or(Ok(0), |position| index(name, position))?;
-        let mut logs = self.shared.lock();
-        match logs.get_mut(number) {
-            Some(log) if at <= log.items.len() => log.read = at,
-            Some(log) => {
-                let have = log.items.len();
-                return Err(Error::job(format!(
-                    "'{name}' has {have} entries, and the snapshot has read {at}"
-                )));
-            }
-            None => return Err(Error::job(format!("the partition '{name}' is gone"))),
-        }
-        Ok(Box::new(Reader { number, at, shared: self.shared.clone() }))
+    fn reader(&self) -> Result<Box<dyn SourceReader<T>>> {
+        Ok(Box::new(Reader { open: Vec::new(), shared: self.shared.clone() }))
     }
 
     fn bounded(&self) -> bool {
@@ -265,27 +252,46 @@ fn index(partition: &str, position: &Position) -> Result<usize> {
     index.ok_or_else(|| Error::job(format!("'{partition}' cannot be read from {position}: it is no index")))
 }
 
-/// An open partition.
+/// What one worker reads.
 struct Reader<T> {
-    number: usize,
-    at: usize,
+    /// The number of each open partition, and how far it was read.
+    open: Vec<(usize, usize)>,
     shared: Arc<Shared<T>>,
 }
 
-impl<T: Clone> PartitionReader<T> for Reader<T> {
-    fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
+impl<T: Clone> SourceReader<T> for Reader<T> {
+    fn open(&mut self, name: &str, position: Option<&Position>) -> Result<()> {
+        let number = number_of(name)?;
+        let at = position.map_or(Ok(0), |position| index(name, position))?;
         let mut logs = self.shared.lock();
-        let log = &mut logs[self.number];
-        let until = log.items.len().min(self.at + budget);
-        for (offset, item) in log.items[self.at..until].iter().enumerate() {
-            let offset = (self.at + offset) as u64;
+        match logs.get_mut(number) {
+            Some(log) if at <= log.items.len() => log.read = at,
+            Some(log) => {
+                let have = log.items.len();
+                return Err(Error::job(format!(
+                    "'{name}' has {have} entries, and the snapshot has read {at}"
+                )));
+            }
+            None => return Err(Error::job(format!("the partition '{name}' is gone"))),
+        }
+        self.open.push((number, at));
+        Ok(())
+    }
+
+    fn poll(&mut self, partition: usize, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
+        let (number, at) = &mut self.open[partition];
+        let mut logs = self.shared.lock();
+        let log = &mut logs[*number];
+        let until = log.items.len().min(*at + budget);
+        for (offset, item) in log.items[*at..until].iter().enumerate() {
+            let offset = (*at + offset) as u64;
             match item {
                 Item::Record(record) => out.record(offset, record.clone()),
                 Item::Malformed(raw) => out.malformed(offset, "not a record", raw.as_bytes()),
             }
         }
-        let news = until > self.at;
-        (self.at, log.read) = (until, until);
+        let news = until > *at;
+        (*at, log.read) = (until, until);
         let status = match until < log.items.len() {
             true => PartitionStatus::More,
             false if log.ended => PartitionStatus::Ended,
@@ -298,7 +304,7 @@ impl<T: Clone> PartitionReader<T> for Reader<T> {
         Ok(status)
     }
 
-    fn position(&self) -> Position {
-        self.at.into()
+    fn position(&self, partition: usize) -> Position {
+        self.open[partition].1.into()
     }
 }

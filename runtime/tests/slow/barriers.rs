@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use tidegate::aggregates::Count;
 use tidegate::connector::{
-    PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
+    PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader, Staging,
     TransactionalSink, Writer,
 };
-use tidegate::protocol::Epoch;
+use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
 use tidegate::{
     BroadcastContext, BroadcastProcess, Context, Job, KeyedProcess, Result, Timer, Tumbling, Watermarks,
@@ -241,8 +241,12 @@ impl<T: 'static> TransactionalSink<T> for SlowSink {
         Ok(Box::new(Self(self.0)))
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
-        TransactionalSink::<T>::publisher(&Discard::named("nowhere"))
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        TransactionalSink::<T>::target(&Discard::named("nowhere"))
+    }
+
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+        TransactionalSink::<T>::publisher(&Discard::named("nowhere"), slot)
     }
 }
 
@@ -264,8 +268,12 @@ fn in_a_sink(job: &mut Job, input: &Input, step: Duration) {
 }
 
 /// A source that takes its time for every record.
-#[derive(Clone)]
-struct SlowSource(Duration, u64);
+struct SlowSource(Duration);
+
+struct SlowReader {
+    record: Duration,
+    next: Vec<u64>,
+}
 
 impl Source for SlowSource {
     type Item = u64;
@@ -278,8 +286,8 @@ impl Source for SlowSource {
         Ok(["a", "b", "c"].map(str::to_owned).to_vec())
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<u64>>> {
-        Ok(Box::new(self.clone()))
+    fn reader(&self) -> Result<Box<dyn SourceReader<u64>>> {
+        Ok(Box::new(SlowReader { record: self.0, next: Vec::new() }))
     }
 
     fn bounded(&self) -> bool {
@@ -293,23 +301,29 @@ impl Source for SlowSource {
     }
 }
 
-impl PartitionReader<u64> for SlowSource {
-    fn poll(&mut self, out: &mut Polled<u64>, budget: usize) -> Result<PartitionStatus> {
+impl SourceReader<u64> for SlowReader {
+    fn open(&mut self, _: &str, _: Option<&Position>) -> Result<()> {
+        self.next.push(0);
+        Ok(())
+    }
+
+    fn poll(&mut self, partition: usize, out: &mut Polled<u64>, budget: usize) -> Result<PartitionStatus> {
+        let next = &mut self.next[partition];
         for _ in 0..budget {
-            take(self.0);
-            out.record(self.1, self.1);
-            self.1 += 1;
+            take(self.record);
+            out.record(*next, *next);
+            *next += 1;
         }
         Ok(PartitionStatus::More)
     }
 
-    fn position(&self) -> Position {
-        self.1.into()
+    fn position(&self, partition: usize) -> Position {
+        self.next[partition].into()
     }
 }
 
 fn in_a_source(job: &mut Job, _: &Input, step: Duration) {
-    let numbers = job.source("slow", SlowSource(step, 0)).key_by_value(|n| n % 7);
+    let numbers = job.source("slow", SlowSource(step)).key_by_value(|n| n % 7);
     numbers.aggregate("count", Count).sink("out", Discard::named("out"));
 }
 

@@ -1,4 +1,4 @@
-//! Output that is long on its way to where it is durable.
+//! Output that is long on its way to where it is durable, or to where it is seen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,25 +7,48 @@ use std::time::Duration;
 use tidegate::Result;
 use tidegate::aggregates::Count;
 use tidegate::connector::{
-    PartitionReader, PartitionStatus, Polled, Position, Publisher, SinkPlace, Source, Staging,
-    TransactionalSink, Writer,
+    PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader, StagedOutput,
+    Staging, TransactionalSink, Writer,
 };
-use tidegate::protocol::Epoch;
+use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{TestJob, TestSource, VecSink};
 
 use crate::gate::Gate;
 use crate::hangs::{until_metrics, until_note};
 
-/// A sink whose first piece is not staged before a gate opens.
+/// A sink that does not get on before a gate opens, when it stages its first output or when it publishes it.
 #[derive(Clone)]
 struct GatedSink<T> {
     sink: VecSink<T>,
+    at: At,
     gate: Gate,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    Staging,
+    Publishing,
+}
+
+impl<T> GatedSink<T> {
+    fn new(at: At) -> Self {
+        Self { sink: VecSink::new(), at, gate: Gate::default() }
+    }
+
+    /// The gate, if it is here.
+    fn gate(&self, at: At) -> Option<Gate> {
+        (self.at == at).then(|| self.gate.clone())
+    }
 }
 
 struct GatedWriter<T> {
     writer: Box<dyn Writer<T>>,
-    gate: Gate,
+    gate: Option<Gate>,
+}
+
+struct GatedPublisher {
+    publisher: Box<dyn Publisher>,
+    gate: Option<Gate>,
 }
 
 impl<T: Clone + Send + 'static> TransactionalSink<T> for GatedSink<T> {
@@ -34,11 +57,16 @@ impl<T: Clone + Send + 'static> TransactionalSink<T> for GatedSink<T> {
     }
 
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
-        Ok(Box::new(GatedWriter { writer: self.sink.writer(place)?, gate: self.gate.clone() }))
+        Ok(Box::new(GatedWriter { writer: self.sink.writer(place)?, gate: self.gate(At::Staging) }))
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
-        self.sink.publisher()
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        self.sink.target()
+    }
+
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+        let publisher = self.sink.publisher(slot)?;
+        Ok(Box::new(GatedPublisher { publisher, gate: self.gate(At::Publishing) }))
     }
 }
 
@@ -48,13 +76,22 @@ impl<T> Writer<T> for GatedWriter<T> {
     }
 
     fn stage(&mut self, epoch: Epoch) -> Result<Option<Staging>> {
-        let gate = self.gate.clone();
-        Ok(self.writer.stage(epoch)?.map(|staging| -> Staging {
-            Box::new(move || {
-                gate.wait();
-                staging()
-            })
-        }))
+        let staging = self.writer.stage(epoch)?;
+        let Some(gate) = self.gate.clone() else { return Ok(staging) };
+        let wait = move || {
+            gate.wait();
+            Ok(())
+        };
+        Ok(staging.map(|staging| staging.after(wait)))
+    }
+}
+
+impl Publisher for GatedPublisher {
+    fn publish(&mut self, epoch: Epoch, outputs: &[StagedOutput<'_>]) -> Result<()> {
+        if let Some(gate) = self.gate.as_ref().filter(|_| !outputs.is_empty()) {
+            gate.wait();
+        }
+        self.publisher.publish(epoch, outputs)
     }
 }
 
@@ -96,7 +133,7 @@ impl Source for UntilTold {
         Ok(vec!["partition-0".to_owned()])
     }
 
-    fn open(&self, _: &str, _: Option<&Position>) -> Result<Box<dyn PartitionReader<u64>>> {
+    fn reader(&self) -> Result<Box<dyn SourceReader<u64>>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -111,8 +148,12 @@ impl Source for UntilTold {
     }
 }
 
-impl PartitionReader<u64> for UntilTold {
-    fn poll(&mut self, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
+impl SourceReader<u64> for UntilTold {
+    fn open(&mut self, _: &str, _: Option<&Position>) -> Result<()> {
+        Ok(())
+    }
+
+    fn poll(&mut self, _: usize, out: &mut Polled<u64>, _: usize) -> Result<PartitionStatus> {
         if self.is_to_end.load(Ordering::SeqCst) {
             return Ok(PartitionStatus::Ended);
         }
@@ -121,14 +162,14 @@ impl PartitionReader<u64> for UntilTold {
         Ok(PartitionStatus::More)
     }
 
-    fn position(&self) -> Position {
+    fn position(&self, _: usize) -> Position {
         self.given().into()
     }
 }
 
 #[test]
 fn a_stop_while_a_checkpoint_is_under_way_reads_no_further() {
-    let (source, sink) = (UntilTold::default(), GatedSink { sink: VecSink::new(), gate: Gate::default() });
+    let (source, sink) = (UntilTold::default(), GatedSink::new(At::Staging));
     let (from, to) = (source.clone(), sink.clone());
     let job = TestJob::new(move |job| {
         job.source("numbers", from.clone()).sink("out", to.clone());
@@ -151,7 +192,7 @@ fn a_stop_while_a_checkpoint_is_under_way_reads_no_further() {
 
 #[test]
 fn staging_that_hangs_is_named_and_so_is_the_worker_that_waits_for_it() {
-    let (source, sink) = (TestSource::new(1), GatedSink { sink: VecSink::new(), gate: Gate::default() });
+    let (source, sink) = (TestSource::new(1), GatedSink::new(At::Staging));
     let (from, to) = (source.clone(), sink.clone());
     let job = TestJob::new(move |job| {
         let counts = job.source("numbers", from.clone()).key_by_value(|n| *n).aggregate("count", Count);
@@ -174,4 +215,31 @@ fn staging_that_hangs_is_named_and_so_is_the_worker_that_waits_for_it() {
     // A stop reads no further.
     source.wait_until_read();
     assert_eq!(running.stop().unwrap().rows_in, 200_000);
+}
+
+#[test]
+fn publishing_that_hangs_is_named_and_holds_nothing_up_but_the_next_checkpoint() {
+    let (source, sink) = (TestSource::new(2), GatedSink::new(At::Publishing));
+    let (from, to) = (source.clone(), sink.clone());
+    let job = TestJob::new(move |job| {
+        job.source("numbers", from.clone()).sink("out", to.clone());
+        Ok(())
+    });
+    let job = job.parallelism(2).interval(Duration::from_millis(1));
+    let running = job.start();
+    source.push(0, 0u64);
+    sink.gate.wait_until_reached();
+    let published = running.published();
+    // The workers read on meanwhile, and the driver goes on.
+    source.extend(0, 1..10_000u64);
+    source.extend(1, 10_000..20_000u64);
+    source.wait_until_read();
+    let named = "step 'out' on worker 0, publishing its output, has ";
+    until_note(&job, named, "not come back for ");
+    until_metrics(&running, &["tidegate_stuck_seconds{", "record=\"publishing its output\""]);
+    assert_eq!((running.published(), sink.sink.records().len()), (published, 0), "nothing is published");
+    sink.gate.open();
+    until_note(&job, named.trim_end_matches("has "), " has come back after ");
+    assert_eq!(running.stop().unwrap().rows_out, 20_000);
+    assert_eq!(sink.sink.sorted(), (0..20_000).collect::<Vec<_>>());
 }

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tidegate::Result;
-use tidegate::connector::{Publisher, SinkPlace, Staging, TransactionalSink, Writer};
-use tidegate::protocol::manifest::Staged;
+use tidegate::connector::{
+    Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+};
 use tidegate::protocol::{Epoch, Slot};
 
 /// A slow sink takes this many records, then rests for as long as they are worth.
@@ -46,7 +47,11 @@ impl TransactionalSink<bool> for Probe {
         }))
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>> {
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        Ok(Box::new(Nothing))
+    }
+
+    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
         Ok(Box::new(Nothing))
     }
 }
@@ -90,10 +95,12 @@ impl Writer<bool> for Notes {
 struct Nothing;
 
 impl Publisher for Nothing {
-    fn publish(&mut self, _: &Staged) -> Result<()> {
+    fn publish(&mut self, _: Epoch, _: &[StagedOutput<'_>]) -> Result<()> {
         Ok(())
     }
+}
 
+impl SinkTarget for Nothing {
     fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }

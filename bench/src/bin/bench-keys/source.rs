@@ -2,7 +2,7 @@
 
 use crate::{Args, Update};
 use std::time::{Duration, Instant};
-use tidegate::connector::{PartitionReader, PartitionStatus, Polled, Position, Source};
+use tidegate::connector::{PartitionStatus, Polled, Position, Source, SourceReader};
 use tidegate::{Error, Result};
 
 /// The partition that trickles.
@@ -35,18 +35,8 @@ impl Source for Updates {
         Ok(full.chain(self.args.trickle.then(|| TRICKLE.to_owned())).collect())
     }
 
-    fn open(&self, partition: &str, position: Option<&Position>) -> Result<Box<dyn PartitionReader<Update>>> {
-        let sent = position.and_then(Position::as_u64).unwrap_or(0);
-        let time = Duration::from_secs_f64(self.args.seconds);
-        let most = self.args.updates.map_or(u64::MAX, |updates| updates / self.args.partitions);
-        let (first, keys, rate) = if partition == TRICKLE {
-            (0, 0, TRICKLE_RATE)
-        } else {
-            let number: u64 = partition.parse().map_err(|_| Error::job("no such partition"))?;
-            let share = self.args.keys / self.args.partitions;
-            (number * share, share, self.args.rate as f64 / self.args.partitions as f64)
-        };
-        Ok(Box::new(Part { first, keys, rate, time, most, sent, churning: None }))
+    fn reader(&self) -> Result<Box<dyn SourceReader<Update>>> {
+        Ok(Box::new(Parts { args: self.args.clone(), open: Vec::new() }))
     }
 
     fn bounded(&self) -> bool {
@@ -57,6 +47,37 @@ impl Source for Updates {
 
     fn has_more(&self, _: &str, _: &Position) -> Result<bool> {
         Ok(false)
+    }
+}
+
+/// The partitions of one worker.
+struct Parts {
+    args: Args,
+    open: Vec<Part>,
+}
+
+impl SourceReader<Update> for Parts {
+    fn open(&mut self, partition: &str, position: Option<&Position>) -> Result<()> {
+        let sent = position.and_then(Position::as_u64).unwrap_or(0);
+        let time = Duration::from_secs_f64(self.args.seconds);
+        let most = self.args.updates.map_or(u64::MAX, |updates| updates / self.args.partitions);
+        let (first, keys, rate) = if partition == TRICKLE {
+            (0, 0, TRICKLE_RATE)
+        } else {
+            let number: u64 = partition.parse().map_err(|_| Error::job("no such partition"))?;
+            let share = self.args.keys / self.args.partitions;
+            (number * share, share, self.args.rate as f64 / self.args.partitions as f64)
+        };
+        self.open.push(Part { first, keys, rate, time, most, sent, churning: None });
+        Ok(())
+    }
+
+    fn poll(&mut self, partition: usize, out: &mut Polled<Update>, budget: usize) -> Result<PartitionStatus> {
+        Ok(self.open[partition].poll(out, budget))
+    }
+
+    fn position(&self, partition: usize) -> Position {
+        self.open[partition].sent.into()
     }
 }
 
@@ -96,20 +117,14 @@ impl Part {
         let limit = if self.rate == 0.0 { u64::MAX } else { (age.as_secs_f64() * self.rate) as u64 };
         Some(limit.saturating_sub(self.sent - before).min(self.most - self.sent))
     }
-}
 
-impl PartitionReader<Update> for Part {
-    fn poll(&mut self, out: &mut Polled<Update>, budget: usize) -> Result<PartitionStatus> {
-        let Some(due) = self.due() else { return Ok(PartitionStatus::Ended) };
+    fn poll(&mut self, out: &mut Polled<Update>, budget: usize) -> PartitionStatus {
+        let Some(due) = self.due() else { return PartitionStatus::Ended };
         for _ in 0..due.min(budget as u64) {
             let offset = self.sent;
             let update = self.update();
             out.record(offset, update);
         }
-        Ok(if due > budget as u64 { PartitionStatus::More } else { PartitionStatus::CaughtUp })
-    }
-
-    fn position(&self) -> Position {
-        self.sent.into()
+        if due > budget as u64 { PartitionStatus::More } else { PartitionStatus::CaughtUp }
     }
 }

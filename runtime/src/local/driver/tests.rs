@@ -1,6 +1,7 @@
 //! The driver alone: the messages of its workers come from the test, in whatever order and as often as it likes, and what
 //! the driver tells the workers is only written down.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -50,7 +51,7 @@ impl Watcher for Silent {
 }
 
 /// Runs `test` with the driver of a job with two workers.
-fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
+fn with_driver(test: impl FnOnce(&mut TestDriver<'_>, &Recording, &Path)) {
     let place = tempfile::tempdir().unwrap();
     let told = Recording::default();
     let run = Run {
@@ -75,16 +76,35 @@ fn with_driver(test: impl FnOnce(&mut Driver<'_>, &Recording, &Path)) {
     let store = LocalStore::open(place.path()).unwrap();
     let groups = KeyGroups { count: 16 };
     let job = Description::of(&run, &build, described(&run, &store, groups)).unwrap();
-    let publishers = Publishers::recover(job.publishers().unwrap(), None, Epoch(0));
-    let (mut publishers, _) = publishers.unwrap();
     let process = Arc::new(described(&run, &store, groups));
     let assignment = Assignment::default();
     let mut watcher = Silent;
-    let mut driver = Driver::new(&run, &job, process, assignment, &mut publishers, Vec::new(), &mut watcher);
-    test(&mut driver, &told, place.path());
+    let mailbox = Mailbox::new();
+    let driver = Driver::new(&run, &job, process, assignment, Vec::new(), &mailbox, &mut watcher);
+    test(&mut TestDriver { driver: driver.unwrap(), mailbox }, &told, place.path());
 }
 
-impl Driver<'_> {
+/// The driver, and where its publishers report.
+struct TestDriver<'a> {
+    driver: Driver<'a>,
+    mailbox: Mailbox,
+}
+
+impl<'a> Deref for TestDriver<'a> {
+    type Target = Driver<'a>;
+
+    fn deref(&self) -> &Driver<'a> {
+        &self.driver
+    }
+}
+
+impl DerefMut for TestDriver<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.driver
+    }
+}
+
+impl TestDriver<'_> {
     fn hear_from(&mut self, attempt: Attempt, report: Report) {
         self.on_event(Event::Message(ToDriver { attempt, report })).unwrap();
     }
@@ -97,9 +117,18 @@ impl Driver<'_> {
     fn wait_for_trigger(&mut self, told: &Recording, epoch: u64) {
         let is_trigger =
             |text: &String| text.contains("Trigger") && text.contains(&format!("Epoch({epoch})"));
-        while !told.0.lock().unwrap().iter().any(is_trigger) {
-            std::thread::sleep(Duration::from_millis(1));
-            self.step(Input::Tick).unwrap();
+        self.wait_until(|_| told.0.lock().unwrap().iter().any(is_trigger));
+    }
+
+    /// Lets time pass and publishers report until something is so.
+    fn wait_until(&mut self, is_so: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !is_so(self) {
+            assert!(Instant::now() < until, "it is not so after a minute");
+            match self.mailbox.receiver.recv_timeout(Duration::from_millis(1)) {
+                Ok(event) => self.on_event(event).unwrap(),
+                Err(_) => self.step(Input::Tick).unwrap(),
+            }
         }
     }
 
@@ -122,7 +151,7 @@ fn declined(slot: u32, epoch: u64) -> Report {
     Report::Declined { slot: Slot(slot), epoch: Epoch(epoch), reason: "no space".to_owned() }
 }
 
-fn start(driver: &mut Driver<'_>) {
+fn start(driver: &mut TestDriver<'_>) {
     (0..2).for_each(|slot| driver.receive(Report::Ready(Slot(slot))));
 }
 
@@ -183,6 +212,7 @@ fn who_is_ready_has_ended_or_is_done_counts_once() {
         assert_eq!(*told.0.lock().unwrap(), ["StopReading", "Trigger { epoch: Epoch(1), last: true }"]);
         driver.receive(acked(0, 1, 1));
         driver.receive(acked(1, 1, 2));
+        driver.wait_until(|driver| driver.exit.is_some());
         assert_eq!(driver.exit, Some(Exit::Stopped), "the sources of one worker of two have ended");
         driver.receive(Report::Done(Slot(1)));
         driver.receive(Report::Done(Slot(1)));

@@ -1,0 +1,324 @@
+//! Staged output: what a sink has written for an epoch and nobody sees yet.
+//!
+//! A sink that has no place of its own for it writes bytes with a [`StagedWriter`], and the engine does the rest: it syncs the
+//! file, notes length and checksum in the snapshot, keeps the file as long as a snapshot names it, and gives the publisher a
+//! reader ([`StagedOutput::open`]). A sink that stages in its target's own storage says so ([`Staging::elsewhere`]), and
+//! keeps what it has staged itself.
+
+use std::cell::Cell;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use tidegate_failpoint::point;
+use tidegate_protocol::manifest::{FileRef, Staged};
+use tidegate_protocol::{Epoch, Error, Result, Slot};
+
+/// How much is gathered before it is written to the file.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Where the engine keeps the staged files of sinks that have no place of their own for them.
+pub trait StagedFileStore {
+    /// Stores a file of the local disk durably, which nobody changes any more. Returns the path that a snapshot names it by.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the store cannot be written to.
+    fn put(&self, file: &Path, name: &str) -> Result<String>;
+
+    /// Opens a stored file by the path that [`StagedFileStore::put`] returned.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be read.
+    fn open(&self, path: &str) -> Result<Box<dyn Read + Send>>;
+}
+
+/// A directory, for tests of a connector.
+impl StagedFileStore for PathBuf {
+    fn put(&self, file: &Path, name: &str) -> Result<String> {
+        fs::copy(file, self.join(name)).map_err(|e| failed("copy the staged file", file, e))?;
+        Ok(name.to_owned())
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
+        open_file(&self.join(path))
+    }
+}
+
+/// Where the staged files of a writer are.
+enum Location {
+    /// Written in a directory that does not outlive the attempt, and stored at the end of the epoch.
+    Stored { working: PathBuf, prefix: String, number: Rc<Cell<u64>> },
+    /// In a directory of the sink's own, under names of the sink's own.
+    Own { directory: PathBuf, name: Box<dyn Fn(u64) -> String> },
+}
+
+impl Location {
+    fn directory(&self) -> &Path {
+        match self {
+            Self::Stored { working: directory, .. } | Self::Own { directory, .. } => directory,
+        }
+    }
+
+    /// The directory and the name of the writer's file with this number.
+    fn next(&self, sequence: u64) -> Result<(PathBuf, String)> {
+        match self {
+            Self::Stored { working, prefix, number } => {
+                fs::create_dir_all(working).map_err(|e| failed("make the directory", working, e))?;
+                number.set(number.get() + 1);
+                Ok((working.clone(), format!("{prefix}-{}", number.get())))
+            }
+            Self::Own { directory, name } => Ok((directory.clone(), name(sequence))),
+        }
+    }
+}
+
+/// Writes a worker's output into staged files, one for every epoch that has a record.
+pub struct StagedWriter {
+    location: Location,
+    /// The number of files begun so far.
+    sequence: u64,
+    buffer: Vec<u8>,
+    /// Records in the file and in the buffer.
+    records: u64,
+    file: Option<OpenFile>,
+    /// Set by the first failure: the file may hold half a record, so nothing may be staged any more.
+    broken: bool,
+}
+
+/// The file of the running epoch.
+struct OpenFile {
+    path: PathBuf,
+    name: String,
+    file: File,
+    bytes: u64,
+    crc32: crc32fast::Hasher,
+}
+
+impl StagedWriter {
+    /// A writer whose files the engine keeps. They are written in `working`, under names with this prefix, and `number`
+    /// counts them.
+    pub(crate) fn stored(working: PathBuf, prefix: String, number: Rc<Cell<u64>>) -> Self {
+        Self::new(Location::Stored { working, prefix, number })
+    }
+
+    /// A writer whose files lie in a directory of the sink's own.
+    pub(crate) fn own(directory: PathBuf, name: impl Fn(u64) -> String + 'static) -> Self {
+        Self::new(Location::Own { directory, name: Box::new(name) })
+    }
+
+    fn new(location: Location) -> Self {
+        Self { location, sequence: 0, buffer: Vec::new(), records: 0, file: None, broken: false }
+    }
+
+    /// Appends a record, whose bytes `write` appends to the buffer. If it fails, nothing of the record remains.
+    ///
+    /// # Errors
+    /// That of `write`, or that the file cannot be written to.
+    #[inline]
+    pub fn record(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        let before = self.buffer.len();
+        if let Err(error) = write(&mut self.buffer) {
+            self.buffer.truncate(before);
+            return Err(error);
+        }
+        self.records += 1;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file of the running epoch; None if it has no record. What is written next goes to another file.
+    ///
+    /// # Errors
+    /// If the file cannot be written to, or could not be before.
+    pub fn end_epoch(&mut self) -> Result<Option<StagedFile>> {
+        if self.records == 0 {
+            return Ok(None);
+        }
+        self.flush()?;
+        let records = std::mem::take(&mut self.records);
+        let is_stored = matches!(self.location, Location::Stored { .. });
+        Ok(self.file.take().map(|file| StagedFile { file, records, is_stored }))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.broken {
+            return Err(Error::internal(format!(
+                "a writer of staged files in {} is used after it failed",
+                self.location.directory().display()
+            )));
+        }
+        self.broken = true;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let (directory, name) = self.location.next(self.sequence)?;
+                self.sequence += 1;
+                none.insert(OpenFile::create(&directory, name)?)
+            }
+        };
+        file.append(&self.buffer)?;
+        self.buffer.clear();
+        self.buffer.shrink_to(2 * BUFFER_BYTES);
+        self.broken = false;
+        Ok(())
+    }
+}
+
+impl OpenFile {
+    fn create(directory: &Path, name: String) -> Result<Self> {
+        let path = directory.join(&name);
+        // A file that exists belongs to somebody who still writes it: what older attempts left was removed at the start.
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = file.map_err(|e| failed("make the staged file", &path, e))?;
+        Ok(Self { path, name, file, bytes: 0, crc32: crc32fast::Hasher::new() })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| failed("write to", &self.path, e))?;
+        self.bytes += bytes.len() as u64;
+        self.crc32.update(bytes);
+        Ok(())
+    }
+}
+
+/// The staged file of an epoch, written and not synced yet.
+pub struct StagedFile {
+    file: OpenFile,
+    records: u64,
+    is_stored: bool,
+}
+
+impl StagedFile {
+    /// The file's name, without a directory.
+    pub fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    /// Makes the file durable, where it is or in the store.
+    fn finish(self, store: &dyn StagedFileStore) -> Result<FileRef> {
+        let OpenFile { path, name, file, bytes, crc32 } = self.file;
+        point("sink.before_sync");
+        file.sync_data().map_err(|e| failed("sync", &path, e))?;
+        let stored = if self.is_stored {
+            let stored = store.put(&path, &name)?;
+            // What is left of it is cleaned up at the next start at the latest.
+            drop(fs::remove_file(&path));
+            stored
+        } else {
+            path.parent().map_or(Ok(()), sync_directory)?;
+            let no_text = |path: PathBuf| Error::job(format!("the path {} is not UTF-8", path.display()));
+            path.into_os_string().into_string().map_err(|path| no_text(path.into()))?
+        };
+        point("sink.after_sync");
+        Ok(FileRef { path: stored, bytes, crc32: crc32.finalize() })
+    }
+}
+
+/// A piece of output that an epoch has ended, and what is left to do until it is durably staged. That is done on another
+/// thread, while the dataflow goes on.
+pub struct Staging {
+    records: u64,
+    place: serde_json::Value,
+    first: Option<Finish>,
+    how: How,
+}
+
+type Finish = Box<dyn FnOnce() -> Result<()> + Send>;
+
+enum How {
+    File(StagedFile),
+    Elsewhere(Finish),
+}
+
+impl Staging {
+    /// A staged file. `place` is what the publisher has to know besides, in the connector's own form.
+    pub fn file(file: StagedFile, place: serde_json::Value) -> Self {
+        Self { records: file.records, place, first: None, how: How::File(file) }
+    }
+
+    /// Output of so many records that the connector stages itself, by `finish`: when that returns, the output survives the end
+    /// of the process. `place` is where the publisher finds it, in the connector's own form.
+    pub fn elsewhere(
+        records: u64,
+        place: serde_json::Value,
+        finish: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Self {
+        Self { records, place, first: None, how: How::Elsewhere(Box::new(finish)) }
+    }
+
+    /// The same, with something to be done first, for a sink that is built around another one.
+    #[must_use]
+    pub fn after(self, first: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+        let then = self.first;
+        let first: Finish = Box::new(move || {
+            first()?;
+            then.map_or(Ok(()), |then| then())
+        });
+        Self { first: Some(first), ..self }
+    }
+
+    /// Makes the output durable. The engine calls it; and tests of a connector.
+    ///
+    /// # Errors
+    /// If the file cannot be synced or stored, or the connector cannot stage it.
+    pub fn finish(self, slot: Slot, epoch: Epoch, store: &dyn StagedFileStore) -> Result<Staged> {
+        let Self { records, place, first, how } = self;
+        first.map_or(Ok(()), |first| first())?;
+        let file = match how {
+            How::File(file) => Some(file.finish(store)?),
+            How::Elsewhere(finish) => {
+                finish()?;
+                None
+            }
+        };
+        Ok(Staged { slot, epoch, records, place, file })
+    }
+}
+
+/// A piece of staged output whose snapshot is complete, for its publisher.
+#[derive(Clone, Copy)]
+pub struct StagedOutput<'a> {
+    /// What the snapshot says of it.
+    pub staged: &'a Staged,
+    /// True if an earlier attempt has staged it. It may have been published already, and whatever has happened to it since then.
+    pub is_restored: bool,
+    store: &'a dyn StagedFileStore,
+}
+
+impl<'a> StagedOutput<'a> {
+    /// A piece of output. The engine makes them; and tests of a connector.
+    pub fn new(staged: &'a Staged, is_restored: bool, store: &'a dyn StagedFileStore) -> Self {
+        Self { staged, is_restored, store }
+    }
+
+    /// Opens the staged file. What an earlier attempt has staged was compared with its checksum before the start.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be read, or the output is not in a file.
+    pub fn open(&self) -> Result<Box<dyn Read + Send>> {
+        match &self.staged.file {
+            Some(file) if Path::new(&file.path).is_absolute() => open_file(Path::new(&file.path)),
+            Some(file) => self.store.open(&file.path),
+            None => Err(Error::internal(format!(
+                "the output of epoch {} of slot {} is not staged in a file",
+                self.staged.epoch, self.staged.slot
+            ))),
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<Box<dyn Read + Send>> {
+    Ok(Box::new(File::open(path).map_err(|e| failed("open", path, e))?))
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| failed("sync the directory", path, e))
+}
+
+fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+    Error::environment(format!("cannot {doing} {}", path.display())).caused_by(error)
+}

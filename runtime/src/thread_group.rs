@@ -1,0 +1,64 @@
+//! Threads that are waited for together, and not for ever.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use tidegate_protocol::{Error, Result};
+
+/// Threads that run until what they wait for is closed.
+pub(crate) struct ThreadGroup {
+    /// Every thread holds a clone, and nothing is sent: when all are gone, so are the threads.
+    alive: Sender<()>,
+    ended: Receiver<()>,
+}
+
+impl Default for ThreadGroup {
+    fn default() -> Self {
+        let (alive, ended) = channel();
+        Self { alive, ended }
+    }
+}
+
+impl ThreadGroup {
+    /// Starts a thread of the group.
+    pub(crate) fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<()> {
+        let alive = self.alive.clone();
+        let run = move || {
+            run();
+            drop(alive);
+        };
+        let failed = |e| Error::environment(format!("cannot start the thread {name}")).caused_by(e);
+        std::thread::Builder::new().name(name.clone()).spawn(run).map(drop).map_err(failed)
+    }
+
+    /// Waits until all threads have ended; false if some have not after this time, and are left alone.
+    pub(crate) fn wait(self, most: Duration) -> bool {
+        drop(self.alive);
+        self.ended.recv_timeout(most) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_waited_for_until_its_last_thread_has_ended() {
+        let (group, (end, until)) = (ThreadGroup::default(), channel::<()>());
+        group.spawn("short".to_owned(), || {}).unwrap();
+        group.spawn("long".to_owned(), move || assert!(until.recv().is_err())).unwrap();
+        assert!(!group.wait(Duration::from_millis(1)));
+        let (group, (end_other, until)) = (ThreadGroup::default(), channel::<()>());
+        group.spawn("long".to_owned(), move || assert!(until.recv().is_err())).unwrap();
+        drop(end_other);
+        assert!(group.wait(Duration::from_secs(60)));
+        drop(end);
+    }
+
+    #[test]
+    fn a_thread_that_panics_has_ended() {
+        let group = ThreadGroup::default();
+        group.spawn("panics".to_owned(), || panic!("on purpose")).unwrap();
+        assert!(group.wait(Duration::from_secs(60)));
+    }
+}
