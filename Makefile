@@ -42,11 +42,12 @@ test: build ## All tests, 20 kills of the real job among them; TEST="--test stor
 test-hostile: ## The engine's tests over a link that delays, repeats and reorders messages; LINK_SEED=7
 	TIDEGATE_TEST_LINK=hostile:$(LINK_SEED) cargo test $(CARGO_FLAGS) --test engine
 
-check: ## Format, lints, documentation and its examples; writes nothing into the tree
+check: ## Format, lints, unused dependencies, documentation and its examples; writes nothing into the tree
 	@scripts/setup.sh lints
 	cargo fmt --all --check
 	rustfmt --edition 2024 --check template/src/main.rs
 	@scripts/absences.sh
+	"$(CARGO_TARGET_DIR)/tools/bin/cargo-machete" --skip-target-dir
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps
 	cargo test $(CARGO_FLAGS) --doc

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Sees to what a build needs besides Cargo.lock: Rust, make, a C++ compiler, libclang. Installs the last three where it
 # may (Debian and Ubuntu, as root or with sudo that asks nothing), else says in one line what to install. Prints nothing
-# if nothing is missing. With the argument `lints`, clippy and rustfmt are asked for too.
+# if nothing is missing. With the argument `lints`, clippy and rustfmt are asked for too, and cargo-machete is built once, into
+# the target directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# The cargo-machete that finds unused dependencies.
+machete_version=0.9.2
 # CPU seconds that a first build takes, nearly all of them RocksDB's.
 first_build_seconds=1600
 
@@ -39,6 +42,17 @@ check_lints() {
         cargo "$tool" --version >/dev/null 2>&1 ||
             fail "cargo $tool is missing: run  rustup component add clippy rustfmt"
     done
+}
+
+see_to_machete() {
+    local root="${CARGO_TARGET_DIR:-target}/tools" log
+    [ "$("$root/bin/cargo-machete" --version 2>/dev/null)" != "$machete_version" ] || return 0
+    echo "setup: building cargo-machete $machete_version once, in under a minute; it stays in $root"
+    log=$(mktemp)
+    # Not optimized: it runs for less time than that would take.
+    cargo install cargo-machete --version "$machete_version" --locked --debug --force --quiet --root "$root" >"$log" 2>&1 ||
+        { tail -n 5 "$log" >&2 && fail "cargo-machete cannot be installed (all it said is in $log)"; }
+    rm -f "$log"
 }
 
 # ------------------------------------------------------------ C++ and libclang
@@ -136,6 +150,6 @@ tell_of_rocksdb() {
 }
 
 check_rust
-[ "${1:-}" != lints ] || check_lints
+[ "${1:-}" != lints ] || { check_lints && see_to_machete; }
 see_to_packages
 tell_of_rocksdb

@@ -289,7 +289,7 @@ fn bad_arguments_get_a_sentence_and_no_panic() {
         (vec!["--parallelism", "0"], "it must be at least 1"),
         (vec!["--memory", "-5MB"], "it must be at least 1MB"),
         (vec!["--metrics", "9399"], "it must be a host and a port"),
-        (with(&["--memory", "12 parsecs"]), "not a size unit"),
+        (with(&["--memory", "12 parsecs"]), "is not a size"),
         (with(&["--checkpoint-interval", "0s"]), "at least 1ms"),
         (vec!["--input", "in"], "required"),
     ] {

@@ -128,7 +128,10 @@ fn a_step_that_hangs_is_named_and_ended_by_a_second_signal() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let mut job = Running::start(place.path(), HANGS, false, "1");
     let line = job.says("has not come back");
-    assert_eq!(line, "step 'slow' on worker 0, partition 'partition-0', offset 0, has not come back for 5 s");
+    assert_eq!(
+        line,
+        "warning: step 'slow' on worker 0, partition 'partition-0', offset 0, has not come back for 5 s"
+    );
     job.interrupt();
     job.says("stopping");
     let line = job.says("the stop waits for it");

@@ -1,36 +1,24 @@
-//! Scenarios as scripts with golden answers: every file of `tests/scenarios` is what happens, a line each, then `---`, then
-//! what the machine answered. `UPDATE_GOLDEN=1` writes the answers anew.
-//!
-//! ```text
-//! start attempt 1 [restored E] [older E,E,..] [last E] [writers N] [interval MS|none] [timeout MS] [retain N]
-//! new attempt 1 ...           as above, with the workers not yet running
-//! started [restored E] [older E,E,..] [last E]
-//! tick MS                     the time of this line and of those that follow
-//! ack SLOT epoch E            `attempt A` may follow here and below; the current one if not
-//! decline SLOT epoch E because REASON
-//! committed epoch E [finished]
-//! refused epoch E [finished] because REASON
-//! published epoch E
-//! ended SLOT                  all sources of the worker have ended
-//! stop
-//! ```
+//! Scenarios as golden scripts: every file of `tests/scenarios` is what happens, a command each, then `---`, then what the
+//! machine answered. `UPDATE_GOLDENFILES=1` writes the answers anew.
 
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use goldenscript::{Block, Context};
 use tidegate_control::invariants::check_step;
 use tidegate_control::{Action, CheckpointSettings, Control, Input, LedgerEntry, Time};
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
-const SEPARATOR: &str = "---\n";
-
 #[test]
 fn scenarios_give_the_golden_answers() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let scripts = scripts();
     assert!(scripts.len() >= 10, "the scenarios are gone");
-    let differences: Vec<String> = scripts.iter().filter_map(|path| difference(path, update)).collect();
-    assert!(differences.is_empty(), "{}(UPDATE_GOLDEN=1 takes the new answers)", differences.concat());
+    for script in scripts {
+        let ran = goldenscript::run(&mut Runner::new(), &script);
+        ran.unwrap_or_else(|error| panic!("{}: {error}", script.display()));
+    }
 }
 
 fn scripts() -> Vec<PathBuf> {
@@ -42,48 +30,133 @@ fn scripts() -> Vec<PathBuf> {
     scripts
 }
 
-/// What differs from the golden answers; with `update`, nothing ever does again.
-fn difference(path: &Path, update: bool) -> Option<String> {
-    let text = fs::read_to_string(path).unwrap();
-    let (script, golden) = text.split_once(SEPARATOR).unwrap_or((&text, ""));
-    let answers = Runner::run(script);
-    if answers == golden {
-        return None;
-    }
-    if update {
-        fs::write(path, [script, SEPARATOR, &answers].concat()).unwrap();
-        return None;
-    }
-    Some(format!("{}\n{}\n", path.display(), diff(golden, &answers)))
+/// A command of a script. Where an attempt may be given, it is the current one if it is not.
+#[derive(goldenscript::Command)]
+enum Command {
+    /// A machine whose workers run. Example: start attempt=1 restored=7 older="5,6" last=7 writers=2
+    Start {
+        #[arg(key)]
+        attempt: u32,
+        #[arg(key)]
+        restored: Option<u64>,
+        #[arg(key, optional)]
+        older: Epochs,
+        #[arg(key, optional)]
+        last: u64,
+        #[arg(key)]
+        writers: Option<u32>,
+        /// Milliseconds, or `none`.
+        #[arg(key)]
+        interval: Option<String>,
+        /// Milliseconds.
+        #[arg(key)]
+        timeout: Option<u64>,
+        #[arg(key)]
+        retain: Option<usize>,
+    },
+    /// A machine whose workers do not run yet. Example: new attempt=1 writers=2
+    New {
+        #[arg(key)]
+        attempt: u32,
+        #[arg(key)]
+        writers: Option<u32>,
+        #[arg(key)]
+        interval: Option<String>,
+        #[arg(key)]
+        timeout: Option<u64>,
+        #[arg(key)]
+        retain: Option<usize>,
+    },
+    /// All workers of a new machine run. Example: started restored=7 last=7
+    Started {
+        #[arg(key)]
+        restored: Option<u64>,
+        #[arg(key, optional)]
+        older: Epochs,
+        #[arg(key, optional)]
+        last: u64,
+    },
+    /// The time of this command and of those that follow, in milliseconds. Example: tick 1000
+    Tick(u64),
+    /// A worker has written its part. Example: ack 0 epoch=1
+    Ack {
+        slot: u32,
+        #[arg(key)]
+        epoch: u64,
+        #[arg(key)]
+        attempt: Option<u32>,
+    },
+    /// A worker could not write its part. Example: decline 0 epoch=1 because="no space"
+    Decline {
+        slot: u32,
+        #[arg(key)]
+        epoch: u64,
+        #[arg(key)]
+        because: String,
+        #[arg(key)]
+        attempt: Option<u32>,
+    },
+    /// The snapshot is complete. Example: committed epoch=1 finished=true
+    Committed {
+        #[arg(key)]
+        epoch: u64,
+        #[arg(key, optional)]
+        finished: bool,
+        #[arg(key)]
+        attempt: Option<u32>,
+    },
+    /// The snapshot could not be completed. Example: refused epoch=1 because="no space"
+    Refused {
+        #[arg(key)]
+        epoch: u64,
+        #[arg(key, optional)]
+        finished: bool,
+        #[arg(key)]
+        because: String,
+        #[arg(key)]
+        attempt: Option<u32>,
+    },
+    /// All output of an epoch is visible. Example: published epoch=1
+    Published {
+        #[arg(key)]
+        epoch: u64,
+        #[arg(key)]
+        attempt: Option<u32>,
+    },
+    /// All sources of a worker have ended. Example: ended 0
+    Ended {
+        slot: u32,
+        #[arg(key)]
+        attempt: Option<u32>,
+    },
+    /// Somebody asks for a stop.
+    Stop,
 }
 
-/// Lines that only the golden answers have behind `-`, lines that only the new ones have behind `+`.
-fn diff(old: &str, new: &str) -> String {
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let mut common = vec![vec![0; new.len() + 1]; old.len() + 1];
-    for i in (0..old.len()).rev() {
-        for j in (0..new.len()).rev() {
-            common[i][j] = if old[i] == new[j] {
-                common[i + 1][j + 1] + 1
-            } else {
-                common[i + 1][j].max(common[i][j + 1])
-            };
-        }
+/// Epochs with commas in between.
+#[derive(Clone, Default)]
+struct Epochs(Vec<Epoch>);
+
+impl FromStr for Epochs {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split(',').map(|epoch| epoch.parse().map(Epoch)).collect::<Result<_, _>>().map(Self)
     }
-    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
-    while i < old.len() || j < new.len() {
-        if i < old.len() && j < new.len() && old[i] == new[j] {
-            lines.push(format!("  {}", old[i]));
-            (i, j) = (i + 1, j + 1);
-        } else if j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]) {
-            lines.push(format!("- {}", old[i]));
-            i += 1;
-        } else {
-            lines.push(format!("+ {}", new[j]));
-            j += 1;
-        }
+}
+
+/// A command, and how it is written.
+struct Line {
+    text: String,
+    command: Command,
+}
+
+impl TryFrom<&goldenscript::Command> for Line {
+    type Error = Box<dyn Error>;
+
+    fn try_from(command: &goldenscript::Command) -> Result<Self, Self::Error> {
+        Ok(Self { text: command.to_string(), command: command.try_into()? })
     }
-    lines.join("\n")
 }
 
 /// A machine and the time of the script.
@@ -93,119 +166,112 @@ struct Runner {
     now: Time,
 }
 
-impl Runner {
-    fn run(script: &str) -> String {
-        let mut runner = Self {
-            control: Control::new(CheckpointSettings::default(), Attempt(0)),
-            attempt: Attempt(0),
-            now: Time(0),
+impl goldenscript::Runner for Runner {
+    type Command = Line;
+
+    fn run(&mut self, line: &Line, _: &Context) -> Result<String, Box<dyn Error>> {
+        let answer = match self.input(&line.command) {
+            Some(input) => self.step(input)?,
+            None => "-".to_owned(),
         };
-        let lines = script.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let mut answers: String =
-            lines.map(|line| format!("{line:<34} -> {}\n", runner.line(line))).collect();
-        answers.push_str(&format!("{:<34} -> {}\n", "end", runner.end()));
-        answers
+        Ok(format!("{:<34} -> {answer}", line.text))
     }
 
-    fn line(&mut self, line: &str) -> String {
-        let line = Line(line);
-        if let "new" | "start" = line.verb() {
-            self.attempt = Attempt(line.number("attempt").expect("an attempt has a number"));
-            self.control = Control::new(settings(&line), self.attempt);
-            if line.verb() == "new" {
-                return "-".to_owned();
-            }
-        }
-        if line.verb() == "tick" {
-            self.now = Time(line.subject());
-        }
-        self.step(line.input(self.attempt))
-    }
-
-    fn step(&mut self, input: Input) -> String {
-        let (before, mut actions) = (self.control.clone(), Vec::new());
-        self.control.step(self.now, input.clone(), &mut actions);
-        check_step(&before, &input, &actions, &self.control).unwrap();
-        let words: Vec<String> = actions.iter().map(Action::to_string).collect();
-        if words.is_empty() { "-".to_owned() } else { words.join("; ") }
-    }
-
-    fn end(&self) -> String {
+    fn end_block(&mut self, _: &Block) -> Result<String, Box<dyn Error>> {
         let phase = self.control.phase().map_or("idle".to_owned(), |phase| phase.to_string());
         let deadline = self.control.deadline().map_or("none".to_owned(), |deadline| deadline.to_string());
-        format!("{phase}, deadline {deadline}, dropped {}", self.control.dropped())
+        let dropped = self.control.dropped();
+        Ok(format!("{:<34} -> {phase}, deadline {deadline}, dropped {dropped}", "end"))
     }
 }
 
-fn settings(line: &Line<'_>) -> CheckpointSettings {
+impl Runner {
+    fn new() -> Self {
+        let control = Control::new(CheckpointSettings::default(), Attempt(0));
+        Self { control, attempt: Attempt(0), now: Time(0) }
+    }
+
+    /// What a command means for the machine; None for a new machine, to which nothing has happened.
+    fn input(&mut self, command: &Command) -> Option<Input> {
+        let of = |attempt: &Option<u32>, current: Attempt| attempt.map_or(current, Attempt);
+        let current = self.attempt;
+        Some(match command {
+            Command::New { attempt, writers, interval, timeout, retain } => {
+                self.begin(*attempt, settings(*writers, interval.as_deref(), *timeout, *retain));
+                return None;
+            }
+            Command::Start { attempt, restored, older, last, writers, interval, timeout, retain } => {
+                self.begin(*attempt, settings(*writers, interval.as_deref(), *timeout, *retain));
+                started(*restored, older, *last)
+            }
+            Command::Started { restored, older, last } => started(*restored, older, *last),
+            Command::Tick(ms) => {
+                self.now = Time(*ms);
+                Input::Tick
+            }
+            Command::Ack { slot, epoch, attempt } => {
+                Input::Acked { attempt: of(attempt, current), epoch: Epoch(*epoch), slot: Slot(*slot) }
+            }
+            Command::Decline { slot, epoch, because, attempt } => Input::Declined {
+                attempt: of(attempt, current),
+                epoch: Epoch(*epoch),
+                slot: Slot(*slot),
+                reason: because.clone(),
+            },
+            Command::Committed { epoch, finished, attempt } => {
+                Input::Committed(entry(of(attempt, current), *epoch, *finished))
+            }
+            Command::Refused { epoch, finished, because, attempt } => Input::Refused {
+                record: entry(of(attempt, current), *epoch, *finished),
+                reason: because.clone(),
+            },
+            Command::Published { epoch, attempt } => {
+                Input::Published { attempt: of(attempt, current), epoch: Epoch(*epoch) }
+            }
+            Command::Ended { slot, attempt } => {
+                Input::SourcesEnded { attempt: of(attempt, current), slot: Slot(*slot) }
+            }
+            Command::Stop => Input::StopRequested,
+        })
+    }
+
+    fn begin(&mut self, attempt: u32, settings: CheckpointSettings) {
+        self.attempt = Attempt(attempt);
+        self.control = Control::new(settings, self.attempt);
+    }
+
+    fn step(&mut self, input: Input) -> Result<String, Box<dyn Error>> {
+        let (before, mut actions) = (self.control.clone(), Vec::new());
+        self.control.step(self.now, input.clone(), &mut actions);
+        check_step(&before, &input, &actions, &self.control).map_err(|violation| format!("{violation:?}"))?;
+        let words: Vec<String> = actions.iter().map(Action::to_string).collect();
+        Ok(if words.is_empty() { "-".to_owned() } else { words.join("; ") })
+    }
+}
+
+fn settings(
+    writers: Option<u32>,
+    interval: Option<&str>,
+    timeout: Option<u64>,
+    retain: Option<usize>,
+) -> CheckpointSettings {
     let usual = CheckpointSettings::default();
     CheckpointSettings {
-        interval_ms: line.after("interval").map_or(usual.interval_ms, |word| word.parse().ok()),
-        timeout_ms: line.number("timeout").unwrap_or(usual.timeout_ms),
-        retain: line.number("retain").unwrap_or(usual.retain),
-        writers: line.number("writers").unwrap_or(usual.writers),
+        interval_ms: match interval {
+            Some("none") => None,
+            Some(ms) => Some(ms.parse().expect("an interval is a number of milliseconds, or none")),
+            None => usual.interval_ms,
+        },
+        timeout_ms: timeout.unwrap_or(usual.timeout_ms),
+        retain: retain.unwrap_or(usual.retain),
+        writers: writers.unwrap_or(usual.writers),
     }
 }
 
-fn epochs(words: &str) -> Vec<Epoch> {
-    words.split(',').map(|word| Epoch(word.parse().expect("an epoch is a number"))).collect()
+fn started(restored: Option<u64>, older: &Epochs, last: u64) -> Input {
+    Input::Started { restored: restored.map(Epoch), older: older.0.clone(), last_epoch: Epoch(last) }
 }
 
-/// One line of a script.
-struct Line<'a>(&'a str);
-
-impl<'a> Line<'a> {
-    fn verb(&self) -> &'a str {
-        self.0.split(' ').next().unwrap()
-    }
-
-    fn after(&self, key: &str) -> Option<&'a str> {
-        self.0.split(' ').skip_while(|word| *word != key).nth(1)
-    }
-
-    fn number<N: std::str::FromStr>(&self, key: &str) -> Option<N> {
-        let word = self.after(key)?;
-        Some(word.parse().unwrap_or_else(|_| panic!("{word} is no number: {}", self.0)))
-    }
-
-    /// The number right behind the verb.
-    fn subject<N: std::str::FromStr>(&self) -> N {
-        self.number(self.verb()).unwrap_or_else(|| panic!("a number is missing: {}", self.0))
-    }
-
-    fn epoch(&self) -> Epoch {
-        Epoch(self.number("epoch").unwrap_or_else(|| panic!("the epoch is missing: {}", self.0)))
-    }
-
-    fn reason(&self) -> String {
-        self.0.split_once(" because ").expect("a refusal has a reason").1.to_owned()
-    }
-
-    fn record(&self, attempt: Attempt) -> LedgerEntry {
-        let finished = self.0.split(' ').any(|word| word == "finished");
-        LedgerEntry::Completed { attempt, epoch: self.epoch(), finished }
-    }
-
-    fn input(&self, current: Attempt) -> Input {
-        let attempt = self.number("attempt").map_or(current, Attempt);
-        match self.verb() {
-            "start" | "started" => Input::Started {
-                restored: self.number("restored").map(Epoch),
-                older: self.after("older").map_or(Vec::new(), epochs),
-                last_epoch: Epoch(self.number("last").unwrap_or(0)),
-            },
-            "ack" => Input::Acked { attempt, epoch: self.epoch(), slot: Slot(self.subject()) },
-            "decline" => {
-                let (epoch, slot) = (self.epoch(), Slot(self.subject()));
-                Input::Declined { attempt, epoch, slot, reason: self.reason() }
-            }
-            "committed" => Input::Committed(self.record(attempt)),
-            "refused" => Input::Refused { record: self.record(attempt), reason: self.reason() },
-            "published" => Input::Published { attempt, epoch: self.epoch() },
-            "ended" => Input::SourcesEnded { attempt, slot: Slot(self.subject()) },
-            "stop" => Input::StopRequested,
-            "tick" => Input::Tick,
-            verb => panic!("no such line: {verb}"),
-        }
-    }
+fn entry(attempt: Attempt, epoch: u64, finished: bool) -> LedgerEntry {
+    LedgerEntry::Completed { attempt, epoch: Epoch(epoch), finished }
 }

@@ -30,6 +30,7 @@ use super::timestamp::{Timestamp, start_of};
 use crate::activity::Alignment;
 use crate::dataflow::operator::{OpenContext, Operator, WatermarkGenerator};
 use crate::dataflow::worker_context::WorkerContext;
+use crate::metrics::descriptors::{self, Descriptor};
 use crate::metrics::{Counter, Gauge, Stopwatch};
 use crate::panics::panic_text;
 use crate::step::{Step, StepKind};
@@ -64,16 +65,16 @@ impl OperatorChain {
     pub(crate) fn new(id: usize, name: &str, worker: Rc<WorkerContext>, reads_source: bool) -> Self {
         let step = Step::new(StepKind::Chain, name);
         let (slot, process) = (worker.slot, &worker.process);
-        let gauge = |name| process.metrics.gauge(&step, name, slot);
-        let blocked = gauge("blocked_microseconds");
+        let gauge = |metric| process.metrics.gauge(&step, metric, slot);
+        let blocked = gauge(descriptors::BLOCKED_MICROSECONDS);
         if reads_source {
             blocked.set(0);
         }
         let before_first = process.setup.epoch_before();
-        let alignment = Alignment::new(gauge("alignment_microseconds"), before_first);
+        let alignment = Alignment::new(gauge(descriptors::ALIGNMENT_MICROSECONDS), before_first);
         process.activities.add_alignment(slot, alignment.clone());
         Self {
-            busy: process.metrics.stopwatch(&step, "busy_microseconds", slot),
+            busy: process.metrics.stopwatch(&step, descriptors::BUSY_MICROSECONDS, slot),
             blocked,
             alignment,
             site: ErrorSite::new(process.activities.activity(slot)),
@@ -105,15 +106,15 @@ impl OperatorChain {
     }
 
     /// A counter of a step that rides in the snapshot.
-    pub(crate) fn counter(&self, step: &Arc<Step>, name: &'static str) -> Counter {
-        let counter = self.worker.process.metrics.counter(step, name, self.worker.slot);
+    pub(crate) fn counter(&self, step: &Arc<Step>, metric: Descriptor) -> Counter {
+        let counter = self.worker.process.metrics.counter(step, metric, self.worker.slot);
         self.counters.borrow_mut().push(counter.clone());
         counter
     }
 
     /// A gauge of a step.
-    pub(crate) fn gauge(&self, step: &Arc<Step>, name: &'static str) -> Gauge {
-        self.worker.process.metrics.gauge(step, name, self.worker.slot)
+    pub(crate) fn gauge(&self, step: &Arc<Step>, metric: Descriptor) -> Gauge {
+        self.worker.process.metrics.gauge(step, metric, self.worker.slot)
     }
 
     /// Ends the job with an error that user code returned.

@@ -24,8 +24,10 @@ use crate::checkpoint::staged_files::StagedFiles;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker::{BuildGraph, Workers, start};
 use crate::link::{Command, Connection, Report, ToDriver, ToProcess};
+use crate::metrics::descriptors;
 use crate::panics::catch;
 use tidegate_protocol::{Error, Result};
+use tracing::Level;
 
 #[cfg(test)]
 mod tests;
@@ -190,7 +192,7 @@ impl<'a> Driver<'a> {
                 None => Ok(()),
             },
             Event::StopRequested => {
-                self.watcher.note("stopping: a last snapshot, then everything is published");
+                self.watcher.note(Level::INFO, "stopping: a last snapshot, then everything is published");
                 self.watchdog.stop();
                 self.look();
                 self.step(Input::StopRequested)
@@ -216,7 +218,7 @@ impl<'a> Driver<'a> {
         process.activities.show_alignments(|slot| process.driver.instructions(slot));
         let found = self.watchdog.look(&process.activities, Instant::now());
         self.run.metrics.set_stuck(found.stuck);
-        found.notes.iter().for_each(|note| self.watcher.note(note));
+        found.notes.iter().for_each(|note| self.watcher.note(Level::WARN, note));
     }
 
     /// The report, if it is of a worker of this attempt; those of other attempts are dropped and counted.
@@ -266,16 +268,10 @@ impl<'a> Driver<'a> {
     fn measure_worker(&self, slot: Slot, part: &SlotSnapshot) {
         let bytes: u64 = part.store.values().map(|file| file.bytes).sum();
         let metrics = &self.run.metrics;
+        metrics.set(descriptors::CHECKPOINT_BYTES, Some(slot), bytes as f64);
         metrics.set(
-            "checkpoint_bytes",
+            descriptors::CHECKPOINT_WORKER_SECONDS,
             Some(slot),
-            "The size of the worker's state in its last snapshot.",
-            bytes as f64,
-        );
-        metrics.set(
-            "checkpoint_worker_seconds",
-            Some(slot),
-            "From the trigger of the worker's last snapshot until it had written its part.",
             self.triggered.elapsed().as_secs_f64(),
         );
     }
@@ -289,7 +285,7 @@ impl<'a> Driver<'a> {
         };
         let workers = self.process.setup.settings.parallelism;
         let plural = if workers == 1 { "" } else { "s" };
-        self.watcher.note(&format!("{text}, with {workers} worker{plural}"));
+        self.watcher.note(Level::INFO, &format!("{text}, with {workers} worker{plural}"));
     }
 
     fn all_ready(&mut self) -> Result<()> {
@@ -337,17 +333,23 @@ impl<'a> Driver<'a> {
             Action::Collect { oldest } => self.process.setup.snapshots.collect(oldest)?,
             Action::Abort { epoch, reason, .. } => {
                 self.parts.clear();
-                self.watcher.note(&format!(
-                    "the checkpoint of epoch {epoch} was aborted, the next one takes its place: {reason}"
-                ));
+                self.watcher.note(
+                    Level::WARN,
+                    &format!(
+                        "the checkpoint of epoch {epoch} was aborted, the next one takes its place: {reason}"
+                    ),
+                );
             }
             Action::Discard { attempt, epoch, slot } => {
                 self.process.setup.snapshots.discard(attempt, epoch, slot)?
             }
-            Action::Slow { epoch, waited_ms, .. } => self.watcher.note(&format!(
-                "the snapshot of epoch {epoch} is under way since {:.0} s",
-                waited_ms as f64 / 1000.0
-            )),
+            Action::Slow { epoch, waited_ms, .. } => self.watcher.note(
+                Level::WARN,
+                &format!(
+                    "the snapshot of epoch {epoch} is under way since {:.0} s",
+                    waited_ms as f64 / 1000.0
+                ),
+            ),
             Action::Exit(exit) => self.exit = Some(exit),
         }
         Ok(None)
@@ -393,20 +395,10 @@ impl<'a> Driver<'a> {
         self.send(&Command::Completed(manifest.epoch));
         self.process.setup.snapshots.set_published(manifest.epoch)?;
         let metrics = &self.run.metrics;
-        metrics.set("epoch", None, "The last complete epoch.", manifest.epoch.0 as f64);
-        metrics.set(
-            "checkpoint_seconds",
-            None,
-            "From the trigger of the last complete epoch until its output was published.",
-            self.triggered.elapsed().as_secs_f64(),
-        );
+        metrics.set(descriptors::EPOCH, None, manifest.epoch.0 as f64);
+        metrics.set(descriptors::CHECKPOINT_SECONDS, None, self.triggered.elapsed().as_secs_f64());
         let dropped = self.dropped + self.control.dropped() + self.process.driver.dropped();
-        metrics.set(
-            "messages_dropped",
-            None,
-            "Messages between the driver and the workers that came twice, too late or from another attempt.",
-            dropped as f64,
-        );
+        metrics.set(descriptors::MESSAGES_DROPPED, None, dropped as f64);
         self.watcher.published(self.job, &manifest);
         Ok(Input::Published { attempt: manifest.attempt, epoch: manifest.epoch })
     }

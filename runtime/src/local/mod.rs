@@ -24,6 +24,7 @@ use std::time::Duration;
 use tidegate_control::rules::{Assignment, changes, check_fits, check_parallelism, store_ids};
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Plan, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
+use tracing::Level;
 
 use crate::allocator::give_back_freed_memory;
 use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
@@ -76,8 +77,8 @@ impl Run {
 pub(crate) trait Watcher {
     /// How often [`Watcher::progress`] wants to be called.
     fn every(&self) -> Duration;
-    /// Something that a user should know.
-    fn note(&mut self, text: &str);
+    /// Something that a user should know, or be warned of.
+    fn note(&mut self, level: Level, text: &str);
     /// How things stand.
     fn progress(&mut self, metrics: &Metrics, epoch: Epoch);
     /// A snapshot of this run is complete and its output published.
@@ -116,10 +117,10 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let groups = KeyGroups { count: run.max_parallelism };
     let mut job = Description::of(run, &build, described(run, &store, groups))?;
     job.check_is_apart_from(store.root())?;
-    job.warnings.iter().for_each(|warning| watcher.note(warning));
+    job.warnings.iter().for_each(|warning| watcher.note(Level::WARN, warning));
     let snapshots = Snapshots::new(Arc::new(store.clone()));
     let found = tidegate_snapshots::choose(&snapshots)?;
-    found.notes.iter().for_each(|note| watcher.note(note));
+    found.notes.iter().for_each(|note| watcher.note(Level::WARN, note));
     let restored = found.manifest.map(Arc::new);
     if let Some(manifest) = &restored {
         check_restored(&job.plan, manifest, watcher)?;
@@ -131,10 +132,10 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let staged_files = StagedFiles::new(&snapshots);
     // They are held until the attempt is over.
     let (_targets, notes) = Targets::recover(&job.sinks, restored.as_ref(), published, &staged_files)?;
-    notes.iter().for_each(|note| watcher.note(note));
+    notes.iter().for_each(|note| watcher.note(Level::WARN, note));
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
-        watcher.note(&job.describe_finished(manifest));
+        watcher.note(Level::INFO, &job.describe_finished(manifest));
         return Ok(Summary::of(&job, manifest, Duration::ZERO));
     }
     let attempt = Attempt(snapshots.last_attempt()?.max(found.last_attempt).0 + 1);
@@ -161,7 +162,7 @@ fn check_restored(plan: &Plan, manifest: &Manifest, watcher: &mut dyn Watcher) -
     check_fits(plan, manifest)?;
     // If the job has finished nothing is going to run, so nothing that has changed counts.
     if !manifest.finished {
-        changes(plan, manifest).iter().for_each(|note| watcher.note(note));
+        changes(plan, manifest).iter().for_each(|note| watcher.note(Level::INFO, note));
     }
     Ok(())
 }

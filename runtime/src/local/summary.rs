@@ -1,5 +1,6 @@
 //! The totals of a job, as a user reads them.
 
+use crate::metrics::descriptors::{self, Descriptor};
 use crate::step::StepKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,27 +40,27 @@ pub struct Summary {
 
 impl Summary {
     pub(crate) fn of(job: &Description, manifest: &Manifest, took: Duration) -> Self {
-        let total = |uid: &str, counter: &str| -> u64 {
+        let total = |uid: &str, counter: Descriptor| -> u64 {
             let parts = manifest.slots.values().filter_map(|slot| slot.operators.get(uid));
-            parts.filter_map(|part| part.counters.get(counter)).sum()
+            parts.filter_map(|part| part.counters.get(counter.name)).sum()
         };
-        let sum = |kind: StepKind, counter: &str| -> u64 {
+        let sum = |kind: StepKind, counter: Descriptor| -> u64 {
             job.steps.iter().filter(|s| s.kind() == kind).map(|s| total(&s.uid(), counter)).sum()
         };
         let mut dropped = BTreeMap::new();
         for filter in job.steps.iter().filter(|s| s.kind() == StepKind::Filter) {
-            *dropped.entry(filter.name()).or_default() += total(&filter.uid(), "dropped");
+            *dropped.entry(filter.name()).or_default() += total(&filter.uid(), descriptors::DROPPED);
         }
         Self {
-            rows_in: sum(StepKind::Source, "records_in"),
+            rows_in: sum(StepKind::Source, descriptors::RECORDS_IN),
             malformed: [StepKind::Source, StepKind::TryMap, StepKind::EventTime]
-                .map(|kind| sum(kind, "malformed"))
+                .map(|kind| sum(kind, descriptors::MALFORMED))
                 .iter()
                 .sum(),
             dropped,
-            late: sum(StepKind::Window, "late"),
-            rows_out: sum(StepKind::Sink, "records_out"),
-            dead_letters: sum(StepKind::DeadLetters, "records_out"),
+            late: sum(StepKind::Window, descriptors::LATE),
+            rows_out: sum(StepKind::Sink, descriptors::RECORDS_OUT),
+            dead_letters: sum(StepKind::DeadLetters, descriptors::RECORDS_OUT),
             checkpoints: manifest.checkpoints,
             restarts: manifest.attempt.0 - 1,
             epoch: manifest.epoch.0,

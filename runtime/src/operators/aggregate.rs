@@ -13,6 +13,7 @@ use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::dataflow::step_context::StepContext;
 use crate::key::{Key, KeyFn};
+use crate::metrics::descriptors;
 use crate::metrics::{Counter, Gauge};
 use crate::state::store::{Rows, Store};
 use crate::state::table::{Namespace, Table};
@@ -55,9 +56,9 @@ impl<K: Key, T: 'static, A: Aggregate<T>> AggregateStep<K, T, A> {
             state: None,
             out: Vec::new(),
             next,
-            records: chain.counter(step, "records_in"),
-            emitted: chain.counter(step, "records_out"),
-            entries: chain.gauge(step, "state_entries"),
+            records: chain.counter(step, descriptors::RECORDS_IN),
+            emitted: chain.counter(step, descriptors::RECORDS_OUT),
+            entries: chain.gauge(step, descriptors::STATE_ENTRIES),
         }
     }
 

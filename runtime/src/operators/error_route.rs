@@ -10,6 +10,7 @@ use tidegate_protocol::{Error, Result};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::Outlet;
 use crate::metrics::Counter;
+use crate::metrics::descriptors;
 use crate::step::{Step, StepKind};
 
 /// What happens to a record that a source or a parsing step cannot read, or whose event time is not plausible.
@@ -47,7 +48,7 @@ impl ErrorRoute {
             asked: Cell::new(None),
             letters: Outlet::new(),
             has_letters: Cell::new(false),
-            malformed: chain.counter(step, "malformed"),
+            malformed: chain.counter(step, descriptors::MALFORMED),
         }
     }
 

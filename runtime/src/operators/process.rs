@@ -26,6 +26,7 @@ use crate::dataflow::step_context::StepContext;
 use crate::key::KeyFn;
 use crate::key_context::{KeyContext, KeyTimers, Output, Times, ValueState};
 use crate::keyed_process::KeyedProcess;
+use crate::metrics::descriptors;
 use crate::metrics::{Counter, Gauge};
 use crate::operators::sweep::{Cut, Sweep};
 use crate::state::store::{Rows, Store};
@@ -131,10 +132,10 @@ impl<F: KeyedProcess> ProcessStep<F> {
             side: Default::default(),
             next,
             next_side,
-            records: chain.counter(step, "records_in"),
-            emitted: chain.counter(step, "records_out"),
-            entries: chain.gauge(step, "state_entries"),
-            watermark_gauge: chain.gauge(step, "watermark_ms"),
+            records: chain.counter(step, descriptors::RECORDS_IN),
+            emitted: chain.counter(step, descriptors::RECORDS_OUT),
+            entries: chain.gauge(step, descriptors::STATE_ENTRIES),
+            watermark_gauge: chain.gauge(step, descriptors::WATERMARK_MS),
         }
     }
 

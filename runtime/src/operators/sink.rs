@@ -11,6 +11,7 @@ use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::Receiver;
 use crate::dataflow::step_context::StepContext;
 use crate::metrics::Counter;
+use crate::metrics::descriptors;
 use crate::panics::catch;
 use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
@@ -29,7 +30,7 @@ pub(crate) struct SinkStep<T, S> {
 
 impl<T, S: TransactionalSink<T>> SinkStep<T, S> {
     pub(crate) fn new(sink: Arc<S>, step: &Arc<Step>, chain: Rc<OperatorChain>) -> Self {
-        let written = chain.counter(step, "records_out");
+        let written = chain.counter(step, descriptors::RECORDS_OUT);
         Self { cx: StepContext::new(&chain, step), step: step.clone(), sink, writer: None, written }
     }
 

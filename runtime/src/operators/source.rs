@@ -20,6 +20,7 @@ use crate::dataflow::outlet::Outlet;
 use crate::dataflow::source::{Poll, SourceLoop};
 use crate::dataflow::step_context::StepContext;
 use crate::metrics::Counter;
+use crate::metrics::descriptors;
 use crate::operators::error_route::ErrorRoute;
 use crate::panics::catch;
 use crate::step::Step;
@@ -61,7 +62,7 @@ impl<S: Source> SourceStep<S> {
         route: Rc<ErrorRoute>,
     ) -> Self {
         Self {
-            rows: chain.counter(step, "records_in"),
+            rows: chain.counter(step, descriptors::RECORDS_IN),
             cx: StepContext::new(&chain, step),
             step: step.clone(),
             source,

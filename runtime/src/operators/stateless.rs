@@ -7,6 +7,7 @@ use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::dataflow::step_context::StepContext;
 use crate::metrics::Counter;
+use crate::metrics::descriptors;
 use crate::operators::error_route::ErrorRoute;
 use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
@@ -55,7 +56,12 @@ pub(crate) struct Retain<T, F> {
 
 impl<T, F> Retain<T, F> {
     pub(crate) fn new(chain: &Rc<OperatorChain>, step: &Arc<Step>, f: F, next: Outlet<T>) -> Self {
-        Self { cx: StepContext::new(chain, step), f, dropped: chain.counter(step, "dropped"), next }
+        Self {
+            cx: StepContext::new(chain, step),
+            f,
+            dropped: chain.counter(step, descriptors::DROPPED),
+            next,
+        }
     }
 }
 

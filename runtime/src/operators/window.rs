@@ -24,6 +24,7 @@ use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::dataflow::step_context::StepContext;
 use crate::key::{Key, KeyFn};
+use crate::metrics::descriptors;
 use crate::metrics::{Counter, Gauge};
 use crate::state::store::{Rows, Store};
 use crate::state::table::{self, Table};
@@ -171,11 +172,11 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             out: Vec::new(),
             next: def.next,
             late_to: def.late_to,
-            late: chain.counter(step, "late"),
-            records: chain.counter(step, "records_in"),
-            emitted: chain.counter(step, "records_out"),
-            watermark_gauge: chain.gauge(step, "watermark_ms"),
-            entries: chain.gauge(step, "state_entries"),
+            late: chain.counter(step, descriptors::LATE),
+            records: chain.counter(step, descriptors::RECORDS_IN),
+            emitted: chain.counter(step, descriptors::RECORDS_OUT),
+            watermark_gauge: chain.gauge(step, descriptors::WATERMARK_MS),
+            entries: chain.gauge(step, descriptors::STATE_ENTRIES),
         }
     }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use jiff::SignedDuration;
 
 use crate::clock::SystemClock;
 use crate::link::Direct;
@@ -135,6 +137,7 @@ fn run_job(runtime: &RuntimeArgs, run: &Run, build: BuildJob) -> Result<()> {
         crate::shell::metrics_server::serve(address, &run.job, run.metrics.clone())?;
     }
     let mut terminal = crate::shell::terminal::Terminal::new(run.metrics.clone());
+    crate::shell::logging::start(terminal.bar())?;
     let result = local::run(run, build, mailbox, &mut terminal);
     terminal.close();
     let summary = match result {
@@ -155,6 +158,7 @@ fn run_job(runtime: &RuntimeArgs, run: &Run, build: BuildJob) -> Result<()> {
 }
 
 fn print_plan(run: &Run, build: &BuildJob) -> Result<()> {
+    crate::shell::logging::start(None)?;
     let mut text = serde_json::to_string_pretty(&local::plan(run, build)?)?;
     text.push('\n');
     // A pipe that is closed has read enough.
@@ -242,43 +246,37 @@ fn parse_address(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time such as `250ms`, `1s`, `1.5m`.
+/// A time such as `250ms`, `1s`, `1.5m`; a number without a unit is one of seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     check_is_no_flag(text)?;
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 1e-3,
-        "s" | "" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        other => return Err(format!("'{other}' is not a time unit; use ms, s, m or h")),
-    };
-    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
-    match number * unit {
-        seconds if seconds < 1e-3 => Err("it must be at least 1ms".to_owned()),
-        seconds if seconds <= 1e6 * 3600.0 => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("it must be at most 1000000h".to_owned()),
+    let is_number = text.parse::<f64>().is_ok();
+    let with_unit = if is_number { format!("{text}s") } else { text.to_owned() };
+    let duration: SignedDuration = with_unit.parse().map_err(|_| {
+        format!(
+            "'{text}' is not a time; it must be a number with the unit ms, s, m or h, such as 500ms, 1s or 2m"
+        )
+    })?;
+    if duration < SignedDuration::from_millis(1) {
+        return Err("it must be at least 1ms".to_owned());
     }
+    if duration > SignedDuration::from_hours(1_000_000) {
+        return Err("it must be at most 1000000h".to_owned());
+    }
+    Ok(duration.unsigned_abs())
 }
 
 /// A size such as `64MB`, `2GB`, `512MiB`.
 fn parse_size(text: &str) -> Result<usize, String> {
     check_is_no_flag(text)?;
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "kib" => 1024.0,
-        "mib" => 1_048_576.0,
-        "gib" => 1_073_741_824.0,
-        other => return Err(format!("'{other}' is not a size unit; use KB, MB, GB, KiB, MiB or GiB")),
-    };
-    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
-    match number * unit {
-        bytes if bytes < 1e6 => Err("it must be at least 1MB".to_owned()),
-        bytes if bytes < 1e15 => Ok(bytes as usize),
+    if text.starts_with('-') {
+        return Err("it must be at least 1MB".to_owned());
+    }
+    let size: ByteSize = text.parse().map_err(|_| {
+        format!("'{text}' is not a size; it must be a number with the unit KB, MB, GB, KiB, MiB or GiB, such as 256MB")
+    })?;
+    match size {
+        size if size < ByteSize::mb(1) => Err("it must be at least 1MB".to_owned()),
+        size if size < ByteSize::pb(1) => Ok(size.as_u64() as usize),
         _ => Err("it must be less than 1000000GB".to_owned()),
     }
 }
@@ -293,11 +291,18 @@ mod tests {
         assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
         assert!(parse_duration("3 weeks").is_err());
         assert!(parse_duration("-1s").is_err());
+        assert_eq!(parse_duration("5"), Ok(Duration::from_secs(5)));
         assert!(parse_duration("0s").is_err());
         assert_eq!(parse_size("64MB"), Ok(64_000_000));
         assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        assert_eq!(parse_size("1.5 gb"), Ok(1_500_000_000));
         assert!(parse_size("12").is_err());
-        assert!(parse_size("1 MB").is_err());
+        for text in ["", "MB", "5x", "1e9GB"] {
+            assert!(parse_size(text).unwrap_err().contains("such as 256MB"), "{text}");
+        }
+        for text in ["", "s", "5x", "1e18s"] {
+            assert!(parse_duration(text).unwrap_err().contains("such as 500ms"), "{text}");
+        }
     }
 
     #[test]
@@ -333,9 +338,11 @@ mod tests {
         assert_eq!(parse_size("-5MB").unwrap_err(), "it must be at least 1MB");
         assert_eq!(parse_duration("-1s").unwrap_err(), "it must be at least 1ms");
         assert_eq!(parse_size("1KB").unwrap_err(), "it must be at least 1MB");
-        assert_eq!(parse_size("1e9GB").unwrap_err(), "it must be less than 1000000GB");
+        for text in ["1000000GB", "1000000000000000", "99999999999999999999GB"] {
+            assert_eq!(parse_size(text).unwrap_err(), "it must be less than 1000000GB", "{text}");
+        }
         assert_eq!(parse_duration("0.5ms").unwrap_err(), "it must be at least 1ms");
-        for text in ["2000000000h", "1e18s", "1e300h"] {
+        for text in ["2000000000h", "1000001h"] {
             assert_eq!(parse_duration(text).unwrap_err(), "it must be at most 1000000h", "{text}");
         }
         assert_eq!(parse_duration("1000000h"), Ok(Duration::from_secs(3_600_000_000)));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::Metrics;
+use crate::metrics::exposition::CONTENT_TYPE;
 use tidegate_protocol::{ErrorContext, Result};
 
 /// Starts serving at `HOST:PORT`; the thread lives as long as the process.
@@ -38,7 +39,7 @@ fn answer(mut stream: TcpStream, job: &str, metrics: &Metrics) -> std::io::Resul
         if found { ("200 OK", metrics.render(job)) } else { ("404 Not Found", "try /metrics\n".to_owned()) };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: \
+        "HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: \
          close\r\n\r\n{body}",
         body.len()
     )

@@ -1,9 +1,11 @@
 //! What a job's program is to whoever starts it: a command line, a terminal, metrics over HTTP.
 //!
 //! - [`cli`]: flags, signals, the exit code.
+//! - [`logging`]: the log, on standard error.
 //! - [`terminal`]: notes and the progress line.
 //! - [`metrics_server`]: metrics in Prometheus' text format.
 
 pub(crate) mod cli;
+pub(crate) mod logging;
 mod metrics_server;
 mod terminal;

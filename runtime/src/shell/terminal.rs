@@ -1,4 +1,4 @@
-//! How a run shows itself: a progress line on a terminal, plain lines elsewhere. Everything goes to standard error.
+//! How a run shows itself: a progress line on a terminal, lines of the log elsewhere. Everything goes to standard error.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use tidegate_protocol::Epoch;
 
 use crate::local::Watcher;
 use crate::metrics::Metrics;
+use crate::metrics::descriptors;
+use crate::shell::logging::ENGINE;
 use crate::step::StepKind;
+use tracing::Level;
 
 /// Writes a line to standard error. Whoever reads it may be gone (`2>&1 | head`); a job does not end for that, as it would
 /// by `eprintln!`.
@@ -39,6 +43,11 @@ impl Terminal {
         Self { metrics, bar, last: (Instant::now(), [0; 2]), shown: false }
     }
 
+    /// The line that is redrawn, if standard error is a terminal.
+    pub(crate) fn bar(&self) -> Option<ProgressBar> {
+        self.bar.clone()
+    }
+
     /// Leaves the terminal as it was.
     pub(crate) fn close(&mut self) {
         if let Some(bar) = self.bar.take() {
@@ -48,8 +57,10 @@ impl Terminal {
 
     /// The rows that were read; and how many a second were read and written since they were counted last.
     fn count(&mut self, metrics: &Metrics) -> (u64, [f64; 2]) {
-        let rows =
-            [metrics.total(StepKind::Source, "records_in"), metrics.total(StepKind::Sink, "records_out")];
+        let rows = [
+            metrics.total(StepKind::Source, descriptors::RECORDS_IN),
+            metrics.total(StepKind::Sink, descriptors::RECORDS_OUT),
+        ];
         let now = Instant::now();
         let (at, before) = std::mem::replace(&mut self.last, (now, rows));
         let seconds = (now - at).as_secs_f64().max(1e-3);
@@ -60,9 +71,10 @@ impl Terminal {
     fn line(&mut self, metrics: &Metrics, epoch: Epoch) -> String {
         self.shown = true;
         let (rows, [read, written]) = self.count(metrics);
-        let watermark = metrics.least("watermark_ms").map_or("-".to_owned(), utc);
+        let watermark = metrics.least(descriptors::WATERMARK_MS).map_or("-".to_owned(), utc);
         // Of what is in memory nobody knows the bytes before it is written.
-        let state = metrics.whole("checkpoint_bytes").map_or("-".to_owned(), |bytes| human(bytes) + "B");
+        let state =
+            metrics.whole(descriptors::CHECKPOINT_BYTES).map_or("-".to_owned(), |bytes| human(bytes) + "B");
         format!(
             "{} rows  {} rows/s  out {}/s  watermark {watermark}  epoch {epoch}  state {state}",
             human(rows as f64),
@@ -77,10 +89,11 @@ impl Watcher for Terminal {
         Duration::from_millis(if self.bar.is_some() { 200 } else { 10_000 })
     }
 
-    fn note(&mut self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
+    fn note(&mut self, level: Level, text: &str) {
+        // A macro takes its level as a constant.
+        match level {
+            Level::WARN => tracing::warn!(target: ENGINE, "{text}"),
+            _ => tracing::info!(target: ENGINE, "{text}"),
         }
         // The rate of the first line begins with the last note before it, that of the start: rows of earlier runs are
         // counted by then.
@@ -96,7 +109,7 @@ impl Watcher for Terminal {
                 bar.set_message(line);
                 bar.tick();
             }
-            None => say(line),
+            None => tracing::info!(target: ENGINE, "{line}"),
         }
     }
 }
@@ -111,19 +124,10 @@ fn human(n: f64) -> String {
     }
 }
 
-/// Milliseconds since the Unix epoch as a date and time of day, by Howard Hinnant's `civil_from_days`.
+/// Milliseconds since the Unix epoch as a date and time of day; the number itself if it is beyond the calendar.
 fn utc(ms: i64) -> String {
-    let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000) / 1000);
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    let (h, m, s) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}")
+    let timestamp = Timestamp::from_millisecond(ms);
+    timestamp.map_or_else(|_| ms.to_string(), |time| time.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 #[cfg(test)]
@@ -135,23 +139,26 @@ mod tests {
     #[test]
     fn the_line_tells_rows_and_their_rate_watermark_epoch_and_state() {
         let metrics = Arc::new(Metrics::default());
-        let rows = metrics.counter(&Step::new(StepKind::Source, "readings"), "records_in", Slot(0));
+        let rows =
+            metrics.counter(&Step::new(StepKind::Source, "readings"), descriptors::RECORDS_IN, Slot(0));
         rows.add(1_250_000);
         let mut terminal = Terminal::new(metrics.clone());
         terminal.bar = None;
-        terminal.note("attempt 2 goes on from epoch 7, with 1 worker");
+        terminal.note(Level::INFO, "attempt 2 goes on from epoch 7, with 1 worker");
         assert_eq!(
             terminal.line(&metrics, Epoch(0)),
             "1.25 M rows  0 rows/s  out 0/s  watermark -  epoch 0  state -"
         );
         metrics
-            .gauge(&Step::new(StepKind::Window, "features"), "watermark_ms", Slot(0))
+            .gauge(&Step::new(StepKind::Window, "features"), descriptors::WATERMARK_MS, Slot(0))
             .set(1_700_000_000_000);
-        metrics.set("checkpoint_bytes", Some(Slot(0)), "", 2_000_000.0);
-        metrics.set("checkpoint_bytes", Some(Slot(1)), "", 1_500_000.0);
+        metrics.set(descriptors::CHECKPOINT_BYTES, Some(Slot(0)), 2_000_000.0);
+        metrics.set(descriptors::CHECKPOINT_BYTES, Some(Slot(1)), 1_500_000.0);
         terminal.last.0 -= Duration::from_secs(1);
         rows.add(500_000);
-        metrics.counter(&Step::new(StepKind::Sink, "alerts"), "records_out", Slot(0)).add(20_000_000);
+        metrics
+            .counter(&Step::new(StepKind::Sink, "alerts"), descriptors::RECORDS_OUT, Slot(0))
+            .add(20_000_000);
         let line = terminal.line(&metrics, Epoch(7));
         let written = line.split("  ").nth(2).and_then(|out| out.strip_prefix("out ")?.strip_suffix(" M/s"));
         assert!(written.and_then(|n| n.parse().ok()).is_some_and(|n| (10.0..=20.0).contains(&n)), "{line}");
@@ -164,17 +171,18 @@ mod tests {
     #[test]
     fn the_rate_of_the_first_line_is_that_since_the_start_without_the_rows_of_earlier_runs() {
         let metrics = Arc::new(Metrics::default());
-        let rows = metrics.counter(&Step::new(StepKind::Source, "readings"), "records_in", Slot(0));
+        let rows =
+            metrics.counter(&Step::new(StepKind::Source, "readings"), descriptors::RECORDS_IN, Slot(0));
         let mut terminal = Terminal::new(metrics.clone());
         terminal.bar = None;
         rows.add(7_000_000);
-        terminal.note("attempt 2 goes on from epoch 7, with 1 worker");
+        terminal.note(Level::INFO, "attempt 2 goes on from epoch 7, with 1 worker");
         rows.add(500_000);
         terminal.last.0 -= Duration::from_secs(1);
         let line = terminal.line(&metrics, Epoch(7));
         let rate = line.split("  ").nth(1).and_then(|rate| rate.strip_suffix(" k rows/s")).expect("a rate");
         assert!(rate.parse::<f64>().is_ok_and(|rate| (250.0..=500.0).contains(&rate)), "{line}");
-        terminal.note("a note that is not the first");
+        terminal.note(Level::INFO, "a note that is not the first");
         assert_eq!(terminal.last.1, [7_500_000, 0]);
     }
 
@@ -184,5 +192,6 @@ mod tests {
         assert_eq!(utc(1_700_000_000_000), "2023-11-14 22:13:20");
         assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
         assert_eq!(utc(-1000), "1969-12-31 23:59:59");
+        assert_eq!(utc(i64::MAX), i64::MAX.to_string());
     }
 }

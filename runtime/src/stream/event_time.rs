@@ -15,6 +15,7 @@ use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::{Outlet, Receiver};
 use crate::dataflow::step_context::StepContext;
 use crate::metrics::Gauge;
+use crate::metrics::descriptors;
 use crate::operators::error_route::ErrorRoute;
 use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
@@ -291,7 +292,7 @@ impl<T, F> EventTime<T, F> {
         next: Outlet<T>,
     ) -> Self {
         let cx = StepContext::new(chain, step);
-        let watermark_gauge = chain.gauge(step, "watermark_ms");
+        let watermark_gauge = chain.gauge(step, descriptors::WATERMARK_MS);
         let (step, partitions) = (step.clone(), Vec::new());
         Self {
             cx,

@@ -263,7 +263,7 @@ impl Job {
         }
         let warning = |step: &Arc<Step>| {
             format!(
-                "warning: the stream behind the {} '{}' ends in no sink: its records are dropped; add .sink(\"name\", ..) to \
+                "the stream behind the {} '{}' ends in no sink: its records are dropped; add .sink(\"name\", ..) to \
                  write them",
                 step.kind(),
                 step.name()

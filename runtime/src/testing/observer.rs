@@ -8,7 +8,9 @@ use tidegate_protocol::{Epoch, Manifest};
 use crate::local::Watcher;
 use crate::local::description::Description;
 use crate::metrics::Metrics;
+use crate::shell::logging::prefix;
 use tidegate_connector_api::Position;
+use tracing::Level;
 
 /// Progress of its own accord is nothing to a test.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -86,8 +88,8 @@ impl Watcher for Observer {
         NEVER
     }
 
-    fn note(&mut self, text: &str) {
-        self.0.change(|state| state.notes.push(text.to_owned()));
+    fn note(&mut self, level: Level, text: &str) {
+        self.0.change(|state| state.notes.push(format!("{}{text}", prefix(level))));
     }
 
     fn progress(&mut self, _: &Metrics, _: Epoch) {}

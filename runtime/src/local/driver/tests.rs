@@ -45,7 +45,7 @@ impl Watcher for Silent {
         Duration::from_secs(3600)
     }
 
-    fn note(&mut self, _: &str) {}
+    fn note(&mut self, _: Level, _: &str) {}
 
     fn progress(&mut self, _: &Metrics, _: Epoch) {}
 }

@@ -1,0 +1,61 @@
+//! The metrics that there are: their names, without the prefix `tidegate_`, and what they mean. docs/operations.md has them as
+//! tables; a test compares the two.
+
+use prometheus_client::metrics::MetricType;
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Descriptor {
+    pub(crate) name: &'static str,
+    pub(super) kind: MetricType,
+    pub(super) help: &'static str,
+}
+
+macro_rules! descriptors {
+    ($($kind:ident $id:ident = $name:literal: $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub(crate) const $id: Descriptor =
+                Descriptor { name: $name, kind: descriptors!(@ $kind), help: $help };
+        )*
+        /// All metrics, in the order in which they are listed.
+        pub(super) const ALL: &[Descriptor] = &[$($id),*];
+    };
+    (@ counter) => { MetricType::Counter };
+    (@ gauge) => { MetricType::Gauge };
+}
+
+descriptors! {
+    counter RECORDS_IN = "records_in": "Records taken; at a source malformed ones too.";
+    counter RECORDS_OUT = "records_out": "Records emitted, or written.";
+    counter MALFORMED = "malformed": "Records that could not be read, or whose event time is not plausible.";
+    counter DROPPED = "dropped": "Records that a filter dropped.";
+    counter LATE = "late": "Records that came after their window was over.";
+    gauge WATERMARK_MS = "watermark_ms": "Event time so far, in milliseconds since 1970.";
+    gauge STATE_ENTRIES = "state_entries": "Keys in memory; not those that are only on disk.";
+    gauge BUSY_MICROSECONDS = "busy_microseconds": "Time spent working since the start of the attempt, with what is under way.";
+    gauge BLOCKED_MICROSECONDS = "blocked_microseconds": "Time that a source waited for the steps behind it since the start of the attempt.";
+    gauge ALIGNMENT_MICROSECONDS = "alignment_microseconds": "From the last trigger to the barrier of the operator chain, or until now.";
+    gauge STUCK_SECONDS = "stuck_seconds": "For how long a step has not come back from a record; there only while it hangs.";
+    gauge EPOCH = "epoch": "The last complete epoch.";
+    gauge CHECKPOINT_SECONDS = "checkpoint_seconds": "From the trigger of the last complete epoch until its output was visible.";
+    gauge MESSAGES_DROPPED = "messages_dropped": "Messages between the driver and the workers that came twice, too late or from another attempt.";
+    gauge CHECKPOINT_BYTES = "checkpoint_bytes": "The size of the worker's state in its last snapshot.";
+    gauge CHECKPOINT_WORKER_SECONDS = "checkpoint_worker_seconds": "From the trigger of the worker's last snapshot until it had written its part.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_every_metric() {
+        let text = include_str!("../../../docs/operations.md");
+        for Descriptor { name, kind, .. } in ALL {
+            let suffix = if matches!(kind, MetricType::Counter) { "_total" } else { "" };
+            assert!(text.contains(&format!("| `tidegate_{name}{suffix}` |")), "{name}");
+        }
+        let documented = text.lines().filter(|line| line.starts_with("| `tidegate_")).count();
+        assert_eq!(documented, ALL.len(), "the documentation has others");
+    }
+}
