@@ -66,6 +66,7 @@
 mod activity;
 pub mod aggregates;
 mod allocator;
+mod api;
 mod attempt;
 mod checkpoint;
 pub mod clock;
@@ -83,7 +84,6 @@ mod panics;
 mod shell;
 mod state;
 mod step;
-mod stream;
 pub mod testing;
 mod thread_group;
 mod timer;
@@ -96,14 +96,16 @@ pub use allocator::MiMalloc;
 pub use shell::cli::main;
 
 pub use aggregates::{Aggregate, Mergeable};
+pub use api::{
+    BroadcastConnected, Connected, Either, Job, KeyedStream, Sink, Stream, Watermarks, WindowedStream,
+};
 pub use data::Data;
 pub use key::Key;
 pub use key_context::{KeyContext, KeyTimers, Output, Times, ValueState};
 pub use keyed_process::{BroadcastContext, BroadcastProcess, Context, KeyedProcess};
 pub use local::summary::Summary;
 pub use operators::error_route::OnError;
-pub use stream::keyed::Either;
-pub use stream::{BroadcastConnected, Connected, Job, KeyedStream, Sink, Stream, Watermarks, WindowedStream};
+
 pub use tidegate_connector_api as connector;
 pub use tidegate_failpoint as failpoint;
 pub use tidegate_protocol as protocol;

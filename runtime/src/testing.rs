@@ -52,7 +52,7 @@ pub use job::{Running, TestJob};
 pub use sink::{Discard, VecSink};
 pub use source::{Item, TestSource, VecSource};
 
-use crate::stream::{Job, Stream};
+use crate::api::{Job, Stream};
 use tidegate_protocol::Result;
 
 /// Runs a job with one worker to the end of its input and returns what the stream brought, in the order of publishing.

@@ -29,7 +29,7 @@ const LAYERS: &[&str] = &[
     "checkpoint",
     "dataflow",
     "operators",
-    "stream",
+    "api",
     "local",
     "shell",
     "testing",

@@ -10,13 +10,13 @@ use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Epoch, Slot};
 
 use super::*;
+use crate::api::Job;
+use crate::api::job::{BuildJob, graph_builder};
 use crate::checkpoint::snapshot_thread::Barrier;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker::{Workers, start};
 use crate::dataflow::worker_context::WorkerContext;
 use crate::state::store::Rows;
-use crate::stream::Job;
-use crate::stream::job::{BuildJob, graph_builder};
 use crate::testing::{Discard, TestSource, parts};
 use tidegate_protocol::Error;
 

@@ -13,14 +13,14 @@ use tidegate_protocol::plan::PLAN_VERSION;
 use tidegate_protocol::{Error, ErrorContext, Manifest, Plan, Result, SourcePlan};
 
 use super::Run;
+use crate::api::Job;
+use crate::api::job::{BuildJob, Declared, End, Listed};
+use crate::api::outline::Outline;
 use crate::checkpoint::publishers::JobSink;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
 use crate::panics::{catch, catch_in_build};
 use crate::step::Step;
-use crate::stream::Job;
-use crate::stream::job::{BuildJob, Declared, End, Listed};
-use crate::stream::outline::Outline;
 
 /// A job as it was described.
 pub(crate) struct Description {

@@ -8,7 +8,7 @@ use tidegate_protocol::Result;
 
 use super::description::partitions;
 use super::mailbox::Event;
-use crate::stream::job::Listed;
+use crate::api::job::Listed;
 use crate::thread_group::ThreadGroup;
 
 /// How often sources are asked.

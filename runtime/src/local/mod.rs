@@ -27,6 +27,7 @@ use tidegate_snapshots::{LocalStore, Snapshots};
 use tracing::Level;
 
 use crate::allocator::give_back_freed_memory;
+use crate::api::job::{BuildJob, graph_builder};
 use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
 use crate::checkpoint::publishers::Targets;
 use crate::checkpoint::staged_files::StagedFiles;
@@ -35,7 +36,6 @@ use crate::dataflow::process::Process;
 use crate::link::{Beginning, Connection, Link, ToDriver};
 use crate::metrics::Metrics;
 use crate::panics::catch;
-use crate::stream::job::{BuildJob, graph_builder};
 use crate::working_directory::WorkingDirectory;
 use description::Description;
 use driver::Driver;

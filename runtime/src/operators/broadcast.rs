@@ -34,7 +34,7 @@ pub(crate) struct Both<F: BroadcastProcess> {
     shared: F::Shared,
 }
 
-/// See [`crate::stream::BroadcastConnected::process`].
+/// See [`crate::api::BroadcastConnected::process`].
 pub(crate) fn pair<F: BroadcastProcess>(f: F) -> Rc<RefCell<Both<F>>> {
     Rc::new(RefCell::new(Both { f, shared: F::Shared::default() }))
 }

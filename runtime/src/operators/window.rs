@@ -44,7 +44,7 @@ const WINDOWS_V1: &str = "windows";
 /// What a snapshot calls the latest processing time that a worker has seen; not there in windows of event time.
 const NEWEST_TIME: &str = "newest_time";
 
-/// See [`crate::stream::WindowedStream::aggregate`].
+/// See [`crate::api::WindowedStream::aggregate`].
 pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     cx: StepContext,
     step: Arc<Step>,

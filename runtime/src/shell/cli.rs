@@ -11,13 +11,13 @@ use bytesize::ByteSize;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
 use jiff::SignedDuration;
 
+use crate::api::Job;
+use crate::api::job::BuildJob;
 use crate::clock::SystemClock;
 use crate::link::Direct;
 use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
 use crate::shell::terminal::say;
-use crate::stream::Job;
-use crate::stream::job::BuildJob;
 use tidegate_protocol::{Error, Result};
 
 /// The flags that every job has.

@@ -12,13 +12,13 @@ use tidegate_protocol::Epoch;
 use super::directory::TemporaryDirectory;
 use super::hostile::Seed;
 use super::observer::{Observed, Observer, Unread};
+use crate::api::Job;
+use crate::api::job::BuildJob;
 use crate::clock::{Clock, SystemClock};
 use crate::link::Direct;
 use crate::local::summary::Summary;
 use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
-use crate::stream::Job;
-use crate::stream::job::BuildJob;
 use tidegate_protocol::{Error, Result};
 
 /// How long a test waits for a job before it gives up.

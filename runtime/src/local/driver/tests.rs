@@ -10,11 +10,11 @@ use tidegate_protocol::{Attempt, KeyGroups};
 use tidegate_snapshots::LocalStore;
 
 use super::*;
+use crate::api::job::BuildJob;
 use crate::clock::SystemClock;
 use crate::link::{Inbox, Link};
 use crate::local::described;
 use crate::metrics::Metrics;
-use crate::stream::job::BuildJob;
 use crate::testing::{Discard, VecSource};
 
 const ATTEMPT: Attempt = Attempt(1);

@@ -8,6 +8,8 @@ use tidegate_connector_api::{Position, Publisher, SinkTarget, Source, Transactio
 
 use tidegate_protocol::manifest::StateType;
 
+use crate::api::outline::{Outline, Part};
+use crate::api::plain::{Last, Stream};
 use crate::checkpoint::publishers::PublishedSink;
 use crate::data::Data;
 use crate::dataflow::graph::Graph;
@@ -22,8 +24,6 @@ use crate::operators::sink::SinkStep;
 use crate::operators::source::SourceStep;
 use crate::panics::catch_in_build;
 use crate::step::{Step, StepKind};
-use crate::stream::outline::{Outline, Part};
-use crate::stream::plain::{Last, Stream};
 use tidegate_protocol::{Error, Result, Slot};
 
 /// A dataflow that is being described; the build function of a job gets one.
