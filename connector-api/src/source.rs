@@ -79,8 +79,8 @@ pub trait SourceReader<T> {
 pub enum PartitionStatus {
     /// There may be more at once.
     More,
-    /// There is more, or it is not known whether there is, and it has not arrived yet: the partition is not idle, and is asked
-    /// again a little later.
+    /// Nothing has arrived, and it is not known to be the end: a fetch is under way. The partition is asked again a little later.
+    /// It does not become idle by this; one that was caught up before is taken for caught up until a record comes.
     Pending,
     /// Read up to the end that there is now; more may come. A partition that stays so becomes idle, if the job says when.
     CaughtUp,

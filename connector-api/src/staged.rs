@@ -68,7 +68,12 @@ impl Location {
                 number.set(number.get() + 1);
                 Ok((working.clone(), format!("{prefix}-{}", number.get())))
             }
-            Self::Own { directory, name } => Ok((directory.clone(), name(sequence))),
+            Self::Own { directory, name } => {
+                // By an absolute path a snapshot knows it from a file in the store.
+                let directory =
+                    std::path::absolute(directory).map_err(|e| failed("find the directory", directory, e))?;
+                Ok((directory, name(sequence)))
+            }
         }
     }
 }
@@ -122,6 +127,7 @@ impl StagedWriter {
             self.buffer.truncate(before);
             return Err(error);
         }
+        debug_assert!(self.buffer.len() >= before, "a record has removed what was written before it");
         self.records += 1;
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
@@ -294,19 +300,60 @@ impl<'a> StagedOutput<'a> {
         Self { staged, is_restored, store }
     }
 
-    /// Opens the staged file. What an earlier attempt has staged was compared with its checksum before the start.
+    /// Opens the staged file. Where it ends, its length and its checksum are compared with those in the snapshot, and reading
+    /// fails if they differ.
     ///
     /// # Errors
     /// If it is not there, or cannot be read, or the output is not in a file.
     pub fn open(&self) -> Result<Box<dyn Read + Send>> {
-        match &self.staged.file {
-            Some(file) if Path::new(&file.path).is_absolute() => open_file(Path::new(&file.path)),
-            Some(file) => self.store.open(&file.path),
-            None => Err(Error::internal(format!(
+        let Some(file) = &self.staged.file else {
+            return Err(Error::internal(format!(
                 "the output of epoch {} of slot {} is not staged in a file",
                 self.staged.epoch, self.staged.slot
-            ))),
+            )));
+        };
+        let path = Path::new(&file.path);
+        let content = if path.is_absolute() { open_file(path)? } else { self.store.open(&file.path)? };
+        Ok(Box::new(CheckedReader::new(content, file.clone())))
+    }
+}
+
+/// Compares a file with what the snapshot says of it, as it is read.
+struct CheckedReader {
+    content: Box<dyn Read + Send>,
+    expected: FileRef,
+    bytes: u64,
+    crc32: crc32fast::Hasher,
+}
+
+impl CheckedReader {
+    fn new(content: Box<dyn Read + Send>, expected: FileRef) -> Self {
+        Self { content, expected, bytes: 0, crc32: crc32fast::Hasher::new() }
+    }
+
+    fn check(&self, is_at_end: bool) -> io::Result<()> {
+        let FileRef { path, bytes, crc32 } = &self.expected;
+        let differs = match is_at_end {
+            true => self.bytes != *bytes || self.crc32.clone().finalize() != *crc32,
+            false => self.bytes > *bytes,
+        };
+        if !differs {
+            return Ok(());
         }
+        let what = format!(
+            "the staged file {path} is damaged: it is not the {bytes} bytes with CRC-32 {crc32:08x} that the snapshot names"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+    }
+}
+
+impl Read for CheckedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        self.crc32.update(&buffer[..read]);
+        self.bytes += read as u64;
+        self.check(read == 0 && !buffer.is_empty())?;
+        Ok(read)
     }
 }
 
@@ -321,4 +368,83 @@ fn sync_directory(path: &Path) -> Result<()> {
 
 fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
     Error::environment(format!("cannot {doing} {}", path.display())).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::Attempt;
+
+    use super::*;
+    use crate::SinkPlace;
+
+    fn staged(mut writer: StagedWriter, records: &[&str], store: &PathBuf) -> Staged {
+        for record in records {
+            let write = |file: &mut Vec<u8>| {
+                file.extend_from_slice(record.as_bytes());
+                Ok(())
+            };
+            writer.record(write).unwrap();
+        }
+        let file = writer.end_epoch().unwrap().unwrap();
+        Staging::file(file, serde_json::Value::Null).finish(Slot(0), Epoch(1), store).unwrap()
+    }
+
+    fn place(working: &Path) -> SinkPlace {
+        SinkPlace::new(Slot(0), Attempt(3), working, Rc::default())
+    }
+
+    fn content(staged: &Staged, store: &PathBuf) -> io::Result<String> {
+        let mut text = String::new();
+        StagedOutput::new(staged, false, store).open().unwrap().read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn a_stored_file_is_named_by_attempt_slot_and_number() {
+        let (working, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (place, store) = (place(&working.path().join("made")), store.path().to_owned());
+        let paths = [place.staged_files(), place.staged_files()]
+            .map(|writer| staged(writer, &["a", "b"], &store).file.unwrap().path);
+        assert_eq!(paths, ["3-0-1", "3-0-2"], "two sinks of a worker");
+        assert_eq!(fs::read_dir(working.path().join("made")).unwrap().count(), 0, "it is left behind");
+    }
+
+    #[test]
+    fn a_file_of_the_sinks_own_is_named_absolutely() {
+        let directory = tempfile::tempdir_in(".").unwrap();
+        let relative = Path::new(".").join(directory.path().file_name().unwrap());
+        let store = PathBuf::from("/nonexistent");
+        let writer = place(&store).staged_files_in(&relative, |n| format!("{n}"));
+        let staged = staged(writer, &["a"], &store);
+        assert!(Path::new(&staged.file.as_ref().unwrap().path).is_absolute());
+        assert_eq!(content(&staged, &store).unwrap(), "a");
+    }
+
+    #[test]
+    fn a_file_that_differs_is_not_read_to_its_end() {
+        let (working, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = store.path().to_owned();
+        let staged = staged(place(working.path()).staged_files(), &["1\n", "2\n"], &store);
+        assert_eq!(content(&staged, &store).unwrap(), "1\n2\n");
+        for other in ["1\n3\n", "1\n", "1\n2\n3\n", ""] {
+            fs::write(store.join("3-0-1"), other).unwrap();
+            let error = content(&staged, &store).unwrap_err().to_string();
+            assert!(error.contains("the staged file 3-0-1 is damaged"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_fails_leaves_nothing_and_an_epoch_without_records_makes_no_file() {
+        let (working, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut writer = place(working.path()).staged_files();
+        let fails = |file: &mut Vec<u8>| {
+            file.extend_from_slice(b"half");
+            Err(Error::job("on purpose"))
+        };
+        assert!(writer.record(fails).is_err());
+        assert!(writer.end_epoch().unwrap().is_none());
+        let store = store.path().to_owned();
+        let staged = staged(writer, &["whole"], &store);
+        assert_eq!((content(&staged, &store).unwrap().as_str(), staged.records), ("whole", 1));
+    }
 }

@@ -1,7 +1,7 @@
 //! Threads that are waited for together, and not for ever.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::Instant;
 
 use tidegate_protocol::{Error, Result};
 
@@ -31,27 +31,34 @@ impl ThreadGroup {
         std::thread::Builder::new().name(name.clone()).spawn(run).map(drop).map_err(failed)
     }
 
-    /// Waits until all threads have ended; false if some have not after this time, and are left alone.
-    pub(crate) fn wait(self, most: Duration) -> bool {
+    /// Waits until all threads have ended; false if some have not by then, and are left alone.
+    pub(crate) fn wait(self, until: Instant) -> bool {
         drop(self.alive);
-        self.ended.recv_timeout(most) == Err(RecvTimeoutError::Disconnected)
+        let left = until.saturating_duration_since(Instant::now());
+        self.ended.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn seconds(seconds: u64) -> Instant {
+        Instant::now() + Duration::from_secs(seconds)
+    }
 
     #[test]
     fn a_group_is_waited_for_until_its_last_thread_has_ended() {
         let (group, (end, until)) = (ThreadGroup::default(), channel::<()>());
         group.spawn("short".to_owned(), || {}).unwrap();
         group.spawn("long".to_owned(), move || assert!(until.recv().is_err())).unwrap();
-        assert!(!group.wait(Duration::from_millis(1)));
+        assert!(!group.wait(Instant::now()));
         let (group, (end_other, until)) = (ThreadGroup::default(), channel::<()>());
         group.spawn("long".to_owned(), move || assert!(until.recv().is_err())).unwrap();
         drop(end_other);
-        assert!(group.wait(Duration::from_secs(60)));
+        assert!(group.wait(seconds(60)));
         drop(end);
     }
 
@@ -59,6 +66,6 @@ mod tests {
     fn a_thread_that_panics_has_ended() {
         let group = ThreadGroup::default();
         group.spawn("panics".to_owned(), || panic!("on purpose")).unwrap();
-        assert!(group.wait(Duration::from_secs(60)));
+        assert!(group.wait(seconds(60)));
     }
 }

@@ -262,18 +262,33 @@ impl Snapshots {
         }
         self.store.sync("")?;
         point("collect.half_way");
+        self.remove_unnamed()?;
+        point("collect.after");
+        Ok(())
+    }
+
+    /// Removes what attempts have written that ended before a manifest named it. Does nothing while a damaged manifest is set
+    /// aside: whoever repairs it needs the files that it names. No attempt may be running.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn remove_leftovers(&self) -> Result<()> {
+        if self.epochs(damaged_name)?.is_empty() { self.remove_unnamed() } else { Ok(()) }
+    }
+
+    /// Removes every file of ours that no manifest names.
+    fn remove_unnamed(&self) -> Result<()> {
         let found = self.find()?;
         let needed: HashSet<&str> =
             found.manifests.iter().flat_map(Manifest::files).map(|file| file.path.as_str()).collect();
         for folder in [FILES, STAGED] {
-            for name in self.store.list(folder)? {
+            for name in self.store.list(folder)?.into_iter().filter(|name| is_ours(name)) {
                 let name = format!("{folder}/{name}");
                 if !needed.contains(name.as_str()) {
                     self.store.delete(&name)?;
                 }
             }
         }
-        point("collect.after");
         Ok(())
     }
 }
@@ -282,6 +297,12 @@ impl Snapshots {
 /// ended are never taken for this one's.
 pub fn state_file_name(attempt: Attempt, slot: Slot, epoch: Epoch, name: &str) -> String {
     format!("{}{name}", written_by(attempt, slot, epoch))
+}
+
+/// True for names that begin as those of state files and staged files do, with attempt, slot and a number.
+fn is_ours(name: &str) -> bool {
+    let mut numbers = name.splitn(4, '-').map(|part| part.parse::<u64>().is_ok());
+    numbers.by_ref().take(3).filter(|is_number| *is_number).count() == 3
 }
 
 fn written_by(attempt: Attempt, slot: Slot, epoch: Epoch) -> String {
@@ -417,6 +438,20 @@ mod tests {
     }
 
     #[test]
+    fn leftovers_are_removed_unless_a_damaged_manifest_may_name_them() {
+        let (_directory, snapshots, root) = snapshots();
+        let leftover = root.join("staged/1-0-4");
+        snapshots.complete(&manifest(2)).unwrap();
+        snapshots.set_aside(Epoch(2)).unwrap();
+        fs::write(&leftover, "").unwrap();
+        snapshots.remove_leftovers().unwrap();
+        assert!(leftover.exists());
+        fs::remove_file(root.join(damaged_name(Epoch(2)))).unwrap();
+        snapshots.remove_leftovers().unwrap();
+        assert!(!leftover.exists());
+    }
+
+    #[test]
     fn a_collection_leaves_what_a_retained_manifest_names() {
         let (_directory, snapshots, root) = snapshots();
         let from = root.join("row.sst");
@@ -430,11 +465,16 @@ mod tests {
             let slot = tidegate_protocol::manifest::SlotSnapshot { store, operators: BTreeMap::new() };
             snapshots.complete(&Manifest { slots: [(Slot(0), slot)].into(), ..manifest(epoch) }).unwrap();
         }
+        // A file of an attempt that has ended, and one that is not ours.
+        for name in ["staged/1-0-4", "staged/part-0.jsonl", "files/notes-of-mine"] {
+            fs::write(root.join(name), "").unwrap();
+        }
         snapshots.set_aside(Epoch(2)).unwrap();
         snapshots.collect(Epoch(3)).unwrap();
         let mut left = snapshots.store.list(FILES).unwrap();
         left.sort();
-        assert_eq!(left, ["1-0-1-row.sst", "1-0-3-row.sst"]);
+        assert_eq!(left, ["1-0-1-row.sst", "1-0-3-row.sst", "notes-of-mine"]);
+        assert_eq!(snapshots.store.list(STAGED).unwrap(), ["part-0.jsonl"]);
         let found = snapshots.find().unwrap();
         assert_eq!(found.manifests.len(), 1);
         snapshots.check_files(&found.manifests[0], Epoch(0)).unwrap();

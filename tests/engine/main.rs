@@ -13,6 +13,7 @@ mod golden;
 mod identity;
 mod links;
 mod memory;
+mod pending;
 mod processes;
 mod same_dataflow;
 mod slow_steps;

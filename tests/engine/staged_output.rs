@@ -12,7 +12,7 @@ use tidegate::connector::{
     Publisher, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Error, Slot};
-use tidegate::testing::{TestJob, TestSource};
+use tidegate::testing::{Discard, TestJob, TestSource};
 use tidegate::{ErrorContext, Result};
 
 use crate::checkpoints::{manifests, read};
@@ -118,7 +118,9 @@ fn staged_files(directory: &Path) -> (Vec<String>, Vec<String>) {
         names.map(|name| format!("staged/{}", name.unwrap().file_name().to_str().unwrap())).collect();
     let retained = manifests(directory).into_iter().map(|path| read(&path));
     let mut named: Vec<String> = retained
-        .flat_map(|manifest| manifest.staged().map(|(_, s)| s.file.clone().unwrap().path).collect::<Vec<_>>())
+        .flat_map(|manifest| {
+            manifest.staged().filter_map(|(_, s)| Some(s.file.clone()?.path)).collect::<Vec<_>>()
+        })
         .collect();
     there.sort();
     named.sort();
@@ -197,6 +199,72 @@ fn what_could_not_be_published_is_published_by_the_next_start() {
     assert_eq!(sink.sorted(), [0; 0]);
     assert!(job.run().unwrap().finished);
     assert_eq!((sink.sorted(), sink.restored.load(Ordering::SeqCst)), ((0..100).collect(), 1));
+    // What was published at a start is known to be.
+    assert!(job.run().unwrap().finished);
+    assert_eq!(sink.restored.load(Ordering::SeqCst), 1);
+}
+
+/// A sink that fails to stage as often as it is told to.
+#[derive(Clone, Default)]
+struct Failing(Arc<AtomicUsize>);
+
+impl TransactionalSink<u64> for Failing {
+    fn uri(&self) -> Result<String> {
+        Ok("failing".to_owned())
+    }
+
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        TransactionalSink::<u64>::target(&Discard::named("failing"))
+    }
+
+    fn writer(&self, _: SinkPlace) -> Result<Box<dyn Writer<u64>>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+        TransactionalSink::<u64>::publisher(&Discard::named("failing"), slot)
+    }
+}
+
+impl Writer<u64> for Failing {
+    fn write(&mut self, _: &u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn stage(&mut self, _: Epoch) -> Result<Option<Staging>> {
+        let failures = self.0.clone();
+        let stage =
+            move || match failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+                Ok(_) => Err(Error::environment("no space")),
+                Err(_) => Ok(()),
+            };
+        Ok(Some(Staging::elsewhere(1, serde_json::Value::Null, stage)))
+    }
+}
+
+#[test]
+fn what_failed_attempts_have_staged_does_not_pile_up() {
+    let (source, out, failing) = (TestSource::new(1), Numbers::default(), Failing::default());
+    let (from, to, then) = (source.clone(), out.clone(), failing.clone());
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("numbers", from.clone());
+        numbers.clone().sink("out", to.clone());
+        numbers.sink("failing", then.clone());
+        Ok(())
+    });
+    let job = job.no_interval();
+    source.extend(0, 0..1_000);
+    source.end();
+    failing.0.store(3, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert!(job.run().unwrap_err().to_string().contains("no space"));
+        let (there, _) = staged_files(job.directory());
+        assert_eq!(there.len(), 1, "that of the last attempt: {there:?}");
+    }
+    job.run().unwrap();
+    let (there, named) = staged_files(job.directory());
+    assert_eq!((&there, there.len()), (&named, 1));
+    assert_eq!(out.sorted(), (0..1_000).collect::<Vec<_>>());
 }
 
 #[test]

@@ -105,30 +105,30 @@ impl Activity {
     /// From here on it is this step's code that runs, for records.
     #[inline]
     pub(crate) fn enter(&self, step: usize) {
+        self.enter_as(step, RECORDS);
+    }
+
+    /// Whoever sees what it is doing must see that it has moved: it may have done nothing for minutes before.
+    #[inline]
+    fn enter_as(&self, step: usize, doing: u8) {
         self.step.store(step, Ordering::Relaxed);
-        self.doing.store(RECORDS, Ordering::Relaxed);
         self.moved();
+        self.doing.store(doing, Ordering::Release);
     }
 
     /// From here on it is this step's code that runs, and not for a record.
     pub(crate) fn enter_apart(&self, step: usize) {
-        self.step.store(step, Ordering::Relaxed);
-        self.doing.store(APART, Ordering::Relaxed);
-        self.moved();
+        self.enter_as(step, APART);
     }
 
     /// From here on this step's output is staged.
     pub(crate) fn enter_staging(&self, step: usize) {
-        self.step.store(step, Ordering::Relaxed);
-        self.doing.store(STAGING, Ordering::Relaxed);
-        self.moved();
+        self.enter_as(step, STAGING);
     }
 
     /// From here on this step's output is published.
     pub(crate) fn enter_publishing(&self, step: usize) {
-        self.step.store(step, Ordering::Relaxed);
-        self.doing.store(PUBLISHING, Ordering::Relaxed);
-        self.moved();
+        self.enter_as(step, PUBLISHING);
     }
 
     /// From here on it is the engine's code that runs, or none.
@@ -155,7 +155,7 @@ impl Activity {
 
     /// Looks at it. From another thread that is one place only if a later look finds the same number of moves.
     pub(crate) fn look(&self) -> Observation {
-        let doing = self.doing.load(Ordering::Relaxed);
+        let doing = self.doing.load(Ordering::Acquire);
         let (record, event_time) =
             (self.record.load(Ordering::Relaxed), self.event_time.load(Ordering::Relaxed));
         Observation {

@@ -3,10 +3,10 @@
 //! A complete snapshot is given to all of them at once; while they publish, the dataflow and the driver go on. When the last
 //! one has reported, the snapshot's output is published.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_connector_api::{Publisher, SinkTarget, StagedOutput};
 use tidegate_failpoint::point;
@@ -15,12 +15,15 @@ use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result, Slot};
 use super::staged_files::StagedFiles;
 use crate::activity::{Activity, ActivityRegistry};
 use crate::attempt::ProcessWorkers;
+use crate::metrics::Metrics;
 use crate::panics::catch;
 use crate::step::Step;
 use crate::thread_group::ThreadGroup;
 
-/// How long publishers may take to come to their end.
-const LEAVE: Duration = Duration::from_secs(5);
+/// How many publishers work at the same time before the start.
+const AT_ONCE: usize = 64;
+/// After this time a publisher is named that holds the start up; then again whenever the time has doubled.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A sink as whoever publishes sees it, whatever its records are.
 pub(crate) trait PublishedSink: Send + Sync {
@@ -80,32 +83,37 @@ pub(crate) struct Targets(#[allow(dead_code, reason = "a target may hold a lock"
 
 impl Targets {
     /// Publishes what the restored snapshot holds, and clears away what older attempts have left. What is `published`
-    /// already may have been taken away by whoever reads it. Returns what a user should know.
+    /// already may have been taken away by whoever reads it. `note` is told what a user should know.
     pub(crate) fn recover(
         sinks: &[JobSink],
         restored: Option<&Arc<Manifest>>,
         published: Epoch,
         files: &StagedFiles,
-    ) -> Result<(Self, Vec<String>)> {
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
         let mut targets = sinks.iter().map(JobSink::target).collect::<Result<Vec<_>>>()?;
         if let Some(manifest) = restored.filter(|m| m.epoch > published) {
-            publish_restored(sinks, manifest, files)?;
+            publish_restored(sinks, manifest, files, note)?;
         }
-        let mut notes = Vec::new();
         for (sink, target) in sinks.iter().zip(&mut targets) {
             let uid = sink.uid();
             let taken_back = catch(|| target.recover(restored.map(|m| m.epoch)));
             let taken_back = taken_back.context(|| format!("sink '{uid}'"))?;
             if !taken_back.is_empty() {
-                notes.push(format!("sink '{uid}' has taken back {}", taken_back.join(", ")));
+                note(&format!("sink '{uid}' has taken back {}", taken_back.join(", ")));
             }
         }
-        Ok((Self(targets), notes))
+        Ok(Self(targets))
     }
 }
 
-/// Publishes all that a restored snapshot holds, every slot of every sink at the same time.
-fn publish_restored(sinks: &[JobSink], manifest: &Arc<Manifest>, files: &StagedFiles) -> Result<()> {
+/// Publishes all that a restored snapshot holds, many publishers at the same time.
+fn publish_restored(
+    sinks: &[JobSink],
+    manifest: &Arc<Manifest>,
+    files: &StagedFiles,
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
     point("publish.before");
     let known: BTreeSet<String> = sinks.iter().map(JobSink::uid).collect();
     if let Some((uid, _)) = manifest.staged().find(|(uid, _)| !known.contains(*uid)) {
@@ -113,23 +121,60 @@ fn publish_restored(sinks: &[JobSink], manifest: &Arc<Manifest>, files: &StagedF
     }
     let slots: BTreeSet<Slot> =
         manifest.slots.keys().copied().chain(manifest.staged().map(|(_, s)| s.slot)).collect();
-    let snapshot = &Snapshot { manifest: manifest.clone(), is_restored: true };
+    let all: Vec<(&JobSink, Slot)> =
+        sinks.iter().flat_map(|sink| slots.iter().map(move |slot| (sink, *slot))).collect();
+    let snapshot = Snapshot { manifest: manifest.clone(), is_restored: true };
+    all.chunks(AT_ONCE).try_for_each(|some| publish_at_once(some, &snapshot, files, note))?;
+    point("publish.after");
+    Ok(())
+}
+
+fn publish_at_once(
+    publishers: &[(&JobSink, Slot)],
+    snapshot: &Snapshot,
+    files: &StagedFiles,
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
     let publish = |sink: &JobSink, slot: Slot| {
         let mut publisher = sink.publisher(slot)?;
         sink.publish(&mut *publisher, slot, snapshot, files)
     };
     let publish = &publish;
     std::thread::scope(|scope| {
-        let each = sinks.iter().flat_map(|sink| slots.iter().map(move |slot| (sink, *slot)));
-        let threads: Vec<_> =
-            each.map(|(sink, slot)| scope.spawn(move || catch(|| publish(sink, slot)))).collect();
-        let results = threads.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| Err(Error::internal("a thread that publishes panicked")))
-        });
-        results.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
-    })?;
-    point("publish.after");
-    Ok(())
+        let (report, reports) = channel();
+        let mut waiting = BTreeMap::new();
+        for (number, &(sink, slot)) in publishers.iter().enumerate() {
+            let report = report.clone();
+            // The thread that waits is there until it has all reports.
+            let run = move || drop(report.send((number, catch(|| publish(sink, slot)))));
+            let thread = std::thread::Builder::new().name(format!("publisher-{slot}"));
+            let started = thread.spawn_scoped(scope, run);
+            started.map_err(|e| Error::environment("cannot start the thread of a publisher").caused_by(e))?;
+            waiting.insert(number, format!("sink '{}', slot {slot}", sink.uid()));
+        }
+        let (began, mut patience) = (Instant::now(), PATIENCE);
+        let mut failed = None;
+        while let Some(first) = waiting.values().next() {
+            match reports.recv_timeout(patience.saturating_sub(began.elapsed())) {
+                Ok((number, result)) => {
+                    let name = waiting.remove(&number);
+                    // It is returned when nobody publishes any more, and one that hangs may take long.
+                    if let (Err(error), false) = (&result, waiting.is_empty()) {
+                        note(&format!("{}: {error}", name.unwrap_or_default()));
+                    }
+                    failed = failed.or(result.err());
+                }
+                Err(_) => {
+                    let (epoch, seconds) = (snapshot.manifest.epoch, began.elapsed().as_secs());
+                    note(&format!(
+                        "publishing epoch {epoch} before the start has taken {seconds} s so far: {first}"
+                    ));
+                    patience *= 2;
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    })
 }
 
 /// What a publisher reports: the epoch that it has published, or why it cannot.
@@ -143,24 +188,26 @@ pub(crate) struct PublisherReport {
 pub(crate) type ReportPublished = Arc<dyn Fn(PublisherReport) + Send + Sync>;
 
 /// The publishers of an attempt.
+#[derive(Default)]
 pub(crate) struct Publishers {
     /// By the uid of the sink and the slot.
     publishers: Vec<((String, Slot), Sender<Snapshot>)>,
     /// The epoch that is being published, and who has not reported yet.
     waiting: Option<(Epoch, BTreeSet<(String, Slot)>)>,
-    threads: Option<ThreadGroup>,
+    threads: ThreadGroup,
 }
 
 impl Publishers {
-    /// Starts the publishers of all sinks for the slots of these workers. Each is made on its own thread.
+    /// Starts the publishers of all sinks for the slots of these workers. Each is made on its own thread. Threads of a run hold
+    /// its metrics.
     pub(crate) fn start(
         sinks: &[JobSink],
         workers: ProcessWorkers,
         files: &StagedFiles,
-        activities: &ActivityRegistry,
+        (activities, metrics): (&ActivityRegistry, &Arc<Metrics>),
         report: &ReportPublished,
     ) -> Result<Self> {
-        let (threads, mut publishers) = (ThreadGroup::default(), Vec::new());
+        let mut this = Self::default();
         for sink in sinks {
             for slot in workers.slots() {
                 let (snapshots, inbox) = channel();
@@ -172,12 +219,13 @@ impl Publishers {
                     slot,
                     files: files.clone(),
                     report: report.clone(),
+                    _metrics: metrics.clone(),
                 };
-                threads.spawn(format!("publisher-{slot}"), move || thread.run(&inbox))?;
-                publishers.push(((sink.uid(), slot), snapshots));
+                this.threads.spawn(format!("publisher-{slot}"), move || thread.run(&inbox))?;
+                this.publishers.push(((sink.uid(), slot), snapshots));
             }
         }
-        Ok(Self { publishers, waiting: None, threads: Some(threads) })
+        Ok(this)
     }
 
     /// Has all publishers publish what a complete snapshot holds. True if there is none: all is published.
@@ -208,15 +256,12 @@ impl Publishers {
         point("publish.after");
         Ok(Some(epoch))
     }
-}
 
-impl Drop for Publishers {
-    /// Waits for the threads: the next run must not meet them. One that hangs is left to the end of the process.
-    fn drop(&mut self) {
-        self.publishers.clear();
-        if let Some(threads) = self.threads.take() {
-            threads.wait(LEAVE);
-        }
+    /// Ends the threads, and waits for them as long as this: the next run must not meet them. One that hangs is left to the
+    /// end of the process.
+    pub(crate) fn close(self, until: Instant) {
+        drop(self.publishers);
+        self.threads.wait(until);
     }
 }
 
@@ -229,6 +274,7 @@ struct Thread {
     activity: Arc<Activity>,
     number: usize,
     report: ReportPublished,
+    _metrics: Arc<Metrics>,
 }
 
 impl Thread {

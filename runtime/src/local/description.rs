@@ -93,18 +93,20 @@ impl Description {
         Ok(())
     }
 
-    /// Refuses a sink that writes where snapshots are: a start and a collection remove what they do not know there.
+    /// Refuses a source that reads, or a sink that writes, where snapshots are: a start and a collection remove files there.
     pub(crate) fn check_is_apart_from(&self, checkpoint_dir: &Path) -> Result<()> {
         let belongs_to_it = |path: &Path| {
             path == checkpoint_dir
                 || ["files", "staged", "local"].iter().any(|name| path.starts_with(checkpoint_dir.join(name)))
         };
-        for (uid, operator) in self.plan.sinks() {
-            let place = operator.uri.as_deref().unwrap_or_default();
+        for (uid, operator) in &self.plan.operators {
+            let Some(place) = &operator.uri else { continue };
             if belongs_to_it(Path::new(place)) {
+                let does = if self.plan.sources.contains_key(uid) { "reads from" } else { "writes to" };
                 return Err(Error::job(format!(
-                    "the sink '{uid}' writes to {place}, which belongs to the checkpoint directory {}; give the sink another \
-                     directory, or the job another --checkpoint-dir",
+                    "the {} '{uid}' {does} {place}, which belongs to the checkpoint directory {}; give it another directory, \
+                     or the job another --checkpoint-dir",
+                    operator.kind,
                     checkpoint_dir.display()
                 )));
             }

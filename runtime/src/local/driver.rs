@@ -34,7 +34,7 @@ mod tests;
 
 /// A checkpoint that takes longer than this is talked about.
 const SLOW_CHECKPOINT_MS: u64 = 30_000;
-/// How long workers may take to leave their loops after a failure.
+/// How long all threads of an attempt may take to come to their end.
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// Whole milliseconds, at most as many as the brain can count.
@@ -51,7 +51,7 @@ pub(crate) struct Driver<'a> {
     processes: Vec<Connection<ToProcess>>,
     assignment: Assignment,
     publishers: Publishers,
-    _discovery: Discovery,
+    discovery: Discovery,
     watcher: &'a mut dyn Watcher,
     watchdog: Watchdog,
     control: Control,
@@ -96,8 +96,13 @@ impl<'a> Driver<'a> {
         let (events, files) = (mailbox.sender.clone(), StagedFiles::new(&process.setup.snapshots));
         // A driver that is gone has ended the attempt.
         let report: ReportPublished = Arc::new(move |report| drop(events.send(Event::Published(report))));
-        let publishers =
-            Publishers::start(&job.sinks, process.workers, &files, &process.activities, &report)?;
+        let publishers = Publishers::start(
+            &job.sinks,
+            process.workers,
+            &files,
+            (&process.activities, &run.metrics),
+            &report,
+        )?;
         let now = Instant::now();
         let connect = |i| {
             let process = process.clone();
@@ -110,7 +115,7 @@ impl<'a> Driver<'a> {
             process,
             assignment,
             publishers,
-            _discovery: Discovery::start(&job.sources, mailbox.sender.clone())?,
+            discovery: Discovery::start(&job.sources, &mailbox.sender, &run.metrics)?,
             watcher,
             watchdog: Watchdog::default(),
             control,
@@ -135,7 +140,10 @@ impl<'a> Driver<'a> {
         // Connectors are called from here, too; whatever they do, the workers must learn of the end.
         let ended = catch(|| self.serve(events));
         self.send(&Command::Abort);
-        self.wait_for_workers(workers, events);
+        let until = Instant::now() + LEAVE;
+        self.wait_for_workers(workers, events, until);
+        self.publishers.close(until);
+        self.discovery.close(until);
         ended?;
         match self.exit.take() {
             Some(Exit::Failed { reason }) => {
@@ -411,8 +419,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Waits until the workers have left their loops; a worker that does not is left to the end of the process.
-    fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>) {
-        let until = Instant::now() + LEAVE;
+    fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>, until: Instant) {
         while self.done.len() < self.process.setup.settings.parallelism {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::Message(message)) => {

@@ -131,8 +131,12 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let published = snapshots.published()?;
     let staged_files = StagedFiles::new(&snapshots);
     // They are held until the attempt is over.
-    let (_targets, notes) = Targets::recover(&job.sinks, restored.as_ref(), published, &staged_files)?;
-    notes.iter().for_each(|note| watcher.note(Level::WARN, note));
+    let mut note = |note: &str| watcher.note(Level::WARN, note);
+    let _targets = Targets::recover(&job.sinks, restored.as_ref(), published, &staged_files, &mut note)?;
+    if let Some(manifest) = restored.as_ref().filter(|m| m.epoch > published) {
+        snapshots.set_published(manifest.epoch)?;
+    }
+    snapshots.remove_leftovers()?;
     point("restore.recovered");
     if let Some(manifest) = restored.as_deref().filter(|m| m.finished) {
         watcher.note(Level::INFO, &job.describe_finished(manifest));

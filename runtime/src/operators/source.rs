@@ -132,8 +132,7 @@ impl<S: Source> SourceStep<S> {
             }
         }
         match status {
-            PartitionStatus::More => {}
-            PartitionStatus::Pending => self.open[i].quiet = None,
+            PartitionStatus::More | PartitionStatus::Pending => {}
             PartitionStatus::CaughtUp => self.quiet(i),
             PartitionStatus::Ended => {
                 self.open[i].ended = true;

@@ -23,10 +23,11 @@ pub(crate) fn until_metrics(running: &Running, all: &[&str]) -> String {
     }
 }
 
-/// Waits until the job has said something that begins like this and goes on like that.
+/// Waits until the job has logged something, a warning or not, that begins like this and goes on like that.
 pub(crate) fn until_note(job: &TestJob, begin: &str, more: &str) {
     let until = Instant::now() + PATIENCE;
-    while !job.notes().iter().any(|note| note.starts_with(begin) && note.contains(more)) {
+    let text = |note: &String| note.strip_prefix("warning: ").unwrap_or(note).to_owned();
+    while !job.notes().iter().map(text).any(|note| note.starts_with(begin) && note.contains(more)) {
         assert!(Instant::now() < until, "no '{begin}..{more}' in {:?}", job.notes());
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -3,5 +3,6 @@
 mod barriers;
 mod gate;
 mod hangs;
+mod listing;
 mod staging;
 mod turns;
