@@ -58,7 +58,7 @@ fix: ## Formats, and repairs what the lints can repair
 	rustfmt --edition 2024 template/src/main.rs
 	cargo clippy $(CARGO_FLAGS) --all-targets --fix --allow-dirty --allow-staged
 
-bench: build ## CPU, rows/s, memory and restart beside a loop by hand; BENCH="--help" for the choices
+bench: build ## CPU, rows/s, memory and restart, compared with a loop by hand; BENCH="--help" for the choices
 	@$(BIN)/bench $(BENCH)
 
 chaos: build ## 500 kills, damaged files, a slow disk and a full one (about 6 minutes); KILLS=50, CHAOS_SEED=7

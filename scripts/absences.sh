@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 broken=0
 
 # absent WHAT PATTERN DIR [ALLOWED]: no line of code under DIR matches PATTERN, but in files whose path begins with
-# ALLOWED. Comments may talk of anything.
+# ALLOWED. Comments are not checked.
 absent() {
     local what=$1 pattern=$2 dir=$3 allowed=${4:-nowhere} found
     found=$(grep -rnE "$pattern" --include='*.rs' "$dir" | grep -vE '^[^:]+:[0-9]+: *//' | grep -v "^$allowed" || true)
@@ -20,7 +20,7 @@ absent "only runtime/src/dataflow imports timely" '\btimely::' . ./runtime/src/d
 absent "only runtime/src/state imports RocksDB" '\brocksdb::' . ./runtime/src/state/
 absent "the control brain does no I/O and reads no clock" \
     '\bstd::(fs|io|env|net|thread|process|time::(Instant|SystemTime))\b' jobmanager/control/src
-# An error may be an I/O error: to know one is no I/O.
+# The error type may refer to I/O errors: that is not I/O.
 absent "protocol does no I/O" '\bstd::(fs|io|env|net|thread|process|time)\b' protocol/src protocol/src/error.rs
 absent "the engine asks for the time of day in one place" '\bSystemTime::now\b' runtime/src runtime/src/clock.rs
 exit $broken

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a project with a job of one's own from template/: scripts/new-job.sh JOB [DIR]. It is set up so that it takes over what
-# is built for this checkout: the same versions (Cargo.lock), profile, toolchain and target directory.
+# Makes a project for a new job from template/: scripts/new-job.sh JOB [DIR]. It is set up so that it reuses what is built for
+# this checkout: the same versions (Cargo.lock), profile, toolchain and target directory.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 job=${1:-}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to what a build needs besides Cargo.lock: Rust, make, a C++ compiler, libclang. Installs the last three where it
-# may (Debian and Ubuntu, as root or with sudo that asks nothing), else says in one line what to install. Prints nothing
+# Checks what a build needs besides Cargo.lock: Rust, make, a C++ compiler, libclang. Installs the last three where it
+# may (Debian and Ubuntu, as root or with sudo that asks for no password), else says in one line what to install. Prints nothing
 # if nothing is missing. With the argument `lints`, clippy and rustfmt are asked for too, and cargo-machete is built once, into
 # the target directory.
 set -euo pipefail
@@ -49,9 +49,9 @@ see_to_machete() {
     [ "$("$root/bin/cargo-machete" --version 2>/dev/null)" != "$machete_version" ] || return 0
     echo "setup: building cargo-machete $machete_version once, in under a minute; it stays in $root"
     log=$(mktemp)
-    # Not optimized: it runs for less time than that would take.
+    # Not optimized: that would take longer than the tool runs.
     cargo install cargo-machete --version "$machete_version" --locked --debug --force --quiet --root "$root" >"$log" 2>&1 ||
-        { tail -n 5 "$log" >&2 && fail "cargo-machete cannot be installed (all it said is in $log)"; }
+        { tail -n 5 "$log" >&2 && fail "cargo-machete cannot be installed (its output is in $log)"; }
     rm -f "$log"
 }
 
@@ -110,7 +110,7 @@ apt_install() {
     # The lists of packages may be missing or too old.
     as_root "${install[@]}" >"$log" 2>&1 </dev/null ||
         { as_root apt-get update >"$log" 2>&1 </dev/null && as_root "${install[@]}" >"$log" 2>&1 </dev/null; } ||
-        { tail -n 5 "$log" >&2 && fail "apt-get failed (all it said is in $log); install by hand: $*"; }
+        { tail -n 5 "$log" >&2 && fail "apt-get failed (its output is in $log); install by hand: $*"; }
     rm -f "$log"
 }
 
@@ -134,7 +134,7 @@ see_to_packages() {
         read -ra packages <<<"$(missing | tr '\n' ' ')"
         [ "${#packages[@]}" -gt 0 ] || return 0
     fi
-    local otherwise="or say in LIBCLANG_PATH where libclang is"
+    local otherwise="or set LIBCLANG_PATH to the directory of libclang"
     fail "${packages[*]} missing, which RocksDB needs: run  $(how_to_install "${packages[@]}")  ($otherwise)"
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a record that cannot be read.
+//! The form in which a record that cannot be read is kept.
 
 /// A record of a dead-letter sink: what a source or a parsing step could not read, where it stood and why.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -13,8 +13,8 @@ pub struct DeadLetter {
     pub offset: Option<u64>,
     /// What is wrong with it.
     pub error: String,
-    /// The record as it was read, if it is UTF-8; behind a step `try_map`, the record as JSON. Not there if `event_time`
-    /// found its time not plausible: the record has become a value of the job's by then. Partition and offset say where it is.
+    /// The record as it was read, if it is UTF-8; behind a step `try_map`, the record as JSON. None if `event_time`
+    /// found its time not plausible, because its bytes are not kept until then. Partition and offset say where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
     /// The record as it was read, in base64, if it is not UTF-8.

@@ -1,12 +1,12 @@
 //! What a connector implements: a source of partitions, a transactional sink.
 //!
-//! A connector never hears of workers, barriers or timely. Tidegate assigns a source's partitions to the workers, polls
+//! A connector knows nothing of workers, barriers or timely. Tidegate assigns a source's partitions to the workers, polls
 //! each one for small batches, and keeps the position that a partition reports at every barrier; a restart opens the
-//! partition at that position again. A sink stages what it is given until a barrier, and publishes what it has staged once
-//! the snapshot that holds it is durable. Descriptions ([`Source`], [`TransactionalSink`]) are shared between threads; what
-//! they make stays on the thread that it was made on.
+//! partition at that position again. A sink stages the records that it receives until a barrier, and publishes what it has
+//! staged once the snapshot that holds it is durable. Descriptions ([`Source`], [`TransactionalSink`]) are shared between
+//! threads; what they make stays on the thread that it was made on.
 //!
-//! # Exactly once, and what a connector owes for it
+//! # What a connector must guarantee for exactly-once
 //! - A partition opened at a position delivers the same records, in the same order, as it would have after that position.
 //! - Staged output survives the end of the process, and publishing it twice is the same as publishing it once.
 //!

@@ -47,7 +47,7 @@ impl<T> Polled<T> {
         });
     }
 
-    /// Adds something that stands at `offset` and is no `T`; the job's policy for this source decides what happens.
+    /// Adds an entry at `offset` that is not a `T`; the job's policy for this source decides what happens.
     #[cold]
     pub fn malformed(&mut self, offset: u64, error: impl Into<String>, raw: &[u8]) {
         self.malformed.push(Malformed { offset, error: error.into(), raw: raw.to_vec() });

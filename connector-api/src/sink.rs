@@ -30,7 +30,7 @@ pub trait TransactionalSink<T>: Send + Sync + 'static {
     /// lives as long as the attempt.
     ///
     /// # Errors
-    /// If the target cannot be reached, or somebody else writes to it.
+    /// If the target cannot be reached, or another run writes to it.
     fn target(&self) -> Result<Box<dyn SinkTarget>>;
 
     /// Makes the writer of one worker.
@@ -39,7 +39,7 @@ pub trait TransactionalSink<T>: Send + Sync + 'static {
     /// If the target cannot be written to.
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>>;
 
-    /// Makes the publisher of one slot, on the publisher's own thread: it may take its time. After a restart with fewer
+    /// Makes the publisher of one slot, on the publisher's own thread: it may take long. After a restart with fewer
     /// workers there are also publishers of slots that have no worker any more, for what these have staged.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ pub trait TransactionalSink<T>: Send + Sync + 'static {
 
 /// What a sink writes to, opened for an attempt.
 pub trait SinkTarget {
-    /// Called once before a job's workers start, with what the restored snapshot holds already published: takes away
+    /// Called once before a job's workers start, with what the restored snapshot holds already published: removes
     /// what older attempts staged without completing it, and what they published for epochs after `restored` (which
     /// happens only if a damaged snapshot had to be set aside for an older one). Returns what it took back of published
     /// output, for the log.
@@ -59,7 +59,7 @@ pub trait SinkTarget {
     fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
 }
 
-/// Who a writer writes for.
+/// The worker that a writer belongs to, and where the writer stages its output.
 #[derive(Clone, Debug)]
 pub struct SinkPlace {
     /// The worker's slot.
@@ -73,7 +73,7 @@ pub struct SinkPlace {
 }
 
 impl SinkPlace {
-    /// A place. The engine makes them; and tests of a connector, with a directory of theirs.
+    /// Makes a place. It is called by the engine, and by tests of a connector with a directory of their own.
     pub fn new(slot: Slot, attempt: Attempt, working: &Path, staged_files: Rc<Cell<u64>>) -> Self {
         Self { slot, attempt, working: working.to_owned(), staged_files }
     }
@@ -93,7 +93,7 @@ impl SinkPlace {
     }
 }
 
-/// Writes one worker's records of the current epoch to where nobody sees them yet.
+/// Writes one worker's records of the current epoch to where readers do not see them yet.
 pub trait Writer<T> {
     /// Writes one record.
     ///

@@ -27,11 +27,12 @@ pub trait Source: Send + Sync + 'static {
 
     /// The names of the partitions there are now, in any order.
     ///
-    /// Called at the start, and about once a second for a source that is not bounded, on a thread that holds nobody up; a
-    /// name that turns up later is read from its beginning.
+    /// Called at the start, and about once a second for a source that is not bounded, on a thread for which nothing else
+    /// waits; a partition that appears later is read from its beginning.
     ///
     /// # Errors
-    /// If the source is not there or cannot be read; the job ends. A source for which that may pass returns what it knew.
+    /// If the source is not there or cannot be read; the job ends. If such a failure may be temporary, return the last
+    /// known names instead.
     fn partitions(&self) -> Result<Vec<String>>;
 
     /// Makes the reader of one worker, which reads no partition yet.
@@ -40,7 +41,7 @@ pub trait Source: Send + Sync + 'static {
     /// If the source cannot be reached; the job ends.
     fn reader(&self) -> Result<Box<dyn SourceReader<Self::Item>>>;
 
-    /// True if a partition ends where it ends now; false if it is followed as it grows.
+    /// True if a partition ends at its current end; false if it is followed as it grows.
     fn bounded(&self) -> bool;
 
     /// Called before anything else if the job was started with `--follow`: from now on the source is not bounded. One
@@ -82,7 +83,8 @@ pub enum PartitionStatus {
     /// Nothing has arrived, and it is not known to be the end: a fetch is under way. The partition is asked again a little later.
     /// It does not become idle by this; one that was caught up before is taken for caught up until a record comes.
     Pending,
-    /// Read up to the end that there is now; more may come. A partition that stays so becomes idle, if the job says when.
+    /// Read up to the current end; more may come. A partition that stays in this state becomes idle, if the job sets a time
+    /// for that.
     CaughtUp,
     /// Read to the end, and nothing comes after it.
     Ended,

@@ -1,9 +1,9 @@
-//! Staged output: what a sink has written for an epoch and nobody sees yet.
+//! Staged output: what a sink has written for an epoch and readers do not see yet.
 //!
-//! A sink that has no place of its own for it writes bytes with a [`StagedWriter`], and the engine does the rest: it syncs the
-//! file, notes length and checksum in the snapshot, keeps the file as long as a snapshot names it, and gives the publisher a
-//! reader ([`StagedOutput::open`]). A sink that stages in its target's own storage says so ([`Staging::elsewhere`]), and
-//! keeps what it has staged itself.
+//! A sink that has no place of its own for staged output writes bytes with a [`StagedWriter`], and the engine does the
+//! rest: it syncs the file, notes length and checksum in the snapshot, keeps the file as long as a snapshot names it, and
+//! gives the publisher a reader ([`StagedOutput::open`]). A sink that stages in its target's own storage says so
+//! ([`Staging::elsewhere`]), and keeps what it has staged itself.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Where the engine keeps the staged files of sinks that have no place of their own for them.
 pub trait StagedFileStore {
-    /// Stores a file of the local disk durably, which nobody changes any more. Returns the path that a snapshot names it by.
+    /// Stores a file of the local disk, which is not changed any more, durably. Returns the path that a snapshot names it
+    /// by.
     ///
     /// # Errors
     /// If the file cannot be read, or the store cannot be written to.
@@ -176,7 +177,7 @@ impl StagedWriter {
 impl OpenFile {
     fn create(directory: &Path, name: String) -> Result<Self> {
         let path = directory.join(&name);
-        // A file that exists belongs to somebody who still writes it: what older attempts left was removed at the start.
+        // A file that exists is still written by another writer: files of older attempts were removed at the start.
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
         let file = file.map_err(|e| failed("make the staged file", &path, e))?;
         Ok(Self { path, name, file, bytes: 0, crc32: crc32fast::Hasher::new() })
@@ -210,7 +211,7 @@ impl StagedFile {
         file.sync_data().map_err(|e| failed("sync", &path, e))?;
         let stored = if self.is_stored {
             let stored = store.put(&path, &name)?;
-            // What is left of it is cleaned up at the next start at the latest.
+            // If this fails, the file is removed at the next start.
             drop(fs::remove_file(&path));
             stored
         } else {
@@ -266,7 +267,7 @@ impl Staging {
         Self { first: Some(first), ..self }
     }
 
-    /// Makes the output durable. The engine calls it; and tests of a connector.
+    /// Makes the output durable. It is called by the engine, and by tests of a connector.
     ///
     /// # Errors
     /// If the file cannot be synced or stored, or the connector cannot stage it.
@@ -289,13 +290,13 @@ impl Staging {
 pub struct StagedOutput<'a> {
     /// What the snapshot says of it.
     pub staged: &'a Staged,
-    /// True if an earlier attempt has staged it. It may have been published already, and whatever has happened to it since then.
+    /// True if an earlier attempt has staged it. It may have been published already, and moved or changed since then.
     pub is_restored: bool,
     store: &'a dyn StagedFileStore,
 }
 
 impl<'a> StagedOutput<'a> {
-    /// A piece of output. The engine makes them; and tests of a connector.
+    /// Makes a piece of output. It is called by the engine, and by tests of a connector.
     pub fn new(staged: &'a Staged, is_restored: bool, store: &'a dyn StagedFileStore) -> Self {
         Self { staged, is_restored, store }
     }

@@ -1,12 +1,12 @@
-//! Points at which a test can have the process die, wait or stumble.
+//! Points at which a test can make the process die, sleep or panic.
 //!
 //! They are always compiled in and cost a look-up where they stand, which is never on the path of a record. The
 //! environment variable `FAILPOINTS` switches them on, in the syntax of the crate `fail`: with
-//! `FAILPOINTS="snapshot.linked=3*off->return"` the process dies, as by `kill -9`, the fourth time it comes there;
-//! `sleep(200)` makes a slow disk.
+//! `FAILPOINTS="snapshot.linked=3*off->return"` the process dies, as by `kill -9`, the fourth time it reaches the point;
+//! `sleep(200)` simulates a slow disk.
 
-/// All points, in the order in which an epoch meets them; `make chaos` kills at these. A test holds the list against the
-/// sources.
+/// All points, roughly in the order in which a start and an epoch reach them; `make chaos` kills at these. A test compares
+/// the list with the source code.
 pub const POINTS: &[&str] = &[
     "start.locked",
     "start.attempt_written",
@@ -33,7 +33,7 @@ pub const POINTS: &[&str] = &[
     "collect.after",
 ];
 
-/// Dies here if a test asked for it. `name` is one of [`POINTS`].
+/// Ends the process here if a test asked for it. `name` is one of [`POINTS`].
 pub fn point(name: &'static str) {
     if fail::eval(name, |_| ()).is_some() {
         die();
@@ -53,7 +53,7 @@ fn die() -> ! {
 /// What is wrong with the variable, as a sentence: it must name points of [`POINTS`], each with an action.
 pub fn from_environment() -> Result<(), String> {
     let Some(value) = std::env::var_os("FAILPOINTS") else { return Ok(()) };
-    // Not by `fail`'s own reading of the variable: that panics at what it cannot read, and takes any name for a point.
+    // `fail` does not read the variable itself, because it panics at an invalid value and accepts any name as a point.
     let value = value.into_string().map_err(|value| refused(&value.to_string_lossy(), "it is not UTF-8"))?;
     for (name, actions) in parse(&value).map_err(|why| refused(&value, &why))? {
         fail::cfg(name, actions).map_err(|why| refused(&value, &format!("the action of '{name}': {why}")))?;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_points_with_actions_is_refused() {
+    fn an_invalid_list_of_points_with_actions_is_refused() {
         let parsed = parse(" start.locked=off->return ; snapshot.linked=3*sleep(20);").unwrap();
         assert_eq!(parsed, [("start.locked", "off->return"), ("snapshot.linked", "3*sleep(20)")]);
         assert_eq!(parse("").unwrap(), []);
@@ -119,7 +119,7 @@ mod tests {
         );
     }
 
-    /// A point that is not in the list would never be killed at; one that is only there would never be come to.
+    /// `make chaos` would never kill at a point that is not in the list; a point that is only in the list is never reached.
     #[test]
     fn the_list_has_the_points_of_the_sources_and_no_others() {
         let root = Path::new("..");

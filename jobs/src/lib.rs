@@ -12,14 +12,14 @@ mod readme {}
 #[doc = include_str!("../../docs/event-time.md")]
 mod event_time {}
 
-/// What a sensor tells, one row of JSON.
+/// A reading of a sensor, one row of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// The machine that the sensor sits on.
     pub device_id: String,
     /// When it was measured, in milliseconds since the Unix epoch.
     pub timestamp: i64,
-    /// Degrees Celsius; sensors that are broken tell values outside 0 to 100.
+    /// Degrees Celsius; sensors that are broken report values outside 0 to 100.
     pub temperature: f64,
     /// Millimetres a second.
     pub vibration: f64,

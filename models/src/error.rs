@@ -1,4 +1,4 @@
-//! What can be wrong with a model, for the people who have to put it right.
+//! What can be wrong with a model, with messages that say how to fix it.
 
 use std::{error::Error, fmt, io};
 
@@ -13,7 +13,7 @@ pub enum ModelError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// The file holds a model that may well be sound but that this evaluator does not score.
+    /// The file holds a model that may be valid but that this evaluator does not score.
     Unsupported {
         /// The path, or the name given to `from_slice`.
         file: String,
@@ -22,7 +22,7 @@ pub enum ModelError {
         /// What to do instead.
         remedy: String,
     },
-    /// The file is not a sound model: cut short, altered, or never one.
+    /// The file is not a valid model: truncated, altered, or not a model at all.
     Corrupt {
         /// The path, or the name given to `from_slice`.
         file: String,

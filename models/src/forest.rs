@@ -65,7 +65,7 @@ impl Forest {
                 let left = u32::try_from(first + order.len());
                 node.left = left.map_err(|_| Fault::corrupt("more than 4 billion nodes"))?;
                 for child in children {
-                    // The root is nobody's child, and nobody has two parents: so there is no cycle.
+                    // The root is not a child, and no node has two parents, so there is no cycle.
                     if child == 0 || std::mem::replace(&mut seen[child], true) {
                         return Err(Fault::corrupt(format!("node {child} is reached twice")));
                     }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_may_be_as_deep_as_it_likes() {
+    fn a_tree_may_have_any_depth() {
         let splits = 100_000;
         let nodes = 2 * splits + 1;
         let chain = |k: i64, child: i64| if k % 2 == 0 && k < 2 * splits { k + child } else { -1 };

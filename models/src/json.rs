@@ -1,6 +1,6 @@
 //! Reads JSON as xgboost writes it, into [`Value`].
 //!
-//! That is JSON with one liberty: `NaN` and `Infinity` may stand where a number stands (the threshold of a
+//! That is JSON with one extension: `NaN` and `Infinity` may stand where a number stands (the threshold of a
 //! categorical split, for one). They become texts, which `value` reads as numbers.
 //!
 //! A number goes from text to f64 to f32, which rounds twice. Of all f32 as xgboost writes them (all 2^31 were

@@ -26,7 +26,7 @@ impl XgboostModel {
     /// # Errors
     ///
     /// [`ModelError::Read`] if the file cannot be read, [`ModelError::Unsupported`] if it holds what this evaluator
-    /// does not score (see the [crate's front page](crate)), [`ModelError::Corrupt`] if it is no sound model.
+    /// does not score (see the [crate's front page](crate)), [`ModelError::Corrupt`] if it is not a valid model.
     pub fn load(path: impl AsRef<Path>) -> Result<XgboostModel, ModelError> {
         let path = path.as_ref();
         let file = path.display().to_string();
@@ -50,7 +50,7 @@ impl XgboostModel {
     }
 
     /// The name of exactly these bytes: the file's name without extension, and the first 8 hex digits of the file's
-    /// SHA-256, as in `model-3fa94c21`. It belongs into every scored record.
+    /// SHA-256, as in `model-3fa94c21`. It belongs in every scored record.
     pub fn id(&self) -> &str {
         &self.id
     }

@@ -1,4 +1,4 @@
-//! Takes from a model file what is needed to score, and refuses by name what cannot be scored rightly.
+//! Takes from a model file what is needed to score, and refuses by name what cannot be scored correctly.
 //!
 //! The layout is described in xgboost's "Introduction to Model IO" and by the files themselves; where versions
 //! differ, the difference is noted at the code that knows of it.
@@ -53,8 +53,8 @@ fn parse(bytes: &[u8]) -> Result<Value, Fault> {
     }
 }
 
-/// Major and minor version of the xgboost that wrote the file. A version that nobody has compared scores with may
-/// mean something else by the same words, as base_score has shown.
+/// Major and minor version of the xgboost that wrote the file. In a version whose scores have not been compared,
+/// the same fields may mean something else, as base_score has shown.
 fn version(file: &At<'_>) -> Result<(usize, usize), Fault> {
     let version = file.get("version")?;
     let [major, minor, ..] = version.integers()?[..] else { return Err(version.fault("is too short")) };

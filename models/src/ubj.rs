@@ -10,7 +10,7 @@ use crate::{error::Fault, value::Value};
 /// Models are about 8 levels deep.
 const DEPTH_MAX: usize = 64;
 
-/// Reads a whole file. No length in it is believed before the bytes are there, so memory is bounded by the file's.
+/// Reads a whole file. No length in it is trusted before the bytes are there, so memory is bounded by the file's.
 pub(crate) fn read(bytes: &[u8]) -> Result<Value, Fault> {
     let mut reader = Reader { rest: bytes, total: bytes.len(), depth: 0 };
     let marker = reader.byte()?;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_not_believed() {
+    fn lengths_are_not_trusted() {
         assert!(refusal(b"[$d#L\x7f\xff\xff\xff\xff\xff\xff\xff").contains("cut short"));
         assert!(refusal(b"[#L\x7f\xff\xff\xff\xff\xff\xff\xff").contains("cut short"));
         assert!(refusal(b"SL\x7f\xff\xff\xff\xff\xff\xff\xff").contains("cut short"));

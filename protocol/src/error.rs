@@ -1,4 +1,4 @@
-//! One error type, which says who can do something about it.
+//! The error type, which says who can fix the cause.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 /// The result of everything that a job author calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Who can do something about an error.
+/// Who can fix the cause of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The job: its code, its arguments or its input. Starting it again without a change fails again.
     Job,
-    /// The world: a disk, a file, a network. Starting it again may work.
+    /// The environment: a disk, a file, a network. Starting the job again may work.
     Environment,
     /// Tidegate itself: an invariant does not hold. Please report it.
     Internal,
@@ -31,7 +31,7 @@ impl Error {
         Self { kind: ErrorKind::Job, message: message.into(), source: None }
     }
 
-    /// An error of the world around the job.
+    /// An error of the job's environment.
     pub fn environment(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Environment, message: message.into(), source: None }
     }
@@ -55,7 +55,7 @@ impl Error {
         self
     }
 
-    /// Who can do something about it.
+    /// Who can fix the cause.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -79,7 +79,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Any error of user code is the job's until somebody says otherwise; an I/O error is the world's.
+/// An error of user code is one of the job unless it is given another kind; an I/O error is one of the environment.
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Self {
         let any: &dyn std::any::Any = &source;
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(error.to_string(), "epoch 3 after 4: x (this is a defect of Tidegate, please report it)");
     }
 
-    /// An error that tells its cause itself, or leaves that to whoever reads it.
+    /// An error with a cause, whose own message may or may not contain that cause.
     #[derive(Debug)]
     struct Wrapped(&'static str, std::io::Error);
 

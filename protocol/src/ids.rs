@@ -40,7 +40,7 @@ number! {
     Epoch(u64)
 }
 number! {
-    /// The room of one worker in a job, counted from 0 up to the parallelism.
+    /// The number of a worker of a job, counted from 0 up to the parallelism.
     Slot(u32)
 }
 number! {

@@ -1,9 +1,9 @@
-//! What crosses a process border: the numbers that everybody counts by, and the manifest of a snapshot.
+//! The types that processes exchange: the numbers that all of them use, the manifest of a snapshot, the plan of a job.
 //!
 //! Reading order: [`ids`] defines one newtype for every number, each with the sentence that says what it is;
-//! [`manifest`] is the file that makes a directory of loose files a snapshot; [`plan`] is what a job wants of whoever runs it; [`error`] is what goes wrong, and who can do
-//! something about it. Nothing here does I/O beyond turning
-//! values into bytes and back, and nothing depends on the dataflow.
+//! [`manifest`] is the file that makes a directory of loose files a snapshot; [`plan`] is what a job consists of, for the
+//! program that runs it; [`error`] is the error type, which says who can fix the cause. Nothing here does I/O beyond
+//! turning values into bytes and back, and nothing depends on the dataflow.
 
 pub mod error;
 pub mod ids;

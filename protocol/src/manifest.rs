@@ -4,8 +4,8 @@
 //! key groups and files of every slot, the positions of every source partition and the staged output of every sink.
 //! A bare directory of a manifest and the files it names is enough to restart the job, with any parallelism.
 //!
-//! On disk it is one line of JSON behind a line that holds the CRC-32 of that JSON, so that a torn or flipped manifest is
-//! told from a good one before anything in it is believed.
+//! On disk it is one line of JSON behind a line that holds the CRC-32 of that JSON, so that a truncated or
+//! changed manifest is detected before anything in it is used.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::ids::{Attempt, Epoch, KeyGroups, Slot};
 
 /// The version that this build writes. It reads this one and those from [`OLDEST_FORMAT_VERSION`] on.
 ///
-/// Version 2 keeps of every entry of a window whether it has fired, where version 1 kept it of every window. In version 3
+/// Version 2 says for every entry of a window whether it has fired, where version 1 said it for every window. In version 3
 /// staged output may lie in the checkpoint store, or be no file at all: a build that does not know that would take the
 /// snapshot for a damaged one, or delete the file. A build refuses versions that are newer than its own.
 pub const FORMAT_VERSION: u32 = 3;
@@ -147,7 +147,7 @@ pub struct FileRef {
 /// Why a manifest was not read.
 #[derive(Debug)]
 pub enum ManifestError {
-    /// The bytes are not what was once written: torn, flipped, or no manifest at all.
+    /// The bytes are not what was once written: truncated, changed, or not a manifest at all.
     Damaged(String),
     /// A manifest of a version that this build does not know.
     Version {
@@ -163,8 +163,7 @@ impl std::fmt::Display for ManifestError {
             Self::Version { found } => write!(
                 f,
                 "the manifest has format version {found}, and this build reads versions {OLDEST_FORMAT_VERSION} to \
-                 {FORMAT_VERSION}; \
-                 start the job with the build that wrote it, or from a savepoint that this build wrote"
+                 {FORMAT_VERSION}; start the job with the build that wrote it"
             ),
         }
     }
@@ -191,7 +190,7 @@ impl Manifest {
     /// version of Tidegate wrote it.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
         let damaged = |what: &str| ManifestError::Damaged(what.to_owned());
-        let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is no UTF-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))?;
         let (head, rest) = text.split_once('\n').ok_or_else(|| damaged("it has no first line"))?;
         let json = rest.strip_suffix('\n').ok_or_else(|| damaged("its end is missing"))?;
         if head != first_line(json.as_bytes()) {
@@ -217,7 +216,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Before version 3 the path of staged output that was no local file was a name for people.
+    /// Before version 3 the path of staged output that was not a local file was a name for users to read.
     fn forget_names_of_staged_output(&mut self) {
         let operators = self.slots.values_mut().flat_map(|slot| slot.operators.values_mut());
         for staged in operators.flat_map(|operator| &mut operator.staged) {
@@ -226,7 +225,7 @@ impl Manifest {
     }
 
     /// An operator of which the workers have come to different event times, if there is one: a defect, since what is late
-    /// and what has fired would depend on who asks.
+    /// and what has fired would depend on the worker.
     pub fn differing_watermark(&self) -> Option<&str> {
         let mut first = BTreeMap::new();
         for (uid, part) in self.slots.values().flat_map(|slot| &slot.operators) {

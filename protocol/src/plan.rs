@@ -1,7 +1,7 @@
-//! The plan: what a job wants of whoever runs it, as the job describes itself without running.
+//! The plan: what a job consists of, for the program that runs it. A job is described for it without being run.
 //!
 //! A job's program prints it as JSON (`my-job .. --plan`). All rules about restarting a job (which snapshots fit it, which
-//! worker reads which partitions) are rules over a plan and a manifest; nobody needs the job's code for them.
+//! worker reads which partitions) are rules over a plan and a manifest; they do not need the job's code.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::manifest::OperatorEntry;
 /// The version of the plan's format that this build writes.
 pub const PLAN_VERSION: u32 = 1;
 
-/// What a job consists of, as far as others have to know.
+/// What a job consists of, as far as other programs need it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The version of this format.
@@ -41,7 +41,7 @@ pub struct SourcePlan {
 }
 
 impl Plan {
-    /// The uids of the sinks, and of what writes dead letters: operators with a URI that are no source.
+    /// The uids of the sinks, and of what writes dead letters: operators with a URI that are not sources.
     pub fn sinks(&self) -> impl Iterator<Item = (&str, &OperatorEntry)> {
         let has_target = |(uid, operator): &(&String, &OperatorEntry)| {
             operator.uri.is_some() && !self.sources.contains_key(*uid)

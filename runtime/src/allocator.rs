@@ -1,12 +1,12 @@
-//! The program's allocators, and that they give freed memory back to the system.
+//! The allocators of the program, and their settings for returning freed memory to the system.
 //!
-//! There are two: mimalloc for all that is Rust, if the program has chosen it, and malloc of the C library for RocksDB. What
-//! they keep for themselves comes on top of `--memory`. As they come they keep much: see
+//! There are two: mimalloc for Rust code, if the program has chosen it, and malloc of the C library for RocksDB. The memory
+//! that they retain comes on top of `--memory`, and with their default settings they retain much: see
 //! `docs/decisions/0018-memory-is-what-state-takes.md` for what was measured. For a program that has chosen another
 //! allocator nothing is set here.
 
-/// mimalloc, for a program to choose. Its figures of memory are those of the documentation; without it a job runs, too, and
-/// takes more memory and some more CPU.
+/// mimalloc, for a program to choose as its global allocator. The memory figures of the documentation are measured with it;
+/// without it a job takes more memory and some more CPU.
 ///
 /// ```
 /// #[global_allocator]
@@ -17,13 +17,13 @@
 /// }
 /// ```
 ///
-/// With it a job has freed memory given back to the system at once, and takes no huge pages: for the whole process, and for
-/// the programs that it starts (`PR_SET_THP_DISABLE`).
+/// With it a job returns freed memory to the system at once and uses no huge pages: in the whole process, and in the
+/// programs that it starts (`PR_SET_THP_DISABLE`).
 #[cfg(feature = "mimalloc")]
 pub use mimalloc::MiMalloc;
 
-/// Has freed memory given back, if the program has chosen mimalloc. It may be called any number of times, best before the
-/// state grows.
+/// Makes the allocators return freed memory to the system, if the program has chosen mimalloc. It may be called any number
+/// of times, best before the state grows.
 pub(crate) fn give_back_freed_memory() {
     #[cfg(feature = "mimalloc")]
     {
@@ -54,8 +54,8 @@ fn is_chosen() -> bool {
 #[cfg(all(feature = "mimalloc", target_os = "linux"))]
 fn use_small_pages() {
     let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
-    // SAFETY: it takes numbers alone, and says of this process's memory how it is mapped from here on. Where the kernel does
-    // not know it, nothing changes.
+    // SAFETY: the call takes only numbers, and determines how the memory of this process is mapped from here on. A kernel
+    // that does not know the option changes nothing.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) };
 }
 
@@ -68,8 +68,8 @@ fn purge_at_once() {
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
 }
 
-/// malloc of glibc raises the size from which a buffer is returned with every one that is freed, up to 32 MB, and has an
-/// arena for every thread: of the buffers of a small store five times as much stayed as was in use.
+/// malloc of glibc raises the size from which buffers are returned to the system with every such buffer that is freed, up
+/// to 32 MB, and has an arena for every thread: a small store retained five times as much memory in buffers as was in use.
 #[cfg(all(feature = "mimalloc", target_os = "linux", target_env = "gnu"))]
 fn return_large_buffers() {
     const LARGE: i32 = 128 << 10;

@@ -1,4 +1,4 @@
-//! What an attempt of a job starts with. Nothing of it changes while the attempt runs.
+//! The setup of an attempt of a job. It does not change while the attempt runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ pub(crate) struct JobSettings {
     pub(crate) key_groups: KeyGroups,
     /// Memory for keyed state of all workers, in bytes.
     pub(crate) memory: usize,
-    /// Whether sources are read on as they grow, all of them.
+    /// Whether all sources are followed, that is read on as they grow.
     pub(crate) follow: bool,
-    /// Whether batches between workers travel as bytes, as between processes, where memory would do.
+    /// Whether batches between workers are sent as bytes, as between processes, even within one process.
     pub(crate) over_the_wire: bool,
 }
 
@@ -62,9 +62,9 @@ impl AttemptSetup {
     /// The prefix of an operator's keys in the store.
     ///
     /// # Errors
-    /// If the operator was not there when the job was checked.
+    /// If the plan of the job has no such operator with state.
     pub(crate) fn store_id(&self, uid: &str) -> Result<u16> {
-        let unknown = || Error::internal(format!("operator '{uid}' was not there when the job was checked"));
+        let unknown = || Error::internal(format!("operator '{uid}' has no state in the plan of the job"));
         self.store_ids.get(uid).copied().ok_or_else(unknown)
     }
 

@@ -1,4 +1,4 @@
-//! Where processing time comes from: the system, or a test's hands.
+//! The source of processing time: the system's clock, or one that a test sets.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

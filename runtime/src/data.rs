@@ -4,19 +4,19 @@
 ///
 /// # What can cross
 ///
-/// Records cross where they change the worker: at [`Stream::key_by`](crate::Stream::key_by) and
+/// Records cross where they move to another worker: at [`Stream::key_by`](crate::Stream::key_by) and
 /// [`key_by_value`](crate::Stream::key_by_value), [`rebalance`](crate::Stream::rebalance),
-/// [`broadcast`](crate::Stream::broadcast) and
-/// [`connect_broadcast`](crate::KeyedStream::connect_broadcast). To another process they travel as bytes that do not
-/// describe themselves, so that a value must be read by the same steps by which it was written. Numbers, texts, lists,
-/// maps, tuples, structs and enums can cross, and whatever is made of them by serde's derive, but not with
-/// `#[serde(skip_serializing)]`, `#[serde(skip_serializing_if)]`, `#[serde(flatten)]`, `#[serde(untagged)]` or
-/// `#[serde(tag)]`, anywhere in it, and no `serde_json::Value`. Where `Serialize` and `Deserialize` were written by hand, or
-/// named by `#[serde(with)]`, `#[serde(serialize_with)]` or `#[serde(deserialize_with)]`, one must read what the other writes.
+/// [`broadcast`](crate::Stream::broadcast) and [`connect_broadcast`](crate::KeyedStream::connect_broadcast). To another
+/// process they are sent in a format that is not self-describing, so a value must be read by the same steps by which it was
+/// written. Numbers, texts, lists, maps, tuples, structs and enums can cross, and whatever is made of them by serde's
+/// derive, but not with `#[serde(skip_serializing)]`, `#[serde(skip_serializing_if)]`, `#[serde(flatten)]`,
+/// `#[serde(untagged)]` or `#[serde(tag)]` anywhere in it, and not with a `serde_json::Value`. Where `Serialize` and
+/// `Deserialize` were written by hand, or named by `#[serde(with)]`, `#[serde(serialize_with)]` or
+/// `#[serde(deserialize_with)]`, one must read what the other writes.
 ///
-/// A job that has such a type cross is refused before it starts, with one worker, too, though its records stay in memory.
-/// The type is tried for that with values made up for it; a field that is left out only for a value that was not tried
-/// ends the job when that value is sent to another process. The same goes for what a snapshot
+/// A job that sends records of such a type to other workers is refused before it starts, also with one worker, whose
+/// records stay in memory. For that check the type is tested with generated values; a field that is left out only for a
+/// value that was not tested ends the job when that value is sent to another process. The same goes for what a snapshot
 /// [keeps](crate::KeyedProcess#what-can-be-kept).
 ///
 /// ```

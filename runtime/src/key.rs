@@ -1,9 +1,8 @@
 //! Keys: what a keyed stream is partitioned by, and the hash that outlives the process.
 //!
-//! The hash of a key chooses its key group, and the key group chooses where its state lies in a snapshot. So the hash
-//! must be the same in every process, on every platform, for ever; Rust's own hashers promise nothing of the kind. Ours
-//! walks the key by its serde serialization and folds rapidhash v3 (nano) over the bytes of its parts; a golden test
-//! fixes the values.
+//! The hash of a key determines its key group, and the key group determines where its state lies in a snapshot. So the hash
+//! must be the same in every process, on every platform, for ever; Rust's own hashers do not guarantee that. This hash
+//! serializes the key with serde and folds rapidhash v3 (nano) over the bytes of its parts; a golden test fixes the values.
 
 use std::rc::Rc;
 
@@ -11,8 +10,8 @@ use serde::ser::{self, Serialize};
 
 /// A key: a string, a number, or any type that derives serde's traits, compared by equality.
 ///
-/// Floating-point numbers make poor keys (`NaN` equals nothing); equal keys must serialize alike. What a snapshot
-/// [cannot keep](crate::KeyedProcess#what-can-be-kept) cannot be a key of a step that keeps something.
+/// Floating-point numbers are not suitable as keys (`NaN` is equal to nothing); equal keys must have equal serializations.
+/// A type that a snapshot [cannot keep](crate::KeyedProcess#what-can-be-kept) cannot be a key of a step with state.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
     label = "`{Self}` cannot be a key",
@@ -85,7 +84,7 @@ impl KeyHasher {
     }
 }
 
-/// A serializer cannot fail here on its own; the type that says so.
+/// The error of a key whose own `serialize` fails; the hasher itself never fails.
 #[derive(Debug)]
 struct NoHash;
 

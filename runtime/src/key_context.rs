@@ -1,15 +1,14 @@
-//! What a function with state has in its hands for the key at hand: state, outputs, timers, times.
+//! The context of a function with state for the current key: state, outputs, timers, times.
 //!
-//! Each of them is a field of its own, so that a borrow of one, of the state above all, can live beside the use of the
-//! others.
+//! Each of them is a separate field, so that one of them, above all the state, can be borrowed while the others are used.
 
 use crate::key::Key;
 use crate::state::timers::Timers;
 use crate::timer::{TimeDomain, Timer};
 use tidegate_protocol::{Error, Result};
 
-/// What a function with state works with: `K` is the key, `S` the state, `O` what comes out, `X` the side output. A
-/// function names it by [`Context`](crate::Context) or [`BroadcastContext`](crate::BroadcastContext).
+/// The context of a function with state: `K` is the type of the key, `S` of the state, `O` of the output, `X` of the side
+/// output. A function names it by [`Context`](crate::Context) or [`BroadcastContext`](crate::BroadcastContext).
 ///
 /// The fields are separate, so a borrow of the state may be held while records are emitted and timers are set:
 ///
@@ -47,16 +46,18 @@ use tidegate_protocol::{Error, Result};
 /// # Ok::<(), tidegate::Error>(())
 /// ```
 ///
-/// A helper function takes the fields that it needs: `fn warn(out: &mut Output<'_, Alert>, timers: &mut KeyTimers<'_, u32>)`.
+/// A helper function takes the fields that it needs:
+/// `fn warn(out: &mut Output<'_, Alert>, timers: &mut KeyTimers<'_, u32>)`.
 #[non_exhaustive]
 pub struct KeyContext<'a, K, S, O, X> {
-    /// The key at hand.
+    /// The current key.
     pub key: &'a K,
-    /// What is kept for the key.
+    /// The state of the key.
     pub state: ValueState<S>,
-    /// Where the records go that come out.
+    /// The main output.
     pub out: Output<'a, O>,
-    /// The side output, the second stream of `process_with_side`. What is emitted here is dropped behind `process`.
+    /// The side output, the second stream of `process_with_side`. With `process`, records that are emitted here are
+    /// dropped.
     pub side: Output<'a, X>,
     /// The key's timers.
     pub timers: KeyTimers<'a, K>,
@@ -64,15 +65,15 @@ pub struct KeyContext<'a, K, S, O, X> {
     pub time: Times,
 }
 
-/// The state of the key at hand: one value, or none.
+/// The state of the current key: one value, or none.
 ///
 /// A key has no state until [`get_mut`](Self::get_mut) makes it, and none after [`clear`](Self::clear). A key without state
-/// costs nothing: neither memory nor room in snapshots. So a function whose keys come and go clears what it no longer needs,
-/// typically in a timer.
+/// takes neither memory nor space in snapshots. So a function with many short-lived keys clears the state that it no longer
+/// needs, typically in a timer.
 ///
-/// The value is loaded before the function is called, and is written with the next checkpoint if it has changed. It counts as
-/// changed if `get_mut` was called or `clear` removed it, whether or not it has another value afterwards; a function that
-/// only looks at the state uses [`get`](Self::get).
+/// The value is loaded before the function is called, and is written with the next checkpoint if it has changed. It counts
+/// as changed if `get_mut` was called or `clear` removed it, whether or not it has another value afterwards; a function
+/// that only looks at the state uses [`get`](Self::get).
 ///
 /// ```
 /// use tidegate::testing::{VecSource, collect};
@@ -126,8 +127,8 @@ impl<S: Default> ValueState<S> {
         self.value.as_ref()
     }
 
-    /// The key's state, to be changed; made by `Default` if there is none. It counts as changed from here on. See the example
-    /// of [`ValueState`].
+    /// The key's state, to be changed; made by `Default` if there is none. It counts as changed from here on. See the
+    /// example of [`ValueState`].
     pub fn get_mut(&mut self) -> &mut S {
         self.changed = true;
         self.value.get_or_insert_default()
@@ -145,7 +146,7 @@ impl<S: Default> ValueState<S> {
 /// use tidegate::testing::{Discard, VecSource, collect};
 /// use tidegate::{Context, KeyedProcess, Output, Result};
 ///
-/// /// Puts words out letter by letter, and what is no word to the side.
+/// /// Emits words letter by letter, and what is not a word to the side output.
 /// struct Spell;
 ///
 /// fn spell(word: &str, out: &mut Output<'_, char>) {
@@ -189,25 +190,25 @@ impl<'a, O> Output<'a, O> {
         Self { records }
     }
 
-    /// Puts a record out. Its event time is [`Times::event_time`]: that of the record at hand, or the time that the timer was
-    /// set for, which for a timer of processing time is a time of the clock. See the example of [`Output`].
+    /// Emits a record. Its event time is [`Times::event_time`]: that of the current record, or the time that the timer was
+    /// set for, which is a processing time for a timer of processing time. See the example of [`Output`].
     pub fn emit(&mut self, record: O) {
         self.records.push(record);
     }
 }
 
-/// The timers of the key at hand.
+/// The timers of the current key.
 ///
 /// A timer is a time and its kind, [`Timer`]; when the time has come, [`on_timer`](crate::KeyedProcess::on_timer) is called
 /// with it, once, with the key that set it. Timers are part of snapshots.
 ///
-/// Timers fire in order of time, also those that a timer sets for a later time that has come already. A timer for a
-/// time that has passed, when it is set by a record, or by a timer for its own time or before, fires when the watermark
-/// comes further the next time; in processing time it fires in the next round.
+/// Timers fire in order of time, including those that a timer sets for a later time that is due already. If a record sets a
+/// timer for a time that has passed, or a timer does so for its own time or an earlier one, the new timer fires when the
+/// watermark advances next; in processing time it fires in the next round.
 ///
-/// At the end of the input event time first comes to the furthest that any partition had. Then everything that is still
-/// set fires once, timers of event time before those of processing time. A timer that is set meanwhile is not kept: no
-/// time follows at which it could fire. So a timer that sets itself again and again ends with the input, at any
+/// At the end of the input, event time first advances to the highest that any partition has reached. Then all timers that
+/// are still set fire once, timers of event time before those of processing time. A timer that is set meanwhile is not
+/// kept: no time follows at which it could fire. So a timer that sets itself again and again ends with the input, at any
 /// parallelism, and in the same way after a crash.
 ///
 /// ```
@@ -270,15 +271,15 @@ pub struct KeyTimers<'a, K> {
     pub(crate) without_time: Option<&'a str>,
     pub(crate) event: &'a mut Timers<K>,
     pub(crate) processing: &'a mut Timers<K>,
-    /// What went wrong first; it ends the job when the function returns.
+    /// The first error; it ends the job when the function returns.
     pub(crate) failed: Option<Error>,
 }
 
 impl<K: Key> KeyTimers<'_, K> {
     /// Sets a timer. One that is set already stays, and fires once. See the example of [`KeyTimers`].
     ///
-    /// A timer of event time fires when event time comes to it. So it ends the job if records come to the function without an
-    /// event time from a source that is followed, whose end never comes.
+    /// A timer of event time fires when event time reaches it. So setting one ends the job if the function receives records
+    /// without an event time from a source that is followed, because such a source never ends.
     pub fn set(&mut self, timer: Timer) {
         if self.has_ended {
             return;
@@ -291,7 +292,7 @@ impl<K: Key> KeyTimers<'_, K> {
         self.note(result);
     }
 
-    /// Takes a timer back. Nothing happens if it is not set, or has fired. See the example of [`KeyTimers`].
+    /// Removes a timer. Nothing happens if it is not set, or has fired. See the example of [`KeyTimers`].
     pub fn clear(&mut self, timer: Timer) {
         let (key, hash) = (self.key, self.hash);
         let result = self.of(timer.domain).clear(timer.at, hash, key);
@@ -360,8 +361,8 @@ pub struct Times {
     /// The event time of the record at hand, or the time that the timer was set for. `i64::MIN` if the stream has no event
     /// time.
     pub event_time: i64,
-    /// How far event time has come; None before the first watermark, and `i64::MAX` at the end of the input, with which one
-    /// can compare but not calculate. A record is late if its event time is not greater.
+    /// The watermark; None before the first one, and `i64::MAX` at the end of the input, a value that can be compared but
+    /// not used in calculations. A record is late if its event time is not greater.
     pub watermark: Option<i64>,
     /// Processing time: what the clock says.
     pub processing_time: i64,

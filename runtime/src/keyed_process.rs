@@ -107,21 +107,21 @@ use tidegate_protocol::Result;
 ///
 /// # What can be kept
 ///
-/// A snapshot does not describe its values, so a type that asks the input what it holds cannot be read back from it. State,
-/// accumulators, keys and what is kept of a broadcast stream can have any type that derives serde's traits, except for the
-/// following, anywhere in it:
+/// The format of a snapshot is not self-describing, so a type whose `Deserialize` asks for the type of the value cannot be
+/// read back from it. State, accumulators, keys and the state of a broadcast stream can have any type that derives serde's
+/// traits, except for the following, anywhere in it:
 ///
 /// | not possible | because |
 /// |---|---|
 /// | `#[serde(skip_serializing)]`, `#[serde(skip_serializing_if)]` | the bytes do not say that the field is missing; `#[serde(skip)]` is possible, the field is then its default after a restart |
-/// | `#[serde(flatten)]`, `#[serde(untagged)]`, `#[serde(tag)]`, `serde_json::Value` | reading asks what the bytes are, and they do not say |
+/// | `#[serde(flatten)]`, `#[serde(untagged)]`, `#[serde(tag)]`, `serde_json::Value` | reading asks for the type of the value, which the bytes do not contain |
 /// | `#[serde(with)]`, `#[serde(serialize_with)]`, or traits written by hand, where reading and writing differ | what one writes the other must read |
 ///
-/// A job that keeps one of those is refused before it starts. For that the type is tried with values made up for it (zeros,
-/// ones, empty and filled options and lists). A `skip_serializing_if` that leaves a field out of none of these is noticed when
-/// a value without the field is to be written to the state store, at the latest at the next checkpoint: the job ends with a
-/// message that names the field, and the snapshots before stay readable. What can [cross](crate::Data#what-can-cross) to
-/// another worker is the same.
+/// A job that keeps one of those is refused before it starts. For that check the type is tested with generated values
+/// (zeros, ones, empty and filled options and lists). A `skip_serializing_if` that leaves a field out of none of these is
+/// noticed when a value without the field is to be written to the state store, at the latest at the next checkpoint: the
+/// job ends with a message that names the field, and earlier snapshots stay readable. The same types can
+/// [cross](crate::Data#what-can-cross) to another worker.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process function of a keyed stream",
     label = "not a `KeyedProcess`",

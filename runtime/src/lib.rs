@@ -55,13 +55,13 @@
 //! }
 //! ```
 //!
-//! Start with [`Job::source`] and [`Stream`]; [`connector`] is for who brings a source or a sink, [`testing`] for who tests
+//! Start with [`Job::source`] and [`Stream`]; [`connector`] is for implementing a source or a sink, [`testing`] for testing
 //! a job.
 //!
 //! # The allocator
 //!
-//! A program chooses its own global allocator; `MiMalloc` is what Tidegate's own jobs take, and what `make new` writes into a
-//! project. Without the feature `mimalloc`, which is on by default, it is not compiled.
+//! A program chooses its own global allocator. Tidegate's own jobs use `MiMalloc`, and `make new` writes it into a project.
+//! It is compiled only with the feature `mimalloc`, which is on by default.
 
 mod activity;
 pub mod aggregates;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What kind of step it is. A snapshot knows it by its name; another kind does not restore from it.
+/// The kind of a step. A snapshot holds its name, and a step of another kind cannot be restored from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepKind {
     Source,
@@ -66,7 +66,7 @@ impl fmt::Display for StepKind {
 #[derive(Debug)]
 pub(crate) struct Step {
     kind: StepKind,
-    /// The step that this one is called after.
+    /// The step that this one is named after.
     after: Option<Arc<Step>>,
     names: Mutex<(String, Option<String>)>,
 }
@@ -76,7 +76,7 @@ impl Step {
         Arc::new(Self { kind, after: None, names: Mutex::new((name.to_owned(), None)) })
     }
 
-    /// A step that is called after another one, whatever that comes to be called.
+    /// A step that is named after another one, also if that one is renamed later.
     pub(crate) fn after(kind: StepKind, other: &Arc<Self>) -> Arc<Self> {
         Arc::new(Self { kind, after: Some(other.clone()), names: Mutex::default() })
     }
@@ -96,7 +96,7 @@ impl Step {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).0 = name.to_owned();
     }
 
-    /// What the step is called in a snapshot: its name, unless it was given something that stays when the name changes.
+    /// The identity of the step in a snapshot: its name, unless it was given a uid, which stays when the name changes.
     pub(crate) fn uid(&self) -> String {
         if let Some(other) = &self.after {
             return format!("{}.{}", other.uid(), self.kind);

@@ -5,9 +5,9 @@
 //! - [`VecSink`] keeps what was published, and by which epoch; [`Discard`] keeps nothing.
 //! - [`TestJob`] runs a whole job, with real checkpoints in a temporary directory; [`Running`] is a job under way, which
 //!   can be stopped, or killed as by a crash, and started again from its last snapshot with any parallelism.
-//! - [`crate::clock::ManualClock`] is processing time in the test's hands.
+//! - [`crate::clock::ManualClock`] is a clock of processing time that the test sets.
 //!
-//! A job that survives a crash in the middle of its input, and comes back with more workers:
+//! A job that survives a crash in the middle of its input, and is restarted with more workers:
 //!
 //! ```
 //! use tidegate::aggregates::Count;
@@ -55,7 +55,7 @@ pub use source::{Item, TestSource, VecSource};
 use crate::api::{Job, Stream};
 use tidegate_protocol::Result;
 
-/// Runs a job with one worker to the end of its input and returns what the stream brought, in the order of publishing.
+/// Runs a job with one worker to the end of its input and returns the records of the stream, in the order of publishing.
 ///
 /// ```
 /// use tidegate::testing::{VecSource, collect};
@@ -66,7 +66,7 @@ use tidegate_protocol::Result;
 /// ```
 ///
 /// # Errors
-/// Whatever ends the job before its end.
+/// The error that ended the job.
 pub fn collect<T: Clone + Send + 'static>(
     build: impl Fn(&mut Job) -> Result<Stream<T>> + Send + Sync + 'static,
 ) -> Result<Vec<T>> {

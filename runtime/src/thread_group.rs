@@ -1,4 +1,4 @@
-//! Threads that are waited for together, and not for ever.
+//! A group of threads that are waited for together, with a timeout.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use tidegate_protocol::{Error, Result};
 
 /// Threads that run until what they wait for is closed.
 pub(crate) struct ThreadGroup {
-    /// Every thread holds a clone, and nothing is sent: when all are gone, so are the threads.
+    /// Every thread holds a clone, and nothing is sent: when all clones are dropped, all threads have ended.
     alive: Sender<()>,
     ended: Receiver<()>,
 }
@@ -31,7 +31,7 @@ impl ThreadGroup {
         std::thread::Builder::new().name(name.clone()).spawn(run).map(drop).map_err(failed)
     }
 
-    /// Waits until all threads have ended; false if some have not by then, and are left alone.
+    /// Waits until all threads have ended; false if some have not ended at the time `until`. Those are left running.
     pub(crate) fn wait(self, until: Instant) -> bool {
         drop(self.alive);
         let left = until.saturating_duration_since(Instant::now());

@@ -1,4 +1,4 @@
-//! Timers, as functions with state set and get them.
+//! Timers, as functions with state set and receive them.
 
 /// A timer that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

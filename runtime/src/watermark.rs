@@ -1,54 +1,56 @@
-//! The algebra of event time: how far it has come, over partitions, workers and inputs.
+//! The algebra of watermarks, over partitions, workers and inputs.
 //!
-//! A [`Watermark`] sums up a set of source partitions, and of steps that make records of their own time from them (windows,
-//! functions with timers), by four numbers: the least watermark of those that are active, the furthest that any partition
-//! has come, the least that any worker of such a step has come to, and whether one may still bring records. Summaries of
-//! two sets are joined number by number ([`Watermark::join`]), which is commutative, associative and idempotent: how
-//! partitions are divided among workers, and in which order their messages arrive, has no say in the result.
+//! A [`Watermark`] summarizes a set of source partitions, and of steps that emit records with times of their own (windows,
+//! functions with timers), by four values: the least watermark of the active partitions, the highest event time that any
+//! partition has reached, the least event time that any worker of such a step has reached, and whether more records may
+//! follow. Summaries of two sets are joined value by value ([`Watermark::join`]), which is commutative, associative and
+//! idempotent: the result does not depend on how partitions are divided among workers, or in which order their messages
+//! arrive.
 //!
 //! # What a summary means
 //!
 //! [`Watermark::time`] is the event time of the whole set:
 //!
-//! - as long as a partition is active, the least watermark of the active ones. Idle and ended partitions hold nobody back;
-//! - while none is active but one may still bring records, the furthest that any has come. The workers of a step come to
-//!   the same event time, one after the other, because one still emits what another has emitted; so of a step the least
-//!   that its workers have come to counts, and of several steps the least of all;
+//! - as long as a partition is active, the least watermark of the active ones. Idle and ended partitions do not hold it
+//!   back;
+//! - while none is active but more records may follow, the highest event time that any has reached. The workers of a step
+//!   reach the same event time one after the other, because one still emits what another has already emitted; so for a step
+//!   the least event time of its workers counts, and for several steps the least of all;
 //! - once all have ended, the end of event time, `i64::MAX`.
 //!
-//! A partition has come to its watermark, and once it has ended to the highest event time that it had: nothing older can
-//! follow. A worker without partitions is the empty set, [`Watermark::EMPTY`], which is neutral.
+//! The event time that a partition has reached is its watermark and, once it has ended, the highest event time of its
+//! records: nothing older can follow. A worker without partitions is the empty set, [`Watermark::EMPTY`], which is neutral.
 //!
 //! # When a partition becomes idle, or active again
 //!
 //! Within an epoch the set of active partitions only shrinks, by partitions that become idle or end. Then each of the
-//! numbers only goes one way (`active`, `furthest` and `reached` up, `open` to false), [`Watermark::time`] follows them upwards, and
-//! what a receiver has come to when it has heard everything does not depend on the order in which it has heard it. A
-//! partition that is back from idleness, or was found while the job runs, is counted from the next barrier on: before a
-//! barrier every sender says what it will be in the next epoch ([`WatermarkUpdate::NextEpoch`]), and every receiver takes that up
-//! after the barrier ([`Senders::begin_epoch`]). That gives the invariant *same watermark*: at a barrier, all workers have
-//! come to the same event time in every operator. The driver compares what their acknowledgements say.
+//! values changes in one direction only (`active`, `furthest` and `reached` up, `open` to false), [`Watermark::time`] only
+//! rises, and the event time of a receiver that has received all messages does not depend on their order. A partition that
+//! becomes active again, or is discovered while the job runs, counts from the next barrier on: before a barrier every
+//! sender announces its watermark for the next epoch ([`WatermarkUpdate::NextEpoch`]), and every receiver applies it after
+//! the barrier ([`Senders::begin_epoch`]). That gives the invariant *same watermark*: at a barrier, all workers have
+//! reached the same event time in every operator. The driver compares the watermarks in their acknowledgements.
 //!
-//! An operator never goes back. A partition that returns from idleness with older records holds event time
-//! where it is until it has caught up; what windows have closed for meanwhile is late.
+//! The event time of an operator never goes back. A partition that returns from idleness with older records holds event
+//! time where it is until it has caught up; records for windows that have closed meanwhile are late.
 //!
 //! # Compared with Flink 2
 //!
-//! Flink's `StatusWatermarkValve` gives the same event time for a set of channels that does not change: least of the
-//! active, the furthest when all are idle. A channel that returns there counts once it has caught up with the least of the
-//! others; at which records that happens depends on the order of arrival at each subtask, so that subtasks may differ for
-//! good. StepContext the change counts for all of them at one barrier.
+//! Flink's `StatusWatermarkValve` gives the same event time for a set of channels that does not change: the least of the
+//! active ones, the highest when all are idle. A channel that becomes active again there counts once it has caught up with
+//! the least of the others; at which records that happens depends on the order of arrival at each subtask, so that subtasks
+//! may differ permanently. Here the change takes effect for all of them at one barrier.
 
 use serde::{Deserialize, Serialize};
 
-/// How far event time has come over a set of partitions, or at an operator.
+/// The watermark of a set of partitions, or of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Watermark {
     /// The least watermark of the active partitions; `i64::MAX` if none is active.
     active: i64,
-    /// The furthest that any partition has come; `i64::MIN` if none has come anywhere.
+    /// The highest event time that any partition has reached; `i64::MIN` if there is none.
     furthest: i64,
-    /// The least that a worker of a step has come to with its output; `i64::MAX` if there is no step.
+    /// The least event time that the output of any worker of a step has reached; `i64::MAX` if there is no step.
     reached: i64,
     /// True if a partition may still bring records.
     open: bool,
@@ -59,16 +61,16 @@ impl Watermark {
     pub(crate) const EMPTY: Self =
         Self { active: i64::MAX, furthest: i64::MIN, reached: i64::MAX, open: false };
 
-    /// A partition, or a sender, of which nothing is known yet: it holds everybody back.
+    /// A partition, or a sender, of which nothing is known yet: it holds event time back.
     pub(crate) const UNKNOWN: Self =
         Self { active: i64::MIN, furthest: i64::MIN, reached: i64::MIN, open: true };
 
-    /// An active partition that has come to `time`.
+    /// An active partition that has reached `time`.
     pub(crate) fn active(time: i64) -> Self {
         Self { active: time, furthest: time, open: true, ..Self::EMPTY }
     }
 
-    /// An idle partition that has come to `time`.
+    /// An idle partition that has reached `time`.
     pub(crate) fn idle(time: i64) -> Self {
         Self { furthest: time, open: true, ..Self::EMPTY }
     }
@@ -78,8 +80,9 @@ impl Watermark {
         Self { furthest: time, ..Self::EMPTY }
     }
 
-    /// The output of a step that has emitted what was due up to `time`, and not yet all. In an epoch in which it was idle
-    /// before, it stays idle (see [`Watermark::later`]), and `reached` says what it has still to emit.
+    /// The output of a step that has emitted what was due up to `time`, but not yet everything that is due. In an epoch in
+    /// which it was idle before, it stays idle (see [`Watermark::later`]), and `reached` is the time up to which it has
+    /// emitted.
     pub(crate) fn firing(time: i64) -> Self {
         Self { active: time, reached: time, open: true, ..Self::EMPTY }
     }
@@ -94,7 +97,7 @@ impl Watermark {
         }
     }
 
-    /// What a sender has said last within an epoch, however often and in which order its messages arrive.
+    /// The latest watermark of a sender within an epoch, however often and in whatever order its messages arrive.
     fn later(self, other: Self) -> Self {
         Self {
             active: self.active.max(other.active),
@@ -118,26 +121,26 @@ impl Watermark {
         }
     }
 
-    /// The furthest that event time has come, whether anything is active or not.
+    /// The highest event time that has been reached, whether anything is active or not.
     pub(crate) fn furthest(self) -> i64 {
         let reached = if self.reached == i64::MAX { i64::MIN } else { self.reached };
         self.furthest.max(reached)
     }
 
-    /// What a step that has come to `time`, and has nothing more to emit, says of its output: as active, idle or ended as
-    /// its input.
+    /// The watermark of the output of a step that has reached `time` and has nothing more to emit: the output is active,
+    /// idle or ended like the input.
     pub(crate) fn of_output(self, time: i64) -> Self {
         let active = if self.active == i64::MAX { i64::MAX } else { time };
         Self { active, reached: time, open: !self.is_ended(), ..Self::EMPTY }
     }
 }
 
-/// What follows the records of a stream.
+/// A watermark that follows the records of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum WatermarkUpdate {
-    /// How far event time has come in this epoch.
+    /// The watermark of the running epoch.
     Now(Watermark),
-    /// What counts from the next epoch on; said by everybody before every barrier.
+    /// The watermark that counts from the next epoch on; every sender announces it before every barrier.
     NextEpoch(Watermark),
 }
 
@@ -149,7 +152,7 @@ pub(crate) struct Senders {
 }
 
 impl Senders {
-    /// So many senders that have said nothing yet.
+    /// Starts with `senders` senders that have not sent a watermark yet.
     pub(crate) fn new(senders: usize) -> Self {
         Self { now: vec![Watermark::UNKNOWN; senders], next: vec![None; senders] }
     }
@@ -164,12 +167,12 @@ impl Senders {
         self.now.iter().copied().fold(Watermark::EMPTY, Watermark::join)
     }
 
-    /// True once all of them have said that their input is over.
+    /// True once all senders have reported the end of their input.
     pub(crate) fn is_ended(&self) -> bool {
         self.joined().is_ended()
     }
 
-    /// A sender has come to this point in the running epoch; the watermark of all, if that has changed it.
+    /// Takes the watermark of a sender in the running epoch. Returns the watermark of all senders, if that has changed.
     pub(crate) fn update(&mut self, sender: usize, said: Watermark) -> Option<Watermark> {
         let before = self.joined();
         self.now[sender] = self.now[sender].later(said);
@@ -177,12 +180,12 @@ impl Senders {
         (after != before).then_some(after)
     }
 
-    /// A sender says what it will be in the next epoch.
+    /// Takes the watermark of a sender for the next epoch.
     pub(crate) fn announce(&mut self, sender: usize, said: Watermark) {
         self.next[sender] = Some(said);
     }
 
-    /// What all of them together will be in the next epoch, as far as they have said it; None if nobody has.
+    /// The watermark of all senders in the next epoch, as far as they have announced theirs; None if none of them has.
     pub(crate) fn next_epoch(&self) -> Option<Watermark> {
         self.next.iter().any(Option::is_some).then(|| {
             let both = self.now.iter().zip(&self.next);
@@ -190,7 +193,8 @@ impl Senders {
         })
     }
 
-    /// Takes up what was announced for the epoch that begins; the watermark of all, if that has changed it.
+    /// Applies the watermarks that were announced for the epoch that begins. Returns the watermark of all senders, if that
+    /// has changed.
     pub(crate) fn begin_epoch(&mut self) -> Option<Watermark> {
         let before = self.joined();
         for (now, next) in self.now.iter_mut().zip(&mut self.next) {

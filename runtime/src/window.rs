@@ -13,14 +13,14 @@ pub struct Window {
     pub end: i64,
 }
 
-/// What came out of one window of one key.
+/// The result of one window of one key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Windowed<K, V> {
     /// The key.
     pub key: K,
     /// The window.
     pub window: Window,
-    /// What the aggregate made of the window's records. The event time of the whole is `window.end - 1`.
+    /// The result of the aggregate over the window's records. The event time of the emitted record is `window.end - 1`.
     pub value: V,
 }
 
@@ -146,7 +146,7 @@ pub(crate) const NO_TIME: i64 = i64::MIN;
 /// The largest size of a window: a thousand years.
 const LARGEST_MS: i64 = 1_000 * 366 * 24 * 3_600 * 1_000;
 
-/// The last time before the end of all windows. What is set for the millisecond behind it counts as this.
+/// The last time that a window can contain. A time one millisecond later counts as this one.
 const LAST_TIME: i64 = i64::MAX - 1;
 
 /// Windows that a record can be in. Each has a table of its own, and a record goes through all of them.
@@ -193,8 +193,8 @@ impl Windows {
 
     /// The start of the last window that covers `time`.
     ///
-    /// Any time has one, those at the ends of what a number holds too, where a timer may have been set: the first window
-    /// begins behind [`NO_TIME`] and the last ends at `i64::MAX`, cut short if need be.
+    /// Every time has one, including those near the limits of `i64`, for which a timer may have been set: the first window
+    /// begins after [`NO_TIME`] and the last one ends at `i64::MAX`; they are shortened if necessary.
     #[inline]
     pub(crate) fn last_start(&self, time: i64) -> i64 {
         let time = time.min(LAST_TIME);

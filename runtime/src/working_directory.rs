@@ -1,6 +1,6 @@
-//! Where the state stores of a running attempt are, `local/<attempt>/<slot>` in the checkpoint directory, and the staged files
-//! of the running epoch, `local/<attempt>/staged`: on one file system with the snapshots, so that files are linked between the
-//! two. They are of no use after the attempt.
+//! Where the state stores of a running attempt are, `local/<attempt>/<slot>` in the checkpoint directory, and the staged
+//! files of the running epoch, `local/<attempt>/staged`: on one file system with the snapshots, so that files are linked
+//! between the two. They are of no use after the attempt.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -26,7 +26,7 @@ pub struct Choice {
 pub fn choose(snapshots: &Snapshots) -> Result<Choice> {
     let found = snapshots.find()?;
     let last_attempt = found.manifests.iter().map(|m| m.attempt).max().unwrap_or_default();
-    // A number that was published once is never used again, even if somebody has removed its manifest.
+    // The number of a published epoch is never used again, even if its manifest has been removed.
     let published = snapshots.published()?;
     let last_epoch = found.last_epoch.max(published);
     let mut choice =

@@ -8,8 +8,9 @@
 //! attempt                    the number of the last attempt, with its checksum
 //! published                  the last epoch whose output is known to be published, with its checksum
 //! manifest-00000000007.json  one for every retained snapshot; written last, which completes the snapshot
-//! damaged-00000000006.json   a damaged manifest, set aside, for people to look at
+//! damaged-00000000006.json   a damaged manifest, set aside for inspection
 //! files/                     state files, shared between snapshots: <attempt>-<slot>-<epoch>-<name>
+//! staged/                    staged output of sinks that have no place of their own for it
 //! ```
 //!
 //! Invariants:

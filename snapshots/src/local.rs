@@ -1,6 +1,6 @@
 //! A directory as a checkpoint store.
 //!
-//! Objects are files. A small object is written beside its place, synced, and renamed. Files that their writer never
+//! Objects are files. A small object is written under a temporary name, synced, and renamed. Files that their writer never
 //! changes are hard-linked, so that a snapshot of state on the same file system costs no copy.
 
 use std::fs::{self, File};
@@ -37,12 +37,12 @@ impl LocalStore {
             fs::create_dir_all(root.join(folder)).context(doing)?;
         }
         let root = root.canonicalize().context(doing)?;
-        // What was published must not outlive the directory that says so.
+        // The directory must be durable: published output must not survive a loss of power without its snapshots.
         root.ancestors().take(missing + 1).try_for_each(sync_directory)?;
         Ok(Self { root })
     }
 
-    /// A directory that is not looked at, and need not be there.
+    /// A store for a directory that is not accessed and need not exist.
     pub fn unopened(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
@@ -52,7 +52,7 @@ impl LocalStore {
         &self.root
     }
 
-    /// Takes the lock of the directory, which the process holds until the file is closed, however it ends.
+    /// Takes the lock of the directory, which the process holds until the file is closed or the process ends.
     ///
     /// # Errors
     /// If another process holds it, or the lock file cannot be opened.
@@ -88,7 +88,7 @@ impl LocalStore {
         self.root.join(name)
     }
 
-    /// The file beside its place under which an object is written.
+    /// The temporary file in which an object is written before it is renamed.
     fn part(&self, name: &str) -> PathBuf {
         self.root.join(format!(".{name}.part"))
     }

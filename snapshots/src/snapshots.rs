@@ -17,7 +17,7 @@ const FILES: &str = "files";
 /// The folder of staged output.
 const STAGED: &str = "staged";
 
-/// No epoch beyond this one is believed: with ten snapshots a second it takes three billion years to come here.
+/// Epochs beyond this one are refused: with ten snapshots a second it takes 29 billion years to reach it.
 const LAST_EPOCH: Epoch = Epoch(i64::MAX as u64);
 
 /// The snapshots of one job.
@@ -48,7 +48,7 @@ impl Snapshots {
         self.store.uri()
     }
 
-    /// The number of the last attempt, 0 if there was none or the note is damaged: manifests name the rest.
+    /// The number of the last attempt, 0 if there was none or the note is damaged: manifests name their attempts, too.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -64,8 +64,8 @@ impl Snapshots {
         self.store.replace("attempt", numbers::to_text(attempt.0.into()).as_bytes())
     }
 
-    /// The last epoch whose output is known to have been published; 0 if nothing is known. Output of an epoch that is
-    /// believed to be published is published by nobody again, so a damaged note is not believed.
+    /// The last epoch whose output is known to have been published; 0 if nothing is known. The output of an
+    /// epoch that is noted as published is not published again, so a damaged note is ignored.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -98,7 +98,7 @@ impl Snapshots {
         Ok(FileRef { path, bytes, crc32 })
     }
 
-    /// Stores a staged file durably, which nobody changes any more, and returns its path in the store.
+    /// Stores a staged file, which is not changed any more, durably, and returns its path in the store.
     ///
     /// # Errors
     /// If the file cannot be read, or the store cannot be written to.
@@ -125,7 +125,7 @@ impl Snapshots {
         self.store.sync(FILES)
     }
 
-    /// Lays the state files of a worker out as a RocksDB directory.
+    /// Puts the state files of a worker into a directory that RocksDB can open.
     ///
     /// # Errors
     /// If a file is not there, or the local disk cannot be written to.
@@ -167,8 +167,8 @@ impl Snapshots {
     /// Looks at all manifests.
     ///
     /// # Errors
-    /// If the store cannot be read, if a manifest has a version that this build does not read, or if a name has an epoch that
-    /// no other could follow.
+    /// If the store cannot be read, if a manifest has a version that this build does not read, or if a name has an epoch
+    /// after which no other could be numbered.
     pub fn find(&self) -> Result<Found> {
         let aside = self.epochs(damaged_name)?.into_iter().max().unwrap_or_default();
         let mut found = Found { last_epoch: aside, ..Found::default() };
@@ -189,8 +189,8 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// The epochs of the objects that are called as `name` calls that of an epoch, exactly: by a name that is only like it,
-    /// as a person's copy may have, another file would be found.
+    /// The epochs of the objects that have exactly the name that `name` gives for their epoch. A similar name, as a copy
+    /// made by hand may have, is ignored: the epoch in it would lead to the file with the exact name.
     fn epochs(&self, name: fn(Epoch) -> String) -> Result<Vec<Epoch>> {
         let mut epochs = Vec::new();
         for called in self.store.list("")? {
@@ -199,7 +199,7 @@ impl Snapshots {
             match epoch {
                 Some(epoch) if epoch > LAST_EPOCH => {
                     return Err(Error::job(format!(
-                        "{}/{called} is named for an epoch that no job comes to, and later ones could not be numbered: \
+                        "{}/{called} is named for an epoch that no job reaches, and later ones could not be numbered: \
                          remove it",
                         self.uri()
                     )));
@@ -213,10 +213,10 @@ impl Snapshots {
 
     /// Compares the files of a snapshot with their lengths and checksums: those of the state store, and the staged output
     /// that is still to be published, as far as it is in files. A staged file that lies outside of the store and is not there
-    /// may have been published already; its publisher finds out.
+    /// may have been published already; its publisher checks that.
     ///
     /// # Errors
-    /// The first difference, for people.
+    /// The first difference, as a sentence.
     pub fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
         manifest.store_files().try_for_each(|file| self.check_stored(file))?;
         if manifest.epoch <= published {
@@ -240,7 +240,7 @@ impl Snapshots {
         compare(&format!("{}/{}", self.uri(), file.path), actual, file)
     }
 
-    /// Sets a damaged snapshot aside, so that nobody restores from it later, when its epochs have been computed again.
+    /// Sets a damaged snapshot aside, so that no later start restores from it when its epochs have been computed again.
     ///
     /// # Errors
     /// If the store cannot be written to.
@@ -248,8 +248,8 @@ impl Snapshots {
         self.store.rename(&manifest_name(epoch), &damaged_name(epoch))
     }
 
-    /// Removes the snapshots before `oldest`, and every file that no remaining one names. No snapshot may be under way: its files
-    /// are named by none yet.
+    /// Removes the snapshots before `oldest`, and every file that no remaining one names. No snapshot may be under way: no
+    /// manifest names its files yet.
     ///
     /// # Errors
     /// If the store cannot be written to.
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_is_damaged_is_not_believed() {
+    fn a_damaged_note_is_ignored() {
         let (_directory, snapshots, root) = snapshots();
         assert_eq!(
             (snapshots.published().unwrap(), snapshots.last_attempt().unwrap()),

@@ -21,7 +21,7 @@ pub trait CheckpointStore: Debug + Send + Sync {
     /// If the file cannot be read, or the store cannot be written to.
     fn put_file(&self, from: &Path, name: &str, immutable: bool) -> Result<()>;
 
-    /// Lays a stored file down on the local disk. A file that is `immutable` may be shared instead of copied.
+    /// Puts a stored file on the local disk. A file that is `immutable` may be shared instead of copied.
     ///
     /// # Errors
     /// If the object is not there, or the local disk cannot be written to.
@@ -85,7 +85,7 @@ pub trait CheckpointStore: Debug + Send + Sync {
     /// If the object is not there, or the store cannot be written to.
     fn delete(&self, name: &str) -> Result<()>;
 
-    /// Makes the names in a folder durable: those of files that were put there, and that others were deleted.
+    /// Makes the names in a folder durable: files that were put there remain, and deleted ones do not come back.
     ///
     /// # Errors
     /// If the store cannot be written to.

@@ -1,4 +1,4 @@
-//! Tells, for every page and minute, how many requests were slow and how long the slowest took.
+//! Reports, for every page and minute, how many requests were slow and how long the slowest took.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,7 @@ struct SlowPage {
     slowest_ms: u64,
 }
 
-/// Tells which pages were slow, minute by minute
+/// Reports which pages were slow, minute by minute
 #[derive(clap::Args)]
 struct Args {
     /// The directory of the requests: files part-*.jsonl.
@@ -55,8 +55,8 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The closures of the steps live longer than `build`, so they cannot borrow from its `args`: they get a copy of what they
-/// need, which `move` gives them for good.
+/// The closures of the steps live longer than `build`, so they cannot borrow from its `args`: `move` moves a copy of what
+/// they need into them.
 fn slow_pages(requests: Stream<Request>, slow_ms: u64) -> Stream<SlowPage> {
     requests
         .filter(move |request| request.took_ms > slow_ms)

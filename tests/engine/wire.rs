@@ -265,7 +265,7 @@ fn a_type_that_cannot_cross_is_refused_before_the_start() {
         let start = format!("step 'spread': a value of type {name} (");
         assert!(text.starts_with(&start) && text.contains("another worker") && text.contains(why), "{text}");
     }
-    let asks = "it asks what the bytes are";
+    let asks = "asks for the type of the value";
     check(serde_json::json!({"a": 1}), "Value", asks);
     check(vec![Some(serde_json::Value::Null)], "Vec<Option<Value>>", asks);
     check(Flat { id: 1, rest: BTreeMap::new() }, "Flat", asks);

@@ -1,4 +1,4 @@
-//! Cuts a file into lines, a chunk at a time, in memory that a limit on the length of a line bounds.
+//! Splits a file into lines, a chunk at a time. A limit on the length of a line bounds the memory.
 //!
 //! The hot path of the source. A chunk is read behind what is left of the last one, its last newline is found from the
 //! end, and the whole lines up to there are checked once for being UTF-8; then each line costs one `memchr`. A line
@@ -20,10 +20,10 @@ use super::storage;
 const CHUNK_BYTES: usize = 64 << 10;
 /// How much of a line that is too long is kept.
 const KEPT_BYTES: usize = 4 << 10;
-/// How often a file at whose end we wait is looked up by its name.
+/// How often a followed file is looked up by its name while reading waits at its end.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 
-/// A file on its way into lines.
+/// A file that is being split into lines.
 pub(super) struct Lines {
     path: PathBuf,
     file: File,
@@ -31,7 +31,7 @@ pub(super) struct Lines {
     /// The file's bytes from offset `base` on, as far as `end`.
     buffer: Vec<u8>,
     base: u64,
-    /// `start..whole` are whole lines that wait; `whole..end` is the beginning of the next line.
+    /// `start..whole` are whole lines that were not passed on yet; `whole..end` is the beginning of the next line.
     start: usize,
     whole: usize,
     end: usize,
@@ -88,12 +88,12 @@ impl Lines {
         })
     }
 
-    /// The offset behind the last line handed out.
+    /// The offset behind the last line that was passed on.
     pub(super) fn position(&self) -> u64 {
         self.skipped.as_ref().map_or(self.base + self.start as u64, |skipped| skipped.offset)
     }
 
-    /// Hands whole lines to `each` until `budget` of them or none are left, and returns how many.
+    /// Passes at most `budget` whole lines to `each`, and returns their number.
     #[inline]
     pub(super) fn hand_out(&mut self, budget: usize, mut each: impl FnMut(u64, Line<'_>)) -> usize {
         let mut left = budget;
@@ -114,7 +114,7 @@ impl Lines {
         budget - left
     }
 
-    /// Hands out what is behind the last newline, which the end of a bounded read makes a line. Returns how many.
+    /// Passes on what is behind the last newline: at the end of a bounded read that is a line. Returns the number of lines.
     pub(super) fn hand_out_rest(&mut self, mut each: impl FnMut(u64, Line<'_>)) -> usize {
         debug_assert_eq!(self.start, self.whole, "whole lines come first");
         if self.skipped.is_some() {
@@ -141,7 +141,7 @@ impl Lines {
         each(skipped.offset, Line::TooLong { first: whole_characters(&skipped.first), bytes });
     }
 
-    /// Reads on, once every whole line is handed out. Returns the number of bytes; none at the file's end.
+    /// Reads the next chunk, after all whole lines were passed on. Returns the number of bytes; 0 at the file's end.
     pub(super) fn fill(&mut self) -> Result<usize> {
         debug_assert_eq!(self.start, self.whole, "lines that wait would be lost");
         self.make_room();
@@ -177,7 +177,7 @@ impl Lines {
         self.max_line_bytes.saturating_add(1).max(KEPT_BYTES)
     }
 
-    /// Moves the beginning of a line to the front, and sees to it that there is room to read behind it.
+    /// Moves the beginning of a line to the front, and makes sure that there is room to read behind it.
     fn make_room(&mut self) {
         self.buffer.copy_within(self.start..self.end, 0);
         self.base += self.start as u64;
@@ -188,14 +188,14 @@ impl Lines {
             self.buffer.shrink_to_fit();
         } else if self.buffer.len() - self.end < CHUNK_BYTES / 2 {
             let most = self.unfinished_bytes_max().saturating_add(CHUNK_BYTES);
-            // In few steps: the allocator keeps every size that was left behind.
+            // The buffer grows in few steps, because the allocator keeps the freed buffers of all earlier sizes.
             let bytes = (self.buffer.len() * 8).min(most);
             self.buffer.reserve_exact(bytes - self.buffer.len());
             self.buffer.resize(bytes, 0);
         }
     }
 
-    /// Lets go of what is read of a line that is too long.
+    /// Discards what was read of a line that is too long, but for its first bytes.
     #[cold]
     fn skip(&mut self) {
         let rest = &self.buffer[self.start..self.end];
@@ -211,7 +211,7 @@ impl Lines {
     }
 
     /// At the file's end: whether the file still holds all that was read of it and, if more is to come, still has its
-    /// name. The name is looked up only now and then, as this is called in every idle moment.
+    /// name. The name is looked up only now and then, as this is called at every poll that finds nothing new.
     pub(super) fn check_end(&mut self, more_to_come: bool) -> Result<()> {
         let read = self.base + self.end as u64;
         let metadata = self.file.metadata().map_err(|e| storage::failed("look at", &self.path, e))?;
@@ -235,8 +235,8 @@ impl Lines {
             Err(error) => return Err(storage::failed("look at", &self.path, error)),
         };
         Err(Error::job(format!(
-            "{} was {what} while it is followed; it was read up to offset {}, its end then: put the old file back, and \
-             rotate a partition by beginning a new part-*.jsonl",
+            "{} was {what} while it was followed; it was read up to offset {}, its end at that time: put the old file \
+             back, and rotate a partition by beginning a new part-*.jsonl",
             self.path.display(),
             self.position()
         )))
@@ -268,7 +268,7 @@ fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r')
 }
 
-/// Cuts off a last character of which only a part is there, so that the beginning of a text stays a text.
+/// Removes an incomplete last character, so that the beginning of a UTF-8 text is UTF-8, too.
 fn whole_characters(bytes: &[u8]) -> &[u8] {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],

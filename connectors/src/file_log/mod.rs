@@ -32,7 +32,7 @@
 //!
 //! # Reading: what happens when
 //!
-//! *Bounded* is a source as it comes, *followed* is one with [`FileLogSource::follow`]. An error ends the job with a
+//! A source is *bounded* by default, and *followed* with [`FileLogSource::follow`]. An error ends the job with a
 //! message that names the file, the offset and what to do.
 //!
 //! | case | bounded | followed |
@@ -40,32 +40,32 @@
 //! | end of the file | the partition has ended, when the end is first met | caught up; what is appended later is read |
 //! | last line without its newline | is a line | waits for its newline |
 //! | new partition file | not looked for | read from its beginning |
-//! | line that is no JSON, or not of the record's type | malformed, at its offset | the same |
-//! | line that is not UTF-8 | malformed, with the byte where it stops being so; its neighbours are read | the same |
+//! | line that is not JSON, or not of the record's type | malformed, at its offset | the same |
+//! | line that is not UTF-8 | malformed, with the number of the first byte that is not UTF-8; the lines around it are read | the same |
 //! | line longer than [`FileLogSource::max_line_bytes`] | malformed, its first 4 KiB kept; skipped in bounded memory | the same, once its newline is there |
 //! | byte order mark in front of the first line | is not part of the line, but counts for `max_line_bytes` | the same |
 //! | CRLF | the `\r` in front of the newline is no part of the line | the same |
 //! | line of nothing but spaces, tabs and `\r` | skipped, counted nowhere | the same |
-//! | directory missing, no directory, or without permission | error | error |
+//! | directory missing, not a directory, or without permission | error | error |
 //! | directory without a `part-*.jsonl` | error | waits for the first one |
-//! | `part-*.jsonl` that is no file (a directory, a pipe), or whose name is not UTF-8 | error | error |
+//! | `part-*.jsonl` that is not a file (a directory, a pipe), or whose name is not UTF-8 | error | error |
 //! | other files, hidden files | ignored | ignored |
-//! | file is gone when it is to be opened | error | error |
+//! | file does not exist any more when it is opened | error | error |
 //! | file is removed, renamed or replaced while it is read | read to its end: it stays open | read to its end, then an error within 0.1 s of being polled |
-//! | file is cut below what was read of it | error, when the end is met | error, when the end is met |
+//! | file is truncated to less than was read of it | error, when the end is reached | error, when the end is reached |
 //! | restart at an offset beyond the file's end, or in the middle of a line | error | error |
 //! | restart behind a last line that had no newline | goes on if the file is as it was, or a newline follows; else an error | goes on if a newline follows; else an error |
 //! | partition of a finished run has grown | [`has_more`](tidegate_connector_api::Source::has_more) says so | |
 //! | file of a finished run was removed | has no more | |
 //!
-//! What cannot be noticed: a file that is cut and has grown beyond the old offset again before it is next looked at.
-//! Feed a log by appending, and rotate it by beginning a new `part-*.jsonl`.
+//! One case is not detected: a file that is truncated and has grown beyond the old offset again before its next check.
+//! Write to a log only by appending, and rotate it by starting a new `part-*.jsonl`.
 //!
 //! # Writing
 //!
 //! A worker writes the records of an epoch to a hidden file, [`Writer::stage`](tidegate_connector_api::Writer::stage)
-//! makes that file part of the snapshot, and publishing renames it to `part-<slot>-<epoch>.jsonl`. So whoever reads the
-//! files that have no leading dot sees whole files only, at any instant. An epoch without records makes no file.
+//! makes that file part of the snapshot, and publishing renames it to `part-<slot>-<epoch>.jsonl`. So a reader of the
+//! files that have no leading dot sees only whole files at any time. An epoch without records makes no file.
 //!
 //! | case | outcome |
 //! |---|---|
@@ -76,15 +76,16 @@
 //! | a file is neither staged nor visible | error that says what is lost: the number of records, the epoch, the path |
 //! | staged files of an older attempt | removed at the start |
 //! | published files of epochs after the restored one | removed at the start, and named in the log |
-//! | a job without a snapshot meets published files | error: they belong to another run; nothing is removed |
+//! | a job without a snapshot finds published files | error: they belong to another run; nothing is removed |
+//! | another run writes to the directory | error at the start |
 //! | disk full, or any other failure to write | error; the epoch is not staged |
 //! | a number that is NaN or infinite | written as `null`, as JSON has none |
 //! | a record that cannot be written as JSON (a map whose keys are not strings, say, or a type whose `serialize` refuses a value) | error that names its type: the job ends, and ends again at the same record; a `try_map` in front of the sink refuses such records |
 //!
-//! A checksum is checked of everything that an earlier attempt has staged, and wherever two
-//! files claim one name. What this attempt has staged itself is published by its length alone: reading every byte of the
-//! output again would cost as much as writing it. Leave the published files of the newest epoch where they are until a
-//! later one is there; a restart asks for them.
+//! The checksum is verified for everything that an earlier attempt has staged, and wherever a piece of output has both a
+//! staged and a visible file. For what this attempt has staged itself only the length is compared: reading every byte of
+//! the output again would cost as much as writing it. Leave the published files of the newest epoch where they are until a
+//! later one is there; a restart looks for them.
 //!
 //! Not here: who calls this when, and what becomes of malformed lines (the engine); another format than JSON lines.
 
@@ -116,7 +117,7 @@ impl FileLog {
 
     /// Writes files `part-<slot>-<epoch>.jsonl` into a directory, which is made if it is missing.
     ///
-    /// As it is, the sink takes dead letters; [`FileLogSink::json`] makes it one of any record.
+    /// The returned sink takes dead letters; [`FileLogSink::json`] makes it a sink of records of any type.
     pub fn sink(directory: impl AsRef<Path>) -> FileLogSink {
         FileLogSink::new(directory.as_ref())
     }

@@ -39,7 +39,7 @@ impl PublishedName {
 /// The name of a staged file, `.part-<slot>-a<attempt>-<sequence>.staged`.
 ///
 /// The epoch is not known while the file is written; the sequence counts the files of one writer. As no two writers have
-/// the same slot and attempt, no name is used twice, and a staged file is this very piece of output or nothing.
+/// the same slot and attempt, no name is used twice, and a file of this name can only be this piece of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StagedName {
     pub(super) slot: Slot,

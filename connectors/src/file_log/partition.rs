@@ -12,7 +12,7 @@ use crate::format::json;
 /// The most that one poll reads, whatever its budget of records: blank and long lines cost time too.
 const POLL_BYTES_MAX: usize = 1 << 20;
 
-/// What some editors write in front of the first line, in UTF-8.
+/// The byte order mark in UTF-8, which some editors write in front of the first line.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A partition that is read into records of the type `T`.

@@ -61,7 +61,7 @@ impl FilePublisher {
                 point("sink.after_rename");
             }
             (waits, Some(bytes)) => {
-                // Both names at once is what no rename leaves behind, so the content decides whose file it is.
+                // A rename never leaves both names, so the content decides whether the visible file is this piece.
                 piece.check(&piece.to, bytes, waits.is_some() || is_restored)?;
                 storage::remove(&piece.from)?;
             }
@@ -79,7 +79,7 @@ impl Publisher for FilePublisher {
         for output in outputs {
             self.publish_piece(&self.piece(output.staged)?, output.is_restored)?;
         }
-        // Done earlier or not: the caller is about to forget the pieces, so their names have to survive a loss of power.
+        // Also if nothing was renamed now: the caller forgets the pieces next, so their names must survive a loss of power.
         storage::sync_directory(&self.directory)
     }
 }
@@ -112,8 +112,8 @@ impl Piece<'_> {
     fn lost(&self) -> Error {
         let Staged { epoch, records, .. } = self.staged;
         Error::environment(format!(
-            "{records} records of epoch {epoch} are lost: {} is not there, nor is its staged file {}; whoever moved one \
-             of them must put it back, or go on from another snapshot",
+            "{records} records of epoch {epoch} are lost: {} is not there, nor is its staged file {}; put back the one \
+             that was moved, or go on from another snapshot",
             self.to.display(),
             self.from.display()
         ))

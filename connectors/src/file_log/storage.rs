@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate_protocol::{Error, Result};
 
-/// An error of the world, about a path.
+/// An error of the environment, about a path.
 pub(super) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
     Error::environment(format!("cannot {doing} {}", path.display())).caused_by(error)
 }
@@ -78,7 +78,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The names in a directory that are UTF-8, in order. Ours all are.
+/// The names in a directory that are UTF-8, in order. All names of a file log are.
 pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
     let failed = |error| failed("list the directory", directory, error);
     let mut names = Vec::new();

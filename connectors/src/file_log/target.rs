@@ -1,4 +1,4 @@
-//! The directory that a sink writes to, held against other runs and put in order before an attempt starts.
+//! The directory that a sink writes to, locked against other runs and cleaned up before an attempt starts.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::storage;
 /// An output directory, for as long as an attempt lasts.
 pub(super) struct OutputDirectory {
     path: PathBuf,
-    /// Another run would clear away what this one has staged.
+    /// Without the lock, another run would remove what this one has staged.
     _lock: fs::File,
 }
 

@@ -31,8 +31,8 @@ impl<T: Serialize> Writer<T> for JsonWriter {
         self.staged.record(|line| {
             serde_json::to_writer(&mut *line, record).map_err(|error| {
                 Error::job(format!(
-                    "a record of the type {} cannot be written as JSON to {}: {error}. Have a try_map in front of the sink \
-                     check such records: what it refuses goes where malformed records go",
+                    "a record of the type {} cannot be written as JSON to {}: {error}. Check such records in a try_map in \
+                     front of the sink: what it refuses goes where malformed records go",
                     std::any::type_name::<T>(),
                     directory.display()
                 ))

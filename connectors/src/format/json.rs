@@ -1,4 +1,4 @@
-//! One line of JSON into a record, or into what is wrong with it.
+//! Parses one line of JSON into a record, or says what is wrong with it.
 
 use serde::de::DeserializeOwned;
 
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_an_error_and_no_overflow_of_the_stack() {
+    fn deep_nesting_is_an_error_and_does_not_overflow_the_stack() {
         let deep = "[".repeat(1_000_000);
         let error = parse::<serde_json::Value>(deep.as_bytes(), true).unwrap_err();
         assert_eq!(error, "recursion limit exceeded at column 128");

@@ -1,4 +1,4 @@
-//! What goes out.
+//! The actions that the control brain requests.
 
 use std::fmt;
 
@@ -19,14 +19,14 @@ pub enum Action {
         /// Set if no epoch follows: the sources read no further.
         last: Option<Last>,
     },
-    /// Tell every source to read no further: the job is to stop. The last trigger follows once no checkpoint is in flight;
-    /// what is read until then would only have to go through before it, and a bounded source could come to its end.
+    /// Tell every source to read no further: the job is to stop. The last trigger follows once no checkpoint is in flight.
+    /// Records that are read until then would only delay it, and a bounded source could reach its end.
     StopReading {
         /// The attempt whose workers are meant.
         attempt: Attempt,
     },
-    /// The part of the snapshot that came with this acknowledgement counts: keep it until the epoch is completed or given
-    /// up. A part of which this is not said belongs to no snapshot, whatever its message claims.
+    /// The part of the snapshot that came with this acknowledgement counts: keep it until the epoch is completed or
+    /// aborted. A part that is not accepted in this way belongs to no snapshot, whatever its message says.
     Accept {
         /// The attempt that wrote it.
         attempt: Attempt,
@@ -62,8 +62,9 @@ pub enum Action {
         /// Why, for people.
         reason: String,
     },
-    /// Delete the state files that a worker wrote for an epoch that was aborted: no snapshot has them, and none will. It
-    /// comes once the worker has answered, or the worker would write on while its files are deleted. It may be done twice.
+    /// Delete the state files that a worker wrote for an epoch that was aborted: no snapshot has them, and none will. This
+    /// is requested once the worker has answered, because otherwise the worker could still write while its files are
+    /// deleted. It may be done twice.
     Discard {
         /// The attempt that wrote them.
         attempt: Attempt,
@@ -76,7 +77,7 @@ pub enum Action {
     Slow {
         /// The epoch in flight.
         epoch: Epoch,
-        /// What it waits in.
+        /// The phase that it is in.
         phase: CheckpointPhase,
         /// Milliseconds since it was triggered.
         waited_ms: u64,

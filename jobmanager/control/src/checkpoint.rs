@@ -16,7 +16,7 @@ pub enum CheckpointPhase {
     Pending,
     /// Every part is durable; the record that says so is not yet.
     Completing,
-    /// Complete; not everything is visible yet.
+    /// Complete; not all of its output is visible yet.
     Publishing,
 }
 
@@ -61,7 +61,7 @@ impl Checkpoint {
         LedgerEntry::Completed { attempt, epoch: self.epoch, finished: self.last == Some(Last::Finish) }
     }
 
-    /// The milliseconds it has taken so far, if that is worth a report; the next one is due a timeout later.
+    /// The milliseconds that it has taken so far, if a report is due; the next report is due one timeout later.
     pub(crate) fn slow(&mut self, now: Time, timeout_ms: u64) -> Option<u64> {
         if now < self.slow_at {
             return None;

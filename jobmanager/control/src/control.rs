@@ -1,17 +1,18 @@
-//! The machine: one running attempt of one job.
+//! The state machine of one running attempt of one job.
 //!
-//! At most one checkpoint is in flight. The next is due an interval after the trigger of the one before it, but not before
-//! that one is published (the first after a restart is due after a quarter of it), so that a slow store or a slow outside makes checkpoints rare rather than many.
+//! At most one checkpoint is in flight. The next one is due an interval after the trigger of the one before it, but not
+//! before that one is published, so that a slow checkpoint store or a slow sink makes checkpoints rare rather than many.
+//! The first checkpoint after a restart is due after a quarter of the interval.
 //!
-//! The last checkpoint follows the one in flight, due or not. When the input is over *and* the job is asked to stop before
-//! the last one is triggered, it is a finish: nothing is left to go on with, and a stop would only leave the end to the
-//! next start. A last checkpoint that is aborted ends the attempt, because sources that have read their last record put
-//! out no further barrier.
+//! The last checkpoint follows the one in flight, whether it is due or not. If the input has ended *and* the job is asked
+//! to stop before the last checkpoint is triggered, that checkpoint is a finish: nothing is left to process, and a stop
+//! would only leave the finish to the next start. A last checkpoint that is aborted ends the attempt, because sources that
+//! have read their last record emit no further barrier.
 //!
-//! Messages may be repeated, late, or from another attempt, and those of different workers overtake each other. A part of
-//! a snapshot counts when its acknowledgement is taken here, and not when it arrives ([`Action::Accept`]); what does not
-//! fit is dropped and counted. A worker that answers for an epoch after it was aborted has written files for nothing;
-//! they are discarded as those of the workers that had answered before.
+//! Messages may be repeated, late, or from another attempt, and those of different workers may overtake each other. A part
+//! of a snapshot counts when its acknowledgement is accepted here, and not when it arrives ([`Action::Accept`]); a message
+//! that does not fit is dropped and counted. If a worker answers for an epoch after it was aborted, the files that it has
+//! written are discarded, like those of the workers that had answered before.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +38,8 @@ pub struct Control {
     pub(crate) progress: Progress,
     /// When the next checkpoint is due if it is not the last; None without an interval.
     due: Option<Time>,
-    /// Epochs aborted since the last completed one: a worker that has not answered for them may do so still. Once a later
-    /// epoch is complete all have, because a worker answers in order.
+    /// Epochs aborted since the last completed one: a worker that has not answered for them may still do so. Once a later
+    /// epoch is complete all workers have answered, because a worker answers in order.
     pub(crate) aborted: BTreeSet<Epoch>,
     /// The workers whose sources have ended.
     ended: BTreeSet<Slot>,
@@ -46,7 +47,7 @@ pub struct Control {
     dropped: u64,
 }
 
-/// What an attempt goes through, once and in this order.
+/// The states of an attempt, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     Starting,
@@ -58,7 +59,7 @@ pub(crate) enum Life {
 struct Stale;
 
 impl Control {
-    /// The machine of an attempt whose workers are being built.
+    /// The state machine of an attempt whose workers are being built.
     pub fn new(settings: CheckpointSettings, attempt: Attempt) -> Self {
         Self {
             settings: settings.at_least_one(),
@@ -75,9 +76,9 @@ impl Control {
         }
     }
 
-    /// Takes one input and appends what follows from it, and from the time that has passed.
+    /// Takes one input and appends the actions that follow from it, and from the time that has passed.
     ///
-    /// Never fails: what does not fit is dropped and counted.
+    /// Never fails: an input that does not fit is dropped and counted.
     pub fn step(&mut self, now: Time, input: Input, out: &mut Vec<Action>) {
         let before = cfg!(debug_assertions).then(|| (self.clone(), input.clone(), out.len()));
         self.now = self.now.max(now);
@@ -91,8 +92,8 @@ impl Control {
         }
     }
 
-    /// The time by which [`Control::step`] wants to be called, with a [`Input::Tick`] if nothing else came; always later
-    /// than the last step. None: not before the next input.
+    /// The time by which [`Control::step`] has to be called, with [`Input::Tick`] if nothing else has happened; always
+    /// later than the last step. None if it need not be called before the next input.
     pub fn deadline(&self) -> Option<Time> {
         match (&self.in_flight, self.life) {
             (_, Life::Starting | Life::Exited) => None,
@@ -112,7 +113,7 @@ impl Control {
         self.dropped
     }
 
-    /// Whether the state is one that may be; see [`invariants`].
+    /// Whether all invariants hold in this state; see [`invariants`].
     ///
     /// # Errors
     /// The invariant that does not hold: a bug of this crate, whatever came in.
@@ -190,7 +191,7 @@ impl Control {
         Ok(())
     }
 
-    /// What a worker wrote for an epoch that was aborted before it answered is of no use.
+    /// Discards what a worker wrote for an epoch that was aborted before the worker answered.
     fn discard_late(
         &self,
         attempt: Attempt,
@@ -234,7 +235,7 @@ impl Control {
         Ok(())
     }
 
-    /// Workers may be done before the last of them is known to run, so this counts while starting, too.
+    /// The sources of a worker may end before all workers are known to run, so this counts while starting, too.
     fn sources_ended(&mut self, attempt: Attempt, slot: Slot) -> Result<(), Stale> {
         self.known(slot)?;
         if attempt != self.attempt || self.life == Life::Exited {
@@ -294,7 +295,7 @@ impl Control {
         if last.is_some() {
             self.exit(Exit::Failed { reason }, out);
         } else if self.due.is_some_and(|due| due <= self.now) {
-            // It was overdue, and what made it fail is hardly gone: not at once again.
+            // The next checkpoint is overdue, but the cause of the failure probably persists: it is not triggered at once.
             self.due = self.an_interval_later();
         }
     }
@@ -304,8 +305,8 @@ impl Control {
         out.push(Action::Exit(exit));
     }
 
-    /// Whoever waits for the output of a job that has come back has waited long enough: its first checkpoint comes after
-    /// a quarter of the interval.
+    /// When the first checkpoint is due. After a restart the output of the job is delayed already, so it is due after a
+    /// quarter of the interval instead of a whole one.
     fn first_due(&self, come_back: bool) -> Option<Time> {
         let part = if come_back { 4 } else { 1 };
         self.settings.interval_ms.map(|ms| self.now.plus_ms(ms.div_ceil(part)))
@@ -319,7 +320,7 @@ impl Control {
         if slot.0 < self.settings.writers { Ok(()) } else { Err(Stale) }
     }
 
-    /// The checkpoint in flight, if that is the one meant.
+    /// The checkpoint in flight, if it has this attempt and epoch.
     fn in_flight(&mut self, attempt: Attempt, epoch: Epoch) -> Result<&mut Checkpoint, Stale> {
         let current = attempt == self.attempt;
         self.in_flight.as_mut().filter(|checkpoint| current && checkpoint.epoch == epoch).ok_or(Stale)

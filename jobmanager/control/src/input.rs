@@ -1,4 +1,4 @@
-//! What comes in.
+//! The inputs of the control brain.
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::{Attempt, Epoch, Slot};
@@ -17,14 +17,14 @@ pub enum LedgerEntry {
     },
 }
 
-/// Something that happened outside.
+/// An event outside of the control brain.
 ///
 /// Messages may come late, twice or from an attempt before this one, and those of different workers in any order. What
 /// does not fit the checkpoint in flight is dropped and counted ([`Control::dropped`](crate::Control::dropped)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The workers are built and run. Whatever the restored snapshot had staged has been published by now: recovery
-    /// settles that under the old slots before it starts the new ones.
+    /// The workers are built and run. The output that the restored snapshot had staged has been published: recovery does
+    /// that with the old slots before it starts the new ones.
     Started {
         /// The epoch whose snapshot the workers were restored from.
         restored: Option<Epoch>,
@@ -56,8 +56,8 @@ pub enum Input {
     },
     /// A proposed record is durable.
     Committed(LedgerEntry),
-    /// A proposed record is not durable and certainly never will be. Where that is not certain, say nothing: propose it
-    /// again until it is durable, or end the attempt and read what was written.
+    /// A proposed record is not durable and certainly never will be. If that is not certain, do not send this input:
+    /// propose the record again until it is durable, or end the attempt and read what was written.
     Refused {
         /// The record as it was proposed.
         record: LedgerEntry,
@@ -80,6 +80,6 @@ pub enum Input {
     },
     /// The user wants the job to stop: a last snapshot, everything published, then exit.
     StopRequested,
-    /// Nothing happened but time.
+    /// Nothing has happened except that time has passed.
     Tick,
 }

@@ -1,21 +1,22 @@
-//! What must hold whatever comes in, in one place: asserted after every step of a debug build, and used by every test.
+//! The invariants, which hold for every sequence of inputs. They are asserted after every step of a debug build, and used
+//! by every test.
 //!
-//! [`check`] looks at a state. [`check_step`] looks at what crossed the border in one step, and so catches effects that
-//! come without, or before, what justifies them.
+//! [`check`] checks a state. [`check_step`] checks the input and the actions of one step, and so finds actions that are
+//! requested without, or before, the input that justifies them.
 //!
 //! - published <= completed <= triggered, and none of them ever goes back;
 //! - at most one checkpoint in flight, and its epoch's number is new;
-//! - a part of a snapshot is accepted on the first ack of its worker for the epoch in flight, and on nothing else: what is
-//!   repeated, late or from another attempt counts nothing and brings nothing along;
+//! - a part of a snapshot is accepted on the first ack of its worker for the epoch in flight, and on nothing else: a
+//!   message that is repeated, late or from another attempt does not count, and its part is not accepted;
 //! - a record is proposed on the last ack, an epoch published on its committed record, and on nothing else;
-//! - a completed epoch is never aborted, and only what was written for an aborted epoch is discarded, by whom it was
-//!   answered;
+//! - a completed epoch is never aborted; only files that were written for an aborted epoch are discarded, and only those of
+//!   workers that have answered for it;
 //! - the newest `retain` snapshots are never collected, nor any before a newer one is complete and published;
 //! - sources are told to read no further once, when the stop is requested;
 //! - only the current attempt triggers, proposes and publishes;
 //! - no epoch follows a last one, published or aborted;
 //! - nothing follows an exit, and a good exit leaves nothing unpublished;
-//! - nothing is put off: the deadline lies ahead, and a machine that is idle has no last checkpoint to take.
+//! - no action is overdue: the deadline is in the future, and an idle machine has no last checkpoint to trigger.
 
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
@@ -25,7 +26,7 @@ use crate::control::{Control, Life};
 use crate::input::{Input, LedgerEntry};
 use crate::violation::Violation;
 
-/// Whether a state is one that may be.
+/// Checks the invariants of a state.
 ///
 /// # Errors
 /// The first invariant that does not hold.
@@ -40,7 +41,7 @@ pub fn check(state: &Control) -> Result<(), Violation> {
     hold(state.deadline().is_none_or(|deadline| deadline > state.now), || Violation::Late)
 }
 
-/// Whether a step was allowed: the state before it, what came in, what went out, the state after it.
+/// Checks a step: the state before it, the input, the actions, and the state after it.
 ///
 /// # Errors
 /// The first invariant that does not hold.
@@ -73,7 +74,7 @@ fn order(state: &Control) -> Result<(), Violation> {
     hold(holds, || Violation::Order { published, completed, triggered })
 }
 
-/// One more than the retained ones may be there: the newest, while it is being published.
+/// There may be one more snapshot than the retained ones: the newest, while it is being published.
 fn snapshots(state: &Control) -> Result<(), Violation> {
     let epochs = &state.progress.snapshots;
     let room = state.settings.retain + usize::from(state.phase() == Some(CheckpointPhase::Publishing));
@@ -81,7 +82,7 @@ fn snapshots(state: &Control) -> Result<(), Violation> {
     hold(holds, || Violation::Snapshots(epochs.clone()))
 }
 
-/// They are kept until a later epoch is complete.
+/// Aborted epochs are kept until a later epoch is complete.
 fn aborted(state: &Control) -> Result<(), Violation> {
     let progress = &state.progress;
     let flying = state.in_flight.as_ref().map(|checkpoint| checkpoint.epoch);
@@ -140,7 +141,7 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// The one table of causes.
+    /// Whether the input and the state justify an action.
     fn justified(&self, action: &Action) -> bool {
         let newest = self.after.progress.completed();
         match action {
@@ -192,7 +193,7 @@ impl<'a> Step<'a> {
         hold(counted == now.acked, || Violation::Unaccepted(now.epoch))
     }
 
-    /// What was in flight before the step.
+    /// The checkpoint in flight before the step.
     fn flying(&self) -> Option<&Checkpoint> {
         self.before.in_flight.as_ref()
     }

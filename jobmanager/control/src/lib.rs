@@ -1,7 +1,7 @@
 //! The control brain: when an epoch is triggered, completed, published or aborted, and when the job may exit.
 //!
 //! A pure state machine: [`Control::step`] takes the time and one [`Input`] and appends the [`Action`]s that follow;
-//! [`Control::deadline`] says when it wants to be called at the latest. Whoever drives it runs one function an action and
+//! [`Control::deadline`] returns the time by which it has to be called again. The driver runs one function per action and
 //! holds no rule about jobs. A job in one process and a job on a cluster are driven by the same machine.
 //!
 //! One checkpoint, from left to right:
@@ -14,13 +14,13 @@
 //! ```
 //!
 //! Every ack that counts is accepted, with the part of the snapshot that came with it. The committed record `Completed` is
-//! the one publication point: the last ack proposes it, nothing more.
+//! the one publication point: the last ack only proposes it.
 //!
-//! Reading order: [`Input`] and [`Action`] are the border; `checkpoint` is the one in flight and `progress` what came of
-//! those before it; `control` decides; [`invariants`] says what must hold whatever comes in.
+//! Reading order: [`Input`] and [`Action`] are the interface; `checkpoint` is the checkpoint in flight and `progress` the
+//! outcome of those before it; `control` makes the decisions; [`invariants`] are what holds for every sequence of inputs.
 //!
 //! Not here: barriers, snapshots and staged output (the runtime's), writing records (the driver's), any clock, randomness
-//! or I/O, and launching attempts: a [`Control`] minds one running attempt and ends with it.
+//! or I/O, and launching attempts: a [`Control`] manages one running attempt and ends with it.
 //!
 //! ```
 //! use tidegate_control::{Action, Control, Input, LedgerEntry, CheckpointSettings, Time};

@@ -1,14 +1,14 @@
-//! What came of the checkpoints so far.
+//! The outcome of the checkpoints so far.
 
 use tidegate_protocol::Epoch;
 
 /// The highest epoch that was triggered, completed and published, and the snapshots that stay.
 ///
-/// Snapshots newer than the restored one that were there before this attempt started are not listed: nobody could restore
-/// them. They are collected when the listed ones are all newer.
+/// Snapshots newer than the restored one that existed before this attempt started are not listed, because they could not be
+/// restored. They are collected when the listed ones are all newer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
-    /// The highest number in use, whatever became of it; 0 before the first.
+    /// The highest epoch in use, whether it was completed or not; 0 before the first.
     pub(crate) triggered: Epoch,
     /// The epoch up to which all output is visible.
     pub(crate) published: Option<Epoch>,
@@ -44,7 +44,8 @@ impl Progress {
         self.triggered
     }
 
-    /// Forgets all but the newest snapshots and returns the oldest that stays; None if there are too few to say.
+    /// Removes all but the newest `retain` snapshots from the list and returns the oldest that stays; None if there are
+    /// fewer.
     pub(crate) fn collect(&mut self, retain: usize) -> Option<Epoch> {
         let surplus = self.snapshots.len().checked_sub(retain)?;
         self.snapshots.drain(..surplus);

@@ -1,10 +1,10 @@
-//! Time as the machine knows it: a number that comes in.
+//! The time of the state machine, which is passed in as a number.
 
 use std::fmt;
 
-/// Milliseconds of a monotonic clock, counted from wherever the driver likes.
+/// Milliseconds of a monotonic clock, counted from any origin.
 ///
-/// A time that is less than the one of the step before is taken for the one before.
+/// A time that is earlier than that of the previous step counts as that of the previous step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub u64);
 

@@ -1,4 +1,4 @@
-//! What a broken invariant looks like.
+//! Violations of the invariants.
 
 use std::fmt;
 
@@ -45,11 +45,11 @@ pub enum Violation {
     Aborted(Vec<Epoch>),
     /// The acknowledgements that count and the parts that were accepted are not the same.
     Unaccepted(Epoch),
-    /// An action that nothing that came in justifies.
+    /// An action that the input does not justify.
     Unjustified(Action),
     /// An action after the exit.
     AfterExit(Action),
-    /// An action in the name of another attempt.
+    /// An action of another attempt.
     OtherAttempt(Action),
 }
 
@@ -75,11 +75,11 @@ impl fmt::Display for Violation {
             Self::WentBack => f.write_str("an epoch triggered, completed or published went back"),
             Self::Aborted(epochs) => write!(f, "the epochs {epochs:?} cannot have been aborted"),
             Self::Unaccepted(epoch) => {
-                write!(f, "what counts of epoch {epoch} is not what was accepted")
+                write!(f, "the acknowledgements that count for epoch {epoch} are not the accepted ones")
             }
-            Self::Unjustified(action) => write!(f, "nothing justifies: {action}"),
+            Self::Unjustified(action) => write!(f, "the input does not justify the action: {action}"),
             Self::AfterExit(action) => write!(f, "after the exit: {action}"),
-            Self::OtherAttempt(action) => write!(f, "not the current attempt's: {action}"),
+            Self::OtherAttempt(action) => write!(f, "the action is of another attempt: {action}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tells which machines are about to fail: readings of sensors, five-minute features by device, a model's score.
+//! Reports which machines are about to fail: readings of sensors, five-minute features by device, a model's score.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Args {
     /// Where the scored windows go.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Where rows go that are no readings.
+    /// Where rows go that are not readings.
     #[arg(long, value_name = "DIR")]
     dead_letters: PathBuf,
     /// The XGBoost model (JSON or UBJ) over temp_std, vibration_mean, pressure_mean.

@@ -1,13 +1,13 @@
-//! Tells which machines break a rule for longer than the rule allows. The rules come on a stream of their own and change
+//! Reports which machines break a rule for longer than the rule allows. The rules come on a stream of their own and change
 //! while the job runs.
 //!
 //! A rule is a row like `{"rule_id":"hot","field":"temperature","above":80.0,"for_ms":60000}`; a later row with the same
-//! `rule_id` replaces it, and one with `"deleted":true` takes it back. A rule counts for the readings that a worker
+//! `rule_id` replaces it, and one with `"deleted":true` removes it. A rule counts for the readings that a worker
 //! processes after it: there is no order in time between the two streams. A rule that is replaced while it is broken
 //! counts as it is now, from the breach's beginning; a breach of a rule that is gone ends with the next reading.
 //!
 //! The readings of a device are judged in the order of event time. One that comes behind a newer one, or behind the
-//! watermark, is ignored: what would have followed from it may have been told already.
+//! watermark, is ignored: alerts that depend on it may have been emitted already.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use tidegate_jobs::Reading;
 #[global_allocator]
 static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
 
-/// Tells which machines break a rule for too long; the rules may change while it runs
+/// Reports which machines break a rule for too long; the rules may change while it runs
 #[derive(clap::Args)]
 struct Args {
     /// The directory of the readings: partitions part-*.jsonl.
@@ -33,7 +33,7 @@ struct Args {
     /// Where alerts go.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Where rows go that are no readings or no rules: one directory for each below this one.
+    /// Where rows go that are not readings or not rules: one directory for each below this one.
     #[arg(long, value_name = "DIR")]
     dead_letters: PathBuf,
 }
@@ -102,7 +102,7 @@ impl Rule {
 struct Device {
     /// The event time of the newest reading that was judged.
     latest: Option<i64>,
-    /// What goes on, by rule.
+    /// The breaches that go on, by rule.
     breaches: BTreeMap<String, Breach>,
 }
 
@@ -162,7 +162,7 @@ impl BroadcastProcess for Breaches {
                 let breach = breaches.entry(id.clone()).or_insert(Breach { since: at, alerted: false });
                 alerts.enter(id, rule, breach, at, &mut context.timers);
             } else if let Some(mut breach) = breaches.remove(id) {
-                // The reading may come before the timer: what counts is event time, not who is first.
+                // The reading may come before the timer: what counts is event time, not the order of arrival.
                 alerts.enter(id, rule, &mut breach, at, &mut context.timers);
                 alerts.leave(id, &breach, at);
             }

@@ -1,7 +1,7 @@
-//! Where the code of an operator chain is, of a snapshot thread or a publisher, for whoever looks from another thread.
+//! The position of the code of an operator chain, a snapshot thread or a publisher, for other threads to read.
 //!
-//! The worker writes it: a few plain stores a record, no clock, no lock. Whoever looks twice and finds the same number of
-//! moves knows that the worker was at one place all the time in between, and how long that was.
+//! The thread that runs the code writes it: a few plain stores per record, without a clock or a lock. A reader that finds
+//! the same number of moves twice knows that the code was at one place all the time in between, and for how long.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,9 +11,9 @@ use tidegate_protocol::Slot;
 
 use crate::step::Step;
 
-/// In place of an offset: no record is at hand. No partition is as long as that.
+/// The value in place of an offset if there is no current record. No partition is that long.
 const NO_RECORD: u64 = u64::MAX;
-/// In place of a partition: the operator chain reads none.
+/// The value in place of a partition if the operator chain reads none.
 const NO_PARTITION: usize = usize::MAX;
 
 /// The engine's own code runs, or none.
@@ -27,7 +27,7 @@ const STAGING: u8 = 3;
 /// A step's output is published, by a publisher's thread.
 const PUBLISHING: u8 = 4;
 
-/// Where an operator chain, a snapshot thread or a publisher is. One thread writes it, any may look.
+/// The position of an operator chain, a snapshot thread or a publisher. One thread writes it, and any thread may read it.
 pub(crate) struct Activity {
     pub(crate) slot: Slot,
     steps: Mutex<Vec<Entry>>,
@@ -38,7 +38,7 @@ pub(crate) struct Activity {
     /// The offset in the partition, or the hash of the key.
     record: AtomicU64,
     event_time: AtomicI64,
-    /// How often any of it has changed.
+    /// The number of times that any of it has changed.
     moves: AtomicU64,
 }
 
@@ -48,12 +48,12 @@ struct Entry {
     is_keyed: bool,
 }
 
-/// What was seen of a place.
+/// A reading of an [`Activity`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observation {
     /// True if a step's code runs, and not the engine's.
     pub(crate) is_in_step: bool,
-    /// The same number, the same place.
+    /// Two readings with the same number are of the same place.
     pub(crate) moves: u64,
     step: usize,
     doing: u8,
@@ -63,7 +63,7 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    /// True if a step's output is staged or published, which is no worker's thread.
+    /// True if a step's output is staged or published, which does not happen on a worker's thread.
     pub(crate) fn is_beside_the_worker(&self) -> bool {
         matches!(self.doing, STAGING | PUBLISHING)
     }
@@ -96,19 +96,20 @@ impl Activity {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
     }
 
-    /// There is only one that writes, so adding is a load and a store.
+    /// Only one thread writes, so adding is a load and a store.
     #[inline]
     fn moved(&self) {
         self.moves.store(self.moves.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// From here on it is this step's code that runs, for records.
+    /// From here on this step's code runs, for records.
     #[inline]
     pub(crate) fn enter(&self, step: usize) {
         self.enter_as(step, RECORDS);
     }
 
-    /// Whoever sees what it is doing must see that it has moved: it may have done nothing for minutes before.
+    /// A reader that sees the new state must also see the new number of moves, because the thread may have been idle for
+    /// minutes before.
     #[inline]
     fn enter_as(&self, step: usize, doing: u8) {
         self.step.store(step, Ordering::Relaxed);
@@ -116,7 +117,7 @@ impl Activity {
         self.doing.store(doing, Ordering::Release);
     }
 
-    /// From here on it is this step's code that runs, and not for a record.
+    /// From here on this step's code runs, and not for a record.
     pub(crate) fn enter_apart(&self, step: usize) {
         self.enter_as(step, APART);
     }
@@ -131,14 +132,14 @@ impl Activity {
         self.enter_as(step, PUBLISHING);
     }
 
-    /// From here on it is the engine's code that runs, or none.
+    /// From here on the engine's code runs, or none.
     #[inline]
     pub(crate) fn leave(&self) {
         self.doing.store(ENGINE, Ordering::Relaxed);
         self.moved();
     }
 
-    /// It is this record that code runs for.
+    /// The code now runs for this record.
     #[inline]
     pub(crate) fn record(&self, record: RecordId, event_time: i64) {
         self.record.store(record.to_bits(), Ordering::Relaxed);
@@ -146,14 +147,15 @@ impl Activity {
         self.moved();
     }
 
-    /// Records come from this partition now; there is none yet.
+    /// Records come from this partition from here on; there is no current record yet.
     pub(crate) fn partition(&self, partition: usize) {
         self.partition.store(partition, Ordering::Relaxed);
         self.record.store(NO_RECORD, Ordering::Relaxed);
         self.moved();
     }
 
-    /// Looks at it. From another thread that is one place only if a later look finds the same number of moves.
+    /// Reads the position. On another thread the fields belong together only if a later reading has the same number of
+    /// moves.
     pub(crate) fn look(&self) -> Observation {
         let doing = self.doing.load(Ordering::Acquire);
         let (record, event_time) =
@@ -211,7 +213,7 @@ impl Activity {
         parts.join(", ")
     }
 
-    /// What another thread can say of the key that was seen: the worker has it, and cannot be asked.
+    /// The key as another thread can describe it, by its hash: only the worker has the key itself.
     pub(crate) fn key_hash(&self, seen_at: &Observation) -> Option<String> {
         let is_keyed = self.entry(seen_at).is_some_and(|entry| entry.is_keyed);
         seen_at.record.filter(|_| is_keyed).map(|hash| format!("with hash {hash:016x}"))

@@ -1,8 +1,8 @@
-//! What can be seen of a process's threads from outside of them.
+//! What other threads can observe of the threads of a process.
 //!
-//! A worker that waits in user code answers no message. So every operator chain writes where its code is into memory that
-//! others may read ([`Activity`]), and so does a worker's store while the worker waits for it. The watchdog reads it. Between
-//! processes that has to become messages of the thread that reads.
+//! A worker that waits in user code does not answer messages. So every operator chain writes the position of its code to
+//! memory that other threads may read ([`Activity`]), and a worker's store writes whether the worker waits for it. The
+//! watchdog reads both. Between processes the thread that reads would have to send them as messages.
 //!
 //! - [`code`]: where the code of an operator chain, a snapshot thread or a publisher is.
 //! - [`registry`]: all that can be seen of the threads of a process.

@@ -1,8 +1,4 @@
-//! What can be seen of the workers of a process from outside of their threads.
-//!
-//! A worker that waits in user code answers no message. So its operator chains leave where they are in memory that others may look at
-//! ([`Activity`]), and so does its store while the worker waits for it. Between processes that has to become messages of the
-//! thread that looks.
+//! The registry of everything that other threads can observe of the workers of a process; see [`super`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,27 +9,27 @@ use crate::activity::Activity;
 use crate::link::Instructions;
 use crate::metrics::Gauge;
 
-/// How long an operator chain takes from a trigger to its barrier. While it is on its way, whoever looks writes that, too; at the barrier
-/// both write nearly the same.
+/// How long an operator chain takes from a trigger to its barrier. Until the barrier the observing thread updates the
+/// gauge; at the barrier the chain sets it.
 pub(crate) struct Alignment {
     gauge: Gauge,
-    /// The last epoch of which the operator chain has come to the barrier.
+    /// The last epoch whose barrier the operator chain has reached.
     epoch: AtomicU64,
 }
 
 impl Alignment {
-    /// Of an operator chain that has come to the barrier of `epoch`.
+    /// The gauge of an operator chain that has reached the barrier of `epoch`.
     pub(crate) fn new(gauge: Gauge, epoch: Epoch) -> Arc<Self> {
         Arc::new(Self { gauge, epoch: AtomicU64::new(epoch.0) })
     }
 
-    /// The operator chain has come to the barrier of an epoch.
+    /// The operator chain has reached the barrier of an epoch.
     pub(crate) fn passed(&self, epoch: Epoch, instructions: &Instructions) {
         self.epoch.store(epoch.0, Ordering::Relaxed);
         self.gauge.set(instructions.since_trigger().as_micros() as i64);
     }
 
-    /// Shows how long the operator chain has been on its way to a barrier, if it is.
+    /// Sets the gauge to the time since the trigger if the operator chain has not reached the barrier yet.
     fn show(&self, instructions: &Instructions) {
         if instructions.triggered().0 > self.epoch.load(Ordering::Relaxed) {
             self.gauge.set(instructions.since_trigger().as_micros() as i64);
@@ -48,11 +44,11 @@ pub(crate) struct StoreActivity {
     moves: AtomicU64,
 }
 
-/// The worker waits for its store as long as this is there.
+/// The worker waits for its store until this guard is dropped.
 pub(crate) struct Awaiting<'a>(&'a StoreActivity);
 
 impl StoreActivity {
-    /// There is only one that writes, so adding is a load and a store.
+    /// Only one thread writes, so adding is a load and a store.
     fn moved(&self) {
         self.moves.store(self.moves() + 1, Ordering::Relaxed);
     }
@@ -62,13 +58,13 @@ impl StoreActivity {
         Awaiting(self)
     }
 
-    /// The same number, the same wait.
+    /// Two readings with the same odd number are of the same wait.
     pub(crate) fn moves(&self) -> u64 {
         self.moves.load(Ordering::Relaxed)
     }
 }
 
-/// True if a worker waits for its store, which has made so many moves.
+/// True if a worker waits for its store, given the number of its moves.
 pub(crate) fn is_awaited(moves: u64) -> bool {
     !moves.is_multiple_of(2)
 }
@@ -79,7 +75,7 @@ impl Drop for Awaiting<'_> {
     }
 }
 
-/// What is to be seen of the workers of a process.
+/// What other threads can observe of the workers of a process.
 #[derive(Default)]
 pub(crate) struct ActivityRegistry(Mutex<Sights>);
 
@@ -95,7 +91,7 @@ impl ActivityRegistry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new place of a worker.
+    /// Adds an activity of a worker.
     pub(crate) fn activity(&self, slot: Slot) -> Arc<Activity> {
         let activity = Arc::new(Activity::new(slot));
         self.lock().activities.push(activity.clone());
@@ -118,12 +114,12 @@ impl ActivityRegistry {
         self.lock().stores.clone()
     }
 
-    /// All places so far, always in the same order.
+    /// All activities so far, always in the same order.
     pub(crate) fn activities(&self) -> Vec<Arc<Activity>> {
         self.lock().activities.clone()
     }
 
-    /// Shows of every operator chain that is on its way to a barrier for how long it has been.
+    /// Updates the gauges of all operator chains that have not reached a triggered barrier yet.
     pub(crate) fn show_alignments<'a>(&self, instructions: impl Fn(Slot) -> &'a Instructions) {
         self.lock().alignments.iter().for_each(|(slot, alignment)| alignment.show(instructions(*slot)));
     }

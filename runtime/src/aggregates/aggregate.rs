@@ -50,7 +50,7 @@ use super::Map;
 pub trait Aggregate<T>: 'static {
     /// What is kept between records; part of snapshots. [Some types](crate::KeyedProcess#what-can-be-kept) cannot be.
     type Acc: Serialize + serde::de::DeserializeOwned + 'static;
-    /// What comes out.
+    /// The type of the result.
     type Out: 'static;
 
     /// The value before the first record.
@@ -59,7 +59,7 @@ pub trait Aggregate<T>: 'static {
     /// Takes a record into account.
     fn add(&self, acc: &mut Self::Acc, record: &T);
 
-    /// What comes out for the records so far. There is at least one: no step asks for the result of none.
+    /// The result for the records so far. There is at least one record: no step asks for the result of no records.
     fn finish(&self, acc: &Self::Acc) -> Self::Out;
 
     /// The same aggregate with another result: `f` makes it of the one that [`finish`](Self::finish) gives. What is kept, and so
@@ -86,10 +86,10 @@ pub trait Aggregate<T>: 'static {
     }
 }
 
-/// An aggregate that can make one accumulator of two: for what computes parts of a result apart, and brings them together.
+/// An aggregate that can merge two accumulators into one, for steps that compute parts of a result separately.
 ///
-/// All [`aggregates`](crate::aggregates) of this crate can, and tuples of aggregates that can. No step needs it yet; windows of
-/// sessions will, and aggregation in two steps.
+/// All [`aggregates`](crate::aggregates) of this crate implement it, and so do tuples of aggregates that implement it. No
+/// step needs it yet; session windows and aggregation in two steps will.
 ///
 /// For all records in their order, wherever they are cut in two, merging the accumulator of the second part into that of
 /// the first must give what adding all of them to one gives; with floating-point numbers as nearly as rounding allows. Merging

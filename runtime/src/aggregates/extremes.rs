@@ -11,7 +11,7 @@ use crate::aggregates::{Aggregate, Mergeable};
 /// that derives `PartialOrd`, `Clone`, `Default` and serde's traits.
 ///
 /// Its order must be total, except for values that cannot even be compared with themselves: NaN, or a tuple with NaN in it.
-/// What becomes of these is documented there.
+/// Each aggregate documents how it treats these.
 pub trait Comparable: PartialOrd + Clone + Default + Serialize + DeserializeOwned + 'static {}
 
 impl<V: PartialOrd + Clone + Default + Serialize + DeserializeOwned + 'static> Comparable for V {}

@@ -27,7 +27,7 @@ pub trait Number: sealed::Sealed + Copy + 'static {
     /// What sums are kept in: `i128` for integers, `f64` for floating-point numbers.
     type Total: Total;
 
-    /// This number as a total; none is too large or loses digits.
+    /// This number as a total; the conversion is exact.
     fn total(self) -> Self::Total;
 }
 
@@ -35,7 +35,7 @@ pub trait Number: sealed::Sealed + Copy + 'static {
 pub trait Total:
     sealed::Sealed + Copy + Default + PartialEq + std::fmt::Debug + Serialize + DeserializeOwned + 'static
 {
-    /// The sum of two. That of integers stops at the ends of `i128`, where 2^63 numbers of 64 bits do not come to.
+    /// The sum of two. That of integers saturates at the limits of `i128`, which 2^63 numbers of 64 bits do not reach.
     #[must_use]
     fn plus(self, other: Self) -> Self;
 

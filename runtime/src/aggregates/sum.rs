@@ -5,9 +5,9 @@ use crate::aggregates::{Aggregate, Mergeable};
 
 /// Adds up a number of every record.
 ///
-/// Integers are added up as `i128`, and that is the result: it does not overflow, since 2^63 numbers of 64 bits have
-/// room in it. Floating-point numbers are added up as `f64`; the result depends on the order of the records in its last
-/// digits, and is NaN if one of them is NaN. The sum of no records is 0.
+/// Integers are added up as `i128`, which is also the type of the result: it does not overflow, since it holds the sum of
+/// 2^63 numbers of 64 bits. Floating-point numbers are added up as `f64`; the result depends on the order of the records in
+/// its last digits, and is NaN if one of them is NaN. The sum of no records is 0.
 ///
 /// ```
 /// use tidegate::aggregates::Sum;

@@ -8,7 +8,7 @@ use crate::state::store::{decode, encode};
 
 type Tuple = (i64, f64);
 
-/// Adds all records, and gives the accumulator in the middle to a snapshot and takes it back.
+/// Adds all records; half way the accumulator is encoded and decoded, as by a snapshot and a restart.
 fn added<T, A: Aggregate<T>>(aggregate: &A, records: &[T]) -> A::Acc {
     let mut acc = aggregate.create();
     for (i, record) in records.iter().enumerate() {
@@ -42,7 +42,7 @@ fn is_near(a: f64, b: f64, scale: f64) -> bool {
     a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-9 * scale.max(1.0)
 }
 
-/// Numbers of which some are equal, and some are none.
+/// Numbers some of which are equal, and some of which are NaN.
 fn float() -> impl Strategy<Value = f64> {
     prop_oneof![8 => -1e6f64..1e6, 4 => (-3i32..3).prop_map(f64::from), 1 => Just(f64::NAN), 1 => Just(-0.0)]
 }

@@ -5,7 +5,7 @@ use crate::aggregates::{Aggregate, Mergeable};
 
 /// The `k` largest values of all records, the largest first; of equal ones those that came first.
 ///
-/// It keeps no more than `k` values for a key, in order: to take one in costs up to `k` steps, so it is meant for a `k` of
+/// It keeps no more than `k` values for a key, in order: inserting one costs up to `k` steps, so it is meant for a `k` of
 /// up to a few hundred. NaN is left out. If there are fewer values, it is all of them.
 ///
 /// ```
@@ -21,7 +21,7 @@ use crate::aggregates::{Aggregate, Mergeable};
 /// # Ok::<(), tidegate::Error>(())
 /// ```
 ///
-/// `k` may be another after a restart. If it is smaller, the rest is dropped; if it is larger, what was dropped before
+/// `k` may differ after a restart. If it is smaller, the rest is dropped; if it is larger, what was dropped before
 /// does not come back.
 #[derive(Clone, Copy, Debug)]
 pub struct TopK<F> {
@@ -38,7 +38,7 @@ impl<F> TopK<F> {
         Self { k, f }
     }
 
-    /// Takes a value in; false if it is none of the largest.
+    /// Inserts a value; false if it is not among the largest.
     fn insert<V: PartialOrd>(&self, top: &mut Vec<V>, value: V) -> bool {
         let place = top.partition_point(|kept| *kept >= value);
         if place >= self.k || !has_a_place(&value) {

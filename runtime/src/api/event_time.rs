@@ -1,7 +1,7 @@
 //! How records get their event time, and how watermarks follow from it.
 //!
 //! A watermark is made for every partition of a source on its own, because order means something only within a partition.
-//! What a worker says of all of its partitions, and how receivers put that together, is [`crate::watermark`]'s.
+//! How a worker summarizes its partitions, and how receivers join these summaries, is in [`crate::watermark`].
 
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -28,13 +28,14 @@ use tidegate_protocol::Result;
 pub struct Watermarks {
     rule: Rule,
     idle_after: Option<Duration>,
-    /// The earliest event time that is plausible, if the author has said it.
+    /// The earliest event time that is plausible, if the author has set it.
     from: Option<i64>,
-    /// How far ahead of the clock an event time is plausible, if the author has said it.
+    /// How far ahead of the clock an event time is plausible, if the author has set it.
     ahead: Option<Duration>,
 }
 
-/// Event times beyond this, either way, are no times: 36 million years. Sums with the sizes of windows do not overflow.
+/// Event times beyond this, in either direction, are invalid: 36 million years. Sums with the sizes of windows do not
+/// overflow.
 const WIDEST: i64 = 1 << 60;
 /// How far ahead of the clock an event time of a followed source is plausible.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
@@ -90,8 +91,8 @@ impl Watermarks {
         Self::bounded(Duration::ZERO)
     }
 
-    /// A rule of one's own: from the partition's highest event time so far and that of the record at hand to the
-    /// watermark (all in milliseconds). A watermark never goes back, whatever the rule says.
+    /// A custom rule, which computes the watermark from the partition's highest event time so far and that of the current
+    /// record (all in milliseconds). A watermark never goes back, whatever the rule says.
     ///
     /// ```
     /// use std::time::Duration;
@@ -123,7 +124,7 @@ impl Watermarks {
     }
 
     /// A partition that is read to its end and has brought nothing for this long is idle: it no longer holds the watermark
-    /// back. Without this it holds it back for ever.
+    /// back. Without this setting, such a partition holds the watermark back for ever.
     ///
     /// A partition that brings records again holds the watermark back from the next checkpoint on, on all workers. The
     /// watermark does not go back for it: records whose windows have closed meanwhile are late. While all partitions are
@@ -166,7 +167,8 @@ impl Watermarks {
     ///
     /// A record whose event time is not plausible is malformed: it would have closed the windows of all others, or be
     /// beyond all windows. It goes where the source's malformed records go: it ends the job, is counted and dropped, or
-    /// becomes a dead letter. [`crate::Stream::on_error`] and [`crate::Stream::dead_letters`] behind `event_time` say it for this step alone.
+    /// becomes a dead letter. [`crate::Stream::on_error`] and [`crate::Stream::dead_letters`] behind `event_time` set it
+    /// for this step alone.
     ///
     /// ```
     /// use tidegate::aggregates::Count;
@@ -237,7 +239,7 @@ impl Watermarks {
     }
 }
 
-/// Whole milliseconds, at most as many as times have.
+/// A duration in whole milliseconds, at most [`WIDEST`].
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(WIDEST).min(WIDEST)
 }
@@ -308,13 +310,14 @@ impl<T, F> EventTime<T, F> {
         }
     }
 
-    /// All partitions of this worker. While some may be added there is always one that could bring records.
+    /// The summary of all partitions of this worker. While partitions may be added, it includes one that could still bring
+    /// records.
     fn joined(&self, more: bool) -> Watermark {
         let none = if more { Watermark::idle(i64::MIN) } else { Watermark::EMPTY };
         self.partitions.iter().map(Progress::said).fold(none, Watermark::join)
     }
 
-    /// Takes records out whose event time is not plausible, and does with them what is done with malformed ones.
+    /// Removes records whose event time is not plausible from the batch, and handles them as malformed records.
     #[cold]
     fn refuse(&mut self, batch: &mut Vec<Record<T>>, plausible: &RangeInclusive<i64>) -> Result<()> {
         let (chain, name) = (&self.cx.chain, self.step.name());
@@ -327,7 +330,7 @@ impl<T, F> EventTime<T, F> {
                 offset: Some(record.id.as_offset()),
                 error: format!(
                     "the event time {} is not plausible: it is not from {} to {} (milliseconds since 1970); \
-                     Watermarks::accept_from and accept_ahead say otherwise",
+                     Watermarks::accept_from and accept_ahead change these limits",
                     record.timestamp,
                     plausible.start(),
                     plausible.end()
@@ -393,7 +396,7 @@ impl<T: 'static, F: FnMut(&T) -> i64> Receiver<T> for EventTime<T, F> {
         self.next.records(batch);
     }
 
-    /// Watermarks are made here; all that comes from before is the end of everything.
+    /// Watermarks are made here; the only update that arrives from the source is the end of the input.
     fn watermark(&mut self, update: WatermarkUpdate) {
         if let WatermarkUpdate::Now(watermark) = update
             && watermark.is_ended()

@@ -52,7 +52,7 @@ use tidegate_protocol::{Error, Result, Slot};
 /// ```
 ///
 /// What a closure keeps in itself from one record to the next (a counter, a cache) is not state: it is not in snapshots, begins
-/// anew at every start, and every worker has one of its own. What must survive a restart belongs into an
+/// anew at every start, and every worker has one of its own. What must survive a restart belongs in an
 /// [aggregate](crate::Aggregate) or a [function with state](crate::KeyedProcess).
 pub struct Job {
     pub(crate) inner: Rc<JobInner>,
@@ -61,8 +61,8 @@ pub struct Job {
 /// Describes a job.
 pub(crate) type BuildJob = Arc<dyn Fn(&mut Job) -> Result<()> + Send + Sync>;
 
-/// What every worker makes of a job's description. A worker that describes another dataflow than `checked` is refused before
-/// anything is wired: workers that differ would wait for each other, or take records for others than they are.
+/// Builds the graph of a worker from the job's description. A worker that describes another dataflow than `checked` is
+/// refused before anything is wired: workers that differ would wait for each other, or misinterpret each other's records.
 pub(crate) fn graph_builder(build: BuildJob, checked: Outline) -> BuildGraph {
     Arc::new(move |worker| {
         let mut job = Job::new(worker.clone());
@@ -89,7 +89,7 @@ pub(crate) struct JobInner {
     errors: RefCell<Vec<(Option<Arc<Step>>, Error)>>,
 }
 
-/// What a step wants from a snapshot, or of the outside.
+/// What a step keeps in snapshots, and what it reads from or writes to outside of the job.
 pub(crate) struct Declared {
     pub(crate) step: Arc<Step>,
     /// Appended to the step's uid, for a step with more than one kind of state.
@@ -98,7 +98,7 @@ pub(crate) struct Declared {
     pub(crate) end: End,
 }
 
-/// What an operator has to do with the outside.
+/// What an operator reads from or writes to outside of the job.
 pub(crate) enum End {
     Inner,
     Source(Arc<dyn Listed>),
@@ -143,7 +143,7 @@ impl<T: 'static, S: TransactionalSink<T>> PublishedSink for TypedSink<T, S> {
     }
 }
 
-/// A sink that was added to a job. There is nothing left to do with it, unless its name changes.
+/// A sink that was added to a job. All that can be set on it is its uid.
 pub struct Sink(Arc<Step>);
 
 impl Sink {
@@ -184,7 +184,7 @@ impl Job {
         Self { inner: Rc::new(inner) }
     }
 
-    /// Adds a source. Its name is its identity in snapshots, and stands in dead letters and metrics.
+    /// Adds a source. Its name is its identity in snapshots, and appears in dead letters and metrics.
     ///
     /// Records that the source cannot read end the job, unless [`Stream::dead_letters`] or [`Stream::on_error`] follows.
     ///
@@ -223,7 +223,7 @@ impl Job {
         Ok(self.inner.graph.take())
     }
 
-    /// Looks for what cannot be right in the description.
+    /// Checks the description for errors.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some((step, error)) = self.inner.errors.borrow_mut().drain(..).next() {
             return Err(match step {
@@ -249,8 +249,8 @@ impl Job {
         Ok(())
     }
 
-    /// What is possible, and most likely not meant: steps of whose streams none leads anywhere. Of a step with two, such as a
-    /// function with a side output, one is enough.
+    /// Warnings about what is valid, but probably unintended: steps none of whose streams is read. For a step with two
+    /// streams, such as a function with a side output, it is enough that one of them is read.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let streams = self.inner.streams.borrow();
         let outputs = || streams.iter().filter_map(|(of, is_used)| Some((of, is_used.as_ref()?)));
@@ -286,7 +286,7 @@ impl Job {
     }
 }
 
-/// Lets go of all steps of a job that is not going to run: the graph of one that is was taken out of it.
+/// Releases all steps of a job that is not going to run. The graph of a job that runs was taken out before.
 impl Drop for Job {
     fn drop(&mut self) {
         self.inner.graph.borrow().chains().for_each(|chain| chain.close());
@@ -299,7 +299,7 @@ impl JobInner {
         self.add_step(Step::new(kind, name))
     }
 
-    /// A step that is called after another one.
+    /// A step that is named after another one.
     pub(crate) fn step_after(&self, kind: StepKind, other: &Arc<Step>) -> Arc<Step> {
         self.add_step(Step::after(kind, other))
     }
@@ -314,7 +314,7 @@ impl JobInner {
         self.parts.borrow_mut().push(part);
     }
 
-    /// A step that is called by its kind and number until the author names it.
+    /// A step that is named by its kind and number until the author names it.
     pub(crate) fn numbered_step(&self, kind: StepKind) -> Arc<Step> {
         let number = self.steps.borrow().iter().filter(|s| s.kind() == kind).count() + 1;
         self.step(kind, &format!("{kind}-{number}"))
@@ -344,7 +344,7 @@ impl JobInner {
         }
     }
 
-    /// A stream that comes out of a step. One of `()` says that there is no output.
+    /// A stream that comes out of a step. A stream of `()` stands for no output.
     pub(crate) fn stream<T: 'static>(&self, step: &Arc<Step>, outlet: &Outlet<T>) {
         let mut streams = self.streams.borrow_mut();
         outlet.set_number(streams.len());
@@ -359,7 +359,7 @@ impl JobInner {
         outlet.attach(receiver);
     }
 
-    /// Notes of which stream the step or the edge is that is being described: a step may have several.
+    /// Notes which stream the part that is being described reads: a step may have several outputs.
     fn reads<T: 'static>(&self, outlet: &Outlet<T>) {
         let Some(number) = outlet.number() else { return };
         let streams = self.streams.borrow();
@@ -375,7 +375,8 @@ impl JobInner {
         chain
     }
 
-    /// Adds an edge between workers, in front of a step; a type of records that could not cross is refused.
+    /// Adds an edge between workers, in front of a step; a type of records that cannot be sent to another worker is
+    /// refused.
     pub(crate) fn exchange<T: Data>(
         &self,
         step: &Arc<Step>,

@@ -97,7 +97,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         WindowedStream { stream: self, windows, lateness_ms: 0 }
     }
 
-    /// Keeps one value a key, which every record changes; puts it out every time, with the event time of that record.
+    /// Keeps one value a key, which every record updates; emits the value after every record, with the event time of that
+    /// record.
     ///
     /// ```
     /// use tidegate::aggregates::Count;
@@ -119,8 +120,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         built.stream(outlet)
     }
 
-    /// Adds every record to one value a key by `f`; puts the value out every time, with the event time of that record. The
-    /// value of a key begins as a copy of `initial`.
+    /// Adds every record to one value a key by `f`; emits the value after every record, with the event time of that record.
+    /// The value of a key begins as a copy of `initial`.
     ///
     /// It is the [`aggregate`](Self::aggregate) of a closure, and its value is part of snapshots. Its type follows from
     /// `initial`, that of the records from the stream.
@@ -142,7 +143,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.aggregate(name, Fold { initial, f })
     }
 
-    /// Folds the records of every key into one by `f`; puts the result out every time.
+    /// Folds the records of every key into one by `f`; emits the result after every record.
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
@@ -161,8 +162,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.aggregate(name, Reduce(f))
     }
 
-    /// Makes one record of every record, with what is kept for its key at hand: the state, which begins as the default of its
-    /// type. The result has the event time of the record.
+    /// Makes one record of every record with the state of its key, which begins as the default of its type. The result has
+    /// the event time of the record.
     ///
     /// The closure's first argument names the type of the state; the rest is inferred.
     ///
@@ -181,7 +182,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     ///
-    /// What else there is to know stands at [`flat_map_with_state`](Self::flat_map_with_state).
+    /// See [`flat_map_with_state`](Self::flat_map_with_state) for the types that the state can have, and for the limits.
     pub fn map_with_state<S, O, F>(self, name: &str, mut f: F) -> Stream<O>
     where
         S: Serialize + DeserializeOwned + Default + 'static,
@@ -191,8 +192,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.flat_map_with_state(name, move |state: &mut S, record| Some(f(state, record)))
     }
 
-    /// Makes any number of records of every record, with what is kept for its key at hand: the state, which begins as the
-    /// default of its type. The results have the event time of the record.
+    /// Makes any number of records of every record with the state of its key, which begins as the default of its type. The
+    /// results have the event time of the record.
     ///
     /// The closure returns whatever can be iterated over: an `Option`, an array, a `Vec`, an iterator. It cannot borrow from
     /// the state. The closure's first argument names the type of the state; the rest is inferred.
@@ -200,7 +201,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// ```
     /// use tidegate::testing::{VecSource, collect};
     ///
-    /// // Lets a value through if it is another than the one before, of the same sensor.
+    /// // Emits a value only if it differs from the previous one of the same sensor.
     /// let out = collect(|job| {
     ///     let values = job.source("values", VecSource::of([(1, 20), (1, 20), (2, 20), (1, 21)]));
     ///     Ok(values.key_by(|value| &value.0).flat_map_with_state("changes", |last: &mut Option<i32>, (sensor, value)| {
@@ -213,9 +214,9 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// ```
     ///
     /// The state is part of snapshots and can have the types that are listed [here](KeyedProcess#what-can-be-kept). It counts
-    /// as changed by every record, and a key has it from its first record for ever. A function that reads more than it changes,
-    /// removes state, needs timers, or can fail is a [`KeyedProcess`]. One with the same name and type of state goes on from
-    /// the snapshots of a closure, and the other way round.
+    /// as changed by every record, and is kept for ever from the first record of its key on. A function that reads more
+    /// than it changes, removes state, needs timers, or can fail is a [`KeyedProcess`]. One with the same name and type of
+    /// state goes on from the snapshots of a closure, and the other way round.
     pub fn flat_map_with_state<S, I, F>(self, name: &str, f: F) -> Stream<I::Item>
     where
         S: Serialize + DeserializeOwned + Default + 'static,
@@ -228,8 +229,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 
     /// Runs a function with state and timers; see [`KeyedProcess`] for examples.
     ///
-    /// Late records are not dropped here: the function gets them as all others, and can compare their event time with the
-    /// watermark, [`Times`](crate::Times).
+    /// Late records are not dropped here: the function receives them like all others, and can compare their event time with
+    /// the watermark, [`Times`](crate::Times).
     pub fn process<F: KeyedProcess<Key = K, In = T>>(self, name: &str, f: F) -> Stream<F::Out> {
         self.process_with_side(name, f).0
     }
@@ -275,7 +276,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         f: F,
     ) -> (Stream<F::Out>, Stream<F::Side>) {
         let (built, outlet, side) = self.process_operator(name, f);
-        // Timers give records an event time, so whether these have one is known when they come.
+        // Timers give records an event time, so it is known only for each record whether it has one.
         (built.timed_stream(outlet), built.timed_stream(side))
     }
 
@@ -299,8 +300,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         (built, outlet, side)
     }
 
-    /// Brings another stream of the same key together with this one: a function behind it sees the records of both, and
-    /// shares one state a key.
+    /// Connects this stream with another one of the same key: a function behind them receives the records of both, with one
+    /// state a key.
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};

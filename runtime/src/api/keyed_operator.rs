@@ -35,8 +35,8 @@ impl<R> KeyedOperator<R> {
         self.job.declare_state(&self.step, suffix, state);
     }
 
-    /// State by window and key. How windows are cut, and when they are over, is part of its type: rows lie by window, and
-    /// of what is over there is no trace.
+    /// State by window and key. The size and slide of windows, and when they are over, are part of its type: rows are
+    /// stored by window, and nothing is kept of windows that are over.
     pub(super) fn declare_by_window(&self, state: Result<StateType>, windows: Windows, lateness_ms: i64) {
         let lateness = Duration::from_millis(lateness_ms.max(0) as u64);
         let windowed = |fingerprint: String| format!("{fingerprint} in {windows}, lateness {lateness:?}");

@@ -74,8 +74,8 @@ impl Outline {
         Err(Error::job(format!(
             "worker {worker} describes another dataflow than the one that was checked before the start. Part {} of it is \
              {} on worker {worker}, and was {}. The build function is called once for the check and once for every worker, \
-             and must describe the same dataflow every time: do not loop over a HashMap or a HashSet in it (their order is \
-             another one at every call; take a BTreeMap or a Vec), and let nothing in it depend on a counter, the time or \
+             and must describe the same dataflow every time: do not loop over a HashMap or a HashSet in it (their order \
+             differs from call to call; use a BTreeMap or a Vec), and let nothing in it depend on a counter, the time or \
              a random number",
             first + 1,
             show(here.get(first)),

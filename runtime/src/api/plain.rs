@@ -122,10 +122,10 @@ impl<T: 'static> Stream<T> {
         self
     }
 
-    /// Says what happens to records that the parsing step before cannot read; without a word the job ends.
+    /// Sets what happens to records that the parsing step before cannot read; without it such a record ends the job.
     ///
-    /// [`OnError::DeadLetter`] is what [`Stream::dead_letters`] asks for by itself: the two mean the same, and without a
-    /// sink for them the job is refused. So it is if [`OnError::Skip`] or [`OnError::Fail`] stands beside such a sink.
+    /// [`Stream::dead_letters`] implies [`OnError::DeadLetter`]; without a sink for dead letters the job is refused. It is
+    /// also refused if [`OnError::Skip`] or [`OnError::Fail`] is combined with such a sink.
     ///
     /// ```
     /// use tidegate::OnError;
@@ -303,7 +303,7 @@ impl<T: 'static> Stream<T> {
         self.then(StepKind::FilterMap, |chain, step, next| FlatMap::new(chain, step, f, next))
     }
 
-    /// Looks at every record.
+    /// Calls `f` with every record, and passes the record on unchanged.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -322,7 +322,7 @@ impl<T: 'static> Stream<T> {
         self.then(StepKind::Inspect, |chain, step, next| Inspect::new(chain, step, f, next))
     }
 
-    /// Divides the stream: what `f` makes `Ok` goes into the first, what it makes `Err` into the second.
+    /// Divides the stream in two: what `f` returns as `Ok` goes into the first, what it returns as `Err` into the second.
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};
@@ -350,8 +350,8 @@ impl<T: 'static> Stream<T> {
     /// Gives every record its event time (milliseconds since the Unix epoch) and says how watermarks follow from it.
     ///
     /// Watermarks are made for every partition of the source, and the least of them counts; so this step must come
-    /// before the first one that has its records change the worker. A watermark follows the batch of records that it was made
-    /// from, so lateness is judged by the batch; docs/event-time.md has all of it.
+    /// before the first one that sends its records to other workers. A watermark follows the batch of records that it was
+    /// made from, so lateness is judged by the batch; docs/event-time.md has the details.
     ///
     /// ```
     /// use std::time::Duration;
@@ -384,7 +384,7 @@ impl<T: 'static> Stream<T> {
         Stream::new(self.job, self.chain, outlet, Last { step, route: Some(route), untimed: None })
     }
 
-    /// Writes the stream to a sink, which shows an epoch's records once its snapshot is complete.
+    /// Writes the stream to a sink, which makes an epoch's records visible once its snapshot is complete.
     ///
     /// ```
     /// use tidegate::testing::{TestJob, VecSink, VecSource};
@@ -405,7 +405,7 @@ impl<T: 'static> Stream<T> {
         Sink::new(step)
     }
 
-    /// Puts both streams into one. A watermark of the result is the lesser of both.
+    /// Merges both streams into one. The watermark of the result is the lesser of both.
     ///
     /// ```
     /// use tidegate::testing::{VecSource, collect};

@@ -26,8 +26,8 @@ pub struct WindowedStream<K, T> {
 }
 
 impl<K: Key, T: Data> WindowedStream<K, T> {
-    /// Keeps a window this long after it has fired; for a record that comes for it in that time its result is emitted again. For
-    /// windows of event time: with those of processing time the job is refused.
+    /// Keeps a window this long after it has fired; its result is emitted again for a record that arrives for it in that
+    /// time. It applies to windows of event time; with windows of processing time the job is refused.
     ///
     /// ```
     /// use std::time::Duration;
@@ -88,8 +88,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         self.build(name, aggregate, None)
     }
 
-    /// Adds the records of every key and window to one value by `f`; puts it out when the watermark passes the window's end. The
-    /// value of a window begins as a copy of `initial`. It is the [`aggregate`](Self::aggregate) of a closure.
+    /// Adds the records of every key and window to one value by `f`; emits it when the watermark passes the window's end.
+    /// The value of a window begins as a copy of `initial`. It is the [`aggregate`](Self::aggregate) of a closure.
     ///
     /// ```
     /// use std::time::Duration;
@@ -160,8 +160,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     ) -> Stream<Windowed<K, A::Out>> {
         if self.windows.processing_time && self.lateness_ms > 0 {
             self.stream.inputs[0].job.refuse(Error::job(format!(
-                "'{name}' has windows of processing time with .allowed_lateness(..): nothing comes late for the clock; \
-                 leave it out"
+                "'{name}' has windows of processing time with .allowed_lateness(..): no record is late for such \
+                 windows; leave it out"
             )));
         }
         let outlet = Outlet::new();

@@ -15,7 +15,7 @@ use crate::state::barriers::Barriers;
 use crate::state::store::Rows;
 use crate::step::Step;
 
-/// What the chains of a worker have handed out for the barrier that is under way.
+/// Collects the parts that the chains of a worker hand over for the barrier that is under way.
 pub(crate) struct Collector {
     barriers: std::rc::Rc<Barriers>,
     thread: SnapshotThread,
@@ -54,7 +54,7 @@ impl Collector {
         Self { barriers, thread, parts: RefCell::default() }
     }
 
-    /// A chain has come to the barrier of an epoch, and hands over its part but for the rows that it will copy.
+    /// A chain has reached the barrier of an epoch, and hands over its part except for the rows that it copies later.
     pub(crate) fn arrive(
         &self,
         chain: usize,
@@ -65,8 +65,8 @@ impl Collector {
         fill(&mut self.parts.borrow_mut())
     }
 
-    /// A chain that has come to the barrier copies rows; `copy` returns true if those were its last. With the last ones of the
-    /// worker the whole goes to the snapshot thread.
+    /// A chain that has reached the barrier copies rows; `copy` returns true if none of its rows are left. After the last
+    /// chain of the worker, all parts are sent to the snapshot thread.
     pub(crate) fn copy(&self, chain: usize, copy: impl FnOnce(&mut Rows) -> Result<bool>) -> Result<()> {
         if !copy(&mut self.parts.borrow_mut().rows)? {
             return Ok(());

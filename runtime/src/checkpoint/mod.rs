@@ -1,6 +1,7 @@
 //! From a barrier to published output: the part of a checkpoint that happens in a process with workers.
 //!
-//! - [`collector`]: gathers what the operator chains hand over at a barrier; the whole goes to the snapshot thread.
+//! - [`collector`]: collects the parts that the operator chains hand over at a barrier, and sends them to the snapshot
+//!   thread.
 //! - [`snapshot_thread`]: makes a worker's part of a snapshot durable while the dataflow goes on, and acknowledges it.
 //! - [`staged_files`]: where staged output is kept that has no place of its own.
 //! - [`publishers`]: make the output of a complete snapshot visible.

@@ -1,7 +1,7 @@
 //! The publishers of a process: one for every sink and slot, each on a thread of its own.
 //!
-//! A complete snapshot is given to all of them at once; while they publish, the dataflow and the driver go on. When the last
-//! one has reported, the snapshot's output is published.
+//! A complete snapshot is given to all of them at once; while they publish, the dataflow and the driver go on. When the
+//! last one has reported, the snapshot's output is published.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::thread_group::ThreadGroup;
 
 /// How many publishers work at the same time before the start.
 const AT_ONCE: usize = 64;
-/// After this time a publisher is named that holds the start up; then again whenever the time has doubled.
+/// After this time a publisher that delays the start is named in the log, and again whenever the time has doubled.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A sink as whoever publishes sees it, whatever its records are.
+/// The publishing side of a sink, whatever the type of its records is.
 pub(crate) trait PublishedSink: Send + Sync {
     fn uri(&self) -> Result<String>;
     fn target(&self) -> Result<Box<dyn SinkTarget>>;
@@ -82,8 +82,9 @@ struct Snapshot {
 pub(crate) struct Targets(#[allow(dead_code, reason = "a target may hold a lock")] Vec<Box<dyn SinkTarget>>);
 
 impl Targets {
-    /// Publishes what the restored snapshot holds, and clears away what older attempts have left. What is `published`
-    /// already may have been taken away by whoever reads it. `note` is told what a user should know.
+    /// Publishes the output that the restored snapshot holds, and removes what older attempts have left. Output up to the
+    /// epoch `published` is not published again, because its readers may have removed it. `note` is called with messages
+    /// for the user.
     pub(crate) fn recover(
         sinks: &[JobSink],
         restored: Option<&Arc<Manifest>>,
@@ -145,7 +146,7 @@ fn publish_at_once(
         let mut waiting = BTreeMap::new();
         for (number, &(sink, slot)) in publishers.iter().enumerate() {
             let report = report.clone();
-            // The thread that waits is there until it has all reports.
+            // The waiting thread receives until it has all reports.
             let run = move || drop(report.send((number, catch(|| publish(sink, slot)))));
             let thread = std::thread::Builder::new().name(format!("publisher-{slot}"));
             let started = thread.spawn_scoped(scope, run);
@@ -158,7 +159,7 @@ fn publish_at_once(
             match reports.recv_timeout(patience.saturating_sub(began.elapsed())) {
                 Ok((number, result)) => {
                     let name = waiting.remove(&number);
-                    // It is returned when nobody publishes any more, and one that hangs may take long.
+                    // The error is returned only when all publishers have reported, and one that hangs may take long.
                     if let (Err(error), false) = (&result, waiting.is_empty()) {
                         note(&format!("{}: {error}", name.unwrap_or_default()));
                     }
@@ -192,14 +193,14 @@ pub(crate) type ReportPublished = Arc<dyn Fn(PublisherReport) + Send + Sync>;
 pub(crate) struct Publishers {
     /// By the uid of the sink and the slot.
     publishers: Vec<((String, Slot), Sender<Snapshot>)>,
-    /// The epoch that is being published, and who has not reported yet.
+    /// The epoch that is being published, and the publishers that have not reported yet.
     waiting: Option<(Epoch, BTreeSet<(String, Slot)>)>,
     threads: ThreadGroup,
 }
 
 impl Publishers {
-    /// Starts the publishers of all sinks for the slots of these workers. Each is made on its own thread. Threads of a run hold
-    /// its metrics.
+    /// Starts the publishers of all sinks for the slots of these workers. Each is made on its own thread. Threads of a run
+    /// hold its metrics.
     pub(crate) fn start(
         sinks: &[JobSink],
         workers: ProcessWorkers,
@@ -228,11 +229,11 @@ impl Publishers {
         Ok(this)
     }
 
-    /// Has all publishers publish what a complete snapshot holds. True if there is none: all is published.
+    /// Sends a complete snapshot to all publishers. True if there is none, so that nothing is left to be published.
     pub(crate) fn publish(&mut self, manifest: &Arc<Manifest>) -> bool {
         point("publish.before");
         for (_, snapshots) in &self.publishers {
-            // One whose publisher could not be made has reported that, and the job is about to end.
+            // A thread that could not make its publisher has reported that, and the job is about to end.
             drop(snapshots.send(Snapshot { manifest: manifest.clone(), is_restored: false }));
         }
         let all: BTreeSet<_> = self.publishers.iter().map(|(key, _)| key.clone()).collect();
@@ -241,10 +242,11 @@ impl Publishers {
         is_published
     }
 
-    /// Takes a publisher's report. Returns the epoch if it was the last one: all of that is published.
+    /// Takes a publisher's report. Returns the epoch if that was the last report, and so all output of the epoch is
+    /// published.
     ///
     /// # Errors
-    /// What the publisher could not do.
+    /// The error of the publisher.
     pub(crate) fn take(&mut self, report: PublisherReport) -> Result<Option<Epoch>> {
         let PublisherReport { uid, slot, result } = report;
         let epoch = result?;
@@ -257,8 +259,8 @@ impl Publishers {
         Ok(Some(epoch))
     }
 
-    /// Ends the threads, and waits for them as long as this: the next run must not meet them. One that hangs is left to the
-    /// end of the process.
+    /// Ends the threads and waits for them until the time `until`: they must not run beside those of the next run. A thread
+    /// that hangs is left until the process exits.
     pub(crate) fn close(self, until: Instant) {
         drop(self.publishers);
         self.threads.wait(until);
@@ -270,7 +272,7 @@ struct Thread {
     sink: JobSink,
     slot: Slot,
     files: StagedFiles,
-    /// Where the thread is while it runs the connector's code, and the step's number there.
+    /// The activity of the thread while it runs the connector's code, and the step's number in it.
     activity: Arc<Activity>,
     number: usize,
     report: ReportPublished,

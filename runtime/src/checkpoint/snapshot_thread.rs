@@ -1,9 +1,9 @@
 //! The thread of a worker that makes a barrier durable while the dataflow goes on.
 //!
-//! A barrier comes in as the changed rows, what else the operators keep, and output that is still to be synced. The
-//! thread finishes the output, writes the rows, makes a RocksDB checkpoint (hard links), links its new files into the
-//! checkpoint directory with their checksums, and acknowledges to the driver. If nothing was written since the last complete
-//! snapshot, its files are those of this one too.
+//! A barrier comes in as the changed rows, what else the operators keep, and output that is still to be synced. The thread
+//! finishes the output, writes the rows, makes a RocksDB checkpoint (hard links), links its new files into the checkpoint
+//! directory with their checksums, and acknowledges to the driver. If nothing was written since the last complete snapshot,
+//! the files of that one are reused.
 //!
 //! An epoch may be aborted, because this worker or another could not write its part. Its staged output is not lost by
 //! that: it becomes part of the next snapshot, until one that holds it is complete.
@@ -38,8 +38,8 @@ pub(crate) struct Barrier {
     pub(crate) stagings: Vec<(Arc<Step>, Staging)>,
 }
 
-/// The worker's end of its snapshot thread. Dropping it ends the thread, and waits for that: a store that is being closed
-/// while the process exits would be closed under its own feet.
+/// The worker's handle to its snapshot thread. Dropping it ends the thread and waits for it, so that no store is still
+/// being closed while the process exits.
 pub(crate) struct SnapshotThread {
     barriers: Option<Sender<Barrier>>,
     thread: Option<JoinHandle<()>>,
@@ -47,7 +47,7 @@ pub(crate) struct SnapshotThread {
 }
 
 impl SnapshotThread {
-    /// Starts the thread of a worker. `activity` is where others see what it does.
+    /// Starts the thread of a worker. `activity` is where other threads see what it does.
     pub(crate) fn start(
         slot: Slot,
         store: Option<Arc<SharedStore>>,
@@ -116,13 +116,13 @@ struct Thread {
     snapshots: Snapshots,
     staged_files: StagedFiles,
     driver: Arc<DriverHandle>,
-    /// The last that was made, be its epoch complete or not.
+    /// The last snapshot that was made, whether its epoch is complete or not.
     newest: StoreSnapshot,
-    /// The last that is known to be complete: nobody deletes its files while this process runs.
+    /// The last snapshot that is known to be complete: its files are not deleted while this process runs.
     completed: StoreSnapshot,
     /// Where the thread is while it runs a connector's code.
     activity: Arc<Activity>,
-    /// The numbers of the sinks at that place, by their uid.
+    /// The numbers of the sinks in `activity`, by their uid.
     sinks: BTreeMap<String, usize>,
     /// Staged output of epochs not known to be complete.
     unpublished: Vec<(String, Staged)>,
@@ -153,7 +153,7 @@ impl Thread {
         }
     }
 
-    /// The worker may be waiting for the thread; nothing of this attempt counts any more.
+    /// Releases the worker, which may be waiting for the thread; nothing of this attempt counts any more.
     fn abandon(&self) {
         if let Some(store) = &self.store {
             store.abandon();
@@ -183,7 +183,7 @@ impl Thread {
         Ok(Ok(SlotSnapshot { store, operators }))
     }
 
-    /// Runs a connector's code, which may panic, or not come back.
+    /// Runs a connector's code, which may panic, or never return.
     fn stage(&mut self, step: &Arc<Step>, staging: Staging, epoch: Epoch) -> Result<Staged> {
         let known = self.sinks.entry(step.uid());
         let number = *known.or_insert_with(|| self.activity.add_step(step, false));
@@ -215,7 +215,7 @@ impl Thread {
         point("snapshot.rows_written");
         let writes = store.writes();
         if writes == self.completed.writes {
-            // An idle job has a checkpoint a second; this one costs neither a file nor a sync.
+            // An idle job takes a checkpoint every second; such a checkpoint costs neither a file nor a sync.
             store.end_snapshot();
             return Ok(Ok(self.completed.files.clone()));
         }

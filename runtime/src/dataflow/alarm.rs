@@ -1,11 +1,11 @@
-//! Has an operator scheduled after a while, once however often it is asked.
+//! Schedules an operator after a delay. However often it is requested, only one activation is pending.
 
 use std::time::{Duration, Instant};
 
 use timely::scheduling::Activator;
 
-/// The one pending alarm of an operator. Without it, every schedule that asks for another would leave one more of them
-/// behind, and they would never get fewer.
+/// The pending activation of an operator. Without it, every run of the operator that requests another activation would add
+/// one more, and their number would never decrease.
 pub(crate) struct Alarm {
     activator: Activator,
     at: Option<Instant>,
@@ -16,12 +16,12 @@ impl Alarm {
         Self { activator, at: None }
     }
 
-    /// Has the operator scheduled again at once.
+    /// Schedules the operator again at once.
     pub(crate) fn now(&self) {
         self.activator.activate();
     }
 
-    /// Has the operator scheduled after `wait`, or earlier if an earlier alarm is set.
+    /// Schedules the operator after `wait`, or earlier if an earlier alarm is set.
     pub(crate) fn after(&mut self, wait: Duration) {
         let now = Instant::now();
         let at = now + wait;

@@ -1,8 +1,8 @@
 //! What travels on an edge: records of one receiver, with the watermark that follows them.
 //!
-//! Freeing on one thread what another allocated costs more than the whole exchange. So a buffer received from another
-//! worker is returned to it, records included, and the worker that filled it clears and reuses it ([`Pool`]). A batch
-//! that crossed as bytes ([`super::wire`]) left its buffer behind, and the one that it has now was made by its receiver.
+//! Freeing memory on one thread that another thread allocated costs more than the exchange itself. So a buffer that was
+//! received from another worker is returned to that worker, records included, which clears and reuses it ([`Pool`]). A
+//! batch that crossed as bytes ([`super::wire`]) has a buffer that its receiver allocated; the sender has kept its own.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -35,7 +35,7 @@ pub(crate) struct Batch<T> {
     pub(crate) from: u32,
     pub(crate) update: Option<WatermarkUpdate>,
     pub(crate) records: Vec<Record<T>>,
-    /// What has become of it on its way as bytes.
+    /// The result of encoding or decoding the batch, if it crosses as bytes.
     pub(crate) passage: Passage,
 }
 
@@ -49,12 +49,12 @@ impl<T> Batch<T> {
         Self { target, from, update, records, passage: Passage::default() }
     }
 
-    /// True if its sender is one of so many workers.
+    /// True if its sender's number is that of one of `workers` workers.
     pub(crate) fn is_of_one_of(&self, workers: usize) -> bool {
         (self.from as usize) < workers
     }
 
-    /// The worker that filled the buffer of records; None if it was made here, of bytes.
+    /// The worker that filled the buffer of records; None if this worker decoded the records from bytes.
     pub(crate) fn filled_by(&self) -> Option<usize> {
         (!self.passage.has_arrived()).then_some(self.from as usize)
     }
@@ -74,7 +74,7 @@ impl<T> Accountable for Batch<T> {
     }
 }
 
-/// Hands whole batches to the worker that they were filled for; touches no record.
+/// Routes whole batches to the worker that they were filled for, without touching a record.
 pub(crate) struct Router;
 
 impl<T: Send + 'static> Distributor<Batch<T>> for Router {
@@ -91,7 +91,7 @@ impl<T: Send + 'static> Distributor<Batch<T>> for Router {
     fn flush<S: Clone, P: Push<Message<S, Batch<T>>>>(&mut self, _: &Stamp<S>, _: &mut [P]) {}
 }
 
-/// The pact of an edge whose batches already know their receiver.
+/// The pact of an edge whose batches carry the number of their receiver.
 pub(crate) fn by_target() -> DistributorPact<impl FnOnce(usize) -> Router> {
     DistributorPact(|_| Router)
 }
@@ -106,9 +106,10 @@ struct EdgeReturns<T> {
     flow: Arc<Flow>,
 }
 
-/// What senders and receivers of an edge let each other know, so that what can wait is sent no faster than it is done.
+/// The flow control between the senders and the receivers of an edge: records that can wait are sent no faster than they
+/// are processed.
 struct Flow {
-    /// The number of records that a receiver is not done with yet, for every sender and every receiver.
+    /// The number of records that a receiver has not processed yet, for every pair of a sender and a receiver.
     unread: Vec<AtomicUsize>,
     /// How many records may wait at every receiver.
     backlogs: Vec<AtomicUsize>,
@@ -183,18 +184,18 @@ impl<T: Send + 'static> Pool<T> {
         }
     }
 
-    /// This worker's number in the [`Flow`]: on an edge that stays on the worker there is no other.
+    /// This worker's number in the [`Flow`]; 0 on an edge that stays on the worker.
     fn me(&self) -> usize {
         self.returns.as_ref().map_or(0, |returns| returns.me)
     }
 
-    /// This worker has sent a receiver so many records.
+    /// Notes that this worker has sent `records` records to a receiver.
     pub(crate) fn sent(&self, receiver: usize, records: usize) {
         self.flow.unread(self.me(), receiver).fetch_add(records, Ordering::Relaxed);
     }
 
-    /// How many records that could wait this worker may send a receiver now: all senders together as many as may wait there,
-    /// and each at least one.
+    /// The number of records that can wait which this worker may send to a receiver now. Every sender has an equal share of
+    /// the backlog of the receiver, and at least one record.
     pub(crate) fn room(&self, receiver: usize) -> usize {
         let backlog = self.flow.backlogs[receiver].load(Ordering::Relaxed);
         let share = (backlog / self.flow.backlogs.len()).max(1);
@@ -210,17 +211,17 @@ impl<T: Send + 'static> Pool<T> {
         self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BATCH_RECORDS))
     }
 
-    /// This worker is done with records that worker `from` had sent, and goes on at this pace.
+    /// Notes that this worker has processed `records` records of worker `from`, and publishes its current pace.
     pub(crate) fn done(&self, from: usize, records: usize, pace: &Pace) {
         let from = if self.returns.is_some() { from } else { 0 };
         self.flow.unread(from, self.me()).fetch_sub(records, Ordering::Relaxed);
         self.flow.backlogs[self.me()].store(pace.backlog(), Ordering::Relaxed);
     }
 
-    /// Takes back a buffer that a worker of this process has filled; None if it was made on this one.
+    /// Returns a buffer to the worker of this process that has filled it; with None it stays in the pool of this worker.
     pub(crate) fn give(&self, mut buffer: Vec<T>, filled_by: Option<usize>) {
         match (&self.returns, filled_by) {
-            // If its worker is gone, so is the job; the buffer is freed here.
+            // If the other worker has ended, the job is about to end too; the buffer is freed here.
             (Some(returns), Some(from)) if from != returns.me => drop(returns.to[from].send(buffer)),
             _ => {
                 buffer.clear();
@@ -258,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_was_made_of_bytes_stays_here() {
-        // The worker that sent the bytes may be in another process, where nobody would ever take the buffer back.
+    fn a_buffer_decoded_from_bytes_stays_in_the_pool_of_its_receiver() {
+        // The worker that sent the bytes may be in another process, which cannot take the buffer back.
         let buffer_returns = Arc::new(BufferReturns::default());
         let pool = Pool::<Arc<()>>::shared(&buffer_returns, 0, 0, 2);
         let record = Arc::new(());
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_from_another_worker_goes_home_with_its_records() {
+    fn a_buffer_from_another_worker_is_returned_to_it_with_its_records() {
         let buffer_returns = Arc::new(BufferReturns::default());
         let (first, second) =
             (Pool::<u8>::shared(&buffer_returns, 0, 0, 2), Pool::<u8>::shared(&buffer_returns, 0, 1, 2));

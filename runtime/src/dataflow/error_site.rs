@@ -15,7 +15,7 @@ const KEY_BYTES: usize = 200;
 
 /// What the operator chain is doing, for the message if it fails.
 pub(crate) struct ErrorSite {
-    /// What others may see of it, too.
+    /// The part that other threads can read.
     activity: Arc<Activity>,
     /// The number of partitions that have a name.
     partitions: Cell<usize>,
@@ -23,8 +23,8 @@ pub(crate) struct ErrorSite {
     key: RefCell<Option<String>>,
 }
 
-/// The key that code runs for now. If that fails, by a panic or by an error that is handed on, this is dropped before it
-/// is [`AtKey::done`], and the message names the key; as long as all goes well it costs nothing.
+/// The key that user code runs for. If the code panics or returns an error, this guard is dropped without a call of
+/// [`AtKey::done`], and the message names the key. Otherwise it costs nothing.
 #[must_use]
 pub(crate) struct AtKey<'a, K: Serialize> {
     at: &'a ErrorSite,
@@ -41,7 +41,7 @@ impl<K: Serialize> AtKey<'_, K> {
 impl<K: Serialize> Drop for AtKey<'_, K> {
     #[cold]
     fn drop(&mut self) {
-        // A key that is no JSON (a map whose keys are no strings, say) is not named.
+        // A key that cannot be written as JSON (for example a map whose keys are not strings) is not named.
         let text = on_the_way(|| serde_json::to_string(self.key).ok()).flatten();
         *self.at.key.borrow_mut() = text.map(shortened);
     }
@@ -61,7 +61,7 @@ impl ErrorSite {
         Self { activity, partitions: Cell::new(0), key: RefCell::default() }
     }
 
-    /// What steps write to, and others look at.
+    /// Where steps write their position, for other threads to read.
     pub(crate) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
@@ -71,29 +71,29 @@ impl ErrorSite {
         self.activity.add_step(step, is_keyed)
     }
 
-    /// From here on it is the engine's code that runs.
+    /// From here on the engine's code runs.
     pub(crate) fn leave(&self) {
         self.activity.leave();
     }
 
-    /// From here on it is this key that code runs for.
+    /// From here on code runs for this key.
     #[inline]
     pub(crate) fn key<'a, K: Serialize>(&'a self, key: &'a K) -> AtKey<'a, K> {
         AtKey { at: self, key }
     }
 
-    /// The partition that the records at hand come from.
+    /// The partition of the current records.
     #[inline]
     pub(crate) fn current_partition(&self) -> usize {
         self.activity.look().partition.unwrap_or(0)
     }
 
-    /// The name of the partition that the records at hand come from; None in an operator chain that reads no source.
+    /// The name of the partition of the current records; None in an operator chain that does not read a source.
     pub(crate) fn partition_name(&self) -> Option<String> {
         self.activity.partition_name(&self.activity.look())
     }
 
-    /// From here on records come from this partition, which always has the same name; there is no record yet.
+    /// From here on records come from this partition, whose name never changes. There is no current record yet.
     pub(crate) fn partition(&self, partition: usize, name: &str) {
         if partition == self.partitions.get() {
             self.activity.add_partition(name);

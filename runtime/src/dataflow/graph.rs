@@ -58,7 +58,8 @@ impl Graph {
         self.chains[chain.id].source = Some(source);
     }
 
-    /// Adds an edge between workers, in front of a step; what arrives goes to `outlet` in the operator chain `to`.
+    /// Adds an edge between workers, in front of a step. Batches that arrive are pushed to the outlet of the operator chain
+    /// `to`.
     pub(crate) fn exchange<T: Data>(
         &mut self,
         step: &Arc<Step>,
@@ -105,7 +106,7 @@ impl Graph {
         self.chains.iter().filter(|def| def.source.is_some()).count()
     }
 
-    /// Makes the timely operators. `probe` sees how far all of them have come.
+    /// Builds the timely operators. `probe` follows the progress of all of them.
     pub(crate) fn wire(self, scope: Scope<'_, Timestamp>, probe: &ProbeHandle<Timestamp>) {
         let new = |def: &ChainDef| Wiring {
             builder: OperatorBuilder::new(def.name.clone(), scope),
@@ -122,7 +123,7 @@ impl Graph {
     }
 }
 
-/// An operator chain on its way to becoming an operator.
+/// An operator chain whose timely operator is being built.
 pub(crate) struct Wiring<'scope> {
     builder: OperatorBuilder<'scope, Timestamp>,
     inputs: Vec<Box<dyn InputPort>>,
@@ -169,7 +170,7 @@ impl<'scope> Wiring<'scope> {
     }
 }
 
-/// An edge between two operator chains, which knows its record type.
+/// An edge between two operator chains. Its implementations know the record type.
 trait Edge {
     fn wire(self: Box<Self>, wirings: &mut [Wiring<'_>]);
 }

@@ -1,25 +1,27 @@
-//! The engine room: the only module that knows timely.
+//! The execution of the dataflow: the only module that depends on timely.
 //!
-//! A job's streams are chains of functions over batches. Everything between two exchanges lives in one timely operator,
-//! called an *operator chain*: a source with the stages behind it, or a keyed operator with its stages and sinks. So a record
-//! meets a timely operator only where it changes the worker.
+//! A job's streams are chains of functions over batches. Everything between two exchanges runs in one timely operator,
+//! called an *operator chain*: a source with the stages behind it, or a keyed operator with its stages and sinks. So a
+//! record passes through timely only where it moves to another worker.
 //!
-//! - [`time`]: the timestamp, an epoch and a tick in one number.
-//! - [`batch`]: what travels on an edge, and the pool that its buffers come from and go home to.
+//! - [`timestamp`]: the timestamp, an epoch and a tick in one number.
+//! - [`batch`]: the batches that travel on an edge, and the pool that their buffers come from and are returned to.
 //! - [`wire`]: a batch as bytes.
 //! - [`partitioner`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
-//! - [`port`]: the typed ends of edges: what waits for its turn or for a later epoch, what goes out.
+//! - [`port`]: the typed ends of edges: batches that wait to be processed or for a later epoch, and batches that are sent.
 //! - [`pace`]: how many records are given to user code at a time.
 //! - [`operator_chain`]: one operator chain: its operators, its barrier.
-//! - [`activity`]: where the code of an operator chain is, for whoever looks from another thread.
+//! - [`operator`]: the members of an operator chain that take part in barriers; [`outlet`]: how its
+//!   functions are connected.
 //! - [`error_site`]: what an operator chain is doing, for the message if it fails.
 //! - [`source`]: the loop of an operator chain that reads a source: pacing, ticks, triggers.
-//! - [`alarm`]: how an operator has itself scheduled later.
+//! - [`alarm`]: how an operator schedules itself for a later time.
 //! - [`graph`]: operator chains and edges of one worker, and how they become timely operators.
-//! - [`worker`]: the threads.
+//! - [`worker`]: the worker threads; [`process`], [`worker_context`], [`step_context`]: what they, the operators of a
+//!   worker and the code of a step share; [`wakers`]: wakes sources from other threads.
 //!
-//! Invariant: an operator chain forwards everything of an epoch, watermarks included, before its capability leaves the epoch. So at
-//! a barrier every receiver has received the same watermarks, whatever the parallelism.
+//! Invariant: an operator chain forwards everything of an epoch, watermarks included, before its capability leaves the
+//! epoch. So at a barrier every receiver has received the same watermarks, whatever the parallelism.
 
 pub(crate) mod alarm;
 pub(crate) mod batch;

@@ -1,4 +1,4 @@
-//! What lives in an operator chain besides plain functions: anything with state, timers, counters or staged output.
+//! The members of an operator chain that take part in barriers: steps with state, timers, counters or staged output.
 
 use std::time::Instant;
 
@@ -14,40 +14,40 @@ use tidegate_protocol::Result;
 
 /// A member of an operator chain that takes part in barriers.
 pub(crate) trait Operator {
-    /// Called once, before the first record: opens files and takes up what the restored snapshot holds.
+    /// Called once, before the first record: opens files and restores what the snapshot holds for the operator.
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()>;
 
-    /// Called when the operator chain has seen all of `epoch` and nothing of the next: hands over what belongs to the snapshot, but for
-    /// the rows that [`Operator::copy`] will add.
+    /// Called when the operator chain has processed all of `epoch` and nothing of the next epoch. Adds the operator's part
+    /// of the snapshot to `parts`, except for the rows that [`Operator::copy`] adds later.
     fn barrier(&mut self, epoch: Epoch, parts: &mut SnapshotParts) -> Result<()>;
 
-    /// Adds rows of the last barrier to `rows`, as they were then, until it is time to stop; true if that was all. Between
-    /// the barrier and that, the operator takes part in the next epoch already.
+    /// Adds rows of the last barrier to `rows`, with their values at the barrier, until the time `until`; true if all of
+    /// them have been added. In the meantime the operator already processes records of the next epoch.
     fn copy(&mut self, _rows: &mut Rows, _until: Option<Instant>) -> Result<bool> {
         Ok(true)
     }
 
-    /// The next moment of processing time (ms since the Unix epoch) at which something is to be done.
+    /// The next processing time (ms since the Unix epoch) at which the operator has something to do.
     fn next_timer(&self) -> Option<i64> {
         None
     }
 
-    /// Processing time has come to `now`: notes what is due.
+    /// Processing time has reached `now`: notes which timers and windows are due.
     fn on_processing_time(&mut self, _now: i64) {}
 
-    /// True if a watermark, the clock or the end of the input has made something due that is not emitted yet.
+    /// True if timers or windows are due, by a watermark, the clock or the end of the input, that have not fired yet.
     fn is_due(&self) -> bool {
         false
     }
 
-    /// True if records have to wait for what is due: they would move event time on, and make more due. The clock does that
-    /// by itself.
+    /// True if records have to wait until what is due has fired, because they would advance event time and make more timers
+    /// and windows due. The clock advances anyway, so what is due by the clock does not hold records back.
     fn holds_records_back(&self) -> bool {
         self.is_due()
     }
 
-    /// Emits about `most` records of what is due, and says how far event time has come by that. Returns for how many records
-    /// or timers it has called user code.
+    /// Fires what is due, for about `most` records, and emits the watermark that follows from that. Returns the number of
+    /// records or timers for which it has called user code.
     fn fire(&mut self, _most: usize) -> usize {
         0
     }
@@ -58,45 +58,45 @@ pub(crate) trait Operator {
     }
 }
 
-/// Something that makes watermarks out of the event times of a source's records, partition by partition.
+/// A generator of watermarks from the event times of a source's records, partition by partition.
 pub(crate) trait WatermarkGenerator {
-    /// What it is called in a snapshot.
+    /// Its uid in a snapshot.
     fn uid(&self) -> String;
 
     /// A partition is opened.
     fn open(&mut self, partition: usize, opened: &OpenedPartition<'_>) -> Result<()>;
 
-    /// A partition that is read to its end has brought nothing for so long (ms); it is idle if that is long enough.
+    /// A partition that was read to its end has had no new records for `quiet_ms`; it becomes idle if that is long enough.
     fn quiet(&mut self, partition: usize, quiet_ms: u64);
 
-    /// At a barrier: the same, or None if there is more to read. In the next epoch the partition is idle or active as that
-    /// says.
+    /// At a barrier: the same, with None if the partition has more to read. This decides whether the partition is idle or
+    /// active in the next epoch.
     fn judge(&mut self, partition: usize, quiet_ms: Option<u64>);
 
     /// A bounded partition has ended.
     fn end(&mut self, partition: usize);
 
-    /// What is to be kept of a partition.
+    /// The state of a partition, for the snapshot.
     fn keep(&self, partition: usize) -> Value;
 
-    /// Sends the watermark on if it has changed. `more` is true if partitions may still be added.
+    /// Emits the watermark if it has changed. `more` is true if partitions may still be added.
     fn advance(&mut self, more: bool);
 
-    /// At a barrier, after [`WatermarkGenerator::judge`]: announces what counts from the next epoch on.
+    /// At a barrier, after [`WatermarkGenerator::judge`]: announces the watermark that counts from the next epoch on.
     fn announce(&mut self, more: bool);
 }
 
-/// What is known of a partition when it is opened.
+/// What a watermark generator receives when a partition is opened.
 pub(crate) struct OpenedPartition<'a> {
-    /// What an earlier attempt kept of it.
+    /// Its state in the restored snapshot.
     pub(crate) kept: Option<&'a Value>,
-    /// False for one that turns up while the job runs: it counts from the next epoch on.
+    /// False for a partition that is discovered while the job runs: it counts from the next epoch on.
     pub(crate) counts: bool,
-    /// True if it is read on as it grows.
+    /// True if the partition is followed, that is read on as it grows.
     pub(crate) is_followed: bool,
 }
 
-/// What an operator finds when it is opened.
+/// The context in which an operator is opened.
 pub(crate) struct OpenContext<'a> {
     pub(crate) worker: &'a WorkerContext,
     pub(crate) process: &'a Process,

@@ -1,16 +1,17 @@
 //! One operator chain: the stages, operators and sinks between two exchanges, run as one timely operator.
 //!
-//! What a watermark, the clock or the end of the input makes due ([`Operator::fire`]) is emitted slice by slice, and no faster
-//! than the receivers are done with it. As long as there is any of event time, records wait, and by that the sources: only a
-//! barrier that is on its way has them taken in before, and what is due waits for it. What the clock makes due takes turns with
-//! records, because it comes by itself, however long records wait.
+//! Timers and windows that a watermark, the clock or the end of the input makes due fire slice by slice
+//! ([`Operator::fire`]), and no faster than the receivers process the output. While any of event time are due, records
+//! wait, and so do the sources by backpressure. Only if a barrier has been triggered are the records before it processed
+//! first, and what is due waits for the barrier. What the clock makes due alternates with records, because the clock
+//! advances however long records wait.
 //!
-//! An operator chain has inputs and outputs ([`super::port`]), and one capability an output, which
-//! follows the input frontier. Batches of the running epoch go through the chain as they come, a few milliseconds' worth at
-//! a time, because the worker's sources want their turn; those of later epochs wait in a stash. When the frontier passes
-//! the end of the epoch, that is the barrier: every operator hands over its part of the snapshot, the capabilities move to
-//! the next epoch, and the stash is what comes next. An empty frontier is a barrier too. Rows of state are copied out bit
-//! by bit after the barrier, between batches of the next epoch.
+//! An operator chain has inputs and outputs ([`super::port`]), and one capability per output, which follows the input
+//! frontier. Batches of the running epoch go through the chain as they arrive, for a few milliseconds at a time, because
+//! the sources of the worker have to be scheduled too; those of later epochs wait in a stash. When the frontier passes the
+//! end of the epoch, that is the barrier: every operator adds its part to the snapshot, the capabilities move to the next
+//! epoch, and the batches in the stash are processed next. An empty frontier is a barrier too. Rows of state are copied
+//! step by step after the barrier, between batches of the next epoch.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,14 +37,14 @@ use crate::panics::panic_text;
 use crate::step::{Step, StepKind};
 use tidegate_protocol::{Error, ErrorContext, Result};
 
-/// For how long an operator chain copies rows of the last barrier at least before it looks at its records again.
+/// The least time for which an operator chain copies rows of the last barrier before it processes records again.
 const COPY_TIME: Duration = Duration::from_millis(1);
-/// For how long an operator chain works at its records before others of the worker have their turn.
+/// The time for which an operator chain processes records before other operators of the worker are scheduled.
 const PULL_TIME: Duration = Duration::from_millis(5);
-/// How long to wait for receivers to look at what was sent.
+/// How long to wait for the receivers to process what was sent.
 const WAIT_FOR_RECEIVERS: Duration = Duration::from_micros(100);
 
-/// What everything inside one operator chain shares.
+/// The state that everything inside one operator chain shares.
 pub(crate) struct OperatorChain {
     pub(crate) id: usize,
     /// The name of the source that it reads, or of the step with state that it begins with.
@@ -52,12 +53,12 @@ pub(crate) struct OperatorChain {
     pub(crate) site: ErrorSite,
     operators: RefCell<Vec<Rc<RefCell<dyn Operator>>>>,
     counters: RefCell<Vec<Counter>>,
-    /// Microseconds in which the operator chain worked; in which it waited for its records to be finished downstream; from the
-    /// last trigger to the operator chain's barrier.
+    /// In microseconds: the time that the operator chain has worked, the time that it has waited for its records to be
+    /// processed downstream, and the time from the last trigger to the chain's barrier.
     busy: Stopwatch,
     blocked: Gauge,
     alignment: Arc<Alignment>,
-    /// What makes watermarks out of the records of this operator chain's source; None for an operator chain without one.
+    /// The watermark generators of this operator chain's source; None for an operator chain without a source.
     generators: Option<RefCell<Vec<Rc<RefCell<dyn WatermarkGenerator>>>>>,
 }
 
@@ -105,7 +106,7 @@ impl OperatorChain {
         }
     }
 
-    /// A counter of a step that rides in the snapshot.
+    /// A counter of a step; its value is part of the snapshot.
     pub(crate) fn counter(&self, step: &Arc<Step>, metric: Descriptor) -> Counter {
         let counter = self.worker.process.metrics.counter(step, metric, self.worker.slot);
         self.counters.borrow_mut().push(counter.clone());
@@ -140,8 +141,8 @@ impl OperatorChain {
         opened
     }
 
-    /// Lets go of everything in it. Operators know their operator chain: without this neither would ever be freed, nor the worker's
-    /// store be closed.
+    /// Drops all operators and generators. They hold references to the operator chain: without this neither would ever be
+    /// freed, and the worker's store would not be closed.
     pub(crate) fn close(&self) {
         self.operators.take();
         if let Some(generators) = &self.generators {
@@ -149,7 +150,7 @@ impl OperatorChain {
         }
     }
 
-    /// Hands over the operator chain's part of the snapshot that ends `epoch`.
+    /// Adds the operator chain's part to the snapshot that ends `epoch`.
     pub(crate) fn barrier(&self, epoch: Epoch) -> Result<()> {
         self.site.leave();
         self.alignment.passed(epoch, self.worker.instructions());
@@ -186,7 +187,7 @@ impl OperatorChain {
         })
     }
 
-    /// True if something is due that is not emitted yet.
+    /// True if timers or windows are due that have not fired yet.
     fn is_due(&self) -> bool {
         self.operators.borrow().iter().any(|operator| operator.borrow().is_due())
     }
@@ -196,14 +197,14 @@ impl OperatorChain {
         self.operators.borrow().iter().any(|operator| operator.borrow().holds_records_back())
     }
 
-    /// Emits about `most` records of what is due; returns for how many user code was called.
+    /// Fires what is due for about `most` records; returns for how many user code was called.
     fn fire(&self, most: usize) -> usize {
         let operators = self.operators.borrow();
         let due = operators.iter().find(|operator| operator.borrow().is_due());
         due.map_or(0, |operator| operator.borrow_mut().fire(most))
     }
 
-    /// The operator chain has waited for its records to be finished downstream.
+    /// Adds time in which the operator chain has waited for its records to be processed downstream.
     pub(crate) fn add_blocked(&self, time: Duration) {
         self.blocked.add(time.as_micros() as i64);
     }
@@ -214,7 +215,7 @@ impl OperatorChain {
         operators.iter().try_for_each(|e| e.borrow_mut().maintain().context(|| self.with_state()))
     }
 
-    /// The step of this operator chain that has state, for what goes wrong with it while no record is at hand.
+    /// Names the step of this operator chain that has state, for errors that occur while no record is being processed.
     fn with_state(&self) -> String {
         format!("step '{}'", self.name)
     }
@@ -230,13 +231,13 @@ impl OperatorChain {
                 operator.borrow_mut().on_processing_time(now);
             }
         }
-        // A clock that a test moves does not wake anybody: look again soon.
+        // A clock that a test moves does not wake the worker: check again soon.
         let wait = if clock.ticks() { next()?.saturating_sub(now).clamp(1, 60_000) } else { 1 };
         Some(Duration::from_millis(wait as u64))
     }
 }
 
-/// The moving parts of an operator chain at run time.
+/// An operator chain at run time, with its ports and capabilities.
 pub(crate) struct Running {
     pub(crate) chain: Rc<OperatorChain>,
     pub(crate) inputs: Vec<Box<dyn InputPort>>,
@@ -248,9 +249,9 @@ pub(crate) struct Running {
     pub(crate) epoch: u64,
     /// How long the last round's records took.
     pub(crate) took: Duration,
-    /// How many records of what is due are emitted at a time.
+    /// How many records of what is due are fired at a time.
     pub(crate) pace: Pace,
-    /// True once its input is over and nothing is due.
+    /// True once its input has ended and nothing is due any more.
     pub(crate) has_ended: bool,
 }
 
@@ -275,13 +276,14 @@ impl Running {
         Epoch(self.chain.worker.process.setup.first_epoch.0 + self.epoch)
     }
 
-    /// Ends the running epoch: everything out, the snapshot's part handed over, capabilities into the next epoch.
+    /// Ends the running epoch: sends all batches, adds the chain's part to the snapshot and moves the capabilities to the
+    /// next epoch.
     pub(crate) fn end_epoch(&mut self) -> Result<()> {
         self.flush(true);
         let epoch = self.job_epoch();
         self.chain.barrier(epoch)?;
         if self.chain.worker.instructions().last_epoch() == Some(epoch) {
-            // Nothing comes after it that could have to wait.
+            // No records follow that would have to wait for the copying.
             self.chain.copy(None)?;
             self.capabilities.clear();
         }
@@ -294,7 +296,8 @@ impl Running {
     /// Copies a few rows of the last barrier, if there are any left.
     pub(crate) fn go_on_copying(&mut self) -> Result<()> {
         if self.chain.is_copying() {
-            // As long as records take, too: what they change is copied next and must not pile up.
+            // At least for as long as the last records took: the rows that they change are copied next and must not
+            // accumulate.
             self.chain.copy(Some(Instant::now() + COPY_TIME.max(self.took)))?;
             if self.chain.is_copying() {
                 self.alarm.now();
@@ -320,8 +323,8 @@ impl Running {
             self.alarm.now();
         }
         if !is_barrier_near || self.chain.worker.instructions().last_epoch() == Some(self.job_epoch()) {
-            // What is due may wait for a barrier, and not the other way round; but for the last one, behind which it would
-            // wait until the job is started again.
+            // What is due waits for a barrier, but a barrier does not wait for what is due. The last barrier is an
+            // exception: what is left after it would fire only when the job is started again.
             self.fire();
         }
         self.chain.maintain()?;
@@ -334,13 +337,13 @@ impl Running {
             self.alarm.now();
         }
         if self.epoch > before && !self.capabilities.is_empty() {
-            // However soon the next barrier is on its way, something of what is due has its turn in every epoch.
+            // However soon the next barrier is triggered, some of what is due fires in every epoch.
             self.fire();
         }
         if let Some(time) = frontier {
             self.downgrade(time);
         }
-        // As long as records wait, the clock makes nothing due, either.
+        // While records wait, the clock does not make anything due either.
         let next_timer = if has_pulled { self.chain.run_timers() } else { None };
         if self.chain.is_due() {
             self.alarm.after(WAIT_FOR_RECEIVERS);
@@ -358,7 +361,7 @@ impl Running {
         Ok(())
     }
 
-    /// Emits what is due, for a while, and as long as the receivers keep up.
+    /// Fires what is due for a limited time, as long as the receivers keep up.
     fn fire(&mut self) {
         let until = Instant::now() + PULL_TIME;
         let mut began = Instant::now();
@@ -378,11 +381,11 @@ impl Running {
         }
     }
 
-    /// True if nothing of the running epoch can come any more, and the epoch is one that has a barrier.
+    /// True if no more records of the running epoch can arrive, and the epoch ends with a barrier.
     fn has_passed(&self, frontier: Option<Timestamp>) -> bool {
         match frontier {
             Some(time) => time >= start_of(self.epoch + 1),
-            // Sources let go of their capabilities only in the last epoch that the driver triggered.
+            // Sources drop their capabilities only in the last epoch that the driver triggered.
             None => {
                 let last = self.chain.worker.instructions().last_epoch();
                 !self.capabilities.is_empty() && last.is_some_and(|last| self.job_epoch() <= last)

@@ -1,4 +1,4 @@
-//! How the functions of a chain are tied together: each stage pushes whole batches into the next.
+//! How the functions of a chain are connected: each stage pushes whole batches into the next.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,15 +8,15 @@ use tidegate_connector_api::Record;
 
 /// Something that takes records and watermarks in order.
 pub(crate) trait Receiver<T> {
-    /// Takes the records of `batch`. It may swap the buffer for an empty one or leave records behind that it has only
-    /// looked at; whoever called drops those.
+    /// Takes the records of `batch`. It may swap the buffer for an empty one, or leave records in it that it has only read;
+    /// the caller drops those.
     fn records(&mut self, batch: &mut Vec<Record<T>>);
 
-    /// Learns how far event time has come after the records before, or what it will count from in the next epoch.
+    /// Receives the watermark that follows the records before it, or the one that counts from the next epoch on.
     fn watermark(&mut self, update: WatermarkUpdate);
 }
 
-/// A receiver that others hold too.
+/// A receiver with shared ownership.
 impl<T, R: Receiver<T>> Receiver<T> for Rc<RefCell<R>> {
     fn records(&mut self, batch: &mut Vec<Record<T>>) {
         self.borrow_mut().records(batch);
@@ -29,8 +29,8 @@ impl<T, R: Receiver<T>> Receiver<T> for Rc<RefCell<R>> {
 
 /// The end of a chain as it is being built: a place where receivers are attached later.
 ///
-/// Records that reach an outlet without a receiver are dropped: nobody asked for them. More than one receiver is possible
-/// once somebody has said how records are copied.
+/// Records that reach an outlet without a receiver are dropped. More than one receiver is possible once [`Outlet::share`]
+/// has set how records are copied.
 pub(crate) struct Outlet<T>(Rc<RefCell<Ends<T>>>);
 
 struct Ends<T> {
@@ -87,7 +87,7 @@ impl<T: 'static> Outlet<T> {
         batch.clear();
     }
 
-    /// Shows a batch to the receivers; what they do not need to own stays in the buffer.
+    /// Passes a batch to the receivers; records that they do not need to own stay in the buffer.
     pub(crate) fn look_at(&self, batch: &mut Vec<Record<T>>) {
         let Ends { receivers, copy, .. } = &mut *self.0.borrow_mut();
         let Some((last, others)) = receivers.split_last_mut() else { return };
@@ -106,7 +106,7 @@ impl<T: 'static> Outlet<T> {
     }
 }
 
-/// An outlet can stand where a receiver is asked for, if nothing is to happen on the way.
+/// An outlet is itself a receiver, for places where no function is called in between.
 impl<T: 'static> Receiver<T> for Outlet<T> {
     fn records(&mut self, batch: &mut Vec<Record<T>>) {
         self.look_at(batch);

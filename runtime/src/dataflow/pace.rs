@@ -1,11 +1,11 @@
 //! How many records are given to user code at a time.
 //!
-//! A record costs a microsecond or, in user code that is slow, twenty milliseconds. Nothing else has its turn while a
-//! batch is under way, not a barrier either, so batches become smaller the longer a record takes. The first one is a single
-//! record: nothing is known of the code yet.
+//! A record takes a microsecond or, in slow user code, twenty milliseconds. Nothing else is scheduled while a batch is
+//! processed, not even a barrier, so batches become smaller the longer a record takes. The first batch is a single record,
+//! because nothing is known of the code yet.
 //!
-//! What waits in front of the code has its turn before a barrier, too. So whoever sends results that could wait asks how
-//! many are done in a short time ([`Pace::backlog`]).
+//! Records that wait in front of the code are processed before a barrier, too. So a sender of results that could wait
+//! limits them to the number that is processed in a short time ([`Pace::backlog`]).
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::batch::BATCH_RECORDS;
 const BATCH_TIME: Duration = Duration::from_millis(5);
 /// Batches that may wait in front of the code.
 const BACKLOG_BATCHES: usize = 16;
-/// For how long the code should be busy with what waits if a single record takes longer than a batch should.
+/// For how long the code should be busy with waiting records if a single record takes longer than a batch should.
 const BACKLOG_TIME: Duration = Duration::from_millis(40);
 
 /// The size of the next batch.
@@ -47,7 +47,7 @@ impl Pace {
         (records as usize).clamp(1, BACKLOG_BATCHES)
     }
 
-    /// So many records took so long.
+    /// Adjusts the batch size: `records` records took the time `took`.
     pub(crate) fn took(&mut self, records: usize, took: Duration) {
         if records == 0 {
             return;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_as_large_as_what_is_done_in_their_time() {
+    fn a_batch_has_the_number_of_records_that_fit_into_its_time() {
         let mut pace = Pace::default();
         let mut run = |micros: u64, batches: usize| {
             for _ in 0..batches {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_batch_says_nothing_of_a_large_one() {
+    fn a_batch_below_the_current_size_does_not_enlarge_it() {
         let mut pace = Pace::default();
         pace.took(1, Duration::from_micros(1));
         assert_eq!(pace.records(), 2);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_wait_is_done_in_a_short_time() {
+    fn the_backlog_is_processed_in_a_short_time() {
         let backlog = |micros: u64| {
             let mut pace = Pace::default();
             for _ in 0..20 {

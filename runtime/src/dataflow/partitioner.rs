@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::watermark::{Watermark, WatermarkUpdate};
 use tidegate_protocol::KeyGroups;
 
-/// Who gets a record.
+/// Which worker receives a record.
 pub(crate) enum Route<T> {
     /// The operator behind this edge on the same worker.
     Local,
@@ -48,7 +48,8 @@ pub(crate) trait HashKeys<T> {
     fn hash_all(&self, batch: &mut [Record<T>]);
 }
 
-/// Reads keys in the operator chain that sends, for the step behind the exchange: it is that one which asks for them.
+/// Reads keys in the operator chain that sends, on behalf of the step behind the exchange, to which failures are
+/// attributed.
 pub(crate) struct KeyReader<T, K> {
     cx: StepContext,
     key: KeyFn<T, K>,
@@ -74,18 +75,19 @@ impl<T, K: crate::key::Key> HashKeys<T> for KeyReader<T, K> {
     }
 }
 
-/// How much of what fires goes to which receiver. One that gets little of it allows much to fire at a time, and one that
-/// has got nothing yet the more, the more has fired: however little is known of it, it does not hold up the others.
+/// How the output of what fires is distributed over the receivers. A receiver with a small share of the output allows many
+/// firings at a time. One that has received nothing yet allows the more, the more has fired, so that it does not hold up
+/// the others although little is known of it.
 struct Spread {
     fired: usize,
-    /// Records that have come of that, for every receiver.
+    /// The number of records that these firings have produced for every receiver.
     came: Vec<usize>,
-    /// What every receiver had before that which is firing.
+    /// The number of records of every receiver before the current firing.
     before: Vec<usize>,
 }
 
 impl Spread {
-    /// What was further back than this counts half.
+    /// After this many firings all counts are halved, so that older firings weigh less.
     const MEMORY: usize = 1 << 16;
 
     fn new(receivers: usize) -> Self {
@@ -100,7 +102,7 @@ impl Spread {
         }
     }
 
-    /// How often something may fire if a receiver can take so many records.
+    /// The number of firings that are allowed if a receiver can take `records` records.
     fn fits(&self, receiver: usize, records: usize) -> usize {
         let fits = records.saturating_mul(self.fired + 1) / (self.came[receiver] + 1);
         fits.max(records.min(1))
@@ -115,12 +117,12 @@ pub(crate) struct Partitioner<T> {
     ready: VecDeque<Batch<T>>,
     me: u32,
     next: usize,
-    /// What was said last of event time, be it for this epoch or the next.
+    /// The last watermark that was sent, for this epoch or the next one.
     said: Watermark,
     pool: Pool<Record<T>>,
     /// None for an edge that stays on the worker.
     crossing: Option<Rc<Crossing>>,
-    /// The receiver of every key group: a division a record is more than a look.
+    /// The receiver of every key group: a table lookup per record is cheaper than a division.
     owners: Vec<u16>,
     /// Records that have been sent to every receiver.
     sent: Vec<usize>,
@@ -165,7 +167,7 @@ impl<T: Send + 'static> Partitioner<T> {
         self.open.len()
     }
 
-    /// How often something that is due may fire now, as long as what comes of it goes where it has gone so far.
+    /// How often something that is due may fire now, if its output is distributed over the receivers as it was so far.
     pub(crate) fn room(&self) -> usize {
         let room = |receiver: usize| {
             let free = self.pool.room(receiver).saturating_sub(self.open[receiver].len());
@@ -181,7 +183,7 @@ impl<T: Send + 'static> Partitioner<T> {
         }
     }
 
-    /// It has fired so many times.
+    /// It has fired `times` times.
     pub(crate) fn has_fired(&mut self, times: usize) {
         for receiver in 0..self.receivers() {
             let came = self.taken_in(receiver) - self.spread.before[receiver];
@@ -217,7 +219,8 @@ impl<T: Send + 'static> Partitioner<T> {
         self.ready.push_back(Batch::new(target, self.me, update, records));
     }
 
-    /// Takes back what timely has left of a batch that it was given: one that went as bytes is still here as a whole.
+    /// Takes back what timely has left of a batch that it was given: a batch that was sent as bytes still has its records
+    /// and its buffer.
     pub(crate) fn given(&mut self, batch: &mut Batch<T>) {
         if batch.passage.was_sent() {
             let batch = std::mem::take(batch);
@@ -247,7 +250,7 @@ impl<T: Send + 'static> Partitioner<T> {
         }
     }
 
-    /// Sends the whole buffer to one receiver, without moving a record if it is worth it; small ones travel together.
+    /// Sends the whole buffer to one receiver. A large buffer is sent without moving its records; small ones are merged.
     fn whole(&mut self, receiver: usize, batch: &mut Vec<Record<T>>) {
         if batch.len() + self.open[receiver].len() > BATCH_RECORDS {
             self.end(receiver, None);
@@ -297,8 +300,8 @@ impl<T: Send + 'static> Receiver<T> for Partitioner<T> {
 
     fn watermark(&mut self, update: WatermarkUpdate) {
         let (WatermarkUpdate::Now(said) | WatermarkUpdate::NextEpoch(said)) = update;
-        // What was said last need not be what a receiver goes by: within an epoch it takes no step back. An announcement
-        // counts as it is.
+        // An announcement is sent even if it is equal to the last watermark: within an epoch the watermark of a receiver
+        // does not go back, so it may differ from the last one sent.
         if said == self.said && matches!(update, WatermarkUpdate::Now(_)) {
             return;
         }
@@ -309,7 +312,7 @@ impl<T: Send + 'static> Receiver<T> for Partitioner<T> {
     }
 }
 
-/// A partitioner that the chain writes to and the operator chain empties.
+/// A partitioner that the last stage of the chain writes to and the operator chain flushes.
 pub(crate) struct SharedPartitioner<T>(pub(crate) Rc<RefCell<Partitioner<T>>>);
 
 impl<T: Send + 'static> Receiver<T> for SharedPartitioner<T> {
@@ -327,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receiver_that_gets_little_lets_much_fire() {
+    fn a_receiver_with_a_small_share_allows_many_firings() {
         let mut spread = Spread::new(3);
         assert_eq!(spread.fits(0, 1), 1);
         for _ in 0..10 {
@@ -336,7 +339,7 @@ mod tests {
             spread.came[1] += 2 * times;
             spread.has_fired(times);
         }
-        assert_eq!(spread.fits(2, 1), 1 << 10, "it has got nothing, and allows twice as much every time");
+        assert_eq!(spread.fits(2, 1), 1 << 10, "without records it allows twice as many every time");
         assert_eq!((spread.fits(0, 100), spread.fits(1, 100)), (100, 50));
         assert_eq!((spread.fits(0, 0), spread.fits(1, 1)), (0, 1));
         spread.has_fired(Spread::MEMORY);

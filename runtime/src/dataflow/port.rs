@@ -1,4 +1,4 @@
-//! The typed ends of edges, behind traits that know no record type.
+//! The typed ends of edges, behind traits without the record type.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,21 +22,22 @@ use tidegate_connector_api::Record;
 
 /// A typed input of an operator chain.
 pub(crate) trait InputPort {
-    /// Puts what has arrived of `epoch` through the chain, at least a batch, until it is time to stop; true if nothing of
-    /// it is left. Later epochs wait.
+    /// Passes the batches of `epoch` that have arrived through the chain, at least one of them, until the time `until`;
+    /// true if none of them is left. Batches of later epochs wait.
     fn pull(&mut self, epoch: u64, until: Instant) -> bool;
-    /// The epoch has ended, the barrier is next: announces to the chain what the senders will be in the next epoch.
+    /// Called before the barrier that ends the epoch: announces to the chain the watermark of the senders in the next
+    /// epoch.
     fn announce(&mut self);
-    /// The barrier has come: what waited for it is next, and what was announced counts.
+    /// Called after the barrier: batches that waited for it are processed next, and the announced watermarks take effect.
     fn pass_barrier(&mut self);
-    /// True once all senders have said that their input is over.
+    /// True once all senders have reported the end of their input.
     fn is_ended(&self) -> bool;
 }
 
 /// A batch that has arrived. As long as it is held the frontier does not pass its time.
 type Arrived<T> = (InputCapability<Timestamp>, Batch<T>);
 
-/// The timely side of an input, and what waits.
+/// The timely side of an input, and the batches that wait.
 pub(crate) struct Input<T, P: Pull<Message<Timestamp, Batch<T>>>> {
     handle: InputHandleCore<Timestamp, Batch<T>, P>,
     outlet: Outlet<T>,
@@ -47,9 +48,9 @@ pub(crate) struct Input<T, P: Pull<Message<Timestamp, Batch<T>>>> {
     piece: Vec<Record<T>>,
     /// None for an edge that stays on the worker.
     crossing: Option<Rc<Crossing>>,
-    /// In the order in which it has arrived; each sender's order is that in which it sent.
+    /// In the order of arrival; the batches of one sender are in the order in which it has sent them.
     waiting: VecDeque<Arrived<T>>,
-    /// What belongs to later epochs; all of it arrived before what is `waiting`.
+    /// Batches of later epochs; all of them arrived before those in `waiting`.
     stash: VecDeque<Arrived<T>>,
 }
 
@@ -205,7 +206,8 @@ impl<T: Send + 'static> OutputPort for Output<T> {
     }
 }
 
-/// The output of an operator chain without one: nothing goes out, but the probe sees how far the operator chain has come.
+/// The output of an operator chain without outgoing edges: it sends nothing, but lets the probe follow the progress of the
+/// chain.
 pub(crate) struct Silent;
 
 impl OutputPort for Silent {

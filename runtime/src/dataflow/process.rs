@@ -27,7 +27,7 @@ pub(crate) struct Process {
 pub(crate) struct SharedMemory {
     pub(crate) buffer_returns: Arc<BufferReturns>,
     pub(crate) wakers: Arc<Wakers>,
-    /// The highest timestamp that any source of the process has come to; see [`super::source`].
+    /// The highest timestamp that any source of the process has reached; see [`super::source`].
     pub(crate) highest_tick: AtomicU64,
 }
 

@@ -1,14 +1,15 @@
 //! The loop of an operator chain that reads a source: polling, ticks, triggers.
 //!
-//! A tick ends after so many records, or after a millisecond if there were fewer, and the source never has more than
-//! [`WINDOW`] ticks out that the last operator has not finished. That bounds what is in flight, and so the time a barrier
-//! takes, without a word between sender and receiver. A record may cost a microsecond or a read from disk, so how many
-//! records a tick has follows from how long the ticks before took. Where a single record takes longer than a tick should,
-//! so does how many ticks are out. A record may have a hundred bytes or a million, so their bytes end a tick too.
+//! A tick ends after a number of records, or after a millisecond if there were fewer, and a source never has more than
+//! [`WINDOW`] unfinished ticks in flight. That bounds the records in flight, and so the time that a barrier takes, without
+//! messages between sender and receiver. A record may cost a microsecond or a read from disk, so the number of records per
+//! tick follows from the duration of the ticks before. Where a single record takes longer than a tick should, the number of
+//! ticks in flight follows from it too. A record may have a hundred bytes or a million, so a tick also ends after a number
+//! of bytes.
 //!
-//! A tick is finished when every source is beyond it. So the sources of a process keep one clock, as Lamport's: a tick
-//! goes beyond the highest that any source has come to, and a source without records follows it. Otherwise one that has
-//! little to read would stop all others.
+//! A tick is finished when every source has passed it. So the sources of a process share a logical clock, like Lamport's: a
+//! new tick is higher than the highest that any source has reached, and a source without records follows. Otherwise a
+//! source with little to read would hold up all others.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,8 @@ use super::pace::Pace;
 use super::timestamp::{Timestamp, epoch_of, next_tick, start_of};
 use tidegate_protocol::Result;
 
-/// Records that end a tick: at least, which is also how it begins, because nothing is known of the steps; and at most.
+/// The least and the largest number of records that end a tick. Ticks begin with the least, because nothing is known of the
+/// steps yet.
 const TICK_RECORDS: (usize, usize) = (1, 10_000);
 /// Bytes, as the connector reports them, that end a tick.
 const TICK_BYTES: usize = 1 << 20;
@@ -29,27 +31,27 @@ const TICK_BYTES: usize = 1 << 20;
 const TICK_LATENCY: Duration = Duration::from_millis(15);
 /// Time after which a tick ends that has any records.
 const TICK_TIME: Duration = Duration::from_millis(1);
-/// Ticks that may be out unfinished.
+/// Unfinished ticks that may be in flight.
 const WINDOW: usize = 4;
-/// How long a tick of the least size may take, with those before it, before fewer of them may be out.
+/// How long a tick of the least size, with those before it, may take before the number of ticks in flight is reduced.
 const SLOW_LATENCY: Duration = Duration::from_millis(80);
-/// For how long a source reads before others of the worker have their turn.
+/// For how long a source reads before other operators of the worker are scheduled.
 const ROUND_TIME: Duration = Duration::from_millis(5);
 /// Polls in one call by timely.
 const POLLS_A_ROUND: usize = 4;
 /// How long to wait for ticks to be finished.
 const WAIT_FOR_WINDOW: Duration = Duration::from_micros(100);
-/// How long to wait for the rows of the barrier before.
+/// How long to wait until the rows of the previous barrier are copied.
 const WAIT_FOR_COPIES: Duration = Duration::from_millis(1);
-/// How long to wait before a source that had nothing new is asked again: at first, and at most.
+/// How long to wait before a source that had nothing new is polled again: at first, and at most.
 const WAIT_FOR_INPUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// What a poll of a source brought.
+/// The result of a poll of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Poll {
-    /// So many records, malformed ones included, that took so many bytes; there may be more.
+    /// Records were read: their number, malformed ones included, and their size in bytes. There may be more.
     Read { records: usize, bytes: usize },
-    /// No partition has anything now, or nothing is to be read any more.
+    /// No partition has anything to read now, or reading has been stopped.
     CaughtUp,
     /// Every partition was read to its end, and there will be no others.
     Ended,
@@ -60,7 +62,7 @@ pub(crate) trait SourceLoop {
     /// Reads about `budget` records of one partition and pushes them through the chain.
     fn poll(&mut self, budget: usize) -> Result<Poll>;
 
-    /// Pushes the watermark through the chain as it stands.
+    /// Emits the current watermark into the chain.
     fn advance_watermark(&mut self);
 
     /// Decides which partitions are idle, and announces to the chain what counts from the next epoch on.
@@ -79,7 +81,7 @@ pub(crate) struct Pacing {
     time: Timestamp,
     /// Records that end a tick.
     tick_records: usize,
-    /// Ticks of the least size that may be out.
+    /// Ticks of the least size that may be in flight.
     slow_window: usize,
     /// Ticks that were sent and are not known to be finished, and when they were sent.
     open: VecDeque<(Timestamp, Instant)>,
@@ -88,7 +90,7 @@ pub(crate) struct Pacing {
     bytes: usize,
     began: Instant,
     wait: Duration,
-    /// How many records are asked of a partition at a time.
+    /// How many records are requested from a partition at a time.
     pace: Pace,
     ended: bool,
     /// Since when the window is full.
@@ -172,12 +174,12 @@ impl Pacing {
         Ok(poll)
     }
 
-    /// Ticks that may be out: where a record takes as long as a tick should, each of them counts.
+    /// The number of ticks that may be in flight; it is adjusted where a single record takes as long as a tick should.
     fn window(&self) -> usize {
         if self.tick_records > TICK_RECORDS.0 { WINDOW } else { self.slow_window }
     }
 
-    /// A tick took so long, with those before it, and held the source up.
+    /// Adjusts the size of ticks: a tick, with those before it, took the time `took` and held the source up.
     fn resize(&mut self, took: Duration) {
         if self.tick_records == TICK_RECORDS.0 {
             self.slow_window = resized_window(self.slow_window, took);
@@ -185,8 +187,8 @@ impl Pacing {
         self.tick_records = resized(self.tick_records, took);
     }
 
-    /// True if no operator of this worker still copies rows of an earlier barrier: there is room for one at a time. Every
-    /// operator chain's barrier needs a source of this worker, so none overtakes another.
+    /// True if no operator of this worker still copies rows of an earlier barrier: only one barrier may be under way at a
+    /// time. The barrier of every operator chain depends on a source of this worker, so none overtakes another.
     fn is_epoch_before_collected(&self) -> bool {
         self.running.chain.worker.barriers.under_way().is_none_or(|epoch| epoch >= self.running.job_epoch())
     }
@@ -207,26 +209,27 @@ impl Pacing {
         }
     }
 
-    /// True if it should not read on yet: where a record takes long, one that is read and may not go out holds a barrier up
-    /// as long as one that is out.
+    /// True if the source should not read yet: where a record takes long, a record that was read and may not be sent delays
+    /// a barrier as much as one in flight.
     fn waits_to_read(&mut self) -> bool {
         self.records == 0 && self.tick_records == TICK_RECORDS.0 && self.is_held_up()
     }
 
-    /// True if no further tick may be out; if one may, what finished ticks have taken says how large the next ones are.
+    /// True if no further tick may be in flight. Otherwise the duration of the finished ticks determines the size of the
+    /// next ones.
     fn is_held_up(&mut self) -> bool {
         let took = self.finish_ticks();
         if self.open.len() >= self.window() {
             if self.blocked.is_none() {
                 self.blocked = Some(Instant::now());
-                // A source that rests may be what the others wait for.
+                // A source that waits for input may be the one that holds back the frontier.
                 self.running.chain.worker.process.shared.wakers.wake_others();
             }
             return true;
         }
         if let Some(since) = self.blocked.take() {
             self.running.chain.add_blocked(since.elapsed());
-            // Only a source that was held up knows that the time was that of the operators, and not its own.
+            // Only if the source was held up is the duration that of the operators, and not its own.
             took.into_iter().for_each(|took| self.resize(took));
         } else if let Some(took) = took.filter(|_| self.records >= self.tick_records) {
             self.tick_records = self.tick_records.max(resized(self.tick_records, took));
@@ -234,7 +237,7 @@ impl Pacing {
         false
     }
 
-    /// Ends the running tick if the window allows it: watermarks behind the records, everything out.
+    /// Ends the running tick if the window allows it: emits watermarks behind the records and sends everything.
     fn tick(&mut self) -> bool {
         if self.is_held_up() {
             return false;
@@ -246,7 +249,7 @@ impl Pacing {
         true
     }
 
-    /// What the running tick holds is on its way.
+    /// Notes that the records of the running tick have been sent.
     fn send_tick(&mut self) {
         self.open.push_back((self.time, Instant::now()));
         (self.records, self.bytes) = (0, 0);
@@ -262,14 +265,14 @@ impl Pacing {
         took
     }
 
-    /// Goes beyond the tick that was sent, and beyond all others that were.
+    /// Advances beyond the tick that was sent, and beyond those of all other sources.
     fn advance_tick(&mut self) {
         let highest = &self.running.chain.worker.process.shared.highest_tick;
         highest.fetch_max(next_tick(self.time), Ordering::AcqRel);
         self.follow();
     }
 
-    /// Goes to where the clock of the process stands, unless there are records to be sent before.
+    /// Advances to the highest tick of the process, unless there are records to be sent before.
     fn follow(&mut self) {
         let highest = self.running.chain.worker.process.shared.highest_tick.load(Ordering::Acquire);
         if self.records == 0 && highest > self.time && epoch_of(highest) == epoch_of(self.time) {
@@ -278,7 +281,7 @@ impl Pacing {
         }
     }
 
-    /// There is nothing to read now: what was read goes out, and the source is asked again a little later.
+    /// There is nothing to read now: sends what was read, and polls the source again a little later.
     fn rest(&mut self) -> Result<()> {
         if self.records > 0 && !self.tick() {
             self.running.alarm.after(WAIT_FOR_WINDOW);
@@ -293,7 +296,7 @@ impl Pacing {
         Ok(())
     }
 
-    /// The source has ended; what is left of it is to end epochs until the last one.
+    /// The source has ended; from here on it only ends epochs, up to the last one.
     fn end(&mut self) -> Result<()> {
         if !self.ended {
             self.ended = true;
@@ -307,8 +310,8 @@ impl Pacing {
         Ok(())
     }
 
-    /// Ends every epoch up to the triggered one. Several triggers may have come together, and nobody wakes a source that has
-    /// ended for the second.
+    /// Ends every epoch up to the triggered one. Several triggers may have arrived together, and a source that has ended is
+    /// not woken again for the second one.
     fn end_epochs(&mut self) -> Result<()> {
         while !self.running.capabilities.is_empty() && self.is_triggered() {
             if !self.is_epoch_before_collected() {
@@ -332,14 +335,15 @@ impl Pacing {
     }
 }
 
-/// How many records a tick should have if one of so many took so long; never more than twice as many, or less than half.
+/// The number of records that a tick should have if one with `records` records took the time `took`: at most twice as many,
+/// and at least half of them.
 fn resized(records: usize, took: Duration) -> usize {
     let ratio = TICK_LATENCY.as_secs_f64() / took.as_secs_f64().max(1e-6);
     let (least, most) = TICK_RECORDS;
     ((records as f64 * ratio.clamp(0.5, 2.0)) as usize).clamp(least, most)
 }
 
-/// How many ticks of the least size should be out if one of so many took so long.
+/// The number of ticks of the least size that should be in flight if a tick took the time `took` with `ticks` in flight.
 fn resized_window(ticks: usize, took: Duration) -> usize {
     if took > SLOW_LATENCY {
         (ticks - 1).max(1)
@@ -355,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_as_large_as_what_is_done_in_their_time() {
+    fn a_tick_has_the_number_of_records_that_fit_into_its_time() {
         let ms = Duration::from_millis;
         assert_eq!(resized(1_000, TICK_LATENCY), 1_000);
         assert_eq!(resized(1_000, TICK_LATENCY * 4 / 3), 750);
@@ -371,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn few_ticks_are_out_where_a_record_takes_long() {
+    fn few_ticks_are_in_flight_where_a_record_takes_long() {
         for (micros, right) in [(5_000, WINDOW), (20_000, 2), (50_000, 1), (200_000, 1)] {
             let took = |ticks: usize| Duration::from_micros(micros * ticks as u64);
             for first in 1..=WINDOW {

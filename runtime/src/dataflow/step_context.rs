@@ -1,4 +1,4 @@
-//! What a step knows of where it is: its operator chain, and its place in what others see of that.
+//! The context of a step: its operator chain, and its entry in the chain's activity, which other threads read.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::operator_chain::OperatorChain;
 use crate::activity::Activity;
 use crate::step::Step;
 
-/// What every step knows of where it is.
+/// The context of a step.
 pub(crate) struct StepContext {
     pub(crate) chain: Rc<OperatorChain>,
     activity: Arc<Activity>,
@@ -33,37 +33,37 @@ impl StepContext {
         Self { step: chain.site.step(step, true), ..Self::new(chain, step) }
     }
 
-    /// From here on it is this step's code that runs, for records.
+    /// From here on this step's code runs, for records.
     #[inline]
     pub(crate) fn enter(&self) {
         self.activity.enter(self.step);
     }
 
-    /// From here on it is this step's code that runs, and not for a record.
+    /// From here on this step's code runs, and not for a record.
     pub(crate) fn enter_apart(&self) {
         self.activity.enter_apart(self.step);
     }
 
-    /// It is this record that the code runs for.
+    /// The code now runs for this record.
     #[inline]
     pub(crate) fn record<T>(&self, record: &Record<T>) {
         self.activity.record(record.id, record.timestamp);
     }
 
-    /// It is this key that the code runs for.
+    /// The code now runs for this key.
     #[inline]
     pub(crate) fn key<'a, K: Serialize>(&'a self, key: &'a K) -> AtKey<'a, K> {
         self.chain.site.key(key)
     }
 
-    /// What came of this step's code; an error ends the job, with where it was.
+    /// The result of this step's code. An error ends the job, with a message that names the place.
     pub(crate) fn or_fail<R>(&self, result: Result<R>) -> Option<R> {
         result.map_err(|error| self.fail(error)).ok()
     }
 
     #[cold]
     fn fail(&self, error: Error) {
-        // What it has emitted before may have entered another step.
+        // Records that the code emitted before the error may have entered another step.
         self.enter();
         self.chain.fail(error.context(self.chain.site.describe()));
     }

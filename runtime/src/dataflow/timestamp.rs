@@ -3,7 +3,7 @@
 //! The epoch is counted from the start of the attempt, so that 32 bits last for 13 years of ten checkpoints a second; the
 //! tick starts again in every epoch. See docs/decisions/0001-epoch-and-tick.md.
 
-/// What timely sees.
+/// The timestamp type of timely.
 pub(crate) type Timestamp = u64;
 
 const TICK_BITS: u32 = 32;

@@ -17,15 +17,15 @@ impl Wakers {
         self.lock().push(activator);
     }
 
-    /// Has every source of this process scheduled once.
+    /// Schedules every source of this process once.
     pub(crate) fn wake(&self) {
         for activator in self.lock().iter() {
-            // A worker that is gone needs no waking.
+            // A worker that has ended needs no activation.
             let _ = activator.activate();
         }
     }
 
-    /// The same, if there is more than the one that asks.
+    /// Schedules every source of this process once, if there are others than the calling one.
     pub(crate) fn wake_others(&self) {
         let several = self.lock().len() > 1;
         if several {

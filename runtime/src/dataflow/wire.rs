@@ -1,13 +1,13 @@
 //! A batch as bytes: how it travels to another process, and in tests between the workers of one.
 //!
-//! Timely asks a batch for the number of its bytes, then for the bytes, and has no place for a refusal in either. So the
-//! batch is encoded when it is asked for their number, keeps what came of it, and comes back to its sender, who looks
-//! ([`Passage::refused`]). What was sent in its place is a batch without records: timely counts those that were promised,
-//! so that no barrier passes them, and no snapshot is completed without them. Likewise with a batch that cannot be read:
-//! its receiver finds why in place of the records.
+//! Timely asks a batch for its encoded length and then for the bytes, and neither call can return an error. So the batch is
+//! encoded when its length is asked for, and keeps the result. It returns to its sender afterwards, which checks for an
+//! error ([`Passage::refused`]). In place of a batch that could not be encoded, a batch without records is sent: timely
+//! counts the records that were promised, so that no barrier passes them and no snapshot is completed without them. A batch
+//! that cannot be decoded is treated likewise: its receiver finds the reason in place of the records.
 //!
-//! Types that cannot travel are refused when the job is planned ([`crate::fingerprint`]); what is left for here are single
-//! values: one that leaves out a field for a reason that no dummy has, or that a type's own code refuses.
+//! Types that cannot be sent are refused when the job is planned ([`crate::fingerprint`]). What remains are single values:
+//! one that leaves out a field under a condition that no dummy value meets, or one that its type refuses to serialize.
 
 use std::cell::OnceCell;
 use std::io::Write;
@@ -26,22 +26,22 @@ use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_protocol::Error;
 
-/// What has become of a batch on its way as bytes; nothing, as long as it stays in memory.
+/// The result of encoding or decoding a batch; empty for a batch that stays in memory.
 #[derive(Default)]
 pub(crate) struct Passage {
-    /// On the sender's side, once timely has asked for the bytes: these, or why there are none.
+    /// On the sender's side, once timely has asked for the bytes: the bytes, or the reason why there are none.
     sent: OnceCell<Result<Vec<u8>, String>>,
-    /// On the receiver's side: what came of reading the bytes.
+    /// On the receiver's side: the result of decoding the bytes.
     arrived: Option<Result<(), String>>,
 }
 
 impl Passage {
-    /// True if the batch was sent as bytes, or would have been.
+    /// True if timely has asked for the batch as bytes, whether it could be encoded or not.
     pub(crate) fn was_sent(&self) -> bool {
         self.sent.get().is_some()
     }
 
-    /// True if the batch was made of bytes.
+    /// True if the batch was decoded from bytes.
     pub(crate) fn has_arrived(&self) -> bool {
         self.arrived.is_some()
     }
@@ -66,25 +66,26 @@ pub(crate) struct Crossing {
 }
 
 impl Crossing {
-    /// The exchange in front of a step, between as many workers; a batch that cannot cross it is reported to the driver.
+    /// The exchange in front of a step, between `parallelism` workers; a batch that cannot cross it is reported to the
+    /// driver.
     pub(crate) fn of<T>(step: &Arc<Step>, parallelism: usize, driver: &Arc<DriverHandle>) -> Self {
         Self { step: step.clone(), record: std::any::type_name::<T>(), parallelism, driver: driver.clone() }
     }
 
-    /// Ends the job if the batch, which has come back from being sent, was refused.
+    /// Ends the job if the batch, which timely has returned after sending it, could not be encoded.
     pub(crate) fn check_sent(&self, passage: &Passage) {
         if let Some(why) = passage.refused() {
             self.fail(&format!("cannot be sent to another worker: {why}"));
         }
     }
 
-    /// Ends the job if the batch, which has come from another worker, could not be read, or not from a worker that there
-    /// is; what is left of it then is an empty one.
+    /// Ends the job if the batch, which has arrived from another worker, could not be decoded or names a sender that does
+    /// not exist. Such a batch is replaced by an empty one.
     pub(crate) fn check_arrived<T>(&self, batch: &mut Batch<T>) {
         let why = match batch.passage.unreadable() {
             Some(why) => why.to_owned(),
             None if batch.is_of_one_of(self.parallelism) => return,
-            None => format!("it is said to be of worker {}, of {}", batch.from, self.parallelism),
+            None => format!("its sender is worker {} of {}", batch.from, self.parallelism),
         };
         *batch = Batch::default();
         self.fail(&format!("was sent to another worker and cannot be read there: {why}"));
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_written_or_read_is_told() {
+    fn a_value_that_cannot_be_written_or_read_is_reported() {
         let sent = batch([serde_json::json!({"a": 1})]);
         let back = Batch::<serde_json::Value>::from_bytes(bytes_of(&sent));
         assert!(sent.passage.refused().is_none());
@@ -259,7 +260,7 @@ mod tests {
             let length = bytes.len();
             let back = Batch::<(String, Vec<u64>)>::from_bytes(BytesMut::from(bytes).extract_to(length));
             prop_assert!(back.passage.unreadable().is_none() || back.records.is_empty());
-            // Whoever takes it looks up its sender by that number.
+            // The receiver looks up the sender by that number.
             prop_assert_eq!(back.is_of_one_of(2), back.from < 2);
         }
     }

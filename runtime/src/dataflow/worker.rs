@@ -24,13 +24,13 @@ use crate::panics::panic_text;
 use crate::step::{Step, StepKind};
 use tidegate_protocol::{Error, Result};
 
-/// Makes the graph of a worker, the same one on every worker.
+/// Builds the graph of a worker; it is the same on every worker.
 pub(crate) type BuildGraph = Arc<dyn Fn(&Rc<WorkerContext>) -> Result<Graph> + Send + Sync>;
 
 /// The running worker threads; dropping it waits for them.
 pub(crate) struct Workers {
     threads: Vec<JoinHandle<()>>,
-    /// What carries records between them; it goes after them.
+    /// The channels between the workers; they are dropped after the threads have ended.
     _communication: Box<dyn Any + Send>,
 }
 
@@ -74,8 +74,8 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildGraph) -> Result<Workers
     Ok(workers)
 }
 
-/// What a worker allocates its channels with, made on its thread; None for one that connects processes, which no
-/// configuration above asks for.
+/// The allocator of a worker's channels, made on the worker's thread; None for an allocator that connects processes, which
+/// no configuration above requests.
 fn allocator(builder: AllocatorBuilder) -> Option<Allocator> {
     match builder {
         AllocatorBuilder::Thread(_) => Some(Allocator::Thread(Thread::default())),
@@ -84,10 +84,10 @@ fn allocator(builder: AllocatorBuilder) -> Option<Allocator> {
     }
 }
 
-/// The life of a worker's thread.
+/// The main function of a worker's thread.
 fn work(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGraph) {
     let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, process, build)));
-    // What panics here was not user code at work on a record: that is caught in its operator chain.
+    // A panic here was not in user code that processes a record: such a panic is caught in the operator chain.
     if let Err(error) = ended.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic)))) {
         process.driver.fail(error);
     }
@@ -109,7 +109,7 @@ impl Drop for Chains {
     }
 }
 
-/// One worker from its building to its end.
+/// Runs one worker: builds its dataflow and executes it until it has ended.
 fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGraph) -> Result<()> {
     let cx = Rc::new(WorkerContext::new(slot, process.clone()));
     let activity = process.activities.activity(slot);

@@ -1,4 +1,4 @@
-//! What everything on one worker shares.
+//! The state that everything on one worker shares.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -25,7 +25,7 @@ pub(crate) struct WorkerContext {
     pub(crate) budget: Rc<Budget>,
     /// The number of staged files so far, of all sinks of the worker.
     pub(crate) staged_files: Rc<Cell<u64>>,
-    /// Operator chains of this worker that have something to do still.
+    /// The number of operator chains of this worker that have not ended.
     active_chains: Cell<usize>,
 }
 
@@ -75,8 +75,8 @@ impl WorkerContext {
         self.collector.set(Collector::new(self.barriers.clone(), thread)).map_err(|_| twice())
     }
 
-    /// An operator chain has come to its end: a source has read its bounded input, or all senders of a chain have ended and
-    /// what their end has made due is emitted.
+    /// An operator chain has ended: its source has read its bounded input, or all senders of the chain have ended and
+    /// everything that their end has made due has fired.
     pub(crate) fn chain_ended(&self) {
         self.active_chains.set(self.active_chains.get() - 1);
         if self.active_chains.get() == 0 {
@@ -89,8 +89,10 @@ impl WorkerContext {
         self.store.get().cloned().ok_or_else(|| Error::internal("the store is used before it is open"))
     }
 
-    /// What gathers the parts of the next snapshot.
+    /// The collector of the parts of the next snapshot.
     pub(crate) fn collector(&self) -> Result<&Collector> {
-        self.collector.get().ok_or_else(|| Error::internal("a barrier before the start"))
+        self.collector
+            .get()
+            .ok_or_else(|| Error::internal("a barrier has arrived before the worker was opened"))
     }
 }

@@ -44,7 +44,7 @@ impl<'de> de::MapAccess<'de> for Parts<'_> {
         self.fill_next(seed)
     }
 
-    /// As the other two, but looks at the value of a dead key as well.
+    /// As the other two methods, but visits the value of a dead key as well.
     fn next_entry_seed<K: DeserializeSeed<'de>, V: DeserializeSeed<'de>>(
         &mut self,
         key: K,

@@ -1,27 +1,28 @@
-//! What a type looks like to serde, so that values of it are read as what they were written as: state from a snapshot, and
+//! The structure of a type as serde sees it, so that values are read back as they were written: state from a snapshot, and
 //! records on another worker.
 //!
-//! Both travel as postcard, which does not describe itself: bytes of one type read as another give garbage, often
-//! without an error. So a snapshot keeps the *fingerprint* of each state's type, such as `struct{count:u64,last:option<f64>}`,
-//! and a restore compares it; and a job whose types postcard cannot read back is refused before it starts. Names of fields and variants and their order are part of the fingerprint, since a renamed or
+//! Both are encoded by postcard, whose format is not self-describing: bytes of one type that are read as another type give
+//! garbage, often without an error. So a snapshot keeps the *fingerprint* of the type of each state, such as
+//! `struct{count:u64,last:option<f64>}`, and a restore compares it; and a job whose types postcard cannot read back is
+//! refused before it starts. Names of fields and variants and their order are part of the fingerprint, since a renamed or
 //! moved field is most likely another quantity; names of types are not, and newtypes are transparent.
 //!
-//! The fingerprint of a type is found by what the type asks of a deserializer. [`trace`] runs `T::deserialize` over a
-//! [`probe::Probe`] that notes each request in a tree of [`Node`]s and answers with a dummy value. One pass does not see
-//! everything: an enum is given one variant at a time. Passes are repeated over the same tree until one of them finds
-//! nothing new.
+//! The fingerprint of a type is found from the requests that the type makes to a deserializer. [`trace`] runs
+//! `T::deserialize` over a [`probe::Probe`] that notes each request in a tree of [`Node`]s and answers with a dummy value.
+//! One pass does not see everything: an enum is given one variant at a time. Passes are repeated over the same tree until
+//! one of them finds nothing new.
 //!
 //! - A type that contains itself ends as `rec(n)`: the type `n` levels further out. To get a value for such a place the
 //!   walk goes on *lean* (no element, no Some, the first variant that ends) in a part of the tree that is not shown.
-//! - A type that refuses a dummy (a date, a NonZeroU32) is marked `opaque(its name)` behind what it asked for: its bytes
-//!   hold to rules that the fingerprint does not know. It gets some other dummies; if it likes none, it is *dead*, and what
-//!   contains it does without: None, an empty sequence, a struct with the field missing, another variant. What is left
-//!   unseen behind a dead part of a tuple is covered by the name of what contains it.
-//! - A type that asks what the bytes are (`deserialize_any`) is `any`. Postcard can write it and not read it, so that it is
-//!   refused.
+//! - A type that refuses a dummy (a date, a NonZeroU32) is marked `opaque(its name)` after its request: its bytes follow
+//!   rules that the fingerprint does not know. It is offered other dummies; if it refuses all of them, it is *dead*, and
+//!   the type that contains it is read without it: None, an empty sequence, a struct with the field missing, another
+//!   variant. Parts of a tuple after a dead part are not seen; the name of the containing type covers them.
+//! - A type that asks for the type of the value (`deserialize_any`) is `any`. Postcard can write it but not read it, so it
+//!   is refused.
 //!
-//! Then the type is tried: values that the tree can make of it are written and read back ([`trial`]). That finds fields
-//! that `skip_serializing_if` leaves out, and what was written by hand in two ways that do not fit each other.
+//! Then the type is tested: values that the tree can make of it are written and read back ([`trial`]). That finds fields
+//! that `skip_serializing_if` leaves out, and implementations of `Serialize` and `Deserialize` that do not match.
 //!
 //! Names of types come from the compiler. They do not change under one toolchain; another one may write the name of an
 //! opaque type differently, and the restore is then refused.
@@ -59,7 +60,7 @@ use trial::{flaw, flaw_of_first};
 /// A longer tuple of equal parts is written as an array.
 const TUPLE_WRITTEN_OUT: usize = 4;
 
-/// What a value of a type is written for; it must be read back from that.
+/// The purpose for which a value of a type is written; it must be possible to read it back.
 #[derive(Clone, Copy)]
 enum Purpose {
     /// To be kept in a snapshot.
@@ -69,12 +70,12 @@ enum Purpose {
 }
 
 /// The name and the fingerprint of a type that is to be kept; an error if it could not be read back. Runs the type's own
-/// `Deserialize` and `Serialize`, many times over: call it once a state.
+/// `Deserialize` and `Serialize` many times: call it once per state.
 pub(crate) fn state_type<T: Serialize + DeserializeOwned>() -> Result<StateType> {
     described::<T>(Purpose::Kept)
 }
 
-/// As [`state_type`], and tries it with the value that there is at first.
+/// As [`state_type`], and also tests the type with its initial value.
 pub(crate) fn state_type_of<T: Serialize + DeserializeOwned>(first: &T) -> Result<StateType> {
     let found = state_type::<T>()?;
     if let Err(e) = postcard::to_stdvec(first) {
@@ -87,8 +88,8 @@ pub(crate) fn state_type_of<T: Serialize + DeserializeOwned>(first: &T) -> Resul
     }
 }
 
-/// The type of state by key, tried with the state that there is at first. Rows hold the key too: one of another type is
-/// not found again.
+/// The type of state by key, also tested with the initial state. Rows hold the key too: a key of another type would not be
+/// found again.
 pub(crate) fn state_type_by_key<K, S>(first: &S) -> Result<StateType>
 where
     K: Serialize + DeserializeOwned,
@@ -101,8 +102,8 @@ where
     })
 }
 
-/// The name and the fingerprint of a type of records that are to be sent to other workers; an error if they could not be read
-/// there. As costly as [`state_type`]: call it once an exchange.
+/// The name and the fingerprint of a type of records that are to be sent to other workers; an error if they could not be
+/// read there. As costly as [`state_type`]: call it once per exchange.
 pub(crate) fn record_type<T: Serialize + DeserializeOwned>() -> Result<StateType> {
     described::<T>(Purpose::Sent)
 }
@@ -119,9 +120,9 @@ fn described<T: Serialize + DeserializeOwned>(purpose: Purpose) -> Result<StateT
     }
 }
 
-const ASKS_WHAT_IT_IS: &str = "where its fingerprint says 'any' or 'identifier' it asks what the bytes are, and they do not \
-    tell. That is so for serde_json::Value and with #[serde(untagged)], #[serde(tag)] and #[serde(flatten)]: use a type \
-    without them, or have such a part as text";
+const ASKS_WHAT_IT_IS: &str = "where its fingerprint says 'any' or 'identifier' its 'Deserialize' \
+    asks for the type of the value, which the bytes do not contain. That is the case for serde_json::Value and with \
+    #[serde(untagged)], #[serde(tag)] and #[serde(flatten)]: use a type without them, or keep such a part as a string";
 
 fn unreadable(found: &StateType, purpose: Purpose, why: &str) -> Error {
     let StateType { name, fingerprint } = found;
@@ -136,7 +137,7 @@ fn trace<T: DeserializeOwned>() -> Node {
     let (mut root, mut run) = (Node::default(), Run::default());
     loop {
         let before = run.news;
-        // The value is of no use, and a refusal is in the tree already.
+        // The value is not needed, and a refusal is in the tree already.
         drop(root.attempt(&mut run, type_name::<T>(), |probe| T::deserialize(probe)));
         if run.news == before {
             return root;
@@ -146,7 +147,7 @@ fn trace<T: DeserializeOwned>() -> Node {
 
 /// A type's name without the paths of modules.
 pub(crate) fn readable(name: &str) -> String {
-    // The type that serde's derive makes for `#[serde(with)]` has a name of no use to anyone.
+    // The type that serde's derive makes for `#[serde(with)]` has a name that means nothing to a user.
     if name.contains("__DeserializeWith") {
         return "with".to_owned();
     }
@@ -166,7 +167,7 @@ pub(crate) fn readable(name: &str) -> String {
 }
 
 impl Node {
-    /// True if the type asks what the bytes are, here or in a part.
+    /// True if this type or a part of it asks for the type of the value.
     fn asks_what_it_is(&self) -> bool {
         matches!(self.kind, Some(Kind::Leaf(name)) if ASKING.contains(&name))
             || self.parts.iter().any(Node::asks_what_it_is)
@@ -205,8 +206,8 @@ impl Node {
         format!("({})", texts.join(","))
     }
 
-    /// The fields with their names. With `#[serde(alias)]` there are more names than fields, and nothing tells which name
-    /// is whose: all of them come first.
+    /// The fields with their names. With `#[serde(alias)]` there are more names than fields, and it is not known which name
+    /// belongs to which field: all names come first.
     fn fields(&self, names: &[&str]) -> String {
         let mut texts = self.texts();
         if texts.len() < names.len() && !self.dead {

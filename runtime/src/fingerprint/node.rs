@@ -38,11 +38,11 @@ pub(super) struct Node {
     pub(super) refusals: usize,
     /// True if there is nothing left to find out here.
     pub(super) done: bool,
-    /// True if no value can be had here. Implies `done`.
+    /// True if no value of this place can be made. Implies `done`.
     pub(super) dead: bool,
-    /// True if a walk that tries the type is to come through here; see [`super::trial`].
+    /// True if a walk that tests the type is to pass through this place; see [`super::trial`].
     pub(super) on_the_way: bool,
-    /// True if a walk that tries the type is to find nothing here: None, or no element.
+    /// True if a walk that tests the type is to find this place empty: None, or no element.
     pub(super) emptied: bool,
 }
 
@@ -75,7 +75,7 @@ impl Node {
         self.attempt(run, type_name::<S::Value>(), |probe| seed.deserialize(probe))
     }
 
-    /// Tries to get a value of this place, and concludes from the outcome.
+    /// Tries to make a value of this place, and records what follows from the outcome.
     pub(super) fn attempt<R>(
         &mut self,
         run: &mut Run,
@@ -92,7 +92,7 @@ impl Node {
         if result.is_ok() {
             self.succeeded(run);
         } else if run.news == news {
-            // If there was news below, the next pass may fare better.
+            // If something new was found below, the next pass may succeed.
             self.failed(run, type_name);
         }
         result
@@ -134,7 +134,7 @@ impl Node {
         self.parts.iter().any(|part| part.dead)
     }
 
-    /// True if there is no value here because there is none of a part.
+    /// True if no value can be made here because none can be made of a part.
     fn starved(&self) -> bool {
         match self.kind {
             Some(Kind::Enum(_)) => self.parts.iter().all(|part| part.dead),
@@ -183,7 +183,7 @@ impl Node {
         self.parts.iter().position(|part| !part.done).filter(|_| matches!(self.kind, Some(Kind::Enum(_))))
     }
 
-    /// The variant to give out: one that is not known yet, or one that ends.
+    /// The variant to offer: one that is not known yet, or one that ends.
     pub(super) fn choose(&self, run: &Run) -> Option<usize> {
         if let Some(steered) = self.parts.iter().position(|part| part.on_the_way && !part.dead) {
             return Some(steered);

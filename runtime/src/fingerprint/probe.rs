@@ -16,10 +16,10 @@ const DUMMY_STRINGS: [&str; DUMMIES] =
 /// The length of the n-th dummy of a byte string: ids and hashes have a fixed one.
 const DUMMY_LENGTHS: [usize; DUMMIES] = [0, 16, 32, 4, 8, 20];
 
-/// Leaves that postcard cannot read, because its bytes do not tell what they are.
+/// Leaves that postcard cannot read, because its bytes do not contain the type of the value.
 pub(super) const ASKING: [&str; 2] = ["any", "identifier"];
 
-/// A value could not be had. Why is in the tree.
+/// No value could be made. The reason is in the tree.
 pub(super) type Refused = de::value::Error;
 
 pub(super) fn refused<T>() -> Result<T, Refused> {

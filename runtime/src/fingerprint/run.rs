@@ -1,4 +1,4 @@
-//! What the passes share: where the walk is, and whether it still finds anything.
+//! The state that the passes share: the position of the walk, and whether it still finds anything new.
 
 use super::node::Kind;
 
@@ -14,7 +14,7 @@ pub(super) struct Run {
     pub(super) nodes: usize,
     /// True if no option, sequence or map is to hold anything; see [`super::trial`].
     pub(super) bare: bool,
-    /// Grows with everything that is found out.
+    /// The number of things that were found out so far.
     pub(super) news: usize,
 }
 

@@ -1,11 +1,12 @@
-//! Tries a type with values of its own: are they read back as what was written?
+//! Tests whether values of a type are read back as they were written.
 //!
-//! The tree that the walk has made of a type knows how to get values of it. They are made once more, in ways that bring
-//! out what depends on a value: with every option, sequence and map empty in turn, and with every variant of every enum,
-//! each with zeros, with ones and with nothing in any option, sequence or map. Each value is written and read back.
+//! The tree of a type makes values of it. Values are made again, in ways that cover what depends on a value: with every
+//! option, sequence and map empty in turn, and with every variant of every enum, each with zeros, with ones and with
+//! nothing in any option, sequence or map. Each value is written and read back.
 //!
-//! What stays unnoticed: a field that is left out only for a value that no dummy has, and whatever lies in a part of which
-//! no value could be had. On its way to another process, or to the state store, such a value is noticed by [`super::whole`].
+//! Not noticed are a field that is left out only for a value that no dummy has, and anything in a part of which no value
+//! could be made. When such a value is sent to another process or written to the state store, it is noticed by
+//! [`super::whole`].
 
 use std::any::type_name;
 
@@ -16,7 +17,7 @@ use super::node::{Kind, Node};
 use super::run::Run;
 use super::whole::{NotWhole, left_out};
 
-/// Values that a type is tried with at most; more places than that are not in a type that people write.
+/// The largest number of values that a type is tested with; types in practice have fewer places than that.
 const WAYS_MAX: usize = 256;
 
 /// What is wrong with a type.
@@ -25,18 +26,18 @@ pub(super) enum Flaw {
     LeftOut(NotWhole),
     /// A sequence or a map does not say beforehand how long it is.
     NoLength,
-    /// A value is written and not read back, or not to its end.
+    /// A value cannot be read back, or not to its end.
     NotReadBack,
     /// A value is read back as another one.
     ReadAsAnother,
 }
 
 impl Flaw {
-    /// What is the matter and what to do about it, as the end of a sentence.
+    /// What is wrong and what to do about it, as the end of a sentence.
     pub(super) fn text(&self) -> String {
         match self {
             Self::LeftOut(what) => format!(
-                "{what} in some values, and the bytes do not tell that it is missing: leave that attribute out"
+                "{what} in some values, and the bytes do not say that it is missing: remove that attribute"
             ),
             Self::NoLength => "a sequence or a map in it does not tell its length before it is written: give serialize_seq \
                                or serialize_map the length, or collect into a Vec first"
@@ -64,7 +65,7 @@ pub(super) fn flaw<T: Serialize + DeserializeOwned>(root: &Node) -> Option<Flaw>
     })
 }
 
-/// What is wrong with a type, as far as a value that a job begins with can tell. It may hold a `HashMap`, which comes back in
+/// What is wrong with a type, as far as its initial value shows. The value may hold a `HashMap`, which comes back in
 /// another order.
 pub(super) fn flaw_of_first<T: Serialize + DeserializeOwned>(value: &T) -> Option<Flaw> {
     let sorted = |bytes: &[u8]| {
@@ -86,7 +87,7 @@ fn flaw_of<T: Serialize + DeserializeOwned>(
     let bytes = match postcard::to_stdvec(value) {
         Ok(bytes) => bytes,
         Err(postcard::Error::SerializeSeqLengthUnknown) => return Some(Flaw::NoLength),
-        // A variant that is never written, say: whoever has such a value is told when it is to be written.
+        // For example a variant that is never written: it is reported when such a value is to be written.
         Err(_) => return None,
     };
     match postcard::take_from_bytes::<T>(&bytes) {
@@ -101,7 +102,7 @@ fn flaw_of<T: Serialize + DeserializeOwned>(
 struct Way {
     /// The dummy that every leaf is given first.
     dummy: usize,
-    /// True if nothing holds an element but what the path goes through.
+    /// True if only the options, sequences and maps on the path hold an element.
     bare: bool,
     /// The place that the walk is to come through, and whether it is to be empty.
     path: Vec<usize>,
@@ -141,7 +142,7 @@ impl Node {
         }
     }
 
-    /// Has the next walk come through a place.
+    /// Makes the next walk pass through a place.
     fn steer(&mut self, path: &[usize], emptied: bool) {
         self.on_the_way = true;
         match path {

@@ -1,8 +1,9 @@
 //! Notices a field that a value leaves out when it is written.
 //!
-//! With `#[serde(skip_serializing_if)]` a field is written or not, depending on its value. A format whose bytes tell the
-//! names of fields can live with that; postcard's do not, and what follows would be read in place of the field. Its
-//! serializer does not look at the call by which serde tells of such a field; this one looks at nothing else.
+//! With `#[serde(skip_serializing_if)]` a field is written or not, depending on its value. A format that writes the names
+//! of fields can handle that; postcard does not write them, and what follows would be read in place of the field. The
+//! serializer of postcard ignores the call by which serde reports a field that is left out; this serializer reacts to
+//! nothing else.
 
 use std::fmt;
 
@@ -38,7 +39,8 @@ impl ser::Error for NotWhole {
 
 /// The first field that a value leaves out.
 pub(crate) fn left_out<T: Serialize + ?Sized>(value: &T) -> Option<NotWhole> {
-    // A value that refuses altogether is for the format to refuse, which may be asked for another representation.
+    // Whether a value that refuses this serializer can be written is left to the format, for which it may have another
+    // representation.
     value.serialize(Whole { of: "" }).err().filter(|found| *found != NotWhole::Refused)
 }
 
@@ -152,13 +154,13 @@ impl ser::Serializer for Whole {
         Ok(Self { of })
     }
 
-    /// Without the text: it is not looked at, and making it costs.
+    /// Does not make the text, which is not needed and costs time.
     fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> Result<(), NotWhole> {
         Ok(())
     }
 }
 
-/// The traits for what has parts; with `skips` those that tell of a field that is left out.
+/// The traits for what has parts; with `skips` those that report a field that is left out.
 macro_rules! compound {
     ($($trait:ident { $($method:ident($($arg:ident: $type:ty)?)),* $(; $skips:ident)? })*) => {$(
         impl ser::$trait for Whole {

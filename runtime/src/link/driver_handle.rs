@@ -1,8 +1,8 @@
 //! A process's end of the link to the driver.
 //!
-//! What the driver wants is known by its messages alone ([`Instructions`]), and what the threads have to say goes out as
-//! messages. After an abort, be it the driver's or the process's own, no worker and no snapshot thread says anything more than
-//! that it has failed and that it is done: an acknowledgement that comes later might be one of a barrier that was none.
+//! The process knows what the driver has decided only by its messages ([`Instructions`]), and the threads report to the
+//! driver by messages. After an abort, by the driver or by the process itself, workers and snapshot threads report only
+//! that they have failed or ended: a later acknowledgement might be for a barrier that did not take place.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,14 +15,14 @@ use super::{Command, Connection, Instructions, Report, ToDriver, ToProcess};
 /// The driver, as the threads of a process see it.
 pub(crate) struct DriverHandle {
     attempt: Attempt,
-    /// What the driver has said; several only if the link takes the workers for several processes.
+    /// The instructions received from the driver; several only if the link treats the workers as several processes.
     instructions: Vec<Instructions>,
     aborted: AtomicBool,
     /// Messages that were not sent because the attempt was aborted.
     unsent: AtomicU64,
     /// Held while a message is sent and while the attempt is aborted, so that none is sent after that.
     connection: Mutex<Connection<ToDriver>>,
-    /// Wakes the sources of the process: there is something new to be done.
+    /// Wakes the sources of the process when a new instruction has arrived.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Beginning {
     pub(crate) first_epoch: Epoch,
     /// The partitions of each source, for every worker.
     pub(crate) assigned: BTreeMap<String, Vec<Vec<String>>>,
-    /// For how many processes the workers are taken.
+    /// The number of processes that the workers are treated as.
     pub(crate) processes: usize,
 }
 
@@ -54,8 +54,8 @@ impl DriverHandle {
         }
     }
 
-    /// Takes messages of the driver to one of the processes for which the workers are taken. However many arrive
-    /// together, the sources are woken once.
+    /// Takes messages of the driver to one of the processes that the workers are treated as. However many arrive together,
+    /// the sources are woken once.
     pub(crate) fn receive(&self, process: usize, messages: Vec<ToProcess>) {
         let mut wake = false;
         for message in messages {

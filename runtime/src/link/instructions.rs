@@ -12,10 +12,11 @@ use super::{Command, ToProcess};
 /// The last epoch is not known yet.
 const NO_LAST: u64 = u64::MAX;
 
-/// Everything that the driver has told a process: the epoch to end, the last one, the last complete one, the partitions.
+/// Everything that a process has received from the driver: the epoch to end, the last one, the last complete one, the
+/// partitions.
 ///
-/// None of it ever goes back: a message that says less than what is known already was sent before, and is dropped and
-/// counted, as one of another attempt is.
+/// None of it ever goes back: a message that is behind what is known already is an older one, and is dropped and counted,
+/// like a message of another attempt.
 pub(crate) struct Instructions {
     attempt: Attempt,
     /// The epoch that sources are asked to end, with all before it.
@@ -34,7 +35,7 @@ pub(crate) struct Instructions {
 }
 
 impl Instructions {
-    /// What an attempt is started with: nothing is to be ended, and these partitions are assigned.
+    /// The instructions at the start of an attempt: no epoch is to be ended, and these partitions are assigned.
     pub(crate) fn new(
         attempt: Attempt,
         first_epoch: Epoch,
@@ -52,8 +53,8 @@ impl Instructions {
         }
     }
 
-    /// Takes a message of this attempt; what it says of another one is dropped and counted. An abort is the process's
-    /// own business.
+    /// Takes a message and returns its command. A message of another attempt, or one that brings nothing new, is dropped
+    /// and counted. Handling an abort is left to the caller.
     pub(crate) fn take(&self, message: ToProcess) -> Option<Command> {
         let ToProcess { attempt, command } = message;
         let news = attempt == self.attempt
@@ -76,7 +77,7 @@ impl Instructions {
             return false;
         }
         *at = Instant::now();
-        // Whoever sees the epoch must see whether it is the last.
+        // A thread that sees the epoch must also see whether it is the last one.
         if last {
             self.last.store(epoch.0, Ordering::Release);
         }
@@ -147,7 +148,7 @@ mod tests {
         Instructions::new(ATTEMPT, Epoch(5), assigned)
     }
 
-    /// Takes a command; whether it was news.
+    /// Takes a command; returns whether it was new.
     fn receive(instructions: &Instructions, command: Command) -> bool {
         instructions.take(ToProcess { attempt: ATTEMPT, command }).is_some()
     }

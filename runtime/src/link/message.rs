@@ -13,18 +13,18 @@ pub(crate) struct ToProcess {
     pub(crate) command: Command,
 }
 
-/// What a process is to do, or to know.
+/// What a process is to do, or has to know.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// Sources end all epochs up to this one. After the last one they read no further.
     Trigger { epoch: Epoch, last: bool },
     /// Sources read no further: the job is to stop.
     StopReading,
-    /// The snapshot of an epoch is complete and its output published. It is sent before the next trigger: what a worker has
-    /// staged is in the next snapshot again unless it knows by then.
+    /// The snapshot of an epoch is complete and its output published. It is sent before the next trigger: output that a
+    /// worker has staged is part of the next snapshot again unless the worker knows by then that it is published.
     Completed(Epoch),
-    /// All partitions of a source that are assigned to a worker, in the order in which they were. A later list only adds to
-    /// an earlier one.
+    /// All partitions of a source that are assigned to a worker, in the order of their assignment. A later list only adds
+    /// to an earlier one.
     Assigned { source: String, slot: Slot, partitions: Vec<String> },
     /// Workers leave without a barrier; nothing of this attempt is acknowledged any more.
     Abort,
@@ -38,7 +38,7 @@ pub(crate) struct ToDriver {
     pub(crate) report: Report,
 }
 
-/// How far a worker is.
+/// The progress of a worker.
 #[derive(Clone, Debug)]
 pub(crate) enum Report {
     /// The worker's dataflow is built, its state restored.
@@ -51,12 +51,12 @@ pub(crate) enum Report {
     Declined { slot: Slot, epoch: Epoch, reason: String },
     /// The job cannot go on.
     Failed(Error),
-    /// The worker's thread has come to its end.
+    /// The worker's thread has ended.
     Done(Slot),
 }
 
 impl Report {
-    /// True for what a worker says only as long as its attempt goes on.
+    /// True for reports that are sent only while the attempt is running.
     pub(crate) fn is_progress(&self) -> bool {
         match self {
             Self::Ready(_) | Self::SourcesEnded(_) | Self::Acked { .. } | Self::Declined { .. } => true,

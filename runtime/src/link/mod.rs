@@ -1,24 +1,24 @@
-//! What the driver of a job and the processes of its workers say to each other, and how it gets there.
+//! The messages between the driver of a job and the processes of its workers, and how they are delivered.
 //!
-//! The driver sends a process commands: which epoch to end, which one is complete, which partitions it reads, when to leave
-//! ([`Command`]). A process reports how far its workers are ([`Report`]). Both travel as messages with the attempt on them,
-//! and nothing else connects the two sides: a worker sees of the driver what its process has received
+//! The driver sends a process commands: which epoch to end, which one is complete, which partitions it reads, when to end
+//! ([`Command`]). A process reports how far its workers are ([`Report`]). Both are sent as messages that carry the attempt,
+//! and nothing else connects the two sides: a worker knows what its process has received from the driver
 //! ([`Instructions`]), and not what the driver has decided since.
 //!
 //! What a link promises, and what it does not:
 //!
 //! - Messages of one sender arrive in the order in which they were sent. After a broken connection the sender does not know
-//!   what has arrived and sends the last ones again, so a message may come twice, and an old one behind a newer one.
+//!   what has arrived and sends the last messages again, so a message may arrive twice, and an old one after a newer one.
 //! - Messages of different senders, and the two directions, arrive in any order.
 //! - Several may arrive at once. Two triggers that do are two epochs to end.
-//! - A message of another attempt may arrive. It is dropped and counted, whatever it says.
+//! - A message of another attempt may arrive. It is dropped and counted, whatever its content is.
 //!
-//! So every message says a whole fact (an epoch, a list of partitions) and no difference to the message before, and to take
-//! it twice is to take it once.
+//! So every message states a complete fact (an epoch, a list of partitions) and not a difference to the previous message,
+//! and receiving a message is idempotent.
 //!
-//! Not here: what an acknowledgement counts for (the control brain's), the order of barriers between workers (timely's
-//! frontiers'), and links that lose messages for good: a connection that stays broken is the end of the attempt. A link that
-//! delays, repeats and reorders whatever it may is [`crate::testing`]'s.
+//! Not here: whether an acknowledgement counts (the control brain), the order of barriers between workers (the frontiers of
+//! timely), and links that lose messages permanently: a connection that stays broken ends the attempt. [`crate::testing`]
+//! has a link that delays, repeats and reorders messages as far as this contract allows.
 
 mod direct;
 mod driver_handle;
@@ -36,13 +36,13 @@ pub(crate) use message::{Command, Report, ToDriver, ToProcess};
 /// Takes the messages that arrive: one, or several that came together, in their order.
 pub(crate) type Inbox<M> = Box<dyn Fn(Vec<M>) + Send + Sync>;
 
-/// The sending end of a connection. A message is on its way when the call returns; whether it has arrived nobody knows.
+/// The sending end of a connection. When the call returns, the message is sent, but it has not necessarily arrived.
 pub(crate) type Connection<M> = Box<dyn Fn(M) + Send + Sync>;
 
 /// Makes the connections between a driver and the processes of one attempt.
 pub(crate) trait Link: Send + Sync {
-    /// For how many processes the workers of this one are to be taken. Each has a connection of its own, and receives
-    /// messages at other times than the others.
+    /// The number of processes that the workers of this process are treated as. Each of them has its own connection, and
+    /// receives messages at other times than the others.
     fn processes(&self, workers: usize) -> usize;
 
     /// A connection to a process.

@@ -20,7 +20,7 @@ use crate::state::store::Rows;
 use crate::testing::{Discard, TestSource, parts};
 use tidegate_protocol::Error;
 
-/// Workers under way; they leave when it is dropped.
+/// Running workers; they end when it is dropped.
 struct Attempt {
     process: Arc<Process>,
     inbox: Receiver<ToDriver>,
@@ -42,7 +42,7 @@ impl Attempt {
         Self { process, inbox, workers: Some(workers) }
     }
 
-    /// Tells the process several things at once.
+    /// Sends several commands to the process at once.
     fn report(&self, commands: impl IntoIterator<Item = Command>) {
         let attempt = self.process.setup.attempt;
         let messages = commands.into_iter().map(|command| ToProcess { attempt, command });
@@ -53,7 +53,7 @@ impl Attempt {
         match self.inbox.recv_timeout(Duration::from_secs(20)) {
             Ok(ToDriver { report: Report::Acked { epoch, .. }, .. }) => format!("acked {epoch}"),
             Ok(message) => format!("{:?}", message.report),
-            Err(error) => panic!("nothing more is said: {error}"),
+            Err(error) => panic!("no further report: {error}"),
         }
     }
 }
@@ -74,7 +74,7 @@ fn acked(epoch: u64) -> Report {
 }
 
 #[test]
-fn a_source_that_has_ended_ends_all_epochs_that_it_is_told_of_together() {
+fn a_source_that_has_ended_ends_all_epochs_that_are_triggered_together() {
     let place = tempfile::tempdir().unwrap();
     let source = TestSource::new(1);
     source.end();
@@ -88,7 +88,7 @@ fn a_source_that_has_ended_ends_all_epochs_that_it_is_told_of_together() {
 }
 
 #[test]
-fn a_source_that_reads_on_ends_all_epochs_that_it_is_told_of_together() {
+fn a_source_that_reads_on_ends_all_epochs_that_are_triggered_together() {
     let place = tempfile::tempdir().unwrap();
     let source = TestSource::new(1);
     source.extend(0, 0..10);

@@ -1,5 +1,5 @@
-//! What a job wants, found out by describing it once without running it: its plan, and what the plan cannot hold, the sources
-//! and sinks themselves.
+//! What a job consists of, found by describing it once without running it: its plan and, because a plan cannot hold them,
+//! the sources and sinks themselves.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::step::Step;
 
 /// A job as it was described.
 pub(crate) struct Description {
-    /// What others have to know of it. The partitions of sources are not listed yet; see
+    /// The part of the description that other programs can read. The partitions of sources are not listed yet; see
     /// [`Description::list_partitions`].
     pub(crate) plan: Plan,
     pub(crate) sources: Vec<(String, Arc<dyn Listed>)>,
@@ -32,7 +32,7 @@ pub(crate) struct Description {
     pub(crate) steps: Vec<Arc<Step>>,
     /// The whole dataflow; every worker must describe the same.
     pub(crate) outline: Outline,
-    /// What is possible, and most likely not meant.
+    /// Warnings about what is valid, but probably unintended.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -114,7 +114,7 @@ impl Description {
         Ok(())
     }
 
-    /// Partitions that hold more than the snapshot has read, with its position in them; None if it does not know them.
+    /// Partitions that hold more than the snapshot has read, each with its position; None if it is not in the snapshot.
     pub(crate) fn unread(&self, manifest: &Manifest) -> Result<Vec<(String, Option<Position>)>> {
         let mut unread = Vec::new();
         for (uid, source) in &self.sources {
@@ -160,7 +160,7 @@ impl Description {
     }
 }
 
-/// The partitions that a source has now; an error or a panic of its says whose it is.
+/// The partitions that a source has now; the error for a failure or a panic names the source.
 pub(crate) fn partitions(uid: &str, source: &dyn Listed) -> Result<Vec<String>> {
     catch(|| source.partitions()).context(|| format!("source '{uid}', list of partitions"))
 }

@@ -1,4 +1,4 @@
-//! Asks followed sources for partitions that have turned up. Every source has a thread of its own: it may take long to answer.
+//! Asks followed sources for new partitions. Every source has a thread of its own: it may take long to answer.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

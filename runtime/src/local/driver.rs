@@ -1,4 +1,4 @@
-//! The driver of a job in one process: gives the control brain what happens as inputs, and carries out its actions.
+//! The driver of a job in one process: passes events to the control brain as inputs, and carries out its actions.
 //!
 //! It communicates with the workers by messages alone. It checks which attempt a message belongs to, and keeps which workers are
 //! ready and done; what a message means for a checkpoint is decided by the brain.
@@ -32,12 +32,12 @@ use tracing::Level;
 #[cfg(test)]
 mod tests;
 
-/// A checkpoint that takes longer than this is talked about.
+/// A checkpoint that takes longer than this is reported in the log.
 const SLOW_CHECKPOINT_MS: u64 = 30_000;
 /// How long all threads of an attempt may take to come to their end.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// Whole milliseconds, at most as many as the brain can count.
+/// An interval in whole milliseconds, at most the largest that the brain can represent.
 fn millis(interval: Duration) -> u64 {
     u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
 }
@@ -47,7 +47,7 @@ pub(crate) struct Driver<'a> {
     run: &'a Run,
     job: &'a Description,
     process: Arc<Process>,
-    /// The connections to the processes; to one, unless the link takes the workers for several.
+    /// The connections to the processes: to one, unless the link treats every worker as a process of its own.
     processes: Vec<Connection<ToProcess>>,
     assignment: Assignment,
     publishers: Publishers,
@@ -68,7 +68,8 @@ pub(crate) struct Driver<'a> {
     /// The workers that run, and those that have come to their end.
     ready: BTreeSet<Slot>,
     done: BTreeSet<Slot>,
-    /// Messages of other attempts, and such as were repeated and are not the brain's.
+    /// The number of messages that were dropped here: those of other attempts, and repeated ones that do not reach the
+    /// brain.
     dropped: u64,
     /// Snapshots completed since the job's first start.
     checkpoints: u64,
@@ -94,7 +95,7 @@ impl<'a> Driver<'a> {
         let control = Control::new(settings, process.setup.attempt);
         let checkpoints = process.setup.restored.as_ref().map_or(0, |m| m.checkpoints);
         let (events, files) = (mailbox.sender.clone(), StagedFiles::new(&process.setup.snapshots));
-        // A driver that is gone has ended the attempt.
+        // If the driver is gone, the attempt has ended.
         let report: ReportPublished = Arc::new(move |report| drop(events.send(Event::Published(report))));
         let publishers = Publishers::start(
             &job.sinks,
@@ -185,7 +186,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// When the brain wants to be asked again.
+    /// When the brain has to be called again, even if nothing happens.
     fn deadline(&self, now: Instant) -> Instant {
         match self.control.deadline() {
             Some(Time(at)) => self.began + Duration::from_millis(at),
@@ -220,7 +221,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Looks whether the workers' code comes back, and how long barriers have been on their way.
+    /// Looks for steps that hang, and updates how long barriers have been under way.
     fn look(&mut self) {
         let process = &self.process;
         process.activities.show_alignments(|slot| process.driver.instructions(slot));
@@ -272,7 +273,7 @@ impl<'a> Driver<'a> {
         self.processes.iter().for_each(|to| to(ToProcess { attempt, command: command.clone() }));
     }
 
-    /// Notes what a worker's part of a snapshot cost.
+    /// Sets the metrics of a worker's part of a snapshot: its size and the time that it took.
     fn measure_worker(&self, slot: Slot, part: &SlotSnapshot) {
         let bytes: u64 = part.store.values().map(|file| file.bytes).sum();
         let metrics = &self.run.metrics;
@@ -284,7 +285,7 @@ impl<'a> Driver<'a> {
         );
     }
 
-    /// Says what the attempt starts from, before anything of it can fail.
+    /// Logs what the attempt starts from, before anything of it can fail.
     fn note_start(&mut self) {
         let restored = self.process.setup.restored.as_ref().map(|m| m.epoch);
         let text = match restored {
@@ -302,7 +303,8 @@ impl<'a> Driver<'a> {
         self.step(Input::Started { restored, older: self.older.clone(), last_epoch })
     }
 
-    /// Gives an input to the brain and does what it says, until it says nothing more.
+    /// Gives an input to the brain and carries out its actions, and those that follow from their outcomes, until none is
+    /// left.
     fn step(&mut self, input: Input) -> Result<()> {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
@@ -354,7 +356,7 @@ impl<'a> Driver<'a> {
             Action::Slow { epoch, waited_ms, .. } => self.watcher.note(
                 Level::WARN,
                 &format!(
-                    "the snapshot of epoch {epoch} is under way since {:.0} s",
+                    "the snapshot of epoch {epoch} has been under way for {:.0} s",
                     waited_ms as f64 / 1000.0
                 ),
             ),
@@ -418,7 +420,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Waits until the workers have left their loops; a worker that does not is left to the end of the process.
+    /// Waits until the workers have left their loops; one that does not runs until the process ends.
     fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>, until: Instant) {
         while self.done.len() < self.process.setup.settings.parallelism {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {

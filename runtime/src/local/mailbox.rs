@@ -10,7 +10,7 @@ use tidegate_protocol::Error;
 pub(crate) enum Event {
     /// A message of the job's process.
     Message(ToDriver),
-    /// Somebody asked for a stop with a final snapshot.
+    /// A stop with a final snapshot was requested.
     StopRequested,
     /// The partitions that a source has now.
     Partitions { source: String, names: Vec<String> },
@@ -20,7 +20,7 @@ pub(crate) enum Event {
     Failed(Error),
 }
 
-/// Where the driver finds what was sent to it, be it by the process or by whoever runs the job.
+/// The queue of events for the driver, from the process or from the program that runs the job.
 pub(crate) struct Mailbox {
     pub(crate) sender: Sender<Event>,
     pub(crate) receiver: Receiver<Event>,
@@ -32,12 +32,12 @@ impl Mailbox {
         Self { sender, receiver }
     }
 
-    /// Where the process's connection ends.
+    /// The receiving end of the process's connection.
     pub(crate) fn inbox(&self) -> Inbox<ToDriver> {
         let sender = self.sender.clone();
         Box::new(move |messages| {
             for message in messages {
-                // A driver that is gone has ended the process for everybody.
+                // If the driver is gone, the attempt has ended.
                 drop(sender.send(Event::Message(message)));
             }
         })

@@ -1,9 +1,9 @@
 //! A job in one process: everything that a cluster would do for it, by the same rules.
 //!
-//! - [`description`]: what the job wants, found out by describing it once without running it.
+//! - [`description`]: what the job consists of, found by describing it once without running it.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
 //! - [`discovery`]: asks followed sources for new partitions.
-//! - [`watchdog`]: notices steps that do not come back.
+//! - [`watchdog`]: notices steps that do not return.
 //! - [`mailbox`]: what reaches the driver.
 //! - [`summary`]: the totals that a user reads.
 //!
@@ -49,7 +49,7 @@ use tidegate_protocol::{Error, Result};
 pub(crate) struct Run {
     pub(crate) job: String,
     pub(crate) checkpoint_dir: PathBuf,
-    /// The number of workers; None for the number of cores, as far as there are key groups.
+    /// The number of workers; None for the number of cores, at most the number of key groups.
     pub(crate) parallelism: Option<usize>,
     pub(crate) interval: Option<Duration>,
     pub(crate) retain: usize,
@@ -61,25 +61,25 @@ pub(crate) struct Run {
     pub(crate) arguments: BTreeMap<String, Vec<String>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    /// How the driver and the process talk to each other.
+    /// How the driver and the process exchange messages.
     pub(crate) link: Arc<dyn Link>,
 }
 
 impl Run {
-    /// The number of workers with so many key groups: what was asked for, or one a core and no more than can have a group.
+    /// The number of workers with so many key groups: the number that was asked for, or one a core and at most one a group.
     fn workers(&self, groups: KeyGroups) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.parallelism.unwrap_or_else(|| cores().min(groups.count.into()))
     }
 }
 
-/// Hears how a run goes on.
+/// Receives the notes and the progress of a run.
 pub(crate) trait Watcher {
     /// How often [`Watcher::progress`] wants to be called.
     fn every(&self) -> Duration;
     /// Something that a user should know, or be warned of.
     fn note(&mut self, level: Level, text: &str);
-    /// How things stand.
+    /// The progress so far.
     fn progress(&mut self, metrics: &Metrics, epoch: Epoch);
     /// A snapshot of this run is complete and its output published.
     fn published(&mut self, job: &Description, snapshot: &Manifest) {
@@ -130,7 +130,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     check_parallelism(parallelism, groups, restored.is_some())?;
     let published = snapshots.published()?;
     let staged_files = StagedFiles::new(&snapshots);
-    // They are held until the attempt is over.
+    // The targets hold their locks until the attempt is over.
     let mut note = |note: &str| watcher.note(Level::WARN, note);
     let _targets = Targets::recover(&job.sinks, restored.as_ref(), published, &staged_files, &mut note)?;
     if let Some(manifest) = restored.as_ref().filter(|m| m.epoch > published) {
@@ -164,7 +164,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
 /// Refuses a snapshot that does not fit the job, and says what has changed since it was taken.
 fn check_restored(plan: &Plan, manifest: &Manifest, watcher: &mut dyn Watcher) -> Result<()> {
     check_fits(plan, manifest)?;
-    // If the job has finished nothing is going to run, so nothing that has changed counts.
+    // If the job has finished, nothing is going to run, so changes have no effect.
     if !manifest.finished {
         changes(plan, manifest).iter().for_each(|note| watcher.note(Level::INFO, note));
     }
@@ -205,7 +205,7 @@ fn process(
     Process::new(setup, workers, beginning, to_driver, run.clock.clone(), run.metrics.clone())
 }
 
-/// A process in which the job is described, and nobody runs: nothing is reported, and nothing is counted.
+/// A process in which the job is described and no worker runs: nothing is reported, and nothing is counted.
 fn described(run: &Run, store: &LocalStore, groups: KeyGroups) -> Process {
     let run = Run { metrics: Arc::default(), ..run.clone() };
     process(&run, setup(&run, store, run.workers(groups), groups), BTreeMap::new(), Box::new(drop))

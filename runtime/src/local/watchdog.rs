@@ -1,9 +1,9 @@
-//! Notices steps that do not come back.
+//! Notices steps that do not return.
 //!
-//! It looks at the places of all operator chains about once a second. A place that has not moved between two looks, with a step's code
-//! at work, is where a worker is stuck: one that has nothing to do is in no step, and one that is slow moves with every
-//! record. The same goes for the threads that run the connectors' code which stages or publishes output, and for a worker that
-//! waits for its state store.
+//! It looks at the activities of all operator chains about once a second. An activity that has not changed between two
+//! looks while the code of a step runs is that of a worker that is stuck: a worker that has nothing to do is in no step,
+//! and the activity of one that is slow changes with every record. The same goes for the threads that run the connectors'
+//! code which stages or publishes output, and for a worker that waits for its state store.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,28 +14,28 @@ use crate::metrics::Stuck;
 
 /// How often to look.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
-/// After this time a step is named that has not come back; then again whenever the time has doubled.
+/// After this time a step that has not returned is named; then again whenever the time has doubled.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same while the job is to stop, and somebody waits for it.
+/// The same while the job is to stop.
 const PATIENCE_AT_STOP: Duration = Duration::from_secs(2);
 
-/// Remembers what it has seen.
+/// Remembers every activity and store as it was at the last look.
 #[derive(Default)]
 pub(super) struct Watchdog {
-    /// In the order of the places.
+    /// In the order of the activities.
     activities: Vec<Seen>,
     /// In the order of the stores.
     stores: Vec<Seen>,
     is_stopping: bool,
 }
 
-/// A place or a store, as long as it does not move.
+/// An activity or a store, as long as it does not change.
 struct Seen {
     moves: u64,
     since: Instant,
     /// The time after which it is named.
     patience: Duration,
-    /// What it was called.
+    /// The name under which it was logged.
     named: Option<String>,
 }
 
@@ -57,10 +57,10 @@ impl Watchdog {
         }
     }
 
-    /// Looks at all places, and at all stores.
+    /// Looks at all activities, and at all stores.
     pub(super) fn look(&mut self, watch: &ActivityRegistry, now: Instant) -> Found {
         let mut look = Look { now, is_stopping: self.is_stopping, found: Found::default() };
-        // Whether a worker waits is known by the moves, so they are looked at once.
+        // The number of moves tells whether a worker waits, so it is read only once.
         let stores: Vec<_> = watch.stores().iter().map(|store| (store.slot, store.moves())).collect();
         let mut in_step = BTreeSet::new();
         for (i, activity) in watch.activities().iter().enumerate() {
@@ -87,7 +87,7 @@ impl Watchdog {
 
 const WAITS: &str = "has waited for the state store";
 
-/// A look at everything.
+/// One look at all activities and stores.
 struct Look {
     now: Instant,
     is_stopping: bool,
@@ -115,7 +115,7 @@ impl Look {
         seen
     }
 
-    /// What was seen is at work, and has not moved: it is named once it has been long enough.
+    /// What was seen is at work and has not changed: it is named once that has lasted long enough.
     fn stands(&mut self, seen: &mut Seen, name: impl FnOnce() -> String, does: &str) {
         let waited = self.now - seen.since;
         if waited < seen.patience {
@@ -150,7 +150,7 @@ impl Look {
 /// What a user can do about it.
 const AT_STOP: &str = "; the stop waits for it, and a second Ctrl-C or SIGTERM ends the job without it";
 
-/// A place as the beginning of a sentence.
+/// An activity as the beginning of a sentence.
 fn name(activity: &Activity, seen_at: &Observation) -> String {
     let step = format!("{} on worker {}", activity.describe_step(seen_at), activity.slot);
     match activity.describe_record(seen_at, activity.key_hash(seen_at).as_deref()) {
@@ -192,7 +192,7 @@ mod tests {
             self.watchdog.look(&self.watch, self.now)
         }
 
-        /// What is said in so many seconds.
+        /// The notes of so many seconds.
         fn notes(&mut self, seconds: u32) -> Vec<String> {
             (0..seconds).flat_map(|_| self.look().notes).collect()
         }
@@ -310,8 +310,8 @@ mod tests {
         );
     }
 
-    /// Looks again and again, as if five seconds apart, while another thread does something for a moment, again and again.
-    /// Each time that lasts for microseconds, so nothing is to be named that has gone on between two looks.
+    /// Looks repeatedly, as if five seconds apart, while another thread repeatedly does something that takes microseconds.
+    /// No look may name anything, because nothing lasts from one look to the next.
     fn false_alarms(moment: impl Fn(&StoreActivity) + Send + 'static) -> usize {
         use std::sync::atomic::{AtomicBool, Ordering};
         let mut bench = Bench::new(false);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_begins_while_it_is_looked_at_is_as_old_as_that() {
+    fn a_wait_that_begins_during_a_look_is_measured_from_that_look() {
         assert_eq!(false_alarms(|store| drop(store.awaiting())), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The metrics that there are: their names, without the prefix `tidegate_`, and what they mean. docs/operations.md has them as
+//! The list of metrics: their names, without the prefix `tidegate_`, and what they mean. docs/operations.md lists them in
 //! tables; a test compares the two.
 
 use prometheus_client::metrics::MetricType;

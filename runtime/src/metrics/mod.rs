@@ -1,7 +1,7 @@
-//! Numbers that a job keeps about itself: counters that ride in the snapshot, and gauges that do not.
+//! The metrics of a job: counters, which are part of the snapshot, and gauges, which are not.
 //!
-//! Every value has one writer, a worker, and any number of readers; so adding is a load and a store. That is why the values are
-//! ours, and not those of a library of metrics.
+//! Every value has one writer, a worker, and any number of readers; so adding is a load and a store. That is why the values
+//! are not those of a metrics library.
 //!
 //! - [`descriptors`]: the metrics that there are.
 //! - [`exposition`]: all of them as text for Prometheus.
@@ -18,7 +18,7 @@ use tidegate_protocol::Slot;
 use crate::step::{Step, StepKind};
 use descriptors::Descriptor;
 
-/// The value of a gauge that nobody has set.
+/// The value of a gauge that has not been set.
 const NOT_SET: i64 = i64::MIN;
 
 fn lock<T>(values: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,12 +86,12 @@ impl Gauge {
     }
 }
 
-/// The time that a step has spent in something, in microseconds, with what is under way.
+/// The time that a step has spent in some activity, in microseconds, including the interval in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Stopwatch {
     total: Gauge,
     base: Instant,
-    /// Microseconds after `base` at which what is under way began; 0 if nothing is.
+    /// Microseconds after `base` at which the interval in progress began; 0 if there is none.
     began: Arc<AtomicU64>,
 }
 
@@ -111,7 +111,7 @@ impl Stopwatch {
     }
 
     fn get(&self) -> i64 {
-        // In this order: what ends in between is missing for a moment, and not there twice.
+        // In this order: an interval that ends in between is missing for a moment, but is never counted twice.
         let total = self.total.get().max(0);
         match self.began.load(Ordering::Relaxed) {
             0 => total,
@@ -120,7 +120,7 @@ impl Stopwatch {
     }
 }
 
-/// A step that has not come back.
+/// A step whose code has not returned for a long time.
 #[derive(Clone, Debug)]
 pub(crate) struct Stuck {
     pub(crate) step: Arc<Step>,
@@ -169,7 +169,7 @@ impl Metrics {
         stopwatch
     }
 
-    /// Sets which steps have not come back; all others have.
+    /// Sets the steps whose code has not returned for a long time, in place of those set before.
     pub(crate) fn set_stuck(&self, stuck: Vec<Stuck>) {
         *lock(&self.stuck) = stuck;
     }
@@ -183,7 +183,7 @@ impl Metrics {
         }
     }
 
-    /// The sum of a number without a step over all workers; None if nobody has set it.
+    /// The sum of a metric without a step over all workers; None if it has not been set.
     pub(crate) fn whole(&self, metric: Descriptor) -> Option<f64> {
         let whole = lock(&self.whole);
         let values = whole.iter().filter(|entry| entry.metric.name == metric.name).map(|entry| entry.value);
@@ -270,7 +270,7 @@ tidegate_checkpoint_bytes{job="j",worker="1"} 7
         stopwatch.start(began);
         stopwatch.stop(began + Duration::from_millis(5));
         assert_eq!(stopwatch.get(), 5_000);
-        // It began at the base, which is not now any more.
+        // The interval began at the base, which is in the past.
         stopwatch.start(stopwatch.base);
         while stopwatch.get() == 5_000 {}
         stopwatch.stop(stopwatch.base + Duration::from_millis(2));

@@ -1,4 +1,4 @@
-//! A value by key that every record changes and that comes out every time.
+//! A value by key that every record updates, and that is emitted after every record.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
 use tidegate_protocol::Result;
 
-/// Records after which results go on to the next step of the operator chain: the first ones need not wait until the keys of a whole
-/// batch are read from disk.
+/// The number of records after which results are passed to the next step of the operator chain, so that the first ones do
+/// not wait until the keys of a whole batch are read from disk.
 const RECORDS_AT_ONCE: usize = 64;
 
 /// See [`crate::KeyedStream::aggregate`].

@@ -1,8 +1,8 @@
 //! A function with state that also receives a broadcast stream.
 //!
-//! It is an ordinary function with state ([`Adapter`]) that looks at what a second input of the same operator chain ([`Listener`])
-//! has made of the broadcast records; both belong to the same barrier. The broadcast stream has no say in the watermark:
-//! rules that change once a week must not hold event time back.
+//! It is an ordinary function with state ([`Adapter`]) that reads the shared state which a second input of the same
+//! operator chain ([`Listener`]) computes from the broadcast records; both take part in the same barrier. The broadcast
+//! stream does not affect the watermark: rules that change once a week must not hold event time back.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,10 +25,10 @@ use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
 use tidegate_protocol::{Error, ErrorContext, Result};
 
-/// Suffix of the uid for what is kept of the broadcast stream.
+/// Suffix of the uid for the state of the broadcast stream.
 pub(crate) const SHARED: &str = "#broadcast";
 
-/// The function, and what it keeps of the broadcast stream.
+/// The function, and its state of the broadcast stream.
 pub(crate) struct Both<F: BroadcastProcess> {
     f: F,
     shared: F::Shared,
@@ -100,9 +100,9 @@ impl<F: BroadcastProcess> Operator for Listener<F> {
         let kept =
             context.restored(&uid).find_map(|part| part.extra.get("shared")?.as_str().map(str::to_owned));
         if let Some(text) = kept {
-            let what = || format!("what '{uid}' keeps of its broadcast stream");
+            let what = || format!("the broadcast state of '{uid}'");
             let unreadable =
-                |e| Error::internal("it is not base64 in the snapshot").caused_by(e).context(what());
+                |e| Error::internal("the snapshot does not hold it as base64").caused_by(e).context(what());
             let bytes = BASE64.decode(text).map_err(unreadable)?;
             let shared = decode_all(&bytes).map_err(|why| cannot_read_back::<F::Shared>(&why));
             self.both.borrow_mut().shared = shared.context(what)?;
@@ -110,12 +110,12 @@ impl<F: BroadcastProcess> Operator for Listener<F> {
         Ok(())
     }
 
-    /// Every worker keeps the same; one copy is enough.
+    /// Every worker has the same state; the snapshot holds one copy of it.
     fn barrier(&mut self, _: Epoch, parts: &mut SnapshotParts) -> Result<()> {
         if self.cx.chain.worker.slot.0 == 0 {
             let mut bytes = Vec::new();
             encode(&self.both.borrow().shared, &mut bytes)
-                .context(|| format!("step '{}', what it keeps of its broadcast stream", self.step.name()))?;
+                .context(|| format!("step '{}', its broadcast state", self.step.name()))?;
             parts.keep(&self.uid(), "shared", BASE64.encode(bytes).into());
         }
         Ok(())

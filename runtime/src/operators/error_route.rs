@@ -1,4 +1,4 @@
-//! What becomes of records that a source or a parsing step cannot read.
+//! How records are handled that a source or a parsing step cannot read.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ pub(crate) struct ErrorRoute {
     step: Arc<Step>,
     /// The number of the step's operator chain.
     chain: usize,
-    /// The route of the source, for a step whose author has said nothing of its own.
+    /// The route of the source; it applies to a step for which the author has set neither a policy nor a sink.
     source: Option<Rc<ErrorRoute>>,
     /// What the author asked for; see [`ErrorRoute::policy`].
     pub(crate) asked: Cell<Option<OnError>>,
@@ -62,13 +62,13 @@ impl ErrorRoute {
         self.asked.get().unwrap_or(unasked)
     }
 
-    /// The source's route if there is one, and nothing was said of this one.
+    /// The source's route, if there is one and the author has set neither a policy nor a sink for this step.
     fn deferred_to(&self) -> Option<&ErrorRoute> {
         let is_unasked = self.asked.get().is_none() && !self.has_letters.get();
         self.source.as_deref().filter(|_| is_unasked)
     }
 
-    /// Refuses dead letters that nobody takes, and a sink for them that would stay empty.
+    /// Refuses dead letters without a sink, and a sink for dead letters that would receive none.
     pub(crate) fn check(&self) -> Result<()> {
         let name = self.step.name();
         match self.policy() {
@@ -84,7 +84,7 @@ impl ErrorRoute {
         }
     }
 
-    /// Does with a record what the policy says.
+    /// Handles a record as the policy says.
     pub(crate) fn handle(&self, chain: &OperatorChain, letter: impl FnOnce() -> DeadLetter) -> Result<()> {
         self.malformed.add(1);
         let to = self.deferred_to().unwrap_or(self);

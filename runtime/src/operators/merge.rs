@@ -45,8 +45,8 @@ impl<T: 'static> Receiver<T> for Input<T> {
         self.next.look_at(batch);
     }
 
-    /// All inputs of an operator announce the next epoch before any of them says something in it, so the first that does
-    /// begins the epoch for all.
+    /// All inputs of an operator announce the next epoch before any of them sends a watermark in it, so the first watermark
+    /// begins the epoch for all inputs.
     fn watermark(&mut self, update: WatermarkUpdate) {
         let mut senders = self.senders.borrow_mut();
         match update {

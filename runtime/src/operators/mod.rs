@@ -1,4 +1,4 @@
-//! The steps themselves, one file a kind. None of them knows timely: records come in by batches, go out by batches.
+//! The steps, one file for each kind. None of them depends on timely: they receive and emit batches of records.
 
 pub(crate) mod aggregate;
 pub(crate) mod broadcast;

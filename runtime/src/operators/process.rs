@@ -1,15 +1,16 @@
 //! Runs a function with state and timers on one worker.
 //!
-//! Timers fire in *sweeps*. A sweep begins when event time (or the clock) has come further, and calls the function for
-//! every timer that is due, in order, also for those that are set meanwhile for a time behind the sweep. A timer that is set
-//! for a time that the sweep has passed waits for the next sweep, so that one that sets itself again for a time that is due
-//! does not keep the step busy for ever. A sweep is done slice by slice between batches of records and may be cut by a
-//! barrier: what has not fired is still in the snapshot, and the sweep goes on behind it ([`Sweep`]). The output's watermark stays before what is still to fire.
+//! Timers fire in *sweeps*. A sweep begins when event time (or the clock) has advanced, and calls the function for every
+//! timer that is due, in order, including timers that are set meanwhile for a time that the sweep has not reached. A timer
+//! that is set for a time that the sweep has passed waits for the next sweep, so that a timer that sets itself again for a
+//! time that is due does not keep the step busy for ever. A sweep runs slice by slice between batches of records and may be
+//! cut by a barrier: timers that have not fired are in the snapshot, and the sweep continues after the barrier ([`Sweep`]).
+//! The watermark of the output stays before the timers that have not fired.
 //!
-//! At the end of the input event time comes to the furthest that any partition had, as by any watermark. Then comes the
-//! *end*: every timer that is still set fires, those of event time first. Timers that are set at the end are not kept,
-//! since there is no time left at which they could fire. So the end is the same whatever the parallelism, and however
-//! often it is interrupted.
+//! At the end of the input, event time first advances to the highest that any partition has reached, as by any watermark.
+//! Then comes the *end*: every timer that is still set fires, those of event time first. Timers that are set at the end are
+//! not kept, since there is no time left at which they could fire. So the end is the same whatever the parallelism, and
+//! however often it is interrupted.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,12 +39,12 @@ use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::NO_TIME;
 use tidegate_protocol::Result;
 
-/// Suffixes of the uid for what the step keeps besides its state.
+/// Suffixes of the uid for the timers of the step.
 pub(crate) const EVENT_TIMERS: &str = "#event-timers";
 /// See [`EVENT_TIMERS`].
 pub(crate) const PROCESSING_TIMERS: &str = "#processing-timers";
 
-/// What a snapshot has of a step if the barrier has cut a sweep over timers of event time: a list of [`Cut`].
+/// The name in a snapshot of the sweeps over timers of event time that the barrier has cut: a list of [`Cut`].
 const CUT_SWEEPS: &str = "cut_sweeps";
 
 /// See [`crate::KeyedStream::process`].
@@ -55,18 +56,18 @@ pub(crate) struct ProcessStep<F: KeyedProcess> {
     /// The source that is followed and whose records come here without an event time, if there is one.
     without_time: Option<String>,
     kept: Option<Kept<F::Key, F::State>>,
-    /// What the input has said last of event time.
+    /// The last watermark of the input.
     input: Watermark,
     watermark: i64,
     sweep: Sweep,
-    /// The same over timers of processing time, and the time up to which they are due.
+    /// The sweep over timers of processing time, and the time up to which they are due.
     clock_sweep: Sweep,
     clock: i64,
     end: End,
     /// The event time up to which all timers have fired.
     fired: i64,
-    /// The event time that a snapshot remembers: the watermark, and at the end of all input the furthest that any
-    /// partition had come, because a job that is started again may find more to read.
+    /// The event time for the snapshot: the watermark and, at the end of all input, the highest event time that any
+    /// partition has reached, because a job that is started again may find more to read.
     event_time: i64,
     out: (Vec<F::Out>, Vec<Record<F::Out>>),
     side: (Vec<F::Side>, Vec<Record<F::Side>>),
@@ -85,16 +86,16 @@ struct Kept<K, S> {
     processing_timers: Timers<K>,
 }
 
-/// How far a step is with the end of all input.
+/// The progress of a step at the end of all input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// Its input goes on.
     NotYet,
-    /// Event time is on its way to the furthest that any partition had.
+    /// Event time is advancing to the highest that any partition has reached.
     Coming,
-    /// What is left of this kind fires.
+    /// The remaining timers of this kind fire.
     Firing(TimeDomain),
-    /// All has fired.
+    /// All timers have fired.
     Over,
 }
 
@@ -267,7 +268,7 @@ impl<F: KeyedProcess> ProcessStep<F> {
         Ok(fired)
     }
 
-    /// The input's event time has come further.
+    /// Advances event time to that of the input.
     fn advance(&mut self, input: Watermark) {
         let time = if input.is_ended() { input.furthest() } else { input.time() };
         if input.is_ended() && self.end == End::NotYet {
@@ -280,7 +281,8 @@ impl<F: KeyedProcess> ProcessStep<F> {
         }
     }
 
-    /// What is to be said of the output if the input is as given: nothing of a time for which timers have still to fire.
+    /// The watermark of the output for a watermark of the input: it stays before the times of timers that have not fired
+    /// yet.
     fn output(&mut self, input: Watermark) -> Watermark {
         if !self.is_due() {
             self.fired = self.event_time;
@@ -348,7 +350,8 @@ impl<F: KeyedProcess> Operator for ProcessStep<F> {
             kept.event_timers.barrier(&kept.store, epoch.0, &mut parts.rows)?;
             kept.processing_timers.barrier(&kept.store, epoch.0, &mut parts.rows)?;
         }
-        // What fires at the end of the input does so again at the end after a restart: by then it is over what was due.
+        // Timers that fire at the end of the input need no cut: those that are left fire at the end again after a restart,
+        // and the sweep over timers that a watermark made due is finished by then.
         if let Some(kept) = self.kept.as_ref().filter(|_| !matches!(self.end, End::Firing(_))) {
             let cuts = self.sweep.cut(kept.store.owned.clone());
             if !cuts.is_empty() {
@@ -365,7 +368,7 @@ impl<F: KeyedProcess> Operator for ProcessStep<F> {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        // Beyond the end time does not go on; what is due already has its turn without the clock.
+        // After the end of the input time does not advance; timers that are due already fire without the clock.
         let waits = self.end == End::NotYet && !self.clock_sweep.is_under_way();
         self.kept.as_ref().filter(|_| waits).and_then(|kept| kept.processing_timers.next_at())
     }
@@ -405,7 +408,7 @@ impl<F: KeyedProcess> Operator for ProcessStep<F> {
 }
 
 impl<F: KeyedProcess> ProcessStep<F> {
-    /// Goes on with a sweep that the barrier of the restored snapshot has cut on some worker.
+    /// Resumes a sweep that the barrier of the restored snapshot has cut on some worker.
     fn resume_sweep(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let uid = self.step.uid();
         let mut cuts: Vec<Cut> = Vec::new();

@@ -1,4 +1,4 @@
-//! A sink on one worker: writes records to where nobody sees them, and ends a staged file at every barrier.
+//! A sink on one worker: writes records to staged files that readers do not see, and ends the file at every barrier.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl<T: 'static, S: TransactionalSink<T>> Operator for SinkStep<T, S> {
         let (slot, setup) = (context.worker.slot, &context.process.setup);
         let working = setup.working.staged(setup.attempt);
         let place = SinkPlace::new(slot, setup.attempt, &working, context.worker.staged_files.clone());
-        // It is not at work on a record: what the operator chain was doing last is not where this is.
+        // No record is being processed: the last position of the operator chain does not apply here.
         self.cx.enter_apart();
         let writer = catch(|| self.sink.writer(place)).context(|| format!("step '{}'", self.step.name()))?;
         self.writer = Some(writer);

@@ -48,8 +48,8 @@ pub(crate) struct SourceStep<S: Source> {
 struct Open {
     name: String,
     ended: bool,
-    /// Since when (ms of processing time) there was nothing to read, and when that was seen last. What has come since then is
-    /// not known: a source that is held up does not look.
+    /// Since when (ms of processing time) there was nothing to read, and when that was last observed. It is not known
+    /// whether more has arrived since then: a source that is held up does not poll.
     quiet: Option<(i64, i64)>,
 }
 
@@ -77,7 +77,7 @@ impl<S: Source> SourceStep<S> {
         }
     }
 
-    /// Opens partitions that were assigned to this worker since the last look.
+    /// Opens partitions that were assigned to this worker since the last call.
     fn open_assigned(&mut self, at_start: bool) -> Result<()> {
         let worker = self.cx.chain.worker.clone();
         let assigned = worker.instructions().assigned(&self.step.uid(), worker.index(), self.assigned_seen);
@@ -164,7 +164,7 @@ impl<S: Source> SourceStep<S> {
         }
     }
 
-    /// For how long (ms) a partition is known to have brought nothing; None if there is more to read.
+    /// For how long (ms) a partition is known to have had nothing to read; None if there is more to read.
     fn quiet_ms(&self, i: usize) -> Option<u64> {
         self.open[i].quiet.map(|(since, until)| u64::try_from(until.saturating_sub(since)).unwrap_or(0))
     }

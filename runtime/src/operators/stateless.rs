@@ -109,7 +109,7 @@ impl<T, U: 'static, I: IntoIterator<Item = U>, F: FnMut(T) -> I> Receiver<T> for
                 self.out.push(Record { timestamp, id, value });
                 if self.out.len() >= crate::dataflow::batch::BATCH_RECORDS {
                     self.next.records(&mut self.out);
-                    // Other steps were at work in between; a lazy iterator goes on with this one's code.
+                    // Other steps have run in between; a lazy iterator continues in this step's code.
                     self.cx.enter();
                     self.cx.record(&Record { timestamp, id, value: () });
                 }
@@ -249,7 +249,7 @@ where
                     if let Err(error) = self.route.handle(chain, letter) {
                         return chain.fail(error);
                     }
-                    // The letter's sink was at work in between.
+                    // The sink of the dead letters has run in between.
                     self.cx.enter();
                 }
             }

@@ -1,8 +1,9 @@
 //! A sweep: every timer that is due fires once, in order, slice by slice.
 //!
-//! A barrier may cut a sweep, and the job may go on from that snapshot with other workers. So a snapshot keeps by key group
-//! how far the sweep had come ([`Cut`]). What the sweep had passed waits for the next one there, too: a timer that was set
-//! again for a time that is over does not fire a second time only because the job was started again.
+//! A barrier may cut a sweep, and the job may be restored from that snapshot by other workers. So a snapshot keeps, by key
+//! group, how far the sweep had come ([`Cut`]). Timers for times that the sweep had passed wait for the next sweep after a
+//! restart, too: a timer that was set again for such a time does not fire a second time only because the job was started
+//! again.
 
 use std::ops::Range;
 
@@ -17,9 +18,9 @@ pub(super) struct Sweep {
     is_under_way: bool,
     /// The timer that the sweep has come to.
     last: Option<Due>,
-    /// True if time has come further since it began: another follows.
+    /// True if time has advanced since the sweep began: another sweep follows.
     again: bool,
-    /// Of a sweep that was cut before the job was started again: how far it had come. Empty for any other.
+    /// For a sweep that was cut before the job was started again: how far it had come. Empty for any other.
     resumed: Vec<Cut>,
 }
 
@@ -51,22 +52,22 @@ impl Sweep {
         self.last.as_ref()
     }
 
-    /// Time has come further.
+    /// Begins a sweep because time has advanced; if one is under way, another follows.
     pub(super) fn begin(&mut self) {
         self.again |= self.is_under_way;
         self.is_under_way = true;
     }
 
-    /// The sweep has come to this timer.
+    /// The sweep has reached this timer.
     pub(super) fn passed(&mut self, due: Due) {
         self.last = Some(due);
     }
 
-    /// No timer is due behind the last one.
+    /// Ends the sweep: no timer after the last one is due.
     pub(super) fn end(&mut self) {
         self.last = None;
         if std::mem::take(&mut self.again) {
-            // It goes over everything, and so over what was still to come of the one that was cut.
+            // The next sweep covers all timers, including those that the cut sweep had not reached.
             self.resumed.clear();
             return;
         }
@@ -89,8 +90,8 @@ impl Sweep {
         self.resumed.iter().any(|cut| (cut.from..cut.to).contains(&group) && passed(&cut.swept))
     }
 
-    /// What a snapshot keeps of it, for the key groups of the worker. Where nothing is kept, all timers that were due have
-    /// fired.
+    /// The cuts of the sweep for a snapshot, for the key groups of the worker. In key groups without a cut all timers that
+    /// were due have fired.
     pub(super) fn cut(&self, owned: Range<u16>) -> Vec<Cut> {
         if !self.is_under_way {
             return Vec::new();
@@ -106,7 +107,7 @@ impl Sweep {
         cuts.collect()
     }
 
-    /// Goes on with what all workers have kept, in the key groups of this one.
+    /// Resumes the sweep from the cuts of all workers, in the key groups of this worker.
     pub(super) fn resume(&mut self, cuts: &[Cut], owned: Range<u16>) {
         let mut from = owned.start;
         let mut cuts: Vec<&Cut> =
@@ -161,7 +162,7 @@ mod tests {
         let mut again = Sweep::default();
         again.resume(&sweep.cut(1..6), 1..3);
         assert_eq!(waiting(&again, 1..3), [(1, vec![1]), (2, vec![1, 2])]);
-        // What was to be swept again is, and nothing else.
+        // Only what was to be swept again is swept.
         sweep.end();
         assert!(sweep.is_under_way());
         assert_eq!(waiting(&sweep, 1..3), [(1, none.clone()), (2, all)]);
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn once_time_has_come_further_everything_is_swept_once() {
+    fn after_time_has_advanced_everything_is_swept_once() {
         let mut cut = Sweep::default();
         cut.begin();
         cut.begin();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_of_whose_key_groups_none_was_cut_has_nothing_to_do() {
+    fn a_worker_without_cuts_in_its_key_groups_has_nothing_to_do() {
         let mut cut = Sweep::default();
         cut.begin();
         let mut sweep = Sweep::default();

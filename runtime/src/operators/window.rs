@@ -1,13 +1,14 @@
 //! Windows by key: one table a window, which fires as a whole when the watermark passes its end.
 //!
-//! The window that the last record belonged to is at hand, so that most records cost one look-up. A window that opens and
-//! closes between two barriers reaches the store only for want of memory; one that was stored is deleted there as a whole.
+//! The window of the last record is at the front of the list, so that most records cost one lookup. A window that opens and
+//! closes between two barriers is written to the store only if memory is short; a window that was stored is deleted there
+//! as a whole.
 //!
-//! A window that is due is emptied slice by slice, between batches of records, and a barrier may come in between: what has
-//! been emitted is not in the snapshot any more, and the rest fires after a restart. The output's watermark stays before
-//! the end of what is still to fire. With allowed lateness an entry that has fired moves to a second table, under an
-//! identity of its own in the store, so that whether it has fired is known of every entry by itself, wherever its key
-//! group goes.
+//! A window that is due fires slice by slice, between batches of records, and a barrier may come in between: results that
+//! have been emitted are no longer in the snapshot, and the rest fires after a restart. The watermark of the output stays
+//! before the end of the windows that have not fired completely. With allowed lateness an entry that has fired moves to a
+//! second table, which has an operator number of its own in the store, so that every single entry shows whether it has
+//! fired, whichever worker its key group moves to.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,15 +34,15 @@ use crate::watermark::{Watermark, WatermarkUpdate};
 use crate::window::{NO_TIME, Windowed, Windows};
 use tidegate_protocol::{Error, Result};
 
-/// Suffix of the uid for what has fired and waits for late records.
+/// Suffix of the uid for entries that have fired and wait for late records.
 pub(crate) const FIRED: &str = "#fired";
-/// What a snapshot calls the windows of which there are entries that have not fired, and those of which some have.
+/// The names in a snapshot of the windows with entries that have not fired, and of the windows with entries that have.
 const UNFIRED_WINDOWS: &str = "unfired";
 /// See [`UNFIRED_WINDOWS`].
 const FIRED_WINDOWS: &str = "fired";
-/// What a snapshot of the first version calls its windows, with whether they had fired as a whole.
+/// The name of the windows in a snapshot of the first version, which holds whether each of them had fired as a whole.
 const WINDOWS_V1: &str = "windows";
-/// What a snapshot calls the latest processing time that a worker has seen; not there in windows of event time.
+/// The name in a snapshot of the latest processing time that a worker has seen; absent for windows of event time.
 const NEWEST_TIME: &str = "newest_time";
 
 /// See [`crate::api::WindowedStream::aggregate`].
@@ -55,25 +56,25 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     panes: Vec<Pane<K, A::Acc>>,
     /// Windows that have fired since the last barrier and of which the store has rows, with the operator in the store.
     gone: Vec<(u16, i64)>,
-    /// True if there is a window with something to do.
+    /// True if a window is to be fired or dropped.
     has_due: bool,
-    /// The time, event time or the clock's, up to which windows are due.
+    /// The event time or processing time up to which windows are due.
     due_to: i64,
     spare: Option<Table<K, A::Acc>>,
-    /// Rows of the last barrier, of windows that have gone before all of theirs were asked for.
+    /// Rows of the last barrier that belong to windows which were dropped before all of their rows were copied.
     left_behind: Rows,
-    /// What the input has said last of event time.
+    /// The last watermark of the input.
     input: Watermark,
     watermark: i64,
     /// The event time up to which all windows have fired.
     fired_to: i64,
-    /// The event time that a snapshot remembers: the watermark, and at the end of all input the time at which the last
-    /// window closes that its records can be in, because a job that is started again may find more to read.
+    /// The event time for the snapshot: the watermark and, at the end of all input, the time at which the last window
+    /// closes that a record of the input can be in, because a job that is started again may find more to read.
     event_time: i64,
     /// The latest processing time seen, by any worker before a restart.
     newest_time: i64,
     store: Option<(Rc<Store>, u16)>,
-    /// The operator in the store of what has fired, with allowed lateness.
+    /// The operator number in the store of entries that have fired, with allowed lateness.
     fired_operator: u16,
     epoch: u64,
     out: Vec<Record<Windowed<K, A::Out>>>,
@@ -90,9 +91,9 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
 struct Pane<K, V> {
     start: i64,
     phase: PanePhase,
-    /// What has not fired; None in the phase of waiting.
+    /// The entries that have not fired; None in the phase `Waiting`.
     unfired: Option<Part<K, V>>,
-    /// What has fired and waits for late records.
+    /// The entries that have fired and wait for late records.
     fired: Option<Part<K, V>>,
 }
 
@@ -130,13 +131,13 @@ enum PanePhase {
 enum Target {
     /// Into the window at the front.
     Filling,
-    /// The same, which is due or has fired.
+    /// Into the window at the front, which is due or has fired.
     Fired,
     /// Nowhere: the window is over.
     Nowhere,
 }
 
-/// What a window step is made of besides what the job knows.
+/// The parameters of a window step.
 pub(crate) struct WindowDef<K, T, A: Aggregate<T>> {
     pub(crate) key: KeyFn<T, K>,
     pub(crate) windows: Windows,
@@ -205,7 +206,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         match self.panes.iter().position(|pane| pane.start == start) {
             Some(i) => self.panes.swap(0, i),
             None => {
-                // A window of which this worker sees its first record only now has fired for the others.
+                // This worker receives its first record of the window after the window has fired on the others.
                 let has_fired = !self.windows.processing_time && end - 1 <= self.watermark;
                 let phase = if has_fired { PanePhase::Waiting } else { PanePhase::Filling };
                 let operator = self.store.as_ref().map_or(0, |(_, id)| *id);
@@ -251,8 +252,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         Ok(true)
     }
 
-    /// Adds a late record that is in time to the window at the front: the key's result comes out again. If the window has
-    /// not come to this key yet, its result so far comes out before.
+    /// Adds a record that is late, but within the allowed lateness, to the window at the front, and emits the key's result
+    /// again. If the key has not fired yet, its result so far is emitted first.
     #[cold]
     fn add_to_fired(&mut self, store: &Store, record: &Record<T>) -> Result<()> {
         if self.panes[0].fired.is_none() {
@@ -325,7 +326,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         self.newest_time
     }
 
-    /// Counts late records, and hands them on if somebody wants them. `late` holds their places in ascending order.
+    /// Counts late records, and emits them if the job reads the stream of late records. `late` holds their positions in
+    /// ascending order.
     #[cold]
     fn drop_late(&mut self, batch: &mut Vec<Record<T>>, late: &[usize]) {
         self.late.add(late.len() as u64);
@@ -336,7 +338,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
     }
 
-    /// Windows are due up to this time.
+    /// Sets the time up to which windows are due.
     fn set_due(&mut self, due_to: i64) {
         self.due_to = due_to;
         for pane in &mut self.panes {
@@ -347,7 +349,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         self.has_due = self.due().is_some();
     }
 
-    /// The earliest window with something to do.
+    /// The earliest window that is to be fired or dropped.
     fn due(&self) -> Option<usize> {
         let to_do = |pane: &Pane<K, A::Acc>| {
             let closes = self.closes_at(self.windows.window(pane.start).end);
@@ -413,7 +415,8 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         })
     }
 
-    /// What is to be said of the output if the input is as given: nothing of a time for which windows have still to fire.
+    /// The watermark of the output for a watermark of the input: it stays before the ends of windows that have not fired
+    /// yet.
     fn output(&mut self, input: Watermark) -> Watermark {
         if !self.has_due {
             self.fired_to = self.event_time;
@@ -437,7 +440,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
     }
 
-    /// The input's event time has come further.
+    /// Advances event time to that of the input.
     fn advance(&mut self, input: Watermark) {
         self.watermark = input.time();
         if input.is_ended() {
@@ -446,7 +449,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             self.watermark_gauge.set(self.watermark);
             self.event_time = self.watermark;
         }
-        // At the end of everything windows of processing time fire too.
+        // At the end of the input windows of processing time fire too.
         if !self.windows.processing_time || input.is_ended() {
             self.set_due(self.watermark);
         }
@@ -476,7 +479,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
         }
         let budget = &self.cx.chain.worker.budget;
         part.table.discharge(budget);
-        // A large one would hold memory that nobody accounts for.
+        // A large table would hold memory that the budget does not count.
         if part.table.slab_bytes() <= budget.limit() / 16 {
             part.table.clear();
             self.spare = Some(part.table);
@@ -527,7 +530,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Operator for WindowStep<K, T, A> {
             self.panes.push(Pane { start, phase, unfired, fired });
         }
         if !self.windows.processing_time {
-            // A barrier may have come while they fired.
+            // The barrier may have come while the windows fired.
             self.set_due(self.watermark);
         }
         Ok(())
@@ -609,11 +612,11 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Operator for WindowStep<K, T, A> {
     }
 }
 
-/// The operators in the store under which a window's entries lie that have not fired, and that have.
+/// The operator numbers in the store of a window's entries that have not fired, and of those that have.
 type Stored = (Option<u16>, Option<u16>);
 
 impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
-    /// The windows that any worker had at the barrier. That one had no entry of a window does no harm.
+    /// The windows that any worker had at the barrier. It does no harm if a worker had no entry of a window.
     fn restored_windows(&mut self, context: &OpenContext<'_>) -> Result<BTreeMap<i64, Stored>> {
         let operator = self.store.as_ref().map_or(0, |(_, id)| *id);
         let mut windows: BTreeMap<i64, Stored> = BTreeMap::new();
@@ -624,7 +627,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             for start in kept::<i64>(&part.extra, FIRED_WINDOWS)? {
                 windows.entry(start).or_default().1 = Some(self.fired_operator);
             }
-            // In the first version a window fired as a whole, and what had fired stayed where it was.
+            // In the first version a window fired as a whole, and its entries stayed in their table.
             for (start, fired) in kept::<(i64, bool)>(&part.extra, WINDOWS_V1)? {
                 let window = windows.entry(start).or_default();
                 if fired {

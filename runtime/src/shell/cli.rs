@@ -1,4 +1,4 @@
-//! What `tidegate::main` makes of the command line.
+//! The command line of a job's program, behind `tidegate::main`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,7 +27,7 @@ struct RuntimeArgs {
     /// Worker threads [default: the number of cores, at most --max-parallelism].
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = |text: &str| parse_number(text, 32_768))]
     parallelism: Option<u64>,
-    /// Reads on as the input grows, instead of ending where it ends now.
+    /// Keeps reading as the input grows, instead of ending at its current end.
     #[arg(long)]
     follow: bool,
     /// Where snapshots are kept. The same command started again goes on from the newest one.
@@ -57,7 +57,7 @@ struct RuntimeArgs {
     /// Prints what the job consists of as JSON (operators, types of state, sources with their partitions, sinks), and exits.
     #[arg(long)]
     plan: bool,
-    /// Lists the points at which FAILPOINTS can have the process die, and exits.
+    /// Lists the points at which FAILPOINTS can make the process die, and exits.
     #[arg(long)]
     list_failpoints: bool,
 }
@@ -78,8 +78,8 @@ struct Cli<A: Args> {
 ///
 /// # Errors
 /// An invalid flag, an address that cannot be bound or a file that cannot be written; returned from `main`, it is printed and makes the exit
-/// code 1. What ends the job itself is not returned: it is printed and the process exits with 1 here and now, because a
-/// worker may be stuck in user code.
+/// code 1. An error that ends the job itself is not returned: it is printed and the process exits with code 1 at once,
+/// because a worker may be stuck in user code.
 pub fn main<A>(
     name: &'static str,
     build: impl Fn(&mut Job, &A) -> Result<()> + Send + Sync + 'static,
@@ -145,7 +145,7 @@ fn run_job(runtime: &RuntimeArgs, run: &Run, build: BuildJob) -> Result<()> {
         // A worker may be stuck in user code: the process ends without it.
         Err(error) => {
             say(format_args!("Error: {error}"));
-            // SAFETY: a system call without pointers. What `exit` would run at the end must not meet that worker.
+            // SAFETY: a system call without pointers. The handlers that `exit` runs must not run beside that worker.
             unsafe { libc::_exit(1) };
         }
     };
@@ -161,13 +161,13 @@ fn print_plan(run: &Run, build: &BuildJob) -> Result<()> {
     crate::shell::logging::start(None)?;
     let mut text = serde_json::to_string_pretty(&local::plan(run, build)?)?;
     text.push('\n');
-    // A pipe that is closed has read enough.
+    // A reader that has closed the pipe needs no more.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 
-/// Finds out before the job runs whether its totals can be written at the end. Leaves no file behind, also none of an earlier
-/// run: after a job that failed it would be taken for this one's.
+/// Checks before the job runs whether its totals can be written at the end. Leaves no file behind, not even one of an
+/// earlier run: after this job has failed, that would be taken for its totals.
 fn prepare_summary(path: &Path) -> Result<()> {
     // A pipe, say, may not be opened twice.
     let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
@@ -191,7 +191,7 @@ fn stop_on_signals(events: std::sync::mpsc::Sender<Event>) -> Result<()> {
         let mut asked = false;
         for signal in signals.forever() {
             if std::mem::replace(&mut asked, true) || events.send(Event::StopRequested).is_err() {
-                // SAFETY: a system call without pointers. What `exit` would run at the end waits for RocksDB's threads.
+                // SAFETY: a system call without pointers. The handlers that `exit` runs wait for RocksDB's threads.
                 unsafe { libc::_exit(128 + signal) };
             }
         }
@@ -214,8 +214,8 @@ fn arguments_to_keep<A: Args>(matches: &ArgMatches) -> BTreeMap<String, Vec<Stri
         .collect()
 }
 
-/// Refuses the next flag where a value is missing: flags take values with a hyphen, so that a negative number gets an answer
-/// that says what is wrong with it.
+/// Refuses the next flag where a value is missing. Flags take values with a hyphen, so that the error for a negative number
+/// says what is wrong with it.
 fn check_is_no_flag(text: &str) -> Result<(), String> {
     let is_flag =
         text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c == '-' || c.is_alphabetic()));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_out_of_range_is_told_which_way() {
+    fn a_number_out_of_range_is_refused_with_the_limit() {
         assert_eq!(parse_size("-5MB").unwrap_err(), "it must be at least 1MB");
         assert_eq!(parse_duration("-1s").unwrap_err(), "it must be at least 1ms");
         assert_eq!(parse_size("1KB").unwrap_err(), "it must be at least 1MB");

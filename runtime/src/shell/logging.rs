@@ -1,5 +1,5 @@
-//! The log of a job: what the engine reports, and what the job's own code and its libraries say with `tracing`. It goes to
-//! standard error as plain lines; whoever collects it adds the time.
+//! The log of a job: what the engine reports, and what the job's own code and its libraries log with `tracing`. It goes to
+//! standard error as plain lines without the time, which the collector of the log adds.
 //!
 //! The environment variable `RUST_LOG` says what is logged, as `LEVEL` or `TARGET=LEVEL,..`; without it, that is `info` and above.
 //! A program that has installed a subscriber of its own before it calls [`main`](crate::main) keeps it.
@@ -41,13 +41,13 @@ fn targets(variable: Option<String>) -> Result<Targets> {
     };
     text.parse().map_err(|_| {
         Error::job(format!(
-            "RUST_LOG=\"{text}\" is invalid: it is a level (error, warn, info, debug, trace, off) or a list such as \
+            "RUST_LOG=\"{text}\" is invalid: it must be a level (error, warn, info, debug, trace, off) or a list such as \
              info,my_job=debug"
         ))
     })
 }
 
-/// Standard error. Whoever reads it may be gone; a job does not end for that.
+/// Standard error. A write to it may fail, because its reader is gone; that does not end the job.
 struct Stderr {
     bar: Option<ProgressBar>,
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_engine_are_plain_and_others_say_whose_they_are() {
+    fn lines_of_the_engine_are_plain_and_others_name_their_target() {
         let engine = "attempt 2 goes on from epoch 7\nwarning: epoch 8 was aborted\n";
         let job = "my_job: a model was loaded rows=7\n";
         assert_eq!(logged(None, log_something), [engine, job].concat());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_is_none_is_refused() {
+    fn a_level_that_does_not_exist_is_refused() {
         let error = targets(Some("info,my_job=loud".to_owned())).unwrap_err().to_string();
         assert!(error.contains("RUST_LOG=\"info,my_job=loud\" is invalid"), "{error}");
     }

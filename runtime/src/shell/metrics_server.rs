@@ -17,7 +17,7 @@ pub(crate) fn serve(address: &str, job: &str, metrics: Arc<Metrics>) -> Result<(
     let job = job.to_owned();
     std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A client that goes away or says nonsense is its own problem.
+            // A client that disconnects or sends an invalid request affects no other.
             drop(answer(stream, &job, &metrics));
         }
     })?;

@@ -1,4 +1,4 @@
-//! What a job's program is to whoever starts it: a command line, a terminal, metrics over HTTP.
+//! The interface of a job's program to its user: a command line, a terminal, metrics over HTTP.
 //!
 //! - [`cli`]: flags, signals, the exit code.
 //! - [`logging`]: the log, on standard error.

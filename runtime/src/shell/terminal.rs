@@ -1,4 +1,5 @@
-//! How a run shows itself: a progress line on a terminal, lines of the log elsewhere. Everything goes to standard error.
+//! How the progress of a run is shown: a progress line on a terminal, lines of the log elsewhere. Everything goes to
+//! standard error.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -16,8 +17,8 @@ use crate::shell::logging::ENGINE;
 use crate::step::StepKind;
 use tracing::Level;
 
-/// Writes a line to standard error. Whoever reads it may be gone (`2>&1 | head`); a job does not end for that, as it would
-/// by `eprintln!`.
+/// Writes a line to standard error. The write may fail, because the reader is gone (`2>&1 | head`); that does not end the
+/// job, as it would with `eprintln!`.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -72,7 +73,7 @@ impl Terminal {
         self.shown = true;
         let (rows, [read, written]) = self.count(metrics);
         let watermark = metrics.least(descriptors::WATERMARK_MS).map_or("-".to_owned(), utc);
-        // Of what is in memory nobody knows the bytes before it is written.
+        // The size in bytes of what is in memory is not known before it is written.
         let state =
             metrics.whole(descriptors::CHECKPOINT_BYTES).map_or("-".to_owned(), |bytes| human(bytes) + "B");
         format!(
@@ -95,7 +96,7 @@ impl Watcher for Terminal {
             Level::WARN => tracing::warn!(target: ENGINE, "{text}"),
             _ => tracing::info!(target: ENGINE, "{text}"),
         }
-        // The rate of the first line begins with the last note before it, that of the start: rows of earlier runs are
+        // The rate of the first line is measured from the last note before it, that of the start: rows of earlier runs are
         // counted by then.
         if !self.shown {
             self.count(&self.metrics.clone());

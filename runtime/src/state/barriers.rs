@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 
 use tidegate_protocol::{Epoch, Error, Result};
 
-/// Where each operator chain of a worker is. A chain comes to the barrier of an epoch, then copies the rows that belong to it
-/// while it is at work on the next epoch already. One barrier is under way at a time: the sources end an epoch only when all
-/// chains have copied the rows of the one before.
+/// The progress of each operator chain of a worker. A chain reaches the barrier of an epoch, then copies the rows that
+/// belong to it while it already processes the next epoch. One barrier is under way at a time: the sources end an epoch
+/// only when all chains have copied the rows of the previous one.
 #[derive(Default)]
 pub(crate) struct Barriers {
     chains: RefCell<Vec<Progress>>,
@@ -17,21 +17,21 @@ pub(crate) struct Barriers {
 /// How far a chain is with the barrier under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// It has not come to it.
+    /// It has not reached the barrier.
     Before,
-    /// It has come to it, and has still rows to copy.
+    /// It has reached the barrier, and still has rows to copy.
     Copying,
     /// It has copied its rows.
     Done,
 }
 
 impl Barriers {
-    /// So many chains, of which none has come to a barrier.
+    /// Starts with `chains` chains, none of which has reached a barrier.
     pub(crate) fn open(&self, chains: usize) {
         *self.chains.borrow_mut() = vec![Progress::Before; chains];
     }
 
-    /// A chain has come to the barrier of an epoch; true if it is the first of the worker.
+    /// A chain has reached the barrier of an epoch; true if it is the first of the worker.
     ///
     /// # Errors
     /// If another epoch's barrier is under way.
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_barrier_is_under_way_from_the_first_chain_that_comes_to_the_last_that_has_copied() {
+    fn a_barrier_is_under_way_until_the_last_chain_has_copied_its_rows() {
         let barriers = Barriers::default();
         barriers.open(2);
         assert_eq!(barriers.under_way(), None);

@@ -2,11 +2,11 @@
 
 use std::cell::Cell;
 
-/// What the memory that a job is given for its state is divided into, for one worker.
+/// How the memory for the state of a job is divided, for one worker.
 ///
 /// Tables and timers have half of it. RocksDB has up to two write buffers and a cache, three sixteenths in all. The rest is
-/// for rows on their way: a barrier copies what has changed, which is about half of the entries at most; and for what the
-/// allocators cannot use of what they have.
+/// for rows that are being copied (a barrier copies what has changed, which is about half of the entries at most), and for
+/// memory that the allocators hold but cannot use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
     /// Bytes of entries in memory, in tables and timers.

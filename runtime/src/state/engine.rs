@@ -1,5 +1,5 @@
-//! RocksDB as this engine wants it: small buffers, because memory belongs to the tables, and bloom filters, because most
-//! reads that come here are for keys that are not there.
+//! The options of RocksDB: small buffers, because memory belongs to the tables, and bloom filters, because most reads are
+//! for keys that do not exist.
 
 use std::path::Path;
 
@@ -24,8 +24,8 @@ pub(crate) fn options(shares: Shares) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&Cache::new_lru_cache(shares.block_cache));
     blocks.set_bloom_filter(10.0, false);
-    // Filters and indexes in small parts: one whole is larger than what a cache of this size takes in one piece, and would
-    // be read from the file again for every key.
+    // Partitioned filters and indexes: an unpartitioned one is larger than a block that a cache of this size accepts, and
+    // would be read from the file again for every key.
     blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     blocks.set_partition_filters(true);
     blocks.set_cache_index_and_filter_blocks(true);
@@ -35,18 +35,18 @@ pub(crate) fn options(shares: Shares) -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_max_background_jobs(2);
-    // What compaction rewrites is new in the next snapshot. Merging runs of like size rewrites a row a few times in all;
-    // leveled compaction rewrites a level for every handful of barriers.
+    // Files that compaction writes are new files in the next snapshot. Merging runs of similar size rewrites a row a few
+    // times in all; leveled compaction rewrites a level every few barriers.
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_universal_compaction_options(&runs());
     options.set_level_zero_file_num_compaction_trigger(RUNS);
     options.set_write_buffer_size(shares.write_buffer);
-    // Of every run that is merged, so much is read at once; 2 MB by default.
+    // The number of bytes that are read at once from every run that is merged; 2 MB by default.
     options.set_compaction_readahead_size(256 << 10);
     options.set_max_open_files(256);
     options.set_keep_log_file_num(1);
     options.set_log_level(rocksdb::LogLevel::Warn);
-    // Readers are workers: files that have had their day are deleted by others.
+    // Readers are worker threads: obsolete files are deleted by background threads instead.
     options.set_avoid_unnecessary_blocking_io(true);
     // A running store is of no use after its attempt: closing it must not write what no snapshot has asked for.
     options.get_options_from_string("avoid_flush_during_shutdown=true").unwrap_or(options)

@@ -1,5 +1,5 @@
-//! Finds places in a slab by hash. A large index is split into many parts, each of which grows by itself: a hash table of
-//! millions of entries that grows as one takes a second, in which no record is looked at.
+//! Finds places in a slab by hash. A large index is split into many parts, each of which grows by itself: growing one hash
+//! table of millions of entries takes a second, in which no record is processed.
 
 use hashbrown::HashTable;
 
@@ -26,14 +26,14 @@ impl Index {
         self.len
     }
 
-    /// The part that a hash belongs to. The bits are neither those of the key group, of which a worker has a few only, nor
-    /// those that a table takes for its buckets first.
+    /// The part that a hash belongs to. It is selected neither by the bits of the key group, of which a worker owns only a
+    /// few, nor by the bits that a hash table uses first for its buckets.
     #[inline]
     fn part(&self, hash: u64) -> usize {
         (hash >> 24) as usize & (self.parts.len() - 1)
     }
 
-    /// The place with this hash of which `is` is true.
+    /// The place with this hash for which `is` returns true.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         self.parts[self.part(hash)].find(hash, |&place| is(place)).copied()
@@ -59,7 +59,7 @@ impl Index {
         true
     }
 
-    /// Forgets all places; what is allocated stays.
+    /// Removes all places; the memory stays allocated.
     pub(crate) fn clear(&mut self) {
         self.parts.iter_mut().for_each(HashTable::clear);
         self.len = 0;

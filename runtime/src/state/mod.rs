@@ -4,7 +4,7 @@
 //! - [`slab`], [`index`]: what a table is made of: entries at fixed places, and places by hash.
 //! - [`store`]: one RocksDB a worker, which holds what was changed at earlier barriers and what does not fit in memory.
 //! - [`engine`]: RocksDB as it is set up for this.
-//! - [`timers`]: what is due when, by key.
+//! - [`timers`]: timers, by time and key.
 //! - [`barriers`]: how far a worker's operator chains are with the running barrier, in one place.
 //! - [`budget`]: how much memory the tables of a worker may take.
 //! - [`weight`]: what a value takes on the heap.

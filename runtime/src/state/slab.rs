@@ -1,4 +1,4 @@
-//! A vector in pieces: it grows without moving what it holds, so nobody waits while millions of entries are copied.
+//! A vector in pieces: it grows without moving its values, so no record waits while millions of entries are copied.
 
 use std::ops::{Index, IndexMut};
 
@@ -7,7 +7,8 @@ const PIECE: usize = 1 << 14;
 
 /// Values at places `0..len`.
 pub(crate) struct Slab<T> {
-    /// All but the last that is in use are full. Only the first one grows, as small tables need.
+    /// All pieces before the last one in use are full. Only the first piece is reallocated as it grows, for the sake of
+    /// small tables.
     pieces: Vec<Vec<T>>,
     len: usize,
 }

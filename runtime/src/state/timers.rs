@@ -1,13 +1,13 @@
-//! What is due when: timers by time and key.
+//! Timers, by time and key.
 //!
 //! A timer is a key and a time; setting it twice is the same as once. Timers are ordered by time, then by the key's hash,
 //! then by the key's encoding ([`Due`]); a row of the store is `(time as the namespace, key) -> nothing`, so that the rows
 //! of a key group lie in the same order.
 //!
-//! The first timers are in memory, all that are due before the *horizon*; later ones may lie in the store alone. When the
-//! worker's memory is short, the later half of those in memory is left to the store and the horizon comes nearer. When
-//! the timers before the horizon have all fired, the next ones are read from the store. Changes since the last barrier,
-//! and those of the last barrier until they are written, are kept beside: the store does not know them yet.
+//! All timers that are due before the *horizon* are in memory; later ones may be in the store alone. When the worker's
+//! memory is short, the latest of those in memory are left to the store and the horizon moves to an earlier time. When the
+//! timers before the horizon have all fired, the next ones are read from the store. Changes since the last barrier, and
+//! those of the last barrier until they are written, are kept separately, because the store does not have them yet.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::mem::size_of;
@@ -19,7 +19,7 @@ use super::store::{Patience, RowKey, Rows, Store, decode, encode};
 use crate::key::Key;
 use tidegate_protocol::Result;
 
-/// Timers that stay in memory, and are read from the store at once, at least.
+/// The least number of timers that stay in memory, and that are read from the store at once.
 const LEAST: usize = 1 << 10;
 /// Bytes of timers that are read from the store at once, at most.
 const READ_AHEAD: usize = 8 << 20;
@@ -60,10 +60,10 @@ impl Due {
     }
 }
 
-/// A timer that a sweep has come to.
+/// A timer that a sweep has reached.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Popped {
-    /// It was taken out, to fire.
+    /// It was removed and is to fire.
     Due(Due),
     /// It is still set.
     Waits(Due),
@@ -76,9 +76,9 @@ pub(crate) struct Timers<K> {
     near: BTreeSet<Due>,
     /// From here on timers may be in the store alone; None if all are in memory.
     horizon: Option<Due>,
-    /// Whether a timer is set or gone, for those that have changed since the last barrier.
+    /// Whether a timer was set or removed, for those that have changed since the last barrier.
     changed: BTreeMap<Due, bool>,
-    /// The same for the barrier before, with its epoch, until that is written.
+    /// The same for the last barrier, with its epoch, until that is written.
     handed_over: (u64, BTreeMap<Due, bool>),
     /// Bytes of `near`, and of `changed` with `handed_over`.
     bytes: (usize, usize),
@@ -112,7 +112,7 @@ impl<K: Key> Timers<K> {
         Ok(())
     }
 
-    /// Takes a timer back; one that is not set is none.
+    /// Removes a timer; nothing happens if it is not set.
     pub(crate) fn clear(&mut self, at: i64, hash: u64, key: &K) -> Result<()> {
         let due = Due::of(at, hash, key)?;
         if self.is_near(&due) && !self.remove(&due) {
@@ -152,8 +152,8 @@ impl<K: Key> Timers<K> {
         first.or_else(|| self.horizon.as_ref().map(|horizon| horizon.at))
     }
 
-    /// Takes the first timer behind `after` that is due at or before `until`. One that `waits`, by its key group, stays where
-    /// it is.
+    /// Returns the first timer after `after` that is due at or before `until`. It is removed, unless `waits` is true for it
+    /// and its key group: then it stays set.
     pub(crate) fn pop(
         &mut self,
         store: &Store,
@@ -217,11 +217,11 @@ impl<K: Key> Timers<K> {
         Ok(())
     }
 
-    /// Hands out what has changed since the last barrier.
+    /// Adds the changes since the last barrier to `rows`, and begins the next epoch.
     pub(crate) fn barrier(&mut self, store: &Store, epoch: u64, rows: &mut Rows) -> Result<()> {
         self.forget_written(store);
         self.write(store, rows)?;
-        // An epoch that was aborted while it was being written may still be there; its changes are the older ones.
+        // The changes of an epoch that was aborted while it was being written may still be there; they are the older ones.
         self.handed_over.0 = epoch;
         self.handed_over.1.append(&mut self.changed);
         self.bytes.1 = self.handed_over.1.keys().map(Due::bytes).sum();
@@ -239,7 +239,7 @@ impl<K: Key> Timers<K> {
         Ok(())
     }
 
-    /// Forgets changes that the store has.
+    /// Drops changes that are in the store.
     fn forget_written(&mut self, store: &Store) {
         if !self.handed_over.1.is_empty() && store.written() >= self.handed_over.0 {
             self.handed_over.1.clear();
@@ -247,7 +247,7 @@ impl<K: Key> Timers<K> {
         }
     }
 
-    /// Tells the budget how much memory timers take, and leaves some to the store if there is too little.
+    /// Reports the memory of the timers to the budget, and leaves some of them to the store if there is too little memory.
     pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
         self.forget_written(store);
         self.charge(budget);
@@ -255,7 +255,7 @@ impl<K: Key> Timers<K> {
             self.write_early(store)?;
             self.charge(budget);
         }
-        // What others need to make room for is not of timers.
+        // The excess beyond the size of the timers has to be freed by tables.
         let excess = budget.excess().min(self.bytes.0);
         if excess > 0 && self.near.len() > LEAST && store.may_spill(Patience::UntilWritten)? {
             self.write_early(store)?;
@@ -278,7 +278,7 @@ impl<K: Key> Timers<K> {
         budget.change_changed(self.charged.1, 0);
     }
 
-    /// Writes what has changed since the last barrier before the next one.
+    /// Writes the changes since the last barrier to the store before the next barrier.
     fn write_early(&mut self, store: &Store) -> Result<()> {
         self.forget_written(store);
         let mut rows = Rows::default();
@@ -289,7 +289,7 @@ impl<K: Key> Timers<K> {
         Ok(())
     }
 
-    /// Forgets the latest timers in memory, which the store has all.
+    /// Removes the latest timers from memory; the store has all of them.
     fn leave_to_store(&mut self, bytes: usize) {
         let mut left = 0;
         while left < bytes
@@ -303,7 +303,7 @@ impl<K: Key> Timers<K> {
     }
 }
 
-/// The first of a number of timers: as many as have so many bytes, and no fewer than so many.
+/// Collects the earliest of a number of timers: as many as have about `most_bytes` bytes, and at least `least`.
 struct First {
     least: usize,
     most_bytes: usize,

@@ -1,14 +1,14 @@
-//! What a value takes on the heap, found out by serializing it into nothing.
+//! The heap memory of a value, estimated by a serializer that writes nothing.
 //!
 //! The encoded length of a value says little: a map with one entry of three bytes lies in a node for eleven entries of
 //! sixteen. A serializer sees every part of a value, so it can tell what belongs to the value itself and what must lie
 //! elsewhere: the elements of a list, the entries of a map, the bytes of a text, and what is larger than the place it is in
 //! (behind a `Box`).
 //!
-//! The size of a field is that of its type. Elements of a collection are seen through references, so their size is that
-//! of what they consist of. The kind of a collection is told by the name of its type, where that is one of the standard
-//! library. Its capacity cannot be seen: it is taken as it is likely to be after growing one by one, so that a list that was
-//! allocated as long as it is counts for up to twice of what it takes.
+//! The size of a field is that of its type. Elements of a collection are seen through references, so their size is the sum
+//! of their parts. The kind of a collection follows from the name of its type, if it is one of the standard library. Its
+//! capacity cannot be seen: it is assumed to be that of a collection that grew one element at a time, so that a list that
+//! was allocated with its exact length counts for up to twice its size.
 
 use std::mem::size_of_val;
 
@@ -21,14 +21,14 @@ use serde::ser::{
 
 /// The size of a list, a text and a `BTreeMap`.
 const COLLECTION: usize = size_of::<Vec<u8>>();
-/// What tells the variants of an enum apart, with what it is aligned to.
+/// The size of an enum's discriminant, with its alignment.
 const TAG: usize = size_of::<u64>();
-/// Entries that a node of a `BTreeMap` has place for, and how many it holds when entries were added in order: the standard
-/// library splits a full node in the middle.
+/// The number of entries that a node of a `BTreeMap` has room for, and how many it holds when entries were added in order:
+/// the standard library splits a full node in the middle.
 const BTREE_NODE: (usize, usize) = (11, 6);
 /// What a node of a `BTreeMap` has besides its entries.
 const BTREE_LINKS: usize = 16;
-/// Bytes behind those of the places of a hash table.
+/// Bytes of a hash table besides its places and a byte for each of them.
 const HASHED_GROUP: usize = 16;
 /// The size of a list's first allocation, in elements.
 const LIST_START: usize = 4;
@@ -45,8 +45,8 @@ pub(crate) fn heap_size<T: Serialize + ?Sized>(value: &T) -> crate::Result<usize
     Ok(heap)
 }
 
-/// What an allocation of so many bytes takes: a multiple of 16 with a word for the allocator, 32 at least. So it is in
-/// glibc; mimalloc rounds up to an eighth and takes less for what is very small.
+/// The memory that an allocation of `bytes` bytes takes: with a word for the allocator, a multiple of 16 and at least 32.
+/// This is how glibc does it; mimalloc rounds up by an eighth at most and takes less for very small allocations.
 fn allocation(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + size_of::<usize>()).next_multiple_of(16).max(32) }
 }
@@ -105,7 +105,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// A value with a tag, if there is one, and parts to come.
+    /// A value of which only the tag has been counted, if it has one.
     fn of(value: Weigher<'a>, tag: usize) -> Self {
         let Weigher { own, type_name, heap } = value;
         Self { own, type_name, count: 0, all: tag, largest: 0, heap }
@@ -131,7 +131,7 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// The parts of a tuple, struct or variant: they are in the value, unless they are larger.
+    /// The parts of a tuple, struct or variant: they are stored in the value itself, unless they are larger than it.
     fn in_place(self) -> Result<usize, Error> {
         let aligned = if self.all > TAG { self.all.next_multiple_of(TAG) } else { self.all };
         let own = self.own.unwrap_or(aligned);
@@ -154,7 +154,7 @@ impl<'a> Parts<'a> {
         self.collection(entries, entry, Kind::Tree)
     }
 
-    /// So many elements of this size, in a collection of this kind if its type is not known.
+    /// Counts `elements` elements of this size, in a collection of the given kind if its type is not known.
     fn collection(self, elements: usize, size: usize, kind: Kind) -> Result<usize, Error> {
         if elements > 0 {
             *self.heap += match kind_of(self.type_name).unwrap_or(kind) {
@@ -208,7 +208,7 @@ impl<'a> Serializer for Weigher<'a> {
         self.allocate(bytes.len())
     }
 
-    /// A text that is made to be written is no part of the value, which is not larger.
+    /// A text that is only made for writing is not part of the value, and does not count.
     fn collect_str<T: std::fmt::Display + ?Sized>(self, _: &T) -> Result<usize, Error> {
         Ok(self.own.unwrap_or(COLLECTION))
     }
@@ -295,7 +295,7 @@ impl<'a> Serializer for Weigher<'a> {
         Ok(Parts::of(self, TAG))
     }
 
-    /// As the encoding of state: some types take other ways for people.
+    /// As for the encoding of state: some types have another representation in human-readable formats.
     fn is_human_readable(&self) -> bool {
         false
     }

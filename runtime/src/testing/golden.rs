@@ -1,4 +1,4 @@
-//! What must never change: the hashes of keys, which choose where state lies in every snapshot there is.
+//! What must never change: the hashes of keys, which determine where state lies in all existing snapshots.
 
 use serde::Serialize;
 use tidegate_protocol::KeyGroups;

@@ -1,16 +1,17 @@
 //! A link that does whatever a network may do.
 //!
-//! It takes every worker for a process of its own, so each hears the driver at another time, and it
+//! It treats every worker as a process of its own, so that a message of the driver arrives at each of them at another time,
+//! and it
 //!
-//! - delays messages, those of one sender in their order, those of different senders as it comes;
+//! - delays messages, those of one sender in their order, those of different senders in any order;
 //! - repeats the last messages of a sender, as after a connection that broke before they were acknowledged;
 //! - holds messages back until several arrive together;
-//! - brings copies of messages as another attempt would have sent them;
+//! - delivers copies of messages with the number of another attempt;
 //! - and now and then has a worker decline its part of a snapshot after it has written it, as on a disk that fills up. Not
 //!   that of a last epoch, which would end the job.
 //!
-//! All decisions follow from a seed. Which message meets which decision depends on the threads, so a seed makes a failure
-//! likely again, not certain.
+//! All decisions follow from a seed. Which message a decision applies to depends on the threads, so the same seed makes a
+//! failure likely to occur again, not certain.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +70,7 @@ impl Link for Hostile {
                 && declines
                 && epoch < Epoch(last.load(Ordering::Acquire))
             {
-                let reason = "no space left on a hostile device".to_owned();
+                let reason = "no space left on device (simulated)".to_owned();
                 message.report = Report::Declined { slot, epoch, reason };
             }
             send(message);
@@ -77,9 +78,9 @@ impl Link for Hostile {
     }
 }
 
-/// What travels over the link.
+/// A message that is sent over the link.
 trait Message: Clone + Send + 'static {
-    /// Whose order counts.
+    /// The sender, whose messages keep their order.
     fn sender(&self) -> u32;
     fn attempt(&mut self) -> &mut Attempt;
 }
@@ -111,8 +112,8 @@ impl Message for ToDriver {
     }
 }
 
-/// Starts the thread of a connection. It ends with the sending end; what is under way then is lost, as it is when a process
-/// ends.
+/// Starts the thread of a connection. It ends when the sending end is dropped; messages that are under way then are lost,
+/// as they are when a process ends.
 fn carry<M: Message>(random: Random, inbox: Inbox<M>) -> Connection<M> {
     let (send, sent) = channel();
     let carrier = Carrier { random, inbox, lanes: BTreeMap::new() };
@@ -196,7 +197,7 @@ impl<M: Message> Carrier<M> {
         }
     }
 
-    /// Mostly soon, sometimes later than what others send after it.
+    /// When a message arrives: mostly soon, sometimes later than messages that others send after it.
     fn arrival(&mut self) -> Instant {
         let longest = [300, 300, 1_000, 8_000][self.random.below(4)];
         Instant::now() + Duration::from_micros(self.random.below(longest) as u64)
@@ -239,7 +240,7 @@ impl Random {
     }
 }
 
-/// The seed of a job's runs. If the test panics, it says how to have the same again.
+/// The seed of a job's runs. If the test panics, it prints the command that repeats the test with this seed.
 #[derive(Debug)]
 pub(crate) struct Seed {
     seed: u64,
@@ -255,14 +256,14 @@ impl Seed {
         Self { seed, runs: AtomicU64::new(0) }
     }
 
-    /// What the environment asks for, if it does.
+    /// The seed in the environment variable, if it is set.
     ///
     /// # Panics
-    /// If it asks for something else.
+    /// If the variable has another value.
     pub(crate) fn from_environment() -> Option<Self> {
         let value = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty())?;
         let seed = value.strip_prefix("hostile:").and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| panic!("{VARIABLE}={value} is not understood; it is hostile:SEED"));
+        let seed = seed.unwrap_or_else(|| panic!("{VARIABLE}={value} is invalid; it must be hostile:SEED"));
         Some(Self::new(seed))
     }
 

@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the threads of a run that is over may take to be gone.
 const LEAVE: Duration = Duration::from_secs(10);
 
-/// A job for a test to run, as often as it likes: a run goes on from the last snapshot of the run before.
+/// A job that a test can run any number of times: a run resumes from the last snapshot of the run before.
 ///
-/// One worker, a checkpoint every 20 ms and a temporary checkpoint directory, unless it is told otherwise.
+/// It has one worker, a checkpoint every 20 ms and a temporary checkpoint directory, unless set otherwise.
 ///
 /// ```
 /// use tidegate::testing::{TestJob, VecSink, VecSource};
@@ -125,7 +125,7 @@ impl TestJob {
     }
 
     /// Sends what changes the worker as bytes, as between processes, though all workers are in this one; with one worker,
-    /// what it sends to itself. It shows whether the types of records come out as what they went in.
+    /// what it sends to itself. It shows whether records are decoded as what was encoded.
     ///
     /// ```
     /// use std::net::IpAddr;
@@ -151,8 +151,8 @@ impl TestJob {
         self
     }
 
-    /// Has the driver and the workers talk over a link that delays, repeats and reorders their messages as a network may,
-    /// and now and then fails a checkpoint. Every worker counts as a process of its own. The environment variable
+    /// Connects the driver and the workers by a link that delays, repeats and reorders their messages as a network may, and
+    /// now and then fails a checkpoint. Every worker counts as a process of its own. The environment variable
     /// `TIDEGATE_TEST_LINK=hostile:SEED` does that for all jobs; if a test fails, the seed is printed.
     pub fn hostile_link(self, seed: u64) -> Self {
         Self { hostile: Some(Arc::new(Seed::new(seed))), ..self }
@@ -176,7 +176,7 @@ impl TestJob {
         }
     }
 
-    /// What the runs so far have said to whoever watches.
+    /// What all runs so far have logged.
     pub fn notes(&self) -> Vec<String> {
         self.observed.notes()
     }
@@ -255,14 +255,14 @@ pub struct Running {
     observed: Arc<Observed>,
     has_interval: bool,
     name: String,
-    /// Weak, because who holds the metrics is taken for a thread of the run.
+    /// Weak, because every strong reference to the metrics counts as a thread of the run.
     metrics: Weak<Metrics>,
-    /// The job may be gone before its run is.
+    /// The [`TestJob`] may be dropped before its run is.
     _directory: Directory,
 }
 
 impl Running {
-    /// Waits until the job is over by itself.
+    /// Waits until the job ends by itself.
     ///
     /// # Errors
     /// Whatever ended the job before the end of its input.
@@ -289,7 +289,7 @@ impl Running {
         self.wait()
     }
 
-    /// Ends the job without a snapshot, as a crash would: what was not published yet is gone.
+    /// Ends the job without a snapshot, as a crash would: what was not published yet is lost.
     ///
     /// # Panics
     /// If the job is not over after a minute.
@@ -329,7 +329,7 @@ impl Running {
         let mut before = None;
         loop {
             let (epoch, unread) = self.wait_for_more(until);
-            // A partition that the job has not found yet will be.
+            // A partition that is not in the snapshot yet is found by the job within about a second.
             let known = unread.iter().all(|(_, position)| position.is_some());
             if unread.is_empty() || (known && before.as_ref() == Some(&unread)) {
                 return epoch;

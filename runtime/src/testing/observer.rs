@@ -1,4 +1,4 @@
-//! What a test learns of a job under way.
+//! What a test observes of a running job.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::shell::logging::prefix;
 use tidegate_connector_api::Position;
 use tracing::Level;
 
-/// Progress of its own accord is nothing to a test.
+/// A test does not use the periodic progress.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Partitions, and where an epoch stands in them.
+/// Partitions, and the position of an epoch in each.
 pub(crate) type Unread = Vec<(String, Option<Position>)>;
 
-/// The last published epoch and the end of a run, and what was said in all of them.
+/// The last published epoch and the end of a run, and the notes of all runs.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     state: Mutex<State>,
@@ -63,7 +63,8 @@ impl Observed {
         self.lock().published
     }
 
-    /// Waits until an epoch was published, and tells which one it is and what is left to read; the reason if it was not.
+    /// Waits until this epoch or a later one is published. Returns that epoch and what is left to read, or why there is
+    /// none.
     pub(crate) fn wait_for(&self, epoch: Epoch, until: Instant) -> Result<(Epoch, Unread), String> {
         let mut state = self.lock();
         while state.published < epoch {

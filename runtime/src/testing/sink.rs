@@ -1,4 +1,4 @@
-//! A sink into memory, as strict as a real one: nothing is seen before its epoch is published.
+//! A sink into memory, as strict as a real one: no output is visible before its epoch is published.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +61,7 @@ impl<T> Default for VecSink<T> {
 }
 
 impl<T> VecSink<T> {
-    /// An empty sink, another one than any before.
+    /// A new, empty sink.
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self::named(&format!("#{}", NEXT.fetch_add(1, Ordering::Relaxed)))

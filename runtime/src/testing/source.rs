@@ -9,12 +9,12 @@ use tidegate_protocol::{Error, Result};
 /// How long a test waits for its records to be read before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An entry of a source: a record, or something that is none.
+/// An entry of a source: a record, or something that cannot be read as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item<T> {
     /// A record.
     Record(T),
-    /// What was found in the place of one.
+    /// The text of an entry that is not a record.
     Malformed(String),
 }
 
@@ -172,7 +172,7 @@ impl<T> TestSource<T> {
         self.shared.lock()[partition].items.extend(records);
     }
 
-    /// Adds something to a partition that is no record.
+    /// Adds an entry to a partition that is not a record.
     ///
     /// # Panics
     /// If there is no such partition.
@@ -244,12 +244,13 @@ impl<T: Clone + Send + 'static> Source for TestSource<T> {
 
 fn number_of(name: &str) -> Result<usize> {
     let number = name.strip_prefix("partition-").and_then(|number| number.parse().ok());
-    number.ok_or_else(|| Error::job(format!("'{name}' is no partition of a source in memory")))
+    number.ok_or_else(|| Error::job(format!("'{name}' is not a partition of this source")))
 }
 
 fn index(partition: &str, position: &Position) -> Result<usize> {
     let index = position.as_u64().map(|index| index as usize);
-    index.ok_or_else(|| Error::job(format!("'{partition}' cannot be read from {position}: it is no index")))
+    let error = || Error::job(format!("'{partition}' cannot be read from {position}: it is not an index"));
+    index.ok_or_else(error)
 }
 
 /// What one worker reads.

@@ -21,7 +21,8 @@ pub struct Assigned {
 }
 
 impl Assignment {
-    /// Assigns every source's partitions to so many workers: those that are there, and those that the restored snapshot knows.
+    /// Assigns the partitions of every source to `parallelism` workers: those that exist, and those in the restored
+    /// snapshot.
     pub fn new(plan: &Plan, restored: Option<&Manifest>, parallelism: usize) -> Self {
         let assign = |(uid, source): (&String, &tidegate_protocol::SourcePlan)| {
             let mut names: BTreeSet<&String> = source.partitions.iter().collect();
@@ -40,8 +41,8 @@ impl Assignment {
         &self.0
     }
 
-    /// Assigns the partitions of a source that nobody has yet to the workers that have the fewest. Returns the workers that
-    /// have got some.
+    /// Assigns those partitions of a source that are not assigned yet to the workers with the fewest partitions. Returns
+    /// the workers that were assigned some.
     pub fn add(&mut self, source: &str, names: Vec<String>) -> Vec<Assigned> {
         let Some(workers) = self.0.get_mut(source) else { return Vec::new() };
         let before: Vec<usize> = workers.iter().map(Vec::len).collect();
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn new_partitions_go_to_who_has_the_fewest_with_all_others_of_that_worker() {
+    fn new_partitions_are_assigned_to_the_workers_with_the_fewest() {
         let source = SourcePlan { bounded: false, partitions: names(&["c", "b", "a", "d"]) };
         let plan = Plan { sources: [("source".to_owned(), source)].into(), ..Plan::default() };
         let mut assignment = Assignment::new(&plan, None, 3);

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::{Error, KeyGroups, Manifest, Plan, Result};
 
-/// The kind of the steps that make watermarks, and the beginning of their names as long as their author gives them none.
+/// The kind of the steps that generate watermarks, and the prefix of the names of those to which the author gives none.
 pub const EVENT_TIME: &str = "event_time";
 
-/// Refuses two sinks that write to one place, where they would overwrite each other's output, and a sink that writes to where a
-/// source reads.
+/// Refuses two sinks that write to one place, where they would overwrite the output of each other, and a sink that writes
+/// to a place that a source reads.
 ///
 /// # Errors
 /// Which of them, and the place.
@@ -53,8 +53,8 @@ pub fn check_fits(plan: &Plan, manifest: &Manifest) -> Result<()> {
     check_numbered(plan, manifest)
 }
 
-/// Steps without a name of their own are called by their number, and one more gives its number to another step: the
-/// watermarks of partitions would be taken for those of the wrong one.
+/// Steps without a name of their own are numbered, and one more such step shifts the numbers: the watermarks of partitions
+/// would be restored into the wrong step.
 fn check_numbered(plan: &Plan, manifest: &Manifest) -> Result<()> {
     let mut before = manifest.operators.iter().filter(|(uid, operator)| is_numbered(uid, operator));
     let Some((old, _)) = before.next() else { return Ok(()) };
@@ -63,8 +63,8 @@ fn check_numbered(plan: &Plan, manifest: &Manifest) -> Result<()> {
         return Ok(());
     };
     Err(Error::job(format!(
-        "the snapshot does not fit the job: there is one step more without a name, '{new}', and numbers do not say \
-         which one is new; give the new one .named(\"..\"), and the others the uids that they had, \
+        "the snapshot does not fit the job: there is one more step without a name, '{new}', and the numbers do not \
+         show which step is new; give the new step .named(\"..\"), and the others the uids that they had before, \
          .uid(\"{old}\") and so on"
     )))
 }

@@ -4,8 +4,8 @@
 //! - `assignment`: which worker reads which partitions.
 //! - `store_ids`: the numbers by which operators find their state.
 //!
-//! They are pure, so that a job that runs by itself and a jobmanager that has only read a job's plan decide the same. Which
-//! snapshot to restore from is `tidegate-snapshots`' to find out, as it reads files for that.
+//! They are pure functions, so that a job that runs by itself and a jobmanager that has only read the job's plan decide the
+//! same. Which snapshot to restore from is decided by `tidegate-snapshots`, because it has to read files for that.
 
 mod assignment;
 mod fits;

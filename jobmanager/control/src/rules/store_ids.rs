@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::{Manifest, Plan};
 
-/// The prefix of every operator's keys in the store: those of the snapshot stay, new ones follow.
+/// The prefix of every operator's keys in the store: operators of the snapshot keep theirs, new operators get the numbers
+/// that follow.
 pub fn store_ids(plan: &Plan, restored: Option<&Manifest>) -> BTreeMap<String, u16> {
     let old = |uid: &String| restored.and_then(|m| m.operators.get(uid)).map(|o| o.store_id);
     let mut next = restored.iter().flat_map(|m| m.operators.values()).map(|o| o.store_id + 1).max();

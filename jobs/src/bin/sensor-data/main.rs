@@ -55,7 +55,7 @@ struct Args {
     /// Partition files
     #[arg(long, value_name = "P", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=4096))]
     partitions: u64,
-    /// Devices, dealt out over the partitions
+    /// Devices, distributed over the partitions
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     devices: u64,
     /// Rows of one device in one 5-minute window, on average: how fast event time goes
@@ -164,7 +164,7 @@ impl Args {
     fn check_times(&self, start: u64) -> Result<(), String> {
         if !(LEAST_START_MS..=LAST_MS).contains(&start) {
             return Err(format!(
-                "the rows would start at {start} ms; it must be from {LEAST_START_MS} to {LAST_MS}, say another --start-time"
+                "the rows would start at {start} ms; it must be from {LEAST_START_MS} to {LAST_MS}, use another --start-time"
             ));
         }
         if self.out_of_order_ms > start {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// With a rate, rows are appended and flushed this often.
 pub(crate) const PACE: Duration = Duration::from_millis(20);
 
-/// Says how many rows should be out by now.
+/// Says how many rows should have been written by now.
 pub(crate) struct Pace {
     rate: Option<f64>,
     start: Instant,
@@ -24,7 +24,8 @@ impl Pace {
     }
 }
 
-/// All rows that are to be out after this time, so that a beat that comes late is made up for by the next.
+/// The number of rows to be written in this time. It is counted from the start, so a delayed write is made up for by the
+/// next.
 pub(crate) fn rows_in(time: Duration, rate: f64) -> u64 {
     (time.as_secs_f64() * rate) as u64
 }

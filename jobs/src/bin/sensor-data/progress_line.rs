@@ -1,4 +1,4 @@
-//! A line on the terminal that says how far it is.
+//! A progress line on the terminal.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};

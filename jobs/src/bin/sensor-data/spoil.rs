@@ -55,12 +55,12 @@ fn wrong_type(line: &mut Vec<u8>, rng: &mut Rng) {
 
 fn lost_field(line: &mut Vec<u8>, rng: &mut Rng) {
     let (start, _, end) = field(line, rng.pick(&FIELDS));
-    // The comma goes with it: the one behind, or for the last field the one before.
+    // The comma is removed, too: the one behind the field, or for the last field the one before it.
     let (start, end) = if line[end] == b',' { (start, end + 1) } else { (start - 1, end) };
     line.drain(start..end);
 }
 
-/// Bytes that are no UTF-8, inside the device id, which every reader has to look at.
+/// Bytes that are not UTF-8, inside the device id, which every reader has to look at.
 fn broken_utf8(line: &mut Vec<u8>, rng: &mut Rng) {
     let broken: &[&[u8]] = &[b"\xff", b"\xc3\x28", b"\xe2\x82", b"\xf0\x9f\x98", b"\x80", b"\xed\xa0\x80"];
     let (_, value, _) = field(line, "device_id");

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 
-/// Takes only one string, and none that a dummy could be.
+/// Accepts only one string, which is none of the dummies.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Picky;
 
@@ -48,7 +48,7 @@ fn types_that_refuse_dummies_are_marked_and_what_lies_behind_them_is_seen() {
 }
 
 #[test]
-fn a_variant_that_cannot_be_had_does_not_hide_the_others() {
+fn a_variant_of_which_no_value_can_be_made_does_not_hide_the_others() {
     #[derive(Deserialize)]
     enum Login {
         Secret(Picky),
@@ -172,7 +172,7 @@ impl<'de> Deserialize<'de> for ByHand {
 }
 
 #[test]
-fn what_is_passed_over_for_a_dummy_is_not_refused() {
+fn a_type_that_ignores_a_dummy_is_not_refused() {
     assert_eq!(fingerprint::<ByHand>(), "map<str,ignored>");
     assert!(!trace::<ByHand>().asks_what_it_is());
 }

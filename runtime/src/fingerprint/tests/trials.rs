@@ -104,7 +104,7 @@ fn a_field_that_is_left_out_for_an_odd_value_is_found_in_that_value() {
 }
 
 #[test]
-fn what_is_written_by_hand_in_two_ways_is_refused() {
+fn a_type_that_does_not_read_what_it_writes_is_refused() {
     fn as_text<S: Serializer>(n: &u32, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&n.to_string())
     }

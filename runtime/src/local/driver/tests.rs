@@ -1,5 +1,5 @@
-//! The driver alone: the messages of its workers come from the test, in whatever order and as often as it likes, and what
-//! the driver tells the workers is only written down.
+//! The driver alone: the messages of its workers come from the test, in any order and any number of times, and the commands
+//! of the driver to the workers are only recorded.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::testing::{Discard, VecSource};
 
 const ATTEMPT: Attempt = Attempt(1);
 
-/// Writes down what the driver tells the workers.
+/// Records the commands of the driver to the workers.
 #[derive(Clone, Default)]
 struct Recording(Arc<Mutex<Vec<String>>>);
 
@@ -139,7 +139,7 @@ impl TestDriver<'_> {
     }
 }
 
-/// An acknowledgement of which the part can be told from others.
+/// An acknowledgement whose part can be distinguished from others.
 fn acked(slot: u32, epoch: u64, update: i64) -> Report {
     let operator = OperatorSnapshot { extra: update.into(), ..OperatorSnapshot::default() };
     let operators = BTreeMap::from([("numbers".to_owned(), operator)]);
@@ -177,7 +177,7 @@ fn the_part_that_counts_is_that_of_the_acknowledgement_that_was_accepted() {
 }
 
 #[test]
-fn what_is_said_of_an_epoch_after_it_was_given_up_counts_nothing_and_its_files_are_deleted() {
+fn answers_for_an_aborted_epoch_are_dropped_and_its_files_are_deleted() {
     with_driver(|driver, told, place| {
         let files = place.join("files");
         let names = ["1-0-1-a.sst", "1-1-1-a.sst", "1-0-12-a.sst"];
@@ -198,7 +198,7 @@ fn what_is_said_of_an_epoch_after_it_was_given_up_counts_nothing_and_its_files_a
 }
 
 #[test]
-fn who_is_ready_has_ended_or_is_done_counts_once() {
+fn a_worker_that_is_ready_has_ended_or_is_done_counts_once() {
     with_driver(|driver, told, _| {
         driver.receive(Report::Ready(Slot(0)));
         driver.receive(Report::Ready(Slot(0)));

@@ -1,4 +1,4 @@
-//! Keys and values as bytes, and what is said of those that cannot be read back.
+//! Keys and values as bytes, and the errors for those that cannot be read back.
 
 use std::any::type_name;
 
@@ -28,7 +28,7 @@ pub(crate) fn cannot_serialize(why: postcard::Error) -> Error {
     Error::job("a key or a state cannot be serialized").caused_by(why)
 }
 
-/// A value that its bytes could not give back; nothing of it was written.
+/// The error for a value that could not be read back from its bytes; nothing of it was written.
 #[cold]
 fn cannot_keep<T: ?Sized>(what: NotWhole) -> Error {
     Error::job(format!(
@@ -42,8 +42,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     decode_all(bytes).map_err(|why| cannot_read_back::<T>(&why))
 }
 
-/// Bytes of the state store are covered by checksums, so what they are not is most likely written by the type itself in
-/// another way than it is read.
+/// The error for bytes that cannot be read back. The bytes of the state store are covered by checksums, so most likely the
+/// type itself writes a value in another way than it reads it.
 #[cold]
 pub(crate) fn cannot_read_back<T>(why: &str) -> Error {
     Error::job(format!(
@@ -56,11 +56,11 @@ pub(crate) fn cannot_read_back<T>(why: &str) -> Error {
     ))
 }
 
-/// Reads all of the bytes as one value: what is left over belongs to a value of another type.
+/// Reads all of the bytes as one value: if bytes are left over, they belong to a value of another type.
 pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(format!("{} bytes are left behind its value", rest.len())),
+        Ok((_, rest)) => Err(format!("{} bytes are left after the value", rest.len())),
         Err(e) => Err(e.to_string()),
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Store {
     pub(crate) groups: KeyGroups,
     /// The key groups that this worker owns.
     pub(crate) owned: Range<u16>,
-    /// What can be seen of it from outside.
+    /// Whether the worker waits for the store, for other threads to read.
     activity: Arc<StoreActivity>,
     /// How far the worker's operator chains are with the running barrier.
     barriers: Rc<Barriers>,
@@ -145,8 +145,9 @@ impl Store {
         self.shared.as_ref().map_or(0, |shared| shared.written.load(Ordering::Acquire))
     }
 
-    /// True if changes may be written between barriers. They may not while operator chains of this worker are on their way to a
-    /// barrier or copy its rows, for which they need the thread that asks; nor while the snapshot thread writes.
+    /// True if changes may be written between barriers. They may not while a barrier is under way on this worker, until all
+    /// of its operator chains have copied their rows; this cannot be waited for, because it needs the calling thread. They
+    /// may also not be written while the snapshot thread writes.
     pub(crate) fn may_spill(&self, patience: Patience) -> Result<bool> {
         let shared = self.shared()?;
         if patience == Patience::None {
@@ -176,7 +177,7 @@ impl Store {
         }
     }
 
-    /// Calls `each` with up to `most` rows that lie behind one in its namespace, as long as it returns true.
+    /// Calls `each` with up to `most` rows that follow the given one in its namespace, as long as it returns true.
     pub(crate) fn scan_behind<K: Serialize + DeserializeOwned, V: DeserializeOwned>(
         &self,
         row: RowKey<'_, K>,
@@ -186,7 +187,7 @@ impl Store {
         let mut from = Vec::with_capacity(64);
         row.encode(&mut from)?;
         let place = prefix(row.operator, row.group, Some(row.namespace));
-        // Nothing lies between a row's key and the same with a zero behind it.
+        // No key lies between a row's key and that key with a zero byte appended.
         from.push(0);
         let _waiting = self.activity.awaiting();
         let rows = self.shared()?.db.iterator(IteratorMode::From(&from, Direction::Forward));
@@ -203,8 +204,8 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `each` with namespace, hash and encoded key of the rows that lie at or behind a place in their key group, one
-    /// owned group after the other, as long as it returns true; false goes on to the next group.
+    /// Calls `each` with namespace, hash and encoded key of the rows at or after a position in their key group, one owned
+    /// group after the other. If `each` returns false, the scan continues with the next group.
     pub(crate) fn scan_groups(
         &self,
         operator: u16,
@@ -234,8 +235,8 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `each` with up to `most` rows of a namespace, from key group `group` on and there behind the whole key `after`.
-    /// Returns the group and whole key of the last one; None if there are no more.
+    /// Calls `each` with up to `most` rows of a namespace, from key group `group` on, in which it starts after the whole
+    /// key `after`. Returns the group and whole key of the last row; None if there are no more.
     pub(crate) fn scan_place<K: DeserializeOwned, V: DeserializeOwned>(
         &self,
         operator: u16,

@@ -1,12 +1,13 @@
-//! Where a row lies: `operator (2 bytes) | key group (2) | namespace (8) | hash (8) | key (postcard)`, all numbers big-endian, so
-//! that the rows of an operator, of a key group and of a namespace (a window's start, or 0) lie together.
+//! The key of a row: `operator (2 bytes) | key group (2) | namespace (8) | hash (8) | key (postcard)`, all numbers
+//! big-endian, so that the rows of an operator, of a key group and of a namespace (the start of a window, or 0) are
+//! adjacent.
 
 use serde::Serialize;
 use tidegate_protocol::{Error, Result};
 
 use super::codec::encode;
 
-/// Where a row lies.
+/// The key of a row, by its parts.
 #[derive(Clone, Copy)]
 pub(crate) struct RowKey<'a, K> {
     pub(crate) operator: u16,

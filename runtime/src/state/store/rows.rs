@@ -15,7 +15,7 @@ const WRITE_BYTES: usize = 1 << 20;
 /// Changes to the store, in the order in which they are made.
 #[derive(Default)]
 pub(crate) struct Rows {
-    /// Full ones, before `batch`.
+    /// Full batches, which come before `batch`.
     pub(super) full: Vec<WriteBatch>,
     pub(super) batch: WriteBatch,
     key: Vec<u8>,
@@ -69,7 +69,7 @@ impl Rows {
     pub(crate) fn delete_up_to(&mut self, operator: u16, group: u16, namespace: i64, last: &[u8]) {
         let from = prefix(operator, group, Some(namespace));
         if last > from.as_slice() {
-            // Nothing lies between a key and the same with a zero behind it.
+            // No key lies between a key and that key with a zero byte appended.
             self.batch().delete_range(from, [last, &[0]].concat());
         }
     }

@@ -29,10 +29,10 @@ pub(crate) struct SharedStore {
 /// What the snapshot thread has still to write: meanwhile nothing else may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Unwritten {
-    /// Barriers that the snapshot thread has still to write; it ends without any help of the worker. More than one if an
-    /// epoch was aborted, for another worker's sake, while this one was still writing it.
+    /// The number of barriers that the snapshot thread still has to write; it does so without any action of the worker.
+    /// More than one if an epoch was aborted because of another worker while the thread was still writing it.
     barriers: u32,
-    /// The snapshot thread is gone: the job is about to end, and nobody may wait for it.
+    /// The snapshot thread has ended: the job is about to end, and no thread may wait for it.
     abandoned: bool,
 }
 
@@ -59,18 +59,18 @@ impl SharedStore {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All operator chains have come to the barrier, and all rows are copied.
+    /// All operator chains have reached the barrier and copied their rows: the snapshot thread is to write them.
     pub(crate) fn begin_writing(&self) {
         let mut unwritten = self.lock();
         unwritten.barriers += u32::from(!unwritten.abandoned);
     }
 
-    /// True if the snapshot thread has nothing to write, and is there.
+    /// True if the snapshot thread has nothing to write, and has not ended.
     pub(super) fn is_all_written(&self) -> bool {
         *self.lock() == Unwritten::default()
     }
 
-    /// Waits until the snapshot thread has nothing to write, or is gone.
+    /// Waits until the snapshot thread has nothing to write, or has ended.
     pub(super) fn wait_until_all_is_written(&self) {
         let mut unwritten = self.lock();
         while unwritten.barriers > 0 {
@@ -78,14 +78,14 @@ impl SharedStore {
         }
     }
 
-    /// A checkpoint is made.
+    /// The snapshot thread has written a barrier, or needs no RocksDB checkpoint for it.
     pub(crate) fn end_snapshot(&self) {
         let mut unwritten = self.lock();
         unwritten.barriers = unwritten.barriers.saturating_sub(1);
         self.snapshot_made.notify_all();
     }
 
-    /// No checkpoint will be made any more.
+    /// The snapshot thread has ended: it will make no further checkpoint.
     pub(crate) fn abandon(&self) {
         let mut unwritten = self.lock();
         (unwritten.barriers, unwritten.abandoned) = (0, true);
@@ -104,14 +104,14 @@ impl SharedStore {
         Ok(())
     }
 
-    /// Lays the store as it is down in a directory that is not there yet, by hard links.
+    /// Makes a checkpoint of the current store by hard links, in a directory that does not exist yet.
     pub(crate) fn checkpoint(&self, to: &Path) -> Result<()> {
         let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(to));
         made.map_err(|e| {
             let directory = to.display();
             Error::environment(format!(
-                "the state store cannot be laid down in {directory}; the checkpoint directory must stay as it is while the \
-                 job runs"
+                "cannot write a checkpoint of the state store to {directory}; the checkpoint directory must not be changed \
+                 while the job runs"
             ))
             .caused_by(e)
         })

@@ -89,7 +89,7 @@ enum Any {
     Nested { deep: Option<Box<Any>>, float: f64 },
 }
 
-/// Any bytes, many of them such as begin with a great length.
+/// Arbitrary bytes, many of which begin with a large length.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let length = prop_oneof![
         Just(vec![]),
@@ -103,7 +103,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// No length is believed: with one of these a list would not even fit into the address space.
+    /// Lengths are not trusted: a list of one of these lengths would not fit into the address space.
     #[test]
     fn any_bytes_are_a_row_or_an_error(bytes in bytes()) {
         if let Ok(value) = decode::<Any>(&bytes) {

@@ -12,7 +12,7 @@ pub(super) enum Drained {
     /// It is not being emptied.
     #[default]
     Nothing,
-    /// Slots before this one.
+    /// Entries before this one.
     Entries(usize),
     /// All entries, and rows of the store up to this one: its key group, and its whole key.
     Rows(u16, Vec<u8>),
@@ -58,7 +58,7 @@ impl<K: Key, V: Value> Table<K, V> {
         Ok(self.drained == Drained::All)
     }
 
-    /// Takes the entry of a entry out; true if there was one.
+    /// Takes the value of an entry out; true if there was one.
     pub(super) fn drain_entry(
         &mut self,
         store: &Store,

@@ -1,4 +1,4 @@
-//! How a table keeps to the memory of its worker: what entries take, and which of them make room.
+//! How a table keeps to the memory budget of its worker: how much memory entries take, and which of them are evicted.
 
 use tidegate_protocol::Result;
 
@@ -11,7 +11,7 @@ use crate::state::index::Index;
 use crate::state::store::{Patience, Rows, Store};
 use crate::state::weight::heap_size;
 
-/// Changed entries that are written early in one go: records wait for them.
+/// The number of changed entries that are written early at once; records wait in the meantime.
 const ENTRIES_A_ROUND: usize = 8192;
 /// Changes after which entries of a small table are weighed again: they may have grown.
 pub(super) const CHANGES: usize = 1024;
@@ -19,14 +19,14 @@ pub(super) const CHANGES: usize = 1024;
 const BYTES_A_CHANGE: usize = 64;
 
 impl<K: Key, V: Value> Table<K, V> {
-    /// Tells the budget how large the table is, and makes room if there is too little.
+    /// Reports the size of the table to the budget, and evicts entries if there is too little memory.
     pub(crate) fn keep_to(&mut self, budget: &Budget, store: &Store) -> Result<()> {
         if self.in_memory() > 2 * self.estimated_at || self.changes > self.changes_most {
             self.estimate()?;
         }
         self.charge(budget);
         self.roomy = budget.is_half_free();
-        // A barrier copies what has changed: memory for that copy has its bounds too.
+        // A barrier copies what has changed: the memory for that copy is limited too.
         if budget.is_much_changed() && !self.changed.is_empty() && store.may_spill(Patience::None)? {
             self.write_early(store, ENTRIES_A_ROUND)?;
             self.charge(budget);
@@ -43,7 +43,7 @@ impl<K: Key, V: Value> Table<K, V> {
         const SAMPLE: usize = 32;
         let step = (self.entries.len() / SAMPLE).max(1);
         let (mut bytes, mut sampled) = (0, 0);
-        // Not always the same ones.
+        // The sample does not always consist of the same entries.
         for i in (self.changes % step..self.entries.len()).step_by(step) {
             let entry = &self.entries[i];
             if let Some(value) = &entry.value {
@@ -53,12 +53,13 @@ impl<K: Key, V: Value> Table<K, V> {
         }
         self.heap_per_entry = bytes.checked_div(sampled).unwrap_or(self.heap_per_entry);
         (self.estimated_at, self.changes) = (self.in_memory(), 0);
-        // Weighing takes as long as what is weighed is large: a long list not again with every few elements.
+        // Weighing takes time in proportion to the size of the values: a long list is not weighed again after every few
+        // elements.
         self.changes_most = CHANGES.max(self.estimated_at).max(bytes / BYTES_A_CHANGE);
         Ok(())
     }
 
-    /// Writes some of what has changed since the last barrier before the next one.
+    /// Writes some of the entries that have changed since the last barrier to the store before the next barrier.
     #[cold]
     pub(super) fn write_early(&mut self, store: &Store, most: usize) -> Result<()> {
         let mut rows = Rows::default();
@@ -84,7 +85,8 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     pub(super) fn charge(&mut self, budget: &Budget) {
-        // Free entries do not count: they are taken before the slab grows, so room that was made must be room at once.
+        // Free entries do not count: they are reused before the slab grows, so evicting an entry frees memory for the
+        // budget at once.
         self.charge_as(budget, (self.in_memory() * self.per_entry(), self.changed.len() * self.per_entry()));
     }
 
@@ -94,7 +96,7 @@ impl<K: Key, V: Value> Table<K, V> {
         budget.change_changed(before.1, now.1);
     }
 
-    /// Gives back what the table was charged; it is about to go.
+    /// Removes the charge of the table from the budget, because the table is about to be dropped or reused.
     pub(crate) fn discharge(&mut self, budget: &Budget) {
         self.charge_as(budget, (0, 0));
     }
@@ -102,7 +104,7 @@ impl<K: Key, V: Value> Table<K, V> {
     #[cold]
     pub(super) fn make_room(&mut self, budget: &Budget, store: &Store) -> Result<()> {
         if store.written() + 1 >= self.epoch {
-            // Written tombstones are the cheapest room.
+            // Removing tombstones that have been written is the cheapest way to free memory.
             self.purge_tombstones();
             self.charge(budget);
             if budget.excess() == 0 || self.in_memory() == 0 {
@@ -115,7 +117,7 @@ impl<K: Key, V: Value> Table<K, V> {
         let written = store.written();
         let evicted = if self.in_vain == Some(written) { 0 } else { self.evict(want, written) };
         if evicted < want / 2 {
-            // Too much has changed since the last barrier: once it is written, there is something to evict.
+            // Too much has changed since the last barrier: once that is written, there are entries to evict.
             if store.may_spill(Patience::UntilWritten)? {
                 let evicted = evicted + self.evict(want - evicted, store.written());
                 if evicted < want / 2 {
@@ -131,7 +133,7 @@ impl<K: Key, V: Value> Table<K, V> {
         Ok(())
     }
 
-    /// Evicts up to `want` entries that the store has as they are.
+    /// Evicts up to `want` entries whose current values are in the store.
     pub(super) fn evict(&mut self, want: usize, written: u64) -> usize {
         let mut evicted = 0;
         for _ in 0..2 * self.entries.len() {
@@ -156,7 +158,7 @@ impl<K: Key, V: Value> Table<K, V> {
         evicted
     }
 
-    /// Moves the entries together if most of the slab is free.
+    /// Compacts the slab if most of it is free.
     pub(super) fn shrink(&mut self) {
         if self.free.len() < self.entries.len() / 2 || self.entries.len() < 1024 {
             return;

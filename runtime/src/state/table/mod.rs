@@ -4,13 +4,14 @@
 //! - [`snapshot`]: what it does at a barrier.
 //! - [`eviction`]: how it keeps to the memory of its worker.
 //!
-//! A hash index points into a slab of entries. A entry remembers the epoch in which it was last changed; the changed ones
-//! are on a list. A barrier only puts that list aside: the rows are copied out bit by bit between batches of records, and
-//! that of a key that is about to change first, so that the dataflow need not stand still for them (the idea is
-//! copy-on-write, as in Flink's heap snapshots and Redis' fork). When the worker's budget is exceeded, entries that the store has as they are
-//! make room (a clock hand gives those used since its last round a second chance); from then on the table is *cold*: a
-//! key that it does not find may lie in the store, and while memory is half free its neighbours come along. A removed key of which the store has a row stays as a tombstone until
-//! the barrier that deletes the row has been written.
+//! A hash index points into a slab of entries. An entry holds the epoch in which it was last changed; the changed entries
+//! are on a list. A barrier only sets that list aside: the rows are copied step by step between batches of records, and the
+//! row of a key that is about to change is copied first, so that the dataflow does not stop (the idea is copy-on-write, as
+//! in Flink's heap snapshots and Redis' fork). When the worker's budget is exceeded, entries whose current values are in
+//! the store are evicted (by the clock algorithm, which gives entries that were used since the last round a second chance).
+//! From then on the table is *cold*: a key that it does not find may be in the store, and while half of the memory is free
+//! the rows after it are read with it. A removed key of which the store has a row stays as a tombstone until the barrier
+//! that deletes the row has been written.
 
 mod drain;
 mod eviction;
@@ -27,10 +28,11 @@ use super::store::{RowKey, Rows, Store};
 use crate::key::Key;
 use tidegate_protocol::Result;
 
-/// Rows that come along with one that is read from the store, if there is room, at most: after a restart all are there, and
-/// one by one they take twenty times as long.
+/// The largest number of rows that are read ahead with one that is read from the store, if there is room. After a restart
+/// all rows are in the store, and reading them one by one takes twenty times as long.
 const ROWS_AHEAD: usize = 64;
-/// Reads after which one more row comes along: the first ones should not wait for rows that nobody asks for yet.
+/// The number of reads after which one more row is read ahead: the first reads should not wait for rows that are not needed
+/// yet.
 const READS_A_ROW: usize = 128;
 
 /// A value that a table can hold.
@@ -48,15 +50,15 @@ pub(crate) struct Namespace {
 struct Entry<K, V> {
     hash: u64,
     key: K,
-    /// None: removed, and perhaps the store still has a row.
+    /// None if the key was removed; the store may still have a row.
     value: Option<V>,
     /// The epoch in which the entry was last changed; 0 if it is as the store has it.
     changed_in: u64,
-    /// True if the store has a row of this key, or will have once what was copied out is written.
+    /// True if the store has a row of this key, or will have one once the copied rows are written.
     stored: bool,
     /// True if the row of `changed_in` has been copied out; it counts only in the epoch of a barrier under way.
     copied: bool,
-    /// True if used since the clock hand came by.
+    /// True if the entry was used since the clock hand passed it last.
     used: bool,
 }
 
@@ -67,24 +69,25 @@ pub(crate) struct Table<K, V> {
     entries: Slab<Entry<K, V>>,
     free: Vec<u32>,
     changed: Vec<u32>,
-    /// Slots that were changed in the epoch that has ended, and may still have to be copied out.
+    /// Entries that were changed in the epoch that has ended, and may still have to be copied out.
     pending: Vec<u32>,
     /// Rows of `pending` that have been copied out.
     copied: Rows,
     /// The epoch that `pending` is of.
     ended: u64,
-    /// Tombstones that an earlier barrier has handed out.
+    /// Tombstones whose deletions were copied out for an earlier barrier.
     tombstones: Vec<u32>,
     /// The running epoch.
     epoch: u64,
     /// True if the store may have keys that are not in memory.
     cold: bool,
-    /// True if there is room for rows that nobody has asked for yet.
+    /// True if there is room for rows that are read ahead.
     roomy: bool,
-    /// Rows that were read because somebody asked for them.
+    /// The number of rows that were requested and read from the store.
     reads: usize,
     hand: usize,
-    /// What the store had written when a search for something to evict was in vain: until it has written more, so is another.
+    /// The last epoch that the store had written when a search found nothing to evict: another search is in vain until the
+    /// store has written more.
     in_vain: Option<u64>,
     /// Bytes that an entry takes on the heap, estimated from some of them.
     heap_per_entry: usize,
@@ -130,7 +133,7 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    /// Forgets all entries; what it has allocated for its own stays.
+    /// Removes all entries; the memory of the table stays allocated.
     pub(crate) fn clear(&mut self) {
         self.index.clear();
         for list in [&mut self.free, &mut self.changed, &mut self.pending, &mut self.tombstones] {
@@ -140,7 +143,7 @@ impl<K: Key, V: Value> Table<K, V> {
         self.copied = Rows::default();
     }
 
-    /// Takes an emptied table for another namespace.
+    /// Reuses an emptied table for another namespace.
     pub(crate) fn reuse(&mut self, place: Namespace, epoch: u64, cold: bool) {
         self.clear();
         (self.place, self.epoch, self.cold, self.hand) = (place, epoch, cold, 0);
@@ -191,7 +194,7 @@ impl<K: Key, V: Value> Table<K, V> {
         i
     }
 
-    /// Brings a key that memory does not have in from the store, if it is there.
+    /// Reads a key that is not in memory from the store, if it is there.
     #[cold]
     #[inline(never)]
     fn fetch(&mut self, store: &Store, hash: u64, key: &K) -> Result<Option<u32>> {
@@ -202,14 +205,14 @@ impl<K: Key, V: Value> Table<K, V> {
         let i = self.insert(hash, key.clone(), Some(value), true);
         self.reads += 1;
         let ahead = ROWS_AHEAD.min(self.reads / READS_A_ROW);
-        // While the table is emptied nothing may come in that is not asked for.
+        // While the table is being emptied no rows may be read ahead.
         if self.roomy && ahead > 0 && self.drained == Drained::Nothing {
             self.fetch_ahead(store, hash, key, ahead)?;
         }
         Ok(Some(i))
     }
 
-    /// Brings in the rows behind that of a key, up to the first that memory has.
+    /// Reads ahead the rows after that of a key, up to the first that is in memory.
     fn fetch_ahead(&mut self, store: &Store, hash: u64, key: &K, most: usize) -> Result<()> {
         store.scan_behind(self.row(store, hash, key), most, |row| {
             let is_new = self.find(row.hash, &row.key).is_none();
@@ -278,7 +281,7 @@ impl<K: Key, V: Value> Table<K, V> {
         let entry = &mut self.entries[i as usize];
         entry.value = value;
         if gone && !entry.stored && entry.changed_in == 0 {
-            // Nobody but this table has ever heard of the key. A tombstone has been changed: its row may still be there.
+            // Only this table has the key. A tombstone has `changed_in` set: the store may still have its row.
             self.forget(i);
         } else if changed {
             self.touch(store, i)?;

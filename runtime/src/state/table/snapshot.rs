@@ -1,5 +1,5 @@
-//! What a table takes part in at a barrier: the rows that have changed are copied out bit by bit, that of a key that is about
-//! to change first.
+//! How a table takes part in a barrier: the rows that have changed are copied out step by step, and the row of a key that
+//! is about to change is copied out first.
 
 use std::time::Instant;
 
@@ -13,10 +13,12 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Ends an epoch and begins the next: what has changed is to be copied out by [`Table::copy`].
     ///
     /// # Errors
-    /// If that of the epoch before has not been yet.
+    /// If rows of the previous epoch have not been copied out yet.
     pub(crate) fn barrier(&mut self, store: &Store, next_epoch: u64) -> Result<()> {
         if !self.pending.is_empty() {
-            return Err(Error::internal("a barrier has overtaken the copying of the one before"));
+            return Err(Error::internal(
+                "a barrier has arrived before the rows of the previous one were copied",
+            ));
         }
         if store.written() + 1 >= self.epoch {
             self.purge_tombstones();
@@ -33,7 +35,7 @@ impl<K: Key, V: Value> Table<K, V> {
         !self.pending.is_empty() || !self.copied.is_empty()
     }
 
-    /// Copies out rows of the last barrier as they were then, until it is time to stop; true if that was all.
+    /// Copies out rows of the last barrier, with their values at the barrier, until the time `until`; true if none is left.
     pub(crate) fn copy(&mut self, store: &Store, rows: &mut Rows, until: Option<Instant>) -> Result<bool> {
         const ROWS_A_LOOK: usize = 32;
         while let Some(i) = self.pending.pop() {
@@ -47,13 +49,13 @@ impl<K: Key, V: Value> Table<K, V> {
         Ok(self.pending.is_empty())
     }
 
-    /// Copies out the row of a entry of the last barrier while it still is what it was.
+    /// Copies out the row of an entry of the last barrier before the entry changes.
     #[inline]
     pub(super) fn copy_before_change(&mut self, store: &Store, i: u32) -> Result<()> {
         if self.pending.is_empty() { Ok(()) } else { self.copy_entry(store, i) }
     }
 
-    /// Copies out the row of a entry of the last barrier, if that was not done yet.
+    /// Copies out the row of an entry of the last barrier, if that was not done yet.
     pub(super) fn copy_entry(&mut self, store: &Store, i: u32) -> Result<()> {
         let entry = &mut self.entries[i as usize];
         if entry.changed_in == self.ended && !entry.copied {
@@ -75,7 +77,7 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 }
 
-/// Adds the row of a entry, or its deletion, to `rows`.
+/// Adds the row of an entry, or its deletion, to `rows`.
 pub(super) fn copy_out<K: Key, V: Value>(
     place: Namespace,
     store: &Store,

@@ -20,7 +20,7 @@ use crate::testing::parts::{self, OPERATOR};
 
 const PLACE: Namespace = Namespace { operator: OPERATOR, namespace: 0 };
 
-/// A table over a real store; what its barriers hand out is written when the test says so.
+/// A table over a real store; the rows of its barriers are written when the test calls [`Bench::write`].
 struct Bench {
     _directory: tempfile::TempDir,
     store: Rc<Store>,
@@ -29,7 +29,7 @@ struct Bench {
     budget: Budget,
     epoch: u64,
     pending: Option<(u64, Rows)>,
-    /// What the table held at the barrier whose rows are pending, if the test has said so.
+    /// The content of the table at the barrier whose rows are pending, if the test has set it.
     at_barrier: Option<BTreeMap<u32, u64>>,
 }
 
@@ -184,7 +184,7 @@ fn run(bench: &mut Bench, model: &mut HashMap<u32, u64>, step: Step) -> Result<(
             bench.barrier();
             bench.at_barrier = Some(model.clone().into_iter().collect());
         }
-        // A moment that is over: one look at a time.
+        // A time that has passed: it copies until its first look at the clock.
         Step::Copy => bench.copy(Some(Instant::now())),
         Step::Write => bench.write(),
         Step::MakeRoom => bench.make_room(),
@@ -220,7 +220,7 @@ proptest! {
                 life.run(&mut model, step)?;
             }
             restored = Some(life.snapshot());
-            // Of the next epoch, and lost with the life.
+            // This change belongs to the next epoch and is lost with the attempt.
             life.workers.iter_mut().for_each(|w| w.bench.set(1, Some(77)));
         }
     }
@@ -328,7 +328,7 @@ fn with_a_stored_row() -> Bench {
 }
 
 #[test]
-fn a_look_at_a_removed_key_does_not_bring_it_back_before_its_row_is_deleted() {
+fn reading_a_removed_key_does_not_restore_it_before_its_row_is_deleted() {
     let mut bench = with_a_stored_row();
     bench.set(1, None);
     bench.barrier();
@@ -371,7 +371,7 @@ fn a_key_that_changes_after_the_barrier_is_in_the_snapshot_as_it_was() {
     bench.set(4, None);
     bench.add(99, 1);
     bench.set(98, None);
-    assert!(bench.table.is_copying(), "a look is not enough for all");
+    assert!(bench.table.is_copying(), "the first slice does not copy all rows");
     bench.write();
     assert_eq!(bench.written(), (0..100).map(|key| (key, 1)).collect());
     bench.barrier();
@@ -405,11 +405,11 @@ fn values_that_grow_in_their_place_are_noticed_before_the_next_barrier() {
         table.keep_to(&budget, &store).unwrap();
     }
     let used = budget.used.get();
-    assert!((700_000..1_500_000).contains(&used), "100,000 numbers are said to take {used} bytes");
+    assert!((700_000..1_500_000).contains(&used), "100,000 numbers are estimated to take {used} bytes");
 }
 
 #[test]
-fn rows_come_along_with_those_that_are_read_if_there_is_room() {
+fn rows_are_read_ahead_if_there_is_room() {
     const KEYS: u32 = 4 * READS_A_ROW as u32;
     for memory in [1 << 20, 1] {
         let mut bench = Bench::new(memory);
@@ -434,7 +434,7 @@ fn rows_come_along_with_those_that_are_read_if_there_is_room() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
-    /// Every entry comes out once, and a barrier in between has what has not come out.
+    /// Every entry is drained once, and a barrier in between holds the entries that have not been drained.
     #[test]
     fn a_table_is_emptied_slice_by_slice(
         keys in 1u32..3_000, budget in 1usize..200, most in 1usize..400, barrier_every in 1usize..6, stored: bool

@@ -96,7 +96,6 @@ impl Bench {
         self.epoch += 1;
     }
 
-    /// Fires up to `most` timers that are due at `until`; they must be the first, in order.
     /// Takes the next timer, none of which waits.
     fn pop(&mut self, after: Option<&Due>, until: i64) -> Option<Due> {
         let popped = self.timers.pop(&self.store, &self.budget, after, until, |_, _| false).unwrap();
@@ -106,6 +105,7 @@ impl Bench {
         })
     }
 
+    /// Fires up to `most` timers that are due at `until`; they must be the first, in order.
     fn fire(&mut self, until: i64, most: usize) {
         for _ in 0..most {
             let fired = self.pop(None, until);
@@ -133,7 +133,8 @@ impl Bench {
             Step::Barrier => self.barrier(),
             Step::Written => self.written(),
             Step::KeepTo => {
-                // A worker waits for its snapshot thread only where it has no other room: here nobody would write.
+                // A worker waits for its snapshot thread only if it can free no other memory. This test has no such thread,
+                // so it writes by itself.
                 self.written();
                 self.timers.keep_to(&self.budget, &self.store).unwrap();
             }
@@ -182,7 +183,7 @@ fn most_timers_lie_in_the_store_when_memory_is_short() {
 }
 
 #[test]
-fn a_sweep_passes_by_what_is_set_behind_it() {
+fn a_sweep_skips_timers_that_are_set_for_a_time_it_has_passed() {
     let mut bench = Bench::new();
     bench.set(10, 1);
     bench.set(20, 2);

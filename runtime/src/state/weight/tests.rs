@@ -1,4 +1,4 @@
-//! Weights beside what the allocator has given out.
+//! Compares weights with the memory that was allocated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,7 +12,7 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, with an account for every thread.
+/// The system's allocator, with a count of the allocated bytes of every thread.
 struct Counting;
 
 #[global_allocator]
@@ -27,7 +27,7 @@ fn taken(size: usize) -> usize {
 }
 
 fn count(change: impl FnOnce(usize) -> usize) {
-    // A thread that ends frees without an account.
+    // A thread that is ending frees memory without a count.
     let _ = HELD.try_with(|held| held.set(change(held.get())));
 }
 
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What is weighed for each byte that is taken: of a hundred values, which are made one after the other.
+/// The ratio of weight to allocated memory, over a hundred values that are made one after the other.
 fn ratio<T: Serialize>(make: impl Fn(u64) -> T) -> f64 {
     let mut values = Vec::with_capacity(100);
     let before = HELD.get();
@@ -130,7 +130,7 @@ fn maps_and_sets() {
 }
 
 #[test]
-fn what_is_inside_of_others() {
+fn nested_values() {
     weighs(1.6, reading);
     weighs(1.6, |i| grown::<_, Vec<Reading>>((0..i % 10).map(reading)));
     weighs(1.6, |i| Some(Box::new(reading(i))));
@@ -144,7 +144,7 @@ fn what_is_inside_of_others() {
 }
 
 #[test]
-fn what_is_in_place_takes_nothing() {
+fn values_without_heap_memory_weigh_nothing() {
     assert_eq!(heap_size(&(1u8, -2i64, [0.5f32; 9], Some(7u128), 'x', ())).unwrap(), 0);
     assert_eq!(heap_size(&Shape::Circle(1.0)).unwrap(), 0);
     assert_eq!(heap_size(&std::net::IpAddr::from([127, 0, 0, 1])).unwrap(), 0);
