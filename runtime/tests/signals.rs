@@ -136,7 +136,7 @@ fn a_step_that_hangs_is_named_and_ended_by_a_second_signal() {
     job.says("stopping");
     let line = job.says("the stop waits for it");
     assert!(
-        line.starts_with("step 'slow' on worker 0, partition 'partition-0', offset 0, has not"),
+        line.starts_with("warning: step 'slow' on worker 0, partition 'partition-0', offset 0, has not"),
         "{line}"
     );
     job.interrupt();

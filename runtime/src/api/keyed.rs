@@ -80,7 +80,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// windows is refused before it starts. Windows of processing time need none.
     ///
     /// ```
-    ///     /// use tidegate::aggregates::Count;
+    /// use std::time::Duration;
+    /// use tidegate::aggregates::Count;
     /// use tidegate::testing::{VecSource, collect};
     /// use tidegate::{Tumbling, Watermarks};
     ///

@@ -18,13 +18,10 @@ use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::channels::{Message, Stamp};
 
-use super::pace::Pace;
-use super::wire::Passage;
+use super::pace::{BATCH_RECORDS, Pace};
+use super::passage::Passage;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
-
-/// The number of records that a full batch holds.
-pub(crate) const BATCH_RECORDS: usize = 256;
 
 /// Buffers that a pool keeps for its own use; more are freed.
 const POOL_BUFFERS: usize = 64;

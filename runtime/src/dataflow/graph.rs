@@ -13,10 +13,11 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use super::alarm::Alarm;
 use super::batch::{Pool, by_target};
-use super::operator_chain::{OperatorChain, Running};
+use super::operator_chain::OperatorChain;
 use super::pace::Pace;
 use super::partitioner::{Partitioner, Route, SharedPartitioner};
 use super::port::{Input, InputPort, Output, OutputPort, Silent};
+use super::running::Running;
 use super::source::{Pacing, SourceLoop};
 use super::timestamp::Timestamp;
 use super::wire::Crossing;

@@ -6,11 +6,11 @@
 //!
 //! - [`timestamp`]: the timestamp, an epoch and a tick in one number.
 //! - [`batch`]: the batches that travel on an edge, and the pool that their buffers come from and are returned to.
-//! - [`wire`]: a batch as bytes.
+//! - [`wire`]: a batch as bytes; [`passage`]: how a batch has crossed as bytes, if it has.
 //! - [`partitioner`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
 //! - [`port`]: the typed ends of edges: batches that wait to be processed or for a later epoch, and batches that are sent.
 //! - [`pace`]: how many records are given to user code at a time.
-//! - [`operator_chain`]: one operator chain: its operators, its barrier.
+//! - [`operator_chain`]: one operator chain: its operators, its barrier; [`running`]: how it runs as a timely operator.
 //! - [`operator`]: the members of an operator chain that take part in barriers; [`outlet`]: how its
 //!   functions are connected.
 //! - [`error_site`]: what an operator chain is doing, for the message if it fails.
@@ -32,8 +32,10 @@ pub(crate) mod operator_chain;
 pub(crate) mod outlet;
 pub(crate) mod pace;
 pub(crate) mod partitioner;
+pub(crate) mod passage;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod running;
 pub(crate) mod source;
 pub(crate) mod step_context;
 pub(crate) mod timestamp;

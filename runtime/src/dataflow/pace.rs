@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use super::batch::BATCH_RECORDS;
-
+/// The number of records that a full batch holds.
+pub(crate) const BATCH_RECORDS: usize = 256;
 /// How long a batch should take at most.
 const BATCH_TIME: Duration = Duration::from_millis(5);
 /// Batches that may wait in front of the code.

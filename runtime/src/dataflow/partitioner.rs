@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_connector_api::{Record, RecordId};
 
-use super::batch::{BATCH_RECORDS, Batch, Pool};
+use super::batch::{Batch, Pool};
 use super::operator_chain::OperatorChain;
+use super::pace::BATCH_RECORDS;
 use super::wire::Crossing;
 use crate::dataflow::outlet::Receiver;
 use crate::dataflow::step_context::StepContext;

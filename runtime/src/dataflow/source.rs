@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use timely::dataflow::ProbeHandle;
 
-use super::operator_chain::{Running, guarded};
+use super::operator_chain::guarded;
 use super::pace::Pace;
+use super::running::Running;
 use super::timestamp::{Timestamp, epoch_of, next_tick, start_of};
 use tidegate_protocol::Result;
 

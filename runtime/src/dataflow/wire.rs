@@ -9,7 +9,6 @@
 //! Types that cannot be sent are refused when the job is planned ([`crate::fingerprint`]). What remains are single values:
 //! one that leaves out a field under a condition that no dummy value meets, or one that its type refuses to serialize.
 
-use std::cell::OnceCell;
 use std::io::Write;
 use std::sync::Arc;
 use tidegate_connector_api::{Record, RecordId};
@@ -19,43 +18,13 @@ use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
 use super::batch::Batch;
+use super::passage::Passage;
 use crate::data::Data;
 use crate::fingerprint::{readable, whole};
 use crate::link::DriverHandle;
 use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_protocol::Error;
-
-/// The result of encoding or decoding a batch; empty for a batch that stays in memory.
-#[derive(Default)]
-pub(crate) struct Passage {
-    /// On the sender's side, once timely has asked for the bytes: the bytes, or the reason why there are none.
-    sent: OnceCell<Result<Vec<u8>, String>>,
-    /// On the receiver's side: the result of decoding the bytes.
-    arrived: Option<Result<(), String>>,
-}
-
-impl Passage {
-    /// True if timely has asked for the batch as bytes, whether it could be encoded or not.
-    pub(crate) fn was_sent(&self) -> bool {
-        self.sent.get().is_some()
-    }
-
-    /// True if the batch was decoded from bytes.
-    pub(crate) fn has_arrived(&self) -> bool {
-        self.arrived.is_some()
-    }
-
-    /// Why the batch was not sent.
-    pub(crate) fn refused(&self) -> Option<&str> {
-        self.sent.get()?.as_ref().err().map(String::as_str)
-    }
-
-    /// Why the batch is without its records.
-    pub(crate) fn unreadable(&self) -> Option<&str> {
-        self.arrived.as_ref()?.as_ref().err().map(String::as_str)
-    }
-}
 
 /// An exchange, for the message if a batch cannot cross it.
 pub(crate) struct Crossing {

@@ -13,10 +13,10 @@ use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest;
 
 use crate::checkpoint::collector::SnapshotParts;
-use crate::dataflow::batch::BATCH_RECORDS;
 use crate::dataflow::operator::{OpenContext, OpenedPartition, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::Outlet;
+use crate::dataflow::pace::BATCH_RECORDS;
 use crate::dataflow::source::{Poll, SourceLoop};
 use crate::dataflow::step_context::StepContext;
 use crate::metrics::Counter;

@@ -107,7 +107,7 @@ impl<T, U: 'static, I: IntoIterator<Item = U>, F: FnMut(T) -> I> Receiver<T> for
             let Record { timestamp, id, value } = record;
             for value in (self.f)(value) {
                 self.out.push(Record { timestamp, id, value });
-                if self.out.len() >= crate::dataflow::batch::BATCH_RECORDS {
+                if self.out.len() >= crate::dataflow::pace::BATCH_RECORDS {
                     self.next.records(&mut self.out);
                     // Other steps have run in between; a lazy iterator continues in this step's code.
                     self.cx.enter();
