@@ -10,7 +10,8 @@
 //! - A partition opened at a position delivers the same records, in the same order, as it would have after that position.
 //! - Staged output survives the end of the process, and publishing it twice is the same as publishing it once.
 //!
-//! A connector depends on this crate alone, and is built without the engine and its state store.
+//! A connector depends on this crate alone, and is built without the engine and its state store. What the traits use of
+//! `tidegate-protocol` is exported here.
 
 mod dead_letter;
 mod polled;
@@ -25,4 +26,5 @@ pub use record::{Record, RecordId};
 pub use sink::{Publisher, SinkPlace, SinkTarget, TransactionalSink, Writer};
 pub use source::{PartitionStatus, Position, Source, SourceReader};
 pub use staged::{StagedFile, StagedFileStore, StagedOutput, StagedWriter, Staging};
-pub use tidegate_protocol::{Error, ErrorContext, ErrorKind, Result};
+pub use tidegate_protocol::manifest::{FileRef, Staged};
+pub use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, ErrorKind, Result, Slot};

@@ -60,6 +60,7 @@ fn imports(source: &str) -> BTreeSet<String> {
     let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     let names = lines.flat_map(|line| line.split("crate::").skip(1));
+    let names = names.inspect(|rest| assert!(!rest.starts_with('{'), "a list of modules: use crate::{rest}"));
     let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     names.map(name).collect()
 }

@@ -191,8 +191,9 @@ impl CheckpointStore for LocalStore {
         sync_directory(&self.root)
     }
 
-    fn exists(&self, name: &str) -> bool {
-        self.path(name).exists()
+    fn exists(&self, name: &str) -> Result<bool> {
+        let path = self.path(name);
+        path.try_exists().context(|| format!("look for {}", path.display()))
     }
 
     fn delete(&self, name: &str) -> Result<()> {
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn an_object_is_made_once_and_replaced_only_when_asked_for() {
         let (_directory, store) = store();
-        assert_eq!((store.read("a").unwrap(), store.exists("a")), (None, false));
+        assert_eq!((store.read("a").unwrap(), store.exists("a").unwrap()), (None, false));
         store.create("a", b"first").unwrap();
         let error = store.create("a", b"second").unwrap_err().to_string();
         assert!(error.contains("exists"), "{error}");
@@ -303,7 +304,7 @@ mod tests {
         store.note("a", b"fourth").unwrap();
         assert_eq!(store.read("a").unwrap().unwrap(), b"fourth");
         store.rename("a", "b").unwrap();
-        assert_eq!((store.exists("a"), store.exists("b")), (false, true));
+        assert_eq!((store.exists("a").unwrap(), store.exists("b").unwrap()), (false, true));
         assert_eq!(store.checksum("b").unwrap(), (6, crc32fast::hash(b"fourth")));
         store.delete("b").unwrap();
         assert!(store.delete("b").unwrap_err().to_string().contains("remove"));

@@ -160,7 +160,10 @@ impl Snapshots {
     }
 
     /// True if the manifest of an epoch is in place.
-    pub fn is_complete(&self, epoch: Epoch) -> bool {
+    ///
+    /// # Errors
+    /// If that cannot be found out: the snapshot may be complete or not.
+    pub fn is_complete(&self, epoch: Epoch) -> Result<bool> {
         self.store.exists(&manifest_name(epoch))
     }
 
@@ -398,7 +401,7 @@ mod tests {
         snapshots.complete(&manifest(7)).unwrap();
         let other = Manifest { job: "other".to_owned(), ..manifest(7) };
         assert!(snapshots.complete(&other).unwrap_err().to_string().contains("exists"));
-        assert!(snapshots.is_complete(Epoch(7)));
+        assert!(snapshots.is_complete(Epoch(7)).unwrap());
         let bytes = fs::read(root.join(manifest_name(Epoch(7)))).unwrap();
         assert_eq!(Manifest::from_bytes(&bytes).unwrap().job, "job");
     }

@@ -77,7 +77,10 @@ pub trait CheckpointStore: Debug + Send + Sync {
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 
     /// True if there is an object of this name.
-    fn exists(&self, name: &str) -> bool;
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn exists(&self, name: &str) -> Result<bool>;
 
     /// Deletes an object. Until the next [`CheckpointStore::sync`] a loss of power may bring it back.
     ///

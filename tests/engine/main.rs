@@ -14,7 +14,7 @@ mod identity;
 mod links;
 mod memory;
 mod pending;
-mod processes;
+mod process_functions;
 mod same_dataflow;
 mod slow_steps;
 mod staged_output;

@@ -10,7 +10,7 @@ use tidegate_failpoint::point;
 use tidegate_protocol::manifest::OperatorSnapshot;
 use tidegate_protocol::{Epoch, Result};
 
-use super::snapshot_thread::{Barrier, SnapshotThread};
+use super::snapshot_thread::{CollectedEpoch, SnapshotThread};
 use crate::state::barriers::Barriers;
 use crate::state::store::Rows;
 use crate::step::Step;
@@ -77,7 +77,7 @@ impl Collector {
         {
             let SnapshotParts { rows, operators, stagings } = self.parts.take();
             point("barrier.collected");
-            self.thread.write(Barrier { epoch, rows, operators, stagings });
+            self.thread.write(CollectedEpoch { epoch, rows, operators, stagings });
         }
         Ok(())
     }

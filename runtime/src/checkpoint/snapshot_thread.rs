@@ -31,7 +31,7 @@ use tidegate_failpoint::point;
 use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// What a worker hands over at a barrier.
-pub(crate) struct Barrier {
+pub(crate) struct CollectedEpoch {
     pub(crate) epoch: Epoch,
     pub(crate) rows: Rows,
     pub(crate) operators: BTreeMap<String, OperatorSnapshot>,
@@ -41,7 +41,7 @@ pub(crate) struct Barrier {
 /// The worker's handle to its snapshot thread. Dropping it ends the thread and waits for it, so that no store is still
 /// being closed while the process exits.
 pub(crate) struct SnapshotThread {
-    barriers: Option<Sender<Barrier>>,
+    barriers: Option<Sender<CollectedEpoch>>,
     thread: Option<JoinHandle<()>>,
     store: Option<Arc<SharedStore>>,
 }
@@ -79,7 +79,7 @@ impl SnapshotThread {
     }
 
     /// All operator chains have come to a barrier and copied their rows; the rest is the thread's work.
-    pub(crate) fn write(&self, barrier: Barrier) {
+    pub(crate) fn write(&self, barrier: CollectedEpoch) {
         if let Some(store) = &self.store {
             store.begin_writing();
         }
@@ -129,7 +129,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, inbox: &Receiver<Barrier>) {
+    fn run(mut self, inbox: &Receiver<CollectedEpoch>) {
         while let Ok(barrier) = inbox.recv() {
             if self.driver.is_aborted() {
                 return self.abandon();
@@ -162,8 +162,8 @@ impl Thread {
 
     /// The outer error ends the job: what the barrier handed over is lost. The inner one aborts the epoch: everything
     /// is still in the store and goes into the next snapshot.
-    fn write(&mut self, barrier: Barrier) -> Result<Result<SlotSnapshot>> {
-        let Barrier { epoch, rows, mut operators, stagings } = barrier;
+    fn write(&mut self, barrier: CollectedEpoch) -> Result<Result<SlotSnapshot>> {
+        let CollectedEpoch { epoch, rows, mut operators, stagings } = barrier;
         self.settle();
         for (step, staging) in stagings {
             let staged = self.stage(&step, staging, epoch)?;

@@ -14,7 +14,7 @@
 //! - [`operator`]: the members of an operator chain that take part in barriers; [`outlet`]: how its
 //!   functions are connected.
 //! - [`error_site`]: what an operator chain is doing, for the message if it fails.
-//! - [`source`]: the loop of an operator chain that reads a source: pacing, ticks, triggers.
+//! - [`pacing`]: the loop of an operator chain that reads a source: pacing, ticks, triggers.
 //! - [`alarm`]: how an operator schedules itself for a later time.
 //! - [`graph`]: operator chains and edges of one worker, and how they become timely operators.
 //! - [`worker`]: the worker threads; [`process`], [`worker_context`], [`step_context`]: what they, the operators of a
@@ -31,12 +31,12 @@ pub(crate) mod operator;
 pub(crate) mod operator_chain;
 pub(crate) mod outlet;
 pub(crate) mod pace;
+pub(crate) mod pacing;
 pub(crate) mod partitioner;
 pub(crate) mod passage;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod running;
-pub(crate) mod source;
 pub(crate) mod step_context;
 pub(crate) mod timestamp;
 pub(crate) mod wakers;

@@ -31,6 +31,8 @@ pub(crate) struct Instructions {
     triggered_at: Mutex<Instant>,
     /// The partitions of each source, for every worker.
     assigned: Mutex<BTreeMap<String, Vec<Vec<String>>>>,
+    /// How often partitions have been assigned since the start: whoever has seen that number needs no lock.
+    assignments: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -49,6 +51,7 @@ impl Instructions {
             stop_reading: AtomicBool::new(false),
             triggered_at: Mutex::new(Instant::now()),
             assigned: Mutex::new(assigned),
+            assignments: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -94,6 +97,7 @@ impl Instructions {
         }
         // Readers count the partitions that they have seen.
         known.extend_from_slice(&partitions[known.len()..]);
+        self.assignments.fetch_add(1, Ordering::Release);
         true
     }
 
@@ -129,6 +133,11 @@ impl Instructions {
         let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
         let of_worker = assigned.get(source).and_then(|workers| workers.get(worker));
         of_worker.map(|names| names[seen.min(names.len())..].to_vec()).unwrap_or_default()
+    }
+
+    /// How often partitions have been assigned since the start.
+    pub(crate) fn assignments(&self) -> u64 {
+        self.assignments.load(Ordering::Acquire)
     }
 
     /// The number of messages dropped so far: repeated, or of another attempt.

@@ -12,7 +12,7 @@ use tidegate_protocol::{Epoch, Slot};
 use super::*;
 use crate::api::Job;
 use crate::api::job::{BuildJob, graph_builder};
-use crate::checkpoint::snapshot_thread::Barrier;
+use crate::checkpoint::snapshot_thread::CollectedEpoch;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker::{Workers, start};
 use crate::dataflow::worker_context::WorkerContext;
@@ -106,7 +106,7 @@ fn after_an_abort_nothing_is_acknowledged() {
     process.driver.report(acked(1));
     process.driver.fail(Error::job("stumbled"));
     let (operators, stagings) = (Default::default(), Vec::new());
-    thread.write(Barrier { epoch: Epoch(2), rows: Rows::default(), operators, stagings });
+    thread.write(CollectedEpoch { epoch: Epoch(2), rows: Rows::default(), operators, stagings });
     drop(thread);
     process.driver.report(acked(3));
     process.driver.report(Report::SourcesEnded(Slot(0)));

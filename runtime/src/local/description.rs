@@ -12,7 +12,7 @@ use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::plan::PLAN_VERSION;
 use tidegate_protocol::{Error, ErrorContext, Manifest, Plan, Result, SourcePlan};
 
-use super::Run;
+use super::run::Run;
 use crate::api::Job;
 use crate::api::job::{BuildJob, Declared, End, Listed};
 use crate::api::outline::Outline;

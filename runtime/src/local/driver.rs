@@ -16,9 +16,10 @@ use tidegate_protocol::{Epoch, Manifest, Slot};
 use super::description::Description;
 use super::discovery::Discovery;
 use super::mailbox::{Event, Mailbox};
+use super::run::Run;
 use super::summary::Summary;
 use super::watchdog::{self, Watchdog};
-use super::{Run, Watcher};
+use super::watcher::Watcher;
 use crate::checkpoint::publishers::{Publishers, ReportPublished};
 use crate::checkpoint::staged_files::StagedFiles;
 use crate::dataflow::process::Process;
@@ -388,8 +389,11 @@ impl<'a> Driver<'a> {
             )));
         }
         if let Err(error) = self.process.setup.snapshots.complete(&manifest) {
-            if self.process.setup.snapshots.is_complete(epoch) {
-                return Err(error);
+            // Only a snapshot that is certainly not complete may be aborted.
+            match self.process.setup.snapshots.is_complete(epoch) {
+                Ok(false) => {}
+                Ok(true) => return Err(error),
+                Err(unknown) => return Err(error.context(unknown.to_string())),
             }
             return Ok(Input::Refused { record, reason: error.to_string() });
         }

@@ -6,6 +6,7 @@
 //! - [`watchdog`]: notices steps that do not return.
 //! - [`mailbox`]: what reaches the driver.
 //! - [`summary`]: the totals that a user reads.
+//! - [`run`](mod@run): how a job is run; [`watcher`]: who watches the run.
 //!
 //! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s.
 
@@ -13,11 +14,12 @@ pub(crate) mod description;
 mod discovery;
 pub(crate) mod driver;
 mod mailbox;
+mod run;
 pub(crate) mod summary;
 mod watchdog;
+mod watcher;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,61 +33,18 @@ use crate::api::job::{BuildJob, graph_builder};
 use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
 use crate::checkpoint::publishers::Targets;
 use crate::checkpoint::staged_files::StagedFiles;
-use crate::clock::Clock;
 use crate::dataflow::process::Process;
-use crate::link::{Beginning, Connection, Link, ToDriver};
-use crate::metrics::Metrics;
+use crate::link::{Beginning, Connection, ToDriver};
 use crate::panics::catch;
 use crate::working_directory::WorkingDirectory;
 use description::Description;
 use driver::Driver;
 pub(crate) use mailbox::{Event, Mailbox};
+pub(crate) use run::Run;
 use summary::Summary;
 use tidegate_failpoint::point;
 use tidegate_protocol::{Error, Result};
-
-/// How a job is run in one process.
-#[derive(Clone)]
-pub(crate) struct Run {
-    pub(crate) job: String,
-    pub(crate) checkpoint_dir: PathBuf,
-    /// The number of workers; None for the number of cores, at most the number of key groups.
-    pub(crate) parallelism: Option<usize>,
-    pub(crate) interval: Option<Duration>,
-    pub(crate) retain: usize,
-    pub(crate) memory: usize,
-    pub(crate) follow: bool,
-    pub(crate) max_parallelism: u16,
-    /// For tests; see [`JobSettings`].
-    pub(crate) over_the_wire: bool,
-    pub(crate) arguments: BTreeMap<String, Vec<String>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) metrics: Arc<Metrics>,
-    /// How the driver and the process exchange messages.
-    pub(crate) link: Arc<dyn Link>,
-}
-
-impl Run {
-    /// The number of workers with so many key groups: the number that was asked for, or one a core and at most one a group.
-    fn workers(&self, groups: KeyGroups) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.parallelism.unwrap_or_else(|| cores().min(groups.count.into()))
-    }
-}
-
-/// Receives the notes and the progress of a run.
-pub(crate) trait Watcher {
-    /// How often [`Watcher::progress`] wants to be called.
-    fn every(&self) -> Duration;
-    /// Something that a user should know, or be warned of.
-    fn note(&mut self, level: Level, text: &str);
-    /// The progress so far.
-    fn progress(&mut self, metrics: &Metrics, epoch: Epoch);
-    /// A snapshot of this run is complete and its output published.
-    fn published(&mut self, job: &Description, snapshot: &Manifest) {
-        let _ = (job, snapshot);
-    }
-}
+pub(crate) use watcher::Watcher;
 
 /// The plan of a job, with the partitions that its sources have now. The checkpoint directory is not looked at.
 pub(crate) fn plan(run: &Run, build: &BuildJob) -> Result<Plan> {

@@ -17,7 +17,7 @@ use crate::dataflow::operator::{OpenContext, OpenedPartition, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::Outlet;
 use crate::dataflow::pace::BATCH_RECORDS;
-use crate::dataflow::source::{Poll, SourceLoop};
+use crate::dataflow::pacing::{Poll, SourceLoop};
 use crate::dataflow::step_context::StepContext;
 use crate::metrics::Counter;
 use crate::metrics::descriptors;
@@ -42,7 +42,9 @@ pub(crate) struct SourceStep<S: Source> {
     outlet: Outlet<S::Item>,
     route: Rc<ErrorRoute>,
     rows: Counter,
+    /// The number of partitions that were assigned to this worker, and of assignments to any, when it last looked.
     assigned_seen: usize,
+    assignments_seen: Option<u64>,
 }
 
 struct Open {
@@ -74,12 +76,18 @@ impl<S: Source> SourceStep<S> {
             outlet,
             route,
             assigned_seen: 0,
+            assignments_seen: None,
         }
     }
 
     /// Opens partitions that were assigned to this worker since the last call.
     fn open_assigned(&mut self, at_start: bool) -> Result<()> {
         let worker = self.cx.chain.worker.clone();
+        let assignments = worker.instructions().assignments();
+        if self.assignments_seen == Some(assignments) {
+            return Ok(());
+        }
+        self.assignments_seen = Some(assignments);
         let assigned = worker.instructions().assigned(&self.step.uid(), worker.index(), self.assigned_seen);
         self.assigned_seen += assigned.len();
         assigned.into_iter().try_for_each(|name| self.open_partition(name, at_start))

@@ -9,6 +9,8 @@
 //! before the end of the windows that have not fired completely. With allowed lateness an entry that has fired moves to a
 //! second table, which has an operator number of its own in the store, so that every single entry shows whether it has
 //! fired, whichever worker its key group moves to.
+//!
+//! Not here: session windows. Theirs are windows of a key, which are merged; see `super::process` for state by key with timers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

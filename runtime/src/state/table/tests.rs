@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tidegate_protocol::{Epoch, Manifest, Slot as WorkerSlot};
 
 use super::*;
-use crate::checkpoint::snapshot_thread::{Barrier, SnapshotThread};
+use crate::checkpoint::snapshot_thread::{CollectedEpoch, SnapshotThread};
 use crate::dataflow::process::Process;
 use crate::link::{Command, Report, ToDriver, ToProcess};
 use crate::state::barriers::Barriers;
@@ -297,7 +297,7 @@ impl Life {
             bench.epoch += 1;
             let (operators, stagings) = (BTreeMap::new(), Vec::new());
             bench.barriers.copied(0);
-            thread.write(Barrier { epoch, rows, operators, stagings });
+            thread.write(CollectedEpoch { epoch, rows, operators, stagings });
         }
         let mut slots = BTreeMap::new();
         while slots.len() < self.workers.len() {

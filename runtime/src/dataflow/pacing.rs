@@ -1,7 +1,7 @@
 //! The loop of an operator chain that reads a source: polling, ticks, triggers.
 //!
 //! A tick ends after a number of records, or after a millisecond if there were fewer, and a source never has more than
-//! [`WINDOW`] unfinished ticks in flight. That bounds the records in flight, and so the time that a barrier takes, without
+//! [`TICKS_IN_FLIGHT`] unfinished ticks in flight. That bounds the records in flight, and so the time that a barrier takes, without
 //! messages between sender and receiver. A record may cost a microsecond or a read from disk, so the number of records per
 //! tick follows from the duration of the ticks before. Where a single record takes longer than a tick should, the number of
 //! ticks in flight follows from it too. A record may have a hundred bytes or a million, so a tick also ends after a number
@@ -33,7 +33,7 @@ const TICK_LATENCY: Duration = Duration::from_millis(15);
 /// Time after which a tick ends that has any records.
 const TICK_TIME: Duration = Duration::from_millis(1);
 /// Unfinished ticks that may be in flight.
-const WINDOW: usize = 4;
+const TICKS_IN_FLIGHT: usize = 4;
 /// How long a tick of the least size, with those before it, may take before the number of ticks in flight is reduced.
 const SLOW_LATENCY: Duration = Duration::from_millis(80);
 /// For how long a source reads before other operators of the worker are scheduled.
@@ -107,7 +107,7 @@ impl Pacing {
             time: start_of(0),
             tick_records: TICK_RECORDS.0,
             slow_window: 1,
-            open: VecDeque::with_capacity(WINDOW),
+            open: VecDeque::with_capacity(TICKS_IN_FLIGHT),
             records: 0,
             bytes: 0,
             began: Instant::now(),
@@ -177,7 +177,7 @@ impl Pacing {
 
     /// The number of ticks that may be in flight; it is adjusted where a single record takes as long as a tick should.
     fn window(&self) -> usize {
-        if self.tick_records > TICK_RECORDS.0 { WINDOW } else { self.slow_window }
+        if self.tick_records > TICK_RECORDS.0 { TICKS_IN_FLIGHT } else { self.slow_window }
     }
 
     /// Adjusts the size of ticks: a tick, with those before it, took the time `took` and held the source up.
@@ -349,7 +349,7 @@ fn resized_window(ticks: usize, took: Duration) -> usize {
     if took > SLOW_LATENCY {
         (ticks - 1).max(1)
     } else if took < SLOW_LATENCY / 2 {
-        (ticks + 1).min(WINDOW)
+        (ticks + 1).min(TICKS_IN_FLIGHT)
     } else {
         ticks
     }
@@ -377,9 +377,9 @@ mod tests {
 
     #[test]
     fn few_ticks_are_in_flight_where_a_record_takes_long() {
-        for (micros, right) in [(5_000, WINDOW), (20_000, 2), (50_000, 1), (200_000, 1)] {
+        for (micros, right) in [(5_000, TICKS_IN_FLIGHT), (20_000, 2), (50_000, 1), (200_000, 1)] {
             let took = |ticks: usize| Duration::from_micros(micros * ticks as u64);
-            for first in 1..=WINDOW {
+            for first in 1..=TICKS_IN_FLIGHT {
                 let ticks = (0..8).fold(first, |ticks, _| resized_window(ticks, took(ticks)));
                 let time = took(ticks);
                 assert!(time <= SLOW_LATENCY || ticks == 1, "{time:?} for {ticks} ticks");
