@@ -45,7 +45,9 @@ check_lints() {
 }
 
 see_to_machete() {
-    local root="${CARGO_TARGET_DIR:-target}/tools" log
+    # Without one, make is about to say where it is.
+    [ -n "${CARGO_TARGET_DIR:-}" ] || return 0
+    local root="$CARGO_TARGET_DIR/tools" log
     [ "$("$root/bin/cargo-machete" --version 2>/dev/null)" != "$machete_version" ] || return 0
     echo "setup: building cargo-machete $machete_version once, in under a minute; it stays in $root"
     log=$(mktemp)
