@@ -14,6 +14,12 @@ pub struct Record<T> {
 impl<T> Record<T> {
     /// The timestamp of a record without event time.
     pub const NO_TIMESTAMP: i64 = i64::MIN;
+
+    /// The event time, if the stream has one.
+    #[inline]
+    pub fn event_time(&self) -> Option<i64> {
+        (self.timestamp != Self::NO_TIMESTAMP).then_some(self.timestamp)
+    }
 }
 
 /// What identifies a record: its offset in its partition, or the hash of its key.

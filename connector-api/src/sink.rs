@@ -95,11 +95,11 @@ impl SinkPlace {
 
 /// Writes one worker's records of the current epoch to where readers do not see them yet.
 pub trait Writer<T> {
-    /// Writes one record.
+    /// Writes one record, with its event time in milliseconds since the Unix epoch; None if its stream has no event time.
     ///
     /// # Errors
     /// If it cannot be written; the job ends before the epoch is published.
-    fn write(&mut self, record: &T) -> Result<()>;
+    fn write(&mut self, record: &T, event_time: Option<i64>) -> Result<()>;
 
     /// Ends the epoch: what was written since the last call becomes a piece of staged output, or None if it was nothing. What
     /// takes long (syncing to disk, an upload) is left to the returned [`Staging`].

@@ -30,7 +30,7 @@ struct Writing {
 
 impl Writing {
     fn write(&mut self, value: &Value) {
-        self.writer.write(value).unwrap();
+        self.writer.write(value, None).unwrap();
     }
 
     fn stage(&mut self, epoch: u64) -> tidegate::Result<Option<Staged>> {
@@ -199,8 +199,8 @@ fn dead_letters_have_the_documented_form() {
         raw: Some("{\"".to_owned()),
         raw_base64: None,
     };
-    writer.write(&letter).unwrap();
-    writer.write(&DeadLetter { raw: None, raw_base64: Some("/w==".to_owned()), ..letter }).unwrap();
+    writer.write(&letter, None).unwrap();
+    writer.write(&DeadLetter { raw: None, raw_base64: Some("/w==".to_owned()), ..letter }, None).unwrap();
     let staged = finish(writer.stage(Epoch(1)).unwrap().unwrap(), Slot(0), 1);
     publisher(&directory).publish(&staged).unwrap();
     let start = r#"{"source":"readings","partition":"part-0.jsonl","offset":1234,"error":"why","#;
@@ -350,7 +350,7 @@ fn a_staged_file_of_another_writer_is_not_overwritten() {
 fn a_number_that_json_does_not_have_is_null() {
     let directory = tempfile::tempdir().unwrap();
     let mut writer: Box<dyn Writer<[f64; 4]>> = FileLog::sink(&directory).json().writer(place(0, 1)).unwrap();
-    writer.write(&[0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]).unwrap();
+    writer.write(&[0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY], None).unwrap();
     let staged = finish(writer.stage(Epoch(1)).unwrap().unwrap(), Slot(0), 1);
     assert_eq!(fs::read_to_string(&file(&staged).path).unwrap(), "[0.5,null,null,null]\n");
 }
@@ -369,12 +369,12 @@ fn a_record_that_is_no_json_leaves_no_trace() {
     let directory = tempfile::tempdir().unwrap();
     let mut writer: Box<dyn Writer<Unserializable>> =
         FileLog::sink(&directory).json().writer(place(0, 1)).unwrap();
-    writer.write(&Unserializable(true)).unwrap();
+    writer.write(&Unserializable(true), None).unwrap();
     assert_says(
-        &writer.write(&Unserializable(false)).unwrap_err(),
+        &writer.write(&Unserializable(false), None).unwrap_err(),
         &["of the type", "Unserializable", "cannot be written as JSON", ": no. ", "try_map"],
     );
-    writer.write(&Unserializable(true)).unwrap();
+    writer.write(&Unserializable(true), None).unwrap();
     let staged = finish(writer.stage(Epoch(1)).unwrap().unwrap(), Slot(0), 1);
     assert_eq!(
         (staged.records, fs::read_to_string(&file(&staged).path).unwrap()),

@@ -390,7 +390,7 @@ impl TransactionalSink<i64> for Bad {
 }
 
 impl Writer<i64> for Bad {
-    fn write(&mut self, _: &i64) -> Result<()> {
+    fn write(&mut self, _: &i64, _: Option<i64>) -> Result<()> {
         self.pass(At::Write)
     }
 

@@ -12,8 +12,8 @@ use tidegate::connector::{
     Publisher, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Error, Slot};
-use tidegate::testing::{Discard, TestJob, TestSource};
-use tidegate::{ErrorContext, Result};
+use tidegate::testing::{Discard, TestJob, TestSource, VecSource};
+use tidegate::{ErrorContext, Result, Watermarks};
 
 use crate::checkpoints::{manifests, read};
 use crate::events::ms;
@@ -60,7 +60,7 @@ impl TransactionalSink<u64> for Numbers {
 struct NumbersWriter(StagedWriter);
 
 impl Writer<u64> for NumbersWriter {
-    fn write(&mut self, number: &u64) -> Result<()> {
+    fn write(&mut self, number: &u64, _: Option<i64>) -> Result<()> {
         self.0.record(|file| {
             file.extend_from_slice(format!("{number}\n").as_bytes());
             Ok(())
@@ -227,7 +227,7 @@ impl TransactionalSink<u64> for Failing {
 }
 
 impl Writer<u64> for Failing {
-    fn write(&mut self, _: &u64) -> Result<()> {
+    fn write(&mut self, _: &u64, _: Option<i64>) -> Result<()> {
         Ok(())
     }
 
@@ -291,4 +291,61 @@ fn a_staged_file_that_is_damaged_makes_the_snapshot_a_damaged_one() {
         assert!(notes.contains(&file.path), "{notes}");
         assert_eq!(sink.sorted(), (0..2_000).collect::<Vec<_>>());
     }
+}
+
+/// A sink that keeps what it is given, published or not.
+#[derive(Clone)]
+struct Given {
+    name: &'static str,
+    records: Arc<Mutex<Vec<(i64, Option<i64>)>>>,
+}
+
+impl Given {
+    fn named(name: &'static str) -> Self {
+        Self { name, records: Arc::default() }
+    }
+}
+
+impl TransactionalSink<i64> for Given {
+    fn uri(&self) -> Result<String> {
+        Ok(self.name.to_owned())
+    }
+
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        TransactionalSink::<i64>::target(&Discard::named(self.name))
+    }
+
+    fn writer(&self, _: SinkPlace) -> Result<Box<dyn Writer<i64>>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+        TransactionalSink::<i64>::publisher(&Discard::named(self.name), slot)
+    }
+}
+
+impl Writer<i64> for Given {
+    fn write(&mut self, number: &i64, event_time: Option<i64>) -> Result<()> {
+        self.records.lock().unwrap().push((*number, event_time));
+        Ok(())
+    }
+
+    fn stage(&mut self, _: Epoch) -> Result<Option<Staging>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_sink_is_given_the_event_time_of_every_record_that_has_one() {
+    let (untimed, timed) = (Given::named("untimed"), Given::named("timed"));
+    let (to_untimed, to_timed) = (untimed.clone(), timed.clone());
+    let job = TestJob::new(move |job| {
+        let numbers = job.source("numbers", VecSource::of([1, 2]));
+        numbers.clone().sink("untimed", to_untimed.clone());
+        numbers.event_time(|n| n * 10, Watermarks::monotonous()).sink("timed", to_timed.clone());
+        Ok(())
+    });
+    job.run().unwrap();
+    assert_eq!(*untimed.records.lock().unwrap(), [(1, None), (2, None)]);
+    assert_eq!(*timed.records.lock().unwrap(), [(1, Some(10)), (2, Some(20))]);
 }

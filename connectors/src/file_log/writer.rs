@@ -26,7 +26,7 @@ impl JsonWriter {
 
 impl<T: Serialize> Writer<T> for JsonWriter {
     #[inline]
-    fn write(&mut self, record: &T) -> Result<()> {
+    fn write(&mut self, record: &T, _: Option<i64>) -> Result<()> {
         let directory = &self.directory;
         self.staged.record(|line| {
             serde_json::to_writer(&mut *line, record).map_err(|error| {

@@ -10,7 +10,7 @@ use tidegate_protocol::manifest::StateType;
 
 use crate::api::outline::{Outline, Part};
 use crate::api::plain::{Last, Stream};
-use crate::checkpoint::publishers::PublishedSink;
+use crate::checkpoint::job_sink::PublishedSink;
 use crate::data::Data;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::operator_chain::OperatorChain;

@@ -4,12 +4,15 @@
 //!   thread.
 //! - [`snapshot_thread`]: makes a worker's part of a snapshot durable while the dataflow goes on, and acknowledges it.
 //! - [`staged_files`]: where staged output is kept that has no place of its own.
-//! - [`publishers`]: make the output of a complete snapshot visible.
+//! - [`publishers`]: make the output of a complete snapshot visible; [`job_sink`]: a sink as they see it.
+//! - [`recovery`]: what happens to the targets of sinks before an attempt starts.
 //!
 //! Not here: when a checkpoint starts or is complete (the control brain), what an operator hands over
 //! ([`crate::dataflow::operator`]), the layout of snapshots (the crate `tidegate-snapshots`).
 
 pub(crate) mod collector;
+pub(crate) mod job_sink;
 pub(crate) mod publishers;
+pub(crate) mod recovery;
 pub(crate) mod snapshot_thread;
 pub(crate) mod staged_files;

@@ -16,7 +16,7 @@ use super::run::Run;
 use crate::api::Job;
 use crate::api::job::{BuildJob, Declared, End, Listed};
 use crate::api::outline::Outline;
-use crate::checkpoint::publishers::JobSink;
+use crate::checkpoint::job_sink::JobSink;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
 use crate::panics::{catch, catch_in_build};

@@ -31,7 +31,7 @@ use tracing::Level;
 use crate::allocator::give_back_freed_memory;
 use crate::api::job::{BuildJob, graph_builder};
 use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
-use crate::checkpoint::publishers::Targets;
+use crate::checkpoint::recovery::Targets;
 use crate::checkpoint::staged_files::StagedFiles;
 use crate::dataflow::process::Process;
 use crate::link::{Beginning, Connection, ToDriver};

@@ -40,7 +40,7 @@ impl<T, S: TransactionalSink<T>> SinkStep<T, S> {
         self.cx.enter();
         for record in batch.iter() {
             self.cx.record(record);
-            writer.write(&record.value)?;
+            writer.write(&record.value, record.event_time())?;
         }
         self.written.add(batch.len() as u64);
         Ok(())

@@ -156,7 +156,7 @@ struct VecWriter<T> {
 }
 
 impl<T: Clone + Send + 'static> Writer<T> for VecWriter<T> {
-    fn write(&mut self, record: &T) -> Result<()> {
+    fn write(&mut self, record: &T, _: Option<i64>) -> Result<()> {
         self.buffer.push(record.clone());
         Ok(())
     }
@@ -242,7 +242,7 @@ impl<T: 'static> TransactionalSink<T> for Discard {
 }
 
 impl<T> Writer<T> for Discard {
-    fn write(&mut self, _: &T) -> Result<()> {
+    fn write(&mut self, _: &T, _: Option<i64>) -> Result<()> {
         Ok(())
     }
 

@@ -251,7 +251,7 @@ impl<T: 'static> TransactionalSink<T> for SlowSink {
 }
 
 impl<T> Writer<T> for SlowSink {
-    fn write(&mut self, _: &T) -> Result<()> {
+    fn write(&mut self, _: &T, _: Option<i64>) -> Result<()> {
         take(self.0);
         Ok(())
     }

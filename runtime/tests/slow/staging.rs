@@ -71,8 +71,8 @@ impl<T: Clone + Send + 'static> TransactionalSink<T> for GatedSink<T> {
 }
 
 impl<T> Writer<T> for GatedWriter<T> {
-    fn write(&mut self, record: &T) -> Result<()> {
-        self.writer.write(record)
+    fn write(&mut self, record: &T, event_time: Option<i64>) -> Result<()> {
+        self.writer.write(record, event_time)
     }
 
     fn stage(&mut self, epoch: Epoch) -> Result<Option<Staging>> {

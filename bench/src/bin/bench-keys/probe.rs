@@ -69,7 +69,7 @@ struct Notes {
 }
 
 impl Writer<bool> for Notes {
-    fn write(&mut self, churn: &bool) -> Result<()> {
+    fn write(&mut self, churn: &bool, _: Option<i64>) -> Result<()> {
         let now = Instant::now();
         self.gap = self.gap.max(now - self.last);
         self.last = now;
