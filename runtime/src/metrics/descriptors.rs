@@ -37,7 +37,7 @@ descriptors! {
     gauge BLOCKED_MICROSECONDS = "blocked_microseconds": "Time that a source waited for the steps behind it since the start of the attempt.";
     gauge ALIGNMENT_MICROSECONDS = "alignment_microseconds": "From the last trigger to the barrier of the operator chain, or until now.";
     gauge STUCK_SECONDS = "stuck_seconds": "For how long a step has not come back from a record; there only while it hangs.";
-    gauge EPOCH = "epoch": "The last complete epoch.";
+    gauge EPOCH = "epoch": "The last epoch that is complete and published.";
     gauge CHECKPOINT_SECONDS = "checkpoint_seconds": "From the trigger of the last complete epoch until its output was visible.";
     gauge MESSAGES_DROPPED = "messages_dropped": "Messages between the driver and the workers that came twice, too late or from another attempt.";
     gauge CHECKPOINT_BYTES = "checkpoint_bytes": "The size of the worker's state in its last snapshot.";

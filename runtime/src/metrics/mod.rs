@@ -243,7 +243,7 @@ tidegate_busy_microseconds{job="j",operator="read\"ings",worker="0"} 0
 # HELP tidegate_stuck_seconds For how long a step has not come back from a record; there only while it hangs.
 # TYPE tidegate_stuck_seconds gauge
 tidegate_stuck_seconds{job="j",operator="read\"ings",worker="1",record="offset 7"} 6.5
-# HELP tidegate_epoch The last complete epoch.
+# HELP tidegate_epoch The last epoch that is complete and published.
 # TYPE tidegate_epoch gauge
 tidegate_epoch{job="j"} 12
 # HELP tidegate_checkpoint_bytes The size of the worker's state in its last snapshot.
