@@ -39,7 +39,7 @@ check_dir() {
 
 copy_template() {
     local target_dir text file
-    target_dir=$(make -s -C "$root" print-target-dir)
+    target_dir=$(make -s --no-print-directory -C "$root" print-target-dir)
     mkdir -p "$dir"
     cp -R "$root/template/." "$root/Cargo.lock" "$root/rust-toolchain.toml" "$dir"
     # The profile for all packages, and for dependencies; not those of single packages of this workspace.
@@ -57,8 +57,11 @@ copy_template() {
 # Puts the project into Cargo.lock, and leaves the version of everything else as it is.
 lock_versions() {
     local said
-    said=$(cd "$dir" && { cargo update --workspace --offline || cargo update --workspace; } 2>&1) ||
-        fail "cargo cannot make Cargo.lock in $dir: $said"
+    said=$(cd "$dir" && { cargo update --workspace --offline || cargo update --workspace; } 2>&1) || {
+        # check_dir has found it missing or empty.
+        rm -rf "$dir"
+        fail "cargo cannot make Cargo.lock: $said"
+    }
 }
 
 check_name

@@ -99,10 +99,10 @@ fn publish_at_once(
         while let Some(first) = waiting.values().next() {
             match reports.recv_timeout(patience.saturating_sub(began.elapsed())) {
                 Ok((number, result)) => {
-                    let name = waiting.remove(&number);
+                    waiting.remove(&number);
                     // The error is returned only when all publishers have reported, and one that hangs may take long.
                     if let (Err(error), false) = (&result, waiting.is_empty()) {
-                        note(&format!("{}: {error}", name.unwrap_or_default()));
+                        note(&error.to_string());
                     }
                     failed = failed.or(result.err());
                 }

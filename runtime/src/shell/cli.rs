@@ -253,7 +253,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     let with_unit = if is_number { format!("{text}s") } else { text.to_owned() };
     let duration: SignedDuration = with_unit.parse().map_err(|_| {
         format!(
-            "'{text}' is not a time; it must be a number with the unit ms, s, m or h, such as 500ms, 1s or 2m"
+            "'{text}' is not a time; it must be a number with the unit ms, s, m or h, such as 500ms, 1s or 2m, or a number of \
+             seconds"
         )
     })?;
     if duration < SignedDuration::from_millis(1) {
@@ -272,7 +273,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
         return Err("it must be at least 1MB".to_owned());
     }
     let size: ByteSize = text.parse().map_err(|_| {
-        format!("'{text}' is not a size; it must be a number with the unit KB, MB, GB, KiB, MiB or GiB, such as 256MB")
+        format!("'{text}' is not a size; it must be a number with the unit KB, MB, GB, KiB, MiB or GiB, such as 256MB, or a number of bytes")
     })?;
     match size {
         size if size < ByteSize::mb(1) => Err("it must be at least 1MB".to_owned()),

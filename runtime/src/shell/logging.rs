@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use indicatif::ProgressBar;
 use tidegate_protocol::{Error, Result};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
@@ -39,12 +39,19 @@ fn targets(variable: Option<String>) -> Result<Targets> {
     let Some(text) = variable.filter(|text| !text.is_empty()) else {
         return Ok(Targets::new().with_default(Level::INFO));
     };
-    text.parse().map_err(|_| {
+    let invalid = || {
         Error::job(format!(
             "RUST_LOG=\"{text}\" is invalid: it must be a level (error, warn, info, debug, trace, off) or a list such as \
              info,my_job=debug"
         ))
-    })
+    };
+    // A word alone would be read as a target, so that a misspelled level would silence the log.
+    let levels: Vec<&str> = text.split(',').filter(|part| !part.contains('=')).collect();
+    if levels.iter().any(|level| level.is_empty() || level.parse::<LevelFilter>().is_err()) {
+        return Err(invalid());
+    }
+    let targets: Targets = text.parse().map_err(|_| invalid())?;
+    Ok(if levels.is_empty() { targets.with_default(Level::INFO) } else { targets })
 }
 
 /// Standard error. A write to it may fail, because its reader is gone; that does not end the job.
@@ -150,12 +157,15 @@ mod tests {
         assert_eq!(logged(Some("warn"), log_something), "warning: epoch 8 was aborted\n");
         let all = [engine, job, "debug: my_job: a detail\n"].concat();
         assert_eq!(logged(Some("info,my_job=debug"), log_something), all);
+        assert_eq!(logged(Some("my_job=debug"), log_something), all, "others are at info");
         assert_eq!(logged(Some("off"), log_something), "");
     }
 
     #[test]
     fn a_level_that_does_not_exist_is_refused() {
-        let error = targets(Some("info,my_job=loud".to_owned())).unwrap_err().to_string();
-        assert!(error.contains("RUST_LOG=\"info,my_job=loud\" is invalid"), "{error}");
+        for text in ["info,my_job=loud", "loud", "warning", "info,,", "info,my_job"] {
+            let error = targets(Some(text.to_owned())).unwrap_err().to_string();
+            assert!(error.contains(&format!("RUST_LOG=\"{text}\" is invalid")), "{error}");
+        }
     }
 }
