@@ -14,6 +14,7 @@
 //! `tidegate-protocol` is exported here.
 
 mod dead_letter;
+pub mod files;
 mod polled;
 mod record;
 mod sink;

@@ -15,6 +15,8 @@ use tidegate_failpoint::point;
 use tidegate_protocol::manifest::{FileRef, Staged};
 use tidegate_protocol::{Epoch, Error, Result, Slot};
 
+use crate::files::{failed, sync_directory};
+
 /// How much is gathered before it is written to the file.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -208,13 +210,14 @@ impl StagedFile {
     fn finish(self, store: &dyn StagedFileStore) -> Result<FileRef> {
         let OpenFile { path, name, file, bytes, crc32 } = self.file;
         point("sink.before_sync");
-        file.sync_data().map_err(|e| failed("sync", &path, e))?;
         let stored = if self.is_stored {
+            // The store syncs what it keeps.
             let stored = store.put(&path, &name)?;
             // If this fails, the file is removed at the next start.
             drop(fs::remove_file(&path));
             stored
         } else {
+            file.sync_data().map_err(|e| failed("sync", &path, e))?;
             path.parent().map_or(Ok(()), sync_directory)?;
             let no_text = |path: PathBuf| Error::job(format!("the path {} is not UTF-8", path.display()));
             path.into_os_string().into_string().map_err(|path| no_text(path.into()))?
@@ -360,15 +363,6 @@ impl Read for CheckedReader {
 
 fn open_file(path: &Path) -> Result<Box<dyn Read + Send>> {
     Ok(Box::new(File::open(path).map_err(|e| failed("open", path, e))?))
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(|e| failed("sync the directory", path, e))
-}
-
-fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
-    Error::environment(format!("cannot {doing} {}", path.display())).caused_by(error)
 }
 
 #[cfg(test)]

@@ -304,8 +304,7 @@ pub fn state_file_name(attempt: Attempt, slot: Slot, epoch: Epoch, name: &str) -
 
 /// True for names that begin as those of state files and staged files do, with attempt, slot and a number.
 fn is_ours(name: &str) -> bool {
-    let mut numbers = name.splitn(4, '-').map(|part| part.parse::<u64>().is_ok());
-    numbers.by_ref().take(3).filter(|is_number| *is_number).count() == 3
+    name.splitn(4, '-').take(3).filter(|part| part.parse::<u64>().is_ok()).count() == 3
 }
 
 fn written_by(attempt: Attempt, slot: Slot, epoch: Epoch) -> String {

@@ -4,12 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub(super) use tidegate_connector_api::files::{failed, sync_directory};
 use tidegate_protocol::{Error, Result};
-
-/// An error of the environment, about a path.
-pub(super) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
-    Error::environment(format!("cannot {doing} {}", path.display())).caused_by(error)
-}
 
 /// The absolute path without links, as text that fits into a manifest.
 pub(super) fn canonical(path: &Path) -> Result<String> {
@@ -36,13 +32,6 @@ pub(super) fn make_directory(path: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Makes what happened to the names in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|e| failed("sync the directory", path, e))
 }
 
 /// The length of a file, or None if there is none.

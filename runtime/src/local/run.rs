@@ -23,7 +23,7 @@ pub(crate) struct Run {
     pub(crate) memory: usize,
     pub(crate) follow: bool,
     pub(crate) max_parallelism: u16,
-    /// For tests; see [`JobSettings`].
+    /// For tests; see [`JobSettings`](crate::attempt::JobSettings).
     pub(crate) over_the_wire: bool,
     pub(crate) arguments: BTreeMap<String, Vec<String>>,
     pub(crate) clock: Arc<dyn Clock>,
