@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// The result of everything that a job author calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Who can fix the cause of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The job: its code, its arguments or its input. Starting it again without a change fails again.
     Job,
@@ -18,7 +21,10 @@ pub enum ErrorKind {
 }
 
 /// What went wrong, where, and what to do about it.
-#[derive(Clone)]
+///
+/// An error that is sent to another process keeps its kind and its message, with the causes in it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Sent", into = "Sent")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -61,10 +67,36 @@ impl Error {
     }
 }
 
+/// An error as it is sent.
+#[derive(Serialize, Deserialize)]
+struct Sent {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl From<Error> for Sent {
+    fn from(error: Error) -> Self {
+        Self { kind: error.kind, message: error.text() }
+    }
+}
+
+impl From<Sent> for Error {
+    fn from(Sent { kind, message }: Sent) -> Self {
+        Self { kind, message, source: None }
+    }
+}
+
+impl Error {
+    /// The message with its causes.
+    fn text(&self) -> String {
+        let cause = self.source.as_deref().map(|s| s as &dyn std::error::Error);
+        with_causes(self.message.clone(), cause)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cause = self.source.as_deref().map(|s| s as &dyn std::error::Error);
-        f.write_str(&with_causes(self.message.clone(), cause))?;
+        f.write_str(&self.text())?;
         if self.kind == ErrorKind::Internal {
             f.write_str(" (this is a defect of Tidegate, please report it)")?;
         }
@@ -130,6 +162,16 @@ mod tests {
         assert_eq!(error.to_string(), "the flag cannot be read: invalid digit found in string");
         let error = Error::internal("epoch 3 after 4").caused_by(Error::job("x").to_string());
         assert_eq!(error.to_string(), "epoch 3 after 4: x (this is a defect of Tidegate, please report it)");
+    }
+
+    #[test]
+    fn an_error_that_is_sent_keeps_its_kind_and_reads_the_same() {
+        let parse = "x".parse::<u8>().unwrap_err();
+        for error in [Error::job("no").caused_by(parse), Error::internal("epoch 3 after 4")] {
+            let sent = serde_json::to_string(&error).unwrap();
+            let arrived: Error = serde_json::from_str(&sent).unwrap();
+            assert_eq!((arrived.kind(), arrived.to_string()), (error.kind(), error.to_string()));
+        }
     }
 
     /// An error with a cause, whose own message may or may not contain that cause.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,64 @@ number! {
 number! {
     /// The unit of keyed state and of rescaling: a hash of the key reduced to `0..max_parallelism`.
     KeyGroup(u16)
+}
+
+/// The identity of a job on a cluster: 16 bytes, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId(pub [u8; 16]);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<JobId> for String {
+    fn from(job: JobId) -> Self {
+        job.to_string()
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for JobId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let invalid = || format!("'{text}' is not a job's id, which is 32 hexadecimal digits");
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(invalid());
+        }
+        let mut id = [0; 16];
+        for (i, byte) in id.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| invalid())?;
+        }
+        Ok(Self(id))
+    }
+}
+
+/// The identity of a taskmanager, which its data directory keeps over restarts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskManagerId(pub String);
+
+impl fmt::Display for TaskManagerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// How the key groups of a job are assigned to its workers.
@@ -93,6 +152,16 @@ impl KeyGroups {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_id_of_a_job_is_read_as_it_is_written() {
+        let id = JobId(std::array::from_fn(|i| 17 * i as u8));
+        assert_eq!(id.to_string(), "00112233445566778899aabbccddeeff");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "00112233445566778899aabbccddeef", "g0112233445566778899aabbccddeeff", "ä"] {
+            assert!(text.parse::<JobId>().is_err(), "{text}");
+        }
+    }
 
     proptest! {
         #[test]

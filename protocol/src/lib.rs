@@ -2,15 +2,17 @@
 //!
 //! Reading order: [`ids`] defines one newtype for every number, each with the sentence that says what it is;
 //! [`manifest`] is the file that makes a directory of loose files a snapshot; [`plan`] is what a job consists of, for the
-//! program that runs it; [`error`] is the error type, which says who can fix the cause. Nothing here does I/O beyond
+//! program that runs it; [`link`] is what the driver of a job and its processes tell each other; [`error`] is the error type, which says who can fix the cause. Nothing here does I/O beyond
 //! turning values into bytes and back, and nothing depends on the dataflow.
 
 pub mod error;
 pub mod ids;
+pub mod link;
 pub mod manifest;
 pub mod plan;
+pub mod process;
 
 pub use error::{Error, ErrorContext, ErrorKind, Result};
-pub use ids::{Attempt, Epoch, KeyGroup, KeyGroups, Slot};
+pub use ids::{Attempt, Epoch, JobId, KeyGroup, KeyGroups, Slot, TaskManagerId};
 pub use manifest::{FileRef, Manifest, ManifestError};
-pub use plan::{Plan, SourcePlan};
+pub use plan::{Plan, PlanSettings, SourcePlan};

@@ -29,6 +29,26 @@ pub struct Plan {
     pub sources: BTreeMap<String, SourcePlan>,
     /// The whole dataflow, part by part; every worker must describe the same.
     pub dataflow: Vec<String>,
+    /// What the job's own flags say about how it is run; a cluster may be told otherwise.
+    #[serde(default)]
+    pub settings: PlanSettings,
+}
+
+/// What the flags of a job's program say about how it is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSettings {
+    /// The number of workers; None for as many as there is room for.
+    pub parallelism: Option<u32>,
+    /// Milliseconds from one checkpoint to the next.
+    pub checkpoint_interval_ms: u64,
+    /// The number of complete snapshots that are kept.
+    pub retain: u64,
+}
+
+impl Default for PlanSettings {
+    fn default() -> Self {
+        Self { parallelism: None, checkpoint_interval_ms: 1_000, retain: 3 }
+    }
 }
 
 /// What is known of a source.
@@ -75,6 +95,7 @@ mod tests {
             operators: operators.into(),
             sources: [("in".to_owned(), source)].into(),
             dataflow: vec!["the source 'in'".to_owned()],
+            settings: PlanSettings { parallelism: Some(3), ..PlanSettings::default() },
         };
         let text = serde_json::to_string_pretty(&plan).expect("plain data");
         assert_eq!(serde_json::from_str::<Plan>(&text).expect("a plan"), plan);

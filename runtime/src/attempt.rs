@@ -36,6 +36,17 @@ impl ProcessWorkers {
     pub(crate) fn slots(self) -> impl Iterator<Item = Slot> {
         (self.first.0..).take(self.count).map(Slot)
     }
+
+    /// True if the worker with this slot's number is one of them.
+    pub(crate) fn contains(self, worker: usize) -> bool {
+        (self.first.0 as usize..self.first.0 as usize + self.count).contains(&worker)
+    }
+
+    /// The number of the process that has the worker with this slot's number: every process of an attempt has as many
+    /// workers as this one.
+    pub(crate) fn process_of(self, worker: usize) -> usize {
+        worker / self.count.max(1)
+    }
 }
 
 /// An attempt: its numbers, the snapshot that it goes on from, and where it writes its own.

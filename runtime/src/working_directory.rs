@@ -17,6 +17,11 @@ impl WorkingDirectory {
         Self(root.join("local"))
     }
 
+    /// The one with this path.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// Removes the running stores of earlier attempts.
     pub(crate) fn clean(&self) -> Result<()> {
         if self.0.exists() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// From bottom to top. A module may import what stands before it.
 const LAYERS: &[&str] = &[
     "panics",
+    "exit",
     "thread_group",
     "clock",
     "allocator",
@@ -30,7 +31,9 @@ const LAYERS: &[&str] = &[
     "dataflow",
     "operators",
     "api",
+    "job_process",
     "local",
+    "cluster",
     "shell",
     "testing",
 ];

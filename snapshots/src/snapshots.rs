@@ -177,15 +177,9 @@ impl Snapshots {
         let mut found = Found { last_epoch: aside, ..Found::default() };
         for epoch in self.epochs(manifest_name)? {
             found.last_epoch = found.last_epoch.max(epoch);
-            let name = manifest_name(epoch);
-            let Some(bytes) = self.store.read(&name)? else { continue };
-            match Manifest::from_bytes(&bytes) {
-                Ok(manifest) if manifest.epoch == epoch => found.manifests.push(manifest),
-                Ok(other) => {
-                    found.damaged.push((epoch, format!("it is the manifest of epoch {}", other.epoch)))
-                }
-                Err(ManifestError::Damaged(why)) => found.damaged.push((epoch, why)),
-                Err(version) => return Err(Error::job(format!("{}/{name}: {version}", self.uri()))),
+            match self.manifest(epoch)? {
+                Ok(manifest) => found.manifests.push(manifest),
+                Err(why) => found.damaged.push((epoch, why)),
             }
         }
         found.manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.epoch));
@@ -214,14 +208,49 @@ impl Snapshots {
         Ok(epochs)
     }
 
+    /// The manifest of an epoch. The inner error says why it is not to be used, as a sentence.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or the manifest has a version that this build does not read.
+    pub fn manifest(&self, epoch: Epoch) -> Result<Result<Manifest, String>> {
+        let name = manifest_name(epoch);
+        let Some(bytes) = self.store.read(&name)? else {
+            return Ok(Err(format!("{}/{name} is not there", self.uri())));
+        };
+        Ok(match Manifest::from_bytes(&bytes) {
+            Ok(manifest) if manifest.epoch == epoch => Ok(manifest),
+            Ok(other) => Err(format!("it is the manifest of epoch {}", other.epoch)),
+            Err(ManifestError::Damaged(why)) => Err(why),
+            Err(version) => return Err(Error::job(format!("{}/{name}: {version}", self.uri()))),
+        })
+    }
+
     /// Compares the files of a snapshot with their lengths and checksums: those of the state store, and the staged output
-    /// that is still to be published, as far as it is in files. A staged file that lies outside of the store and is not there
-    /// may have been published already; its publisher checks that.
+    /// that is still to be published.
     ///
     /// # Errors
     /// The first difference, as a sentence.
     pub fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
-        manifest.store_files().try_for_each(|file| self.check_stored(file))?;
+        self.check_state_files(manifest, |_| true)?;
+        self.check_staged_files(manifest, published)
+    }
+
+    /// Compares the state files that some workers wrote for a snapshot with their lengths and checksums.
+    ///
+    /// # Errors
+    /// The first difference, as a sentence.
+    pub fn check_state_files(&self, manifest: &Manifest, of: impl Fn(Slot) -> bool) -> Result<(), String> {
+        let slots = manifest.slots.iter().filter(|(slot, _)| of(**slot));
+        slots.flat_map(|(_, part)| part.store.values()).try_for_each(|file| self.check_stored(file))
+    }
+
+    /// Compares the staged output of a snapshot that is still to be published, as far as it is in files, with the lengths and
+    /// checksums. A staged file that lies outside of the store and is not there may have been published already; its
+    /// publisher checks that.
+    ///
+    /// # Errors
+    /// The first difference, as a sentence.
+    pub fn check_staged_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
         if manifest.epoch <= published {
             return Ok(());
         }

@@ -82,7 +82,7 @@ pub(crate) struct ActivityRegistry(Mutex<Sights>);
 #[derive(Default)]
 struct Sights {
     activities: Vec<Arc<Activity>>,
-    alignments: Vec<(Slot, Arc<Alignment>)>,
+    alignments: Vec<Arc<Alignment>>,
     stores: Vec<Arc<StoreActivity>>,
 }
 
@@ -98,8 +98,8 @@ impl ActivityRegistry {
         activity
     }
 
-    pub(crate) fn add_alignment(&self, slot: Slot, alignment: Arc<Alignment>) {
-        self.lock().alignments.push((slot, alignment));
+    pub(crate) fn add_alignment(&self, alignment: Arc<Alignment>) {
+        self.lock().alignments.push(alignment);
     }
 
     /// The store of a worker.
@@ -120,7 +120,7 @@ impl ActivityRegistry {
     }
 
     /// Updates the gauges of all operator chains that have not reached a triggered barrier yet.
-    pub(crate) fn show_alignments<'a>(&self, instructions: impl Fn(Slot) -> &'a Instructions) {
-        self.lock().alignments.iter().for_each(|(slot, alignment)| alignment.show(instructions(*slot)));
+    pub(crate) fn show_alignments(&self, instructions: &Instructions) {
+        self.lock().alignments.iter().for_each(|alignment| alignment.show(instructions));
     }
 }

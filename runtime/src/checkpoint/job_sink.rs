@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tidegate_connector_api::{Publisher, SinkTarget, StagedOutput};
-use tidegate_protocol::{ErrorContext, Manifest, Result, Slot};
+use tidegate_protocol::{Epoch, ErrorContext, Result, Slot};
 
 use super::staged_files::StagedFiles;
+use super::staged_outputs::StagedBySink;
 use crate::panics::catch;
 use crate::step::Step;
 
@@ -37,27 +38,28 @@ impl JobSink {
             .context(|| format!("sink '{}', publisher of slot {slot}", self.uid()))
     }
 
-    /// Publishes what a snapshot holds of a slot.
+    /// Publishes what a snapshot holds of a slot's output.
     pub(super) fn publish(
         &self,
         publisher: &mut dyn Publisher,
         slot: Slot,
-        snapshot: &Snapshot,
+        publication: &Publication,
         files: &StagedFiles,
     ) -> Result<()> {
-        let Snapshot { manifest, is_restored } = snapshot;
+        let Publication { epoch, staged, is_restored } = publication;
         let uid = self.uid();
-        let ours = manifest.staged().filter(|(of, staged)| *of == uid && staged.slot == slot);
+        let ours = staged.iter().filter(|(of, staged)| *of == uid && staged.slot == slot);
         let outputs: Vec<_> =
             ours.map(|(_, staged)| StagedOutput::new(staged, *is_restored, files)).collect();
-        catch(|| publisher.publish(manifest.epoch, &outputs))
-            .context(|| format!("publish epoch {} of '{uid}', slot {slot}", manifest.epoch))
+        catch(|| publisher.publish(*epoch, &outputs))
+            .context(|| format!("publish epoch {epoch} of '{uid}', slot {slot}"))
     }
 }
 
-/// A snapshot whose output is to be published.
+/// The output of a complete snapshot, which is to be published.
 #[derive(Clone)]
-pub(super) struct Snapshot {
-    pub(super) manifest: Arc<Manifest>,
+pub(super) struct Publication {
+    pub(super) epoch: Epoch,
+    pub(super) staged: StagedBySink,
     pub(super) is_restored: bool,
 }

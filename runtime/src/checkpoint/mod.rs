@@ -4,6 +4,7 @@
 //!   thread.
 //! - [`snapshot_thread`]: makes a worker's part of a snapshot durable while the dataflow goes on, and acknowledges it.
 //! - [`staged_files`]: where staged output is kept that has no place of its own.
+//! - [`staged_outputs`]: what is staged and waits for its snapshot to be complete.
 //! - [`publishers`]: make the output of a complete snapshot visible; [`job_sink`]: a sink as they see it.
 //! - [`recovery`]: what happens to the targets of sinks before an attempt starts.
 //!
@@ -16,3 +17,4 @@ pub(crate) mod publishers;
 pub(crate) mod recovery;
 pub(crate) mod snapshot_thread;
 pub(crate) mod staged_files;
+pub(crate) mod staged_outputs;

@@ -1,41 +1,47 @@
 //! The publishers of a process: one for every sink and slot, each on a thread of its own.
 //!
-//! A complete snapshot is given to all of them at once; while they publish, the dataflow and the driver go on. When the
-//! last one has reported, the snapshot's output is published.
+//! When a snapshot is complete, what each slot staged for it is given to the publishers of that slot; while they publish,
+//! the dataflow and the driver go on. When all sinks of a slot have published an epoch, the slot is reported as published.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tidegate_failpoint::point;
-use tidegate_protocol::{Epoch, Manifest, Result, Slot};
+use tidegate_protocol::{Epoch, Error, Result, Slot};
 
-use super::job_sink::{JobSink, Snapshot};
+use super::job_sink::{JobSink, Publication};
 use super::staged_files::StagedFiles;
+use super::staged_outputs::StagedOutputs;
 use crate::activity::{Activity, ActivityRegistry};
 use crate::attempt::ProcessWorkers;
+use crate::link::{DriverHandle, Report};
 use crate::metrics::Metrics;
 use crate::thread_group::ThreadGroup;
 
-/// What a publisher reports: the epoch that it has published, or why it cannot.
-pub(crate) struct PublisherReport {
-    uid: String,
-    slot: Slot,
-    result: Result<Epoch>,
+/// The publishers of an attempt in this process.
+pub(crate) struct Publishers {
+    shared: Arc<Shared>,
+    threads: ThreadGroup,
 }
 
-/// Where publishers report.
-pub(crate) type ReportPublished = Arc<dyn Fn(PublisherReport) + Send + Sync>;
+/// What the publishers share.
+struct Shared {
+    driver: Arc<DriverHandle>,
+    outputs: Arc<StagedOutputs>,
+    slots: Mutex<BTreeMap<Slot, SlotState>>,
+}
 
-/// The publishers of an attempt.
+/// The publishers of a slot, and what they are doing.
 #[derive(Default)]
-pub(crate) struct Publishers {
-    /// By the uid of the sink and the slot.
-    publishers: Vec<((String, Slot), Sender<Snapshot>)>,
-    /// The epoch that is being published, and the publishers that have not reported yet.
-    waiting: Option<(Epoch, BTreeSet<(String, Slot)>)>,
-    threads: ThreadGroup,
+struct SlotState {
+    /// By the uid of the sink.
+    publishers: BTreeMap<String, Sender<Publication>>,
+    /// The last epoch that all of them have published.
+    published: Epoch,
+    /// The epoch that is being published, and the sinks that are not done.
+    waiting: Option<(Epoch, BTreeSet<String>)>,
 }
 
 impl Publishers {
@@ -45,13 +51,17 @@ impl Publishers {
         sinks: &[JobSink],
         workers: ProcessWorkers,
         files: &StagedFiles,
+        outputs: &Arc<StagedOutputs>,
+        driver: &Arc<DriverHandle>,
         (activities, metrics): (&ActivityRegistry, &Arc<Metrics>),
-        report: &ReportPublished,
     ) -> Result<Self> {
-        let mut this = Self::default();
+        let slots = workers.slots().map(|slot| (slot, SlotState::default())).collect();
+        let shared =
+            Arc::new(Shared { driver: driver.clone(), outputs: outputs.clone(), slots: Mutex::new(slots) });
+        let this = Self { shared: shared.clone(), threads: ThreadGroup::default() };
         for sink in sinks {
             for slot in workers.slots() {
-                let (snapshots, inbox) = channel();
+                let (publications, inbox) = channel();
                 let activity = activities.activity(slot);
                 let thread = Thread {
                     number: activity.add_step(&sink.step, false),
@@ -59,51 +69,98 @@ impl Publishers {
                     sink: sink.clone(),
                     slot,
                     files: files.clone(),
-                    report: report.clone(),
+                    shared: shared.clone(),
                     _metrics: metrics.clone(),
                 };
                 this.threads.spawn(format!("publisher-{slot}"), move || thread.run(&inbox))?;
-                this.publishers.push(((sink.uid(), slot), snapshots));
+                shared.slots().entry(slot).or_default().publishers.insert(sink.uid(), publications);
             }
         }
         Ok(this)
     }
 
-    /// Sends a complete snapshot to all publishers. True if there is none, so that nothing is left to be published.
-    pub(crate) fn publish(&mut self, manifest: &Arc<Manifest>) -> bool {
-        point("publish.before");
-        for (_, snapshots) in &self.publishers {
-            // A thread that could not make its publisher has reported that, and the job is about to end.
-            drop(snapshots.send(Snapshot { manifest: manifest.clone(), is_restored: false }));
+    /// What publishes a complete snapshot's output of all slots; it does not wait until that is done.
+    pub(crate) fn on_complete(&self) -> impl Fn(Epoch) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |epoch| {
+            point("publish.before");
+            shared.publish(epoch);
         }
-        let all: BTreeSet<_> = self.publishers.iter().map(|(key, _)| key.clone()).collect();
-        let is_published = all.is_empty();
-        self.waiting = (!is_published).then_some((manifest.epoch, all));
-        is_published
-    }
-
-    /// Takes a publisher's report. Returns the epoch if that was the last report, and so all output of the epoch is
-    /// published.
-    ///
-    /// # Errors
-    /// The error of the publisher.
-    pub(crate) fn take(&mut self, report: PublisherReport) -> Result<Option<Epoch>> {
-        let PublisherReport { uid, slot, result } = report;
-        let epoch = result?;
-        let Some((waiting_for, slots)) = &mut self.waiting else { return Ok(None) };
-        if *waiting_for != epoch || !slots.remove(&(uid, slot)) || !slots.is_empty() {
-            return Ok(None);
-        }
-        self.waiting = None;
-        point("publish.after");
-        Ok(Some(epoch))
     }
 
     /// Ends the threads and waits for them until the time `until`: they must not run beside those of the next run. A thread
     /// that hangs is left until the process exits.
     pub(crate) fn close(self, until: Instant) {
-        drop(self.publishers);
+        self.shared.slots().values_mut().for_each(|slot| slot.publishers.clear());
         self.threads.wait(until);
+    }
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Slot, SlotState>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives every publisher its part of the epoch. A slot that has published it already is reported again: the driver asks
+    /// again if it has lost the answer.
+    fn publish(&self, epoch: Epoch) {
+        let mut published = Vec::new();
+        for (slot, state) in self.slots().iter_mut() {
+            match self.begin(*slot, state, epoch) {
+                Ok(true) => published.push(*slot),
+                Ok(false) => {}
+                Err(error) => return self.driver.fail(error),
+            }
+        }
+        published.into_iter().for_each(|slot| self.driver.report(Report::Published { slot, epoch }));
+    }
+
+    /// Begins to publish the output of a slot; true if there is nothing to do.
+    fn begin(&self, slot: Slot, state: &mut SlotState, epoch: Epoch) -> Result<bool> {
+        if epoch <= state.published || state.waiting.as_ref().is_some_and(|(other, _)| epoch <= *other) {
+            return Ok(epoch == state.published);
+        }
+        let missing = || {
+            Error::internal(format!("epoch {epoch} is to be published, and slot {slot} has not written it"))
+        };
+        let staged = self.outputs.get(slot, epoch).ok_or_else(missing)?;
+        if state.publishers.is_empty() {
+            self.is_published(slot, state, epoch);
+            return Ok(true);
+        }
+        for publisher in state.publishers.values() {
+            // A thread that could not make its publisher has reported that, and the job is about to end.
+            drop(publisher.send(Publication { epoch, staged: staged.clone(), is_restored: false }));
+        }
+        state.waiting = Some((epoch, state.publishers.keys().cloned().collect()));
+        Ok(false)
+    }
+
+    fn is_published(&self, slot: Slot, state: &mut SlotState, epoch: Epoch) {
+        state.published = epoch;
+        self.outputs.forget(slot, epoch);
+    }
+
+    /// A publisher has published an epoch, or cannot.
+    fn done(&self, uid: &str, slot: Slot, result: Result<Epoch>) {
+        let epoch = match result {
+            Ok(epoch) => epoch,
+            Err(error) => return self.driver.fail(error),
+        };
+        let was_last = {
+            let mut slots = self.slots();
+            let Some(state) = slots.get_mut(&slot) else { return };
+            let waiting = state.waiting.as_mut().filter(|(waiting_for, _)| *waiting_for == epoch);
+            let was_last = waiting.is_some_and(|(_, sinks)| sinks.remove(uid) && sinks.is_empty());
+            if was_last {
+                state.waiting = None;
+                self.is_published(slot, state, epoch);
+            }
+            was_last
+        };
+        if was_last {
+            self.driver.report(Report::Published { slot, epoch });
+        }
     }
 }
 
@@ -115,12 +172,12 @@ struct Thread {
     /// The activity of the thread while it runs the connector's code, and the step's number in it.
     activity: Arc<Activity>,
     number: usize,
-    report: ReportPublished,
+    shared: Arc<Shared>,
     _metrics: Arc<Metrics>,
 }
 
 impl Thread {
-    fn run(&self, inbox: &Receiver<Snapshot>) {
+    fn run(&self, inbox: &Receiver<Publication>) {
         self.activity.enter_publishing(self.number);
         let made = self.sink.publisher(self.slot);
         self.activity.leave();
@@ -128,15 +185,15 @@ impl Thread {
             Ok(publisher) => publisher,
             Err(error) => return self.report(Err(error)),
         };
-        while let Ok(snapshot) = inbox.recv() {
+        while let Ok(publication) = inbox.recv() {
             self.activity.enter_publishing(self.number);
-            let published = self.sink.publish(&mut *publisher, self.slot, &snapshot, &self.files);
+            let published = self.sink.publish(&mut *publisher, self.slot, &publication, &self.files);
             self.activity.leave();
-            self.report(published.map(|()| snapshot.manifest.epoch));
+            self.report(published.map(|()| publication.epoch));
         }
     }
 
     fn report(&self, result: Result<Epoch>) {
-        (self.report)(PublisherReport { uid: self.sink.uid(), slot: self.slot, result });
+        self.shared.done(&self.sink.uid(), self.slot, result);
     }
 }

@@ -10,7 +10,7 @@ use tidegate_connector_api::SinkTarget;
 use tidegate_failpoint::point;
 use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result, Slot};
 
-use super::job_sink::{JobSink, Snapshot};
+use super::job_sink::{JobSink, Publication};
 use super::staged_files::StagedFiles;
 use crate::panics::catch;
 
@@ -65,21 +65,22 @@ fn publish_restored(
         manifest.slots.keys().copied().chain(manifest.staged().map(|(_, s)| s.slot)).collect();
     let all: Vec<(&JobSink, Slot)> =
         sinks.iter().flat_map(|sink| slots.iter().map(move |slot| (sink, *slot))).collect();
-    let snapshot = Snapshot { manifest: manifest.clone(), is_restored: true };
-    all.chunks(AT_ONCE).try_for_each(|some| publish_at_once(some, &snapshot, files, note))?;
+    let staged = manifest.staged().map(|(uid, staged)| (uid.to_owned(), staged.clone())).collect();
+    let publication = Publication { epoch: manifest.epoch, staged: Arc::new(staged), is_restored: true };
+    all.chunks(AT_ONCE).try_for_each(|some| publish_at_once(some, &publication, files, note))?;
     point("publish.after");
     Ok(())
 }
 
 fn publish_at_once(
     publishers: &[(&JobSink, Slot)],
-    snapshot: &Snapshot,
+    publication: &Publication,
     files: &StagedFiles,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let publish = |sink: &JobSink, slot: Slot| {
         let mut publisher = sink.publisher(slot)?;
-        sink.publish(&mut *publisher, slot, snapshot, files)
+        sink.publish(&mut *publisher, slot, publication, files)
     };
     let publish = &publish;
     std::thread::scope(|scope| {
@@ -107,7 +108,7 @@ fn publish_at_once(
                     failed = failed.or(result.err());
                 }
                 Err(_) => {
-                    let (epoch, seconds) = (snapshot.manifest.epoch, began.elapsed().as_secs());
+                    let (epoch, seconds) = (publication.epoch, began.elapsed().as_secs());
                     note(&format!(
                         "publishing epoch {epoch} before the start has taken {seconds} s so far: {first}"
                     ));

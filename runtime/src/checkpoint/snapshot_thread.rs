@@ -20,6 +20,7 @@ use tidegate_protocol::{Attempt, Epoch, Slot};
 use tidegate_snapshots::{Snapshots, state_file_name};
 
 use super::staged_files::StagedFiles;
+use super::staged_outputs::StagedOutputs;
 use crate::activity::Activity;
 use crate::attempt::AttemptSetup;
 use crate::link::{DriverHandle, Report};
@@ -53,6 +54,7 @@ impl SnapshotThread {
         store: Option<Arc<SharedStore>>,
         setup: &AttemptSetup,
         driver: Arc<DriverHandle>,
+        outputs: Arc<StagedOutputs>,
         activity: Arc<Activity>,
     ) -> Result<Self> {
         let (barriers, inbox) = channel();
@@ -67,6 +69,7 @@ impl SnapshotThread {
             snapshots: setup.snapshots.clone(),
             staged_files: StagedFiles::new(&setup.snapshots),
             driver,
+            outputs,
             completed: newest.clone(),
             newest,
             unpublished: Vec::new(),
@@ -116,6 +119,8 @@ struct Thread {
     snapshots: Snapshots,
     staged_files: StagedFiles,
     driver: Arc<DriverHandle>,
+    /// Where the publishers find what was staged.
+    outputs: Arc<StagedOutputs>,
     /// The last snapshot that was made, whether its epoch is complete or not.
     newest: StoreSnapshot,
     /// The last snapshot that is known to be complete: its files are not deleted while this process runs.
@@ -180,6 +185,7 @@ impl Thread {
             },
             None => BTreeMap::new(),
         };
+        self.outputs.add(self.slot, epoch, self.unpublished.clone());
         Ok(Ok(SlotSnapshot { store, operators }))
     }
 
@@ -196,7 +202,7 @@ impl Thread {
 
     /// Learns which epochs have been completed since the last barrier.
     fn settle(&mut self) {
-        let completed = self.driver.instructions(self.slot).completed();
+        let completed = self.driver.instructions().completed();
         // The files of an epoch that was aborted are deleted, and are never those of a later snapshot.
         if self.newest.epoch == completed {
             self.completed = self.newest.clone();

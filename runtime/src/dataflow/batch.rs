@@ -8,7 +8,6 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,8 +17,11 @@ use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::channels::{Message, Stamp};
 
+use super::flow::Flow;
 use super::pace::{BATCH_RECORDS, Pace};
 use super::passage::Passage;
+use super::peers::PeerMessage;
+use super::process::Process;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
 
@@ -100,28 +102,6 @@ pub(crate) struct BufferReturns(Mutex<HashMap<usize, Box<dyn Any + Send>>>);
 struct EdgeReturns<T> {
     to: Vec<Sender<Vec<T>>>,
     at: Vec<Option<Receiver<Vec<T>>>>,
-    flow: Arc<Flow>,
-}
-
-/// The flow control between the senders and the receivers of an edge: records that can wait are sent no faster than they
-/// are processed.
-struct Flow {
-    /// The number of records that a receiver has not processed yet, for every pair of a sender and a receiver.
-    unread: Vec<AtomicUsize>,
-    /// How many records may wait at every receiver.
-    backlogs: Vec<AtomicUsize>,
-}
-
-impl Flow {
-    fn new(workers: usize) -> Arc<Self> {
-        let all = |count: usize, n| (0..count).map(|_| AtomicUsize::new(n)).collect();
-        let backlogs = all(workers, Pace::default().backlog());
-        Arc::new(Self { unread: all(workers * workers, 0), backlogs })
-    }
-
-    fn unread(&self, sender: usize, receiver: usize) -> &AtomicUsize {
-        &self.unread[sender * self.backlogs.len() + receiver]
-    }
 }
 
 /// One worker's ends of these channels.
@@ -132,20 +112,14 @@ struct ReturnPath<T> {
 }
 
 impl BufferReturns {
-    fn returns<T: Send + 'static>(
-        &self,
-        edge: usize,
-        me: usize,
-        workers: usize,
-    ) -> Option<(ReturnPath<T>, Arc<Flow>)> {
+    fn returns<T: Send + 'static>(&self, edge: usize, me: usize, workers: usize) -> Option<ReturnPath<T>> {
         let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let buffer_returns = edges.entry(edge).or_insert_with(|| {
             let (to, at) = (0..workers).map(|_| channel()).map(|(to, at)| (to, Some(at))).unzip();
-            Box::new(EdgeReturns::<T> { to, at, flow: Flow::new(workers) })
+            Box::new(EdgeReturns::<T> { to, at })
         });
         let buffer_returns = buffer_returns.downcast_mut::<EdgeReturns<T>>()?;
-        let returns = ReturnPath { me, to: buffer_returns.to.clone(), at: buffer_returns.at[me].take()? };
-        Some((returns, buffer_returns.flow.clone()))
+        Some(ReturnPath { me, to: buffer_returns.to.clone(), at: buffer_returns.at[me].take()? })
     }
 }
 
@@ -154,30 +128,64 @@ pub(crate) struct Pool<T> {
     free: Rc<RefCell<Vec<Vec<T>>>>,
     returns: Option<Rc<ReturnPath<T>>>,
     flow: Arc<Flow>,
+    /// What senders in other processes have been told; None on an edge that stays on the worker.
+    remote: Option<Rc<RemoteSenders>>,
 }
 
 impl<T> Clone for Pool<T> {
     fn clone(&self) -> Self {
-        Self { free: self.free.clone(), returns: self.returns.clone(), flow: self.flow.clone() }
+        let Self { free, returns, flow, remote } = self;
+        Self { free: free.clone(), returns: returns.clone(), flow: flow.clone(), remote: remote.clone() }
+    }
+}
+
+/// The senders of an edge that are in other processes.
+struct RemoteSenders {
+    edge: usize,
+    process: Arc<Process>,
+    /// For every worker the number of its records that it knows to be taken, and the backlog that it knows.
+    told: RefCell<Vec<(usize, usize)>>,
+}
+
+impl RemoteSenders {
+    /// Tells a sender how many of its records are taken, if it is in another process and may be waiting for that.
+    fn tell(&self, flow: &Flow, (sender, receiver): (usize, usize), taken: usize, backlog: usize) {
+        let told = &mut self.told.borrow_mut()[sender];
+        if taken - told.0 < flow.share(told.1).div_ceil(2) {
+            return;
+        }
+        *told = (taken, backlog);
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let message = PeerMessage::Taken {
+            edge: number(self.edge),
+            sender: number(sender),
+            receiver: number(receiver),
+            taken: taken as u64,
+            backlog: number(backlog),
+        };
+        self.process.shared.peers.tell(self.process.workers.process_of(sender), message);
     }
 }
 
 impl<T: Send + 'static> Pool<T> {
     /// The pool of an edge that stays on this worker.
     pub(crate) fn local() -> Self {
-        Self { free: Rc::default(), returns: None, flow: Flow::new(1) }
+        Self { free: Rc::default(), returns: None, flow: Flow::new(1), remote: None }
     }
 
-    /// The pool of an edge between the workers of this process.
-    pub(crate) fn shared(
-        buffer_returns: &Arc<BufferReturns>,
-        edge: usize,
-        me: usize,
-        workers: usize,
-    ) -> Self {
-        match buffer_returns.returns(edge, me, workers) {
-            Some((returns, flow)) => Self { free: Rc::default(), returns: Some(Rc::new(returns)), flow },
-            None => Self::local(),
+    /// The pool of an edge between the workers of a job.
+    pub(crate) fn shared(process: &Arc<Process>, edge: usize, me: usize) -> Self {
+        let workers = process.setup.settings.parallelism;
+        let Some(returns) = process.shared.buffer_returns.returns(edge, me, workers) else {
+            return Self::local();
+        };
+        let told = RefCell::new(vec![(0, Pace::default().backlog()); workers]);
+        let remote = RemoteSenders { edge, process: process.clone(), told };
+        Self {
+            free: Rc::default(),
+            returns: Some(Rc::new(returns)),
+            flow: process.shared.flows.of(edge, workers),
+            remote: Some(Rc::new(remote)),
         }
     }
 
@@ -188,15 +196,12 @@ impl<T: Send + 'static> Pool<T> {
 
     /// Notes that this worker has sent `records` records to a receiver.
     pub(crate) fn sent(&self, receiver: usize, records: usize) {
-        self.flow.unread(self.me(), receiver).fetch_add(records, Ordering::Relaxed);
+        self.flow.sent(self.me(), receiver, records);
     }
 
-    /// The number of records that can wait which this worker may send to a receiver now. Every sender has an equal share of
-    /// the backlog of the receiver, and at least one record.
+    /// The number of records that can wait which this worker may send to a receiver now.
     pub(crate) fn room(&self, receiver: usize) -> usize {
-        let backlog = self.flow.backlogs[receiver].load(Ordering::Relaxed);
-        let share = (backlog / self.flow.backlogs.len()).max(1);
-        share.saturating_sub(self.flow.unread(self.me(), receiver).load(Ordering::Relaxed))
+        self.flow.room(self.me(), receiver)
     }
 
     /// An empty buffer.
@@ -210,9 +215,11 @@ impl<T: Send + 'static> Pool<T> {
 
     /// Notes that this worker has processed `records` records of worker `from`, and publishes its current pace.
     pub(crate) fn done(&self, from: usize, records: usize, pace: &Pace) {
-        let from = if self.returns.is_some() { from } else { 0 };
-        self.flow.unread(from, self.me()).fetch_sub(records, Ordering::Relaxed);
-        self.flow.backlogs[self.me()].store(pace.backlog(), Ordering::Relaxed);
+        let (from, me, backlog) = (if self.returns.is_some() { from } else { 0 }, self.me(), pace.backlog());
+        let taken = self.flow.taken(from, me, records, backlog);
+        if let Some(remote) = self.remote.as_ref().filter(|remote| !remote.process.workers.contains(from)) {
+            remote.tell(&self.flow, (from, me), taken, backlog);
+        }
     }
 
     /// Returns a buffer to the worker of this process that has filled it; with None it stays in the pool of this worker.
@@ -236,12 +243,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::testing::parts;
+
+    /// A process with two workers.
+    fn process() -> (tempfile::TempDir, Arc<Process>) {
+        let place = tempfile::tempdir().unwrap();
+        let process = parts::process(place.path(), 2, None).0;
+        (place, process)
+    }
 
     #[test]
     fn a_sender_has_room_for_its_share_of_what_a_receiver_can_take() {
-        let buffer_returns = Arc::new(BufferReturns::default());
-        let (first, second) =
-            (Pool::<u8>::shared(&buffer_returns, 0, 0, 2), Pool::<u8>::shared(&buffer_returns, 0, 1, 2));
+        let (_place, process) = process();
+        let (first, second) = (Pool::<u8>::shared(&process, 0, 0), Pool::<u8>::shared(&process, 0, 1));
         let (mut fast, mut slow) = (Pace::default(), Pace::default());
         assert_eq!((first.room(0), first.room(1)), (1, 1), "nothing is known of the receivers yet");
         (0..10).for_each(|_| fast.took(fast.records(), Duration::ZERO));
@@ -258,8 +272,8 @@ mod tests {
     #[test]
     fn a_buffer_decoded_from_bytes_stays_in_the_pool_of_its_receiver() {
         // The worker that sent the bytes may be in another process, which cannot take the buffer back.
-        let buffer_returns = Arc::new(BufferReturns::default());
-        let pool = Pool::<Arc<()>>::shared(&buffer_returns, 0, 0, 2);
+        let (_place, process) = process();
+        let pool = Pool::<Arc<()>>::shared(&process, 0, 0);
         let record = Arc::new(());
         for _ in 0..1_000 {
             pool.give(vec![record.clone()], None);
@@ -270,9 +284,8 @@ mod tests {
 
     #[test]
     fn a_buffer_from_another_worker_is_returned_to_it_with_its_records() {
-        let buffer_returns = Arc::new(BufferReturns::default());
-        let (first, second) =
-            (Pool::<u8>::shared(&buffer_returns, 0, 0, 2), Pool::<u8>::shared(&buffer_returns, 0, 1, 2));
+        let (_place, process) = process();
+        let (first, second) = (Pool::<u8>::shared(&process, 0, 0), Pool::<u8>::shared(&process, 0, 1));
         let mut buffer = first.take();
         buffer.push(9);
         let address = buffer.as_ptr();

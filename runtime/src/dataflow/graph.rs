@@ -70,7 +70,7 @@ impl Graph {
     ) {
         let worker = &from.0.worker;
         let (me, workers) = (worker.index(), worker.parallelism());
-        let pool = Pool::shared(&worker.process.shared.buffer_returns, self.edges.len(), me, workers);
+        let pool = Pool::shared(&worker.process, self.edges.len(), me);
         let crossing = Some(Rc::new(Crossing::of::<T>(step, workers, &worker.process.driver)));
         let partitioner = Partitioner::new(route, me, workers, pool.clone(), crossing.clone());
         let partitioner = Rc::new(RefCell::new(partitioner));

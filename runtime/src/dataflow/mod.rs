@@ -6,6 +6,8 @@
 //!
 //! - [`timestamp`]: the timestamp, an epoch and a tick in one number.
 //! - [`batch`]: the batches that travel on an edge, and the pool that their buffers come from and are returned to.
+//! - [`flow`]: how many records may be on their way; [`sockets`], [`peers`]: the connections to the other processes of the
+//!   attempt, and what they tell each other beside the dataflow.
 //! - [`wire`]: a batch as bytes; [`passage`]: how a batch has crossed as bytes, if it has.
 //! - [`partitioner`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
 //! - [`port`]: the typed ends of edges: batches that wait to be processed or for a later epoch, and batches that are sent.
@@ -26,6 +28,7 @@
 pub(crate) mod alarm;
 pub(crate) mod batch;
 pub(crate) mod error_site;
+mod flow;
 pub(crate) mod graph;
 pub(crate) mod operator;
 pub(crate) mod operator_chain;
@@ -34,9 +37,11 @@ pub(crate) mod pace;
 pub(crate) mod pacing;
 pub(crate) mod partitioner;
 pub(crate) mod passage;
+mod peers;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod running;
+pub(crate) mod sockets;
 pub(crate) mod step_context;
 pub(crate) mod timestamp;
 pub(crate) mod wakers;

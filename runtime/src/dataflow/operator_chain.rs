@@ -48,7 +48,7 @@ impl OperatorChain {
         }
         let before_first = process.setup.epoch_before();
         let alignment = Alignment::new(gauge(descriptors::ALIGNMENT_MICROSECONDS), before_first);
-        process.activities.add_alignment(slot, alignment.clone());
+        process.activities.add_alignment(alignment.clone());
         Self {
             busy: process.metrics.stopwatch(&step, descriptors::BUSY_MICROSECONDS, slot),
             blocked,

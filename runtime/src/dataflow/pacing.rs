@@ -12,7 +12,6 @@
 //! source with little to read would hold up all others.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use timely::dataflow::ProbeHandle;
@@ -223,8 +222,7 @@ impl Pacing {
         if self.open.len() >= self.window() {
             if self.blocked.is_none() {
                 self.blocked = Some(Instant::now());
-                // A source that waits for input may be the one that holds back the frontier.
-                self.running.chain.worker.process.shared.wakers.wake_others();
+                self.running.chain.worker.process.shared.is_held_up();
             }
             return true;
         }
@@ -268,14 +266,13 @@ impl Pacing {
 
     /// Advances beyond the tick that was sent, and beyond those of all other sources.
     fn advance_tick(&mut self) {
-        let highest = &self.running.chain.worker.process.shared.highest_tick;
-        highest.fetch_max(next_tick(self.time), Ordering::AcqRel);
+        self.running.chain.worker.process.shared.reached(next_tick(self.time));
         self.follow();
     }
 
-    /// Advances to the highest tick of the process, unless there are records to be sent before.
+    /// Advances to the highest tick of all sources, unless there are records to be sent before.
     fn follow(&mut self) {
-        let highest = self.running.chain.worker.process.shared.highest_tick.load(Ordering::Acquire);
+        let highest = self.running.chain.worker.process.shared.highest_tick();
         if self.records == 0 && highest > self.time && epoch_of(highest) == epoch_of(self.time) {
             self.time = highest;
             self.running.downgrade(highest);

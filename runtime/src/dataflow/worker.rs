@@ -8,14 +8,17 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tidegate_protocol::Slot;
-use timely::communication::allocator::Thread;
-use timely::communication::{Allocator, AllocatorBuilder};
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::allocator::{ProcessBuilder, Thread};
+use timely::communication::{Allocator, AllocatorBuilder, Hooks};
 use timely::dataflow::ProbeHandle;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
 use super::graph::Graph;
 use super::operator_chain::OperatorChain;
+use super::peers::PeerThreads;
+use super::sockets::{Socket, Sockets};
 use super::timestamp::Timestamp;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
@@ -32,6 +35,8 @@ pub(crate) struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// The channels between the workers; they are dropped after the threads have ended.
     _communication: Box<dyn Any + Send>,
+    /// The connections for what is told beside the dataflow.
+    _peers: PeerThreads,
 }
 
 impl Drop for Workers {
@@ -43,28 +48,18 @@ impl Drop for Workers {
     }
 }
 
-/// Starts the workers of a process.
-pub(crate) fn start(process: &Arc<Process>, build: BuildGraph) -> Result<Workers> {
-    let threads = process.workers.count;
-    let communication = match threads {
-        // Also with one worker: what it sends to itself travels as bytes, too.
-        _ if process.setup.settings.over_the_wire => CommunicationConfig::ProcessBinary(threads),
-        1 => CommunicationConfig::Thread,
-        _ => CommunicationConfig::Process(threads),
-    };
+/// Starts the workers of a process, connected to those of the other processes of the attempt.
+pub(crate) fn start(process: &Arc<Process>, sockets: Sockets, build: BuildGraph) -> Result<Workers> {
     let not_started = |e: String| Error::internal(format!("the worker threads did not start: {e}"));
-    let (builders, communication) = communication.try_build().map_err(not_started)?;
-    let mut workers = Workers { threads: Vec::new(), _communication: communication };
+    let Sockets { data, peers } = sockets;
+    let (builders, communication) = allocators(process, data).map_err(not_started)?;
+    let peers = PeerThreads::start(process, peers)?;
+    let mut workers = Workers { threads: Vec::new(), _communication: communication, _peers: peers };
     // Not by `timely::execute`, which gives the threads names of its own.
     for (slot, builder) in process.workers.slots().zip(builders) {
         let (process, build) = (process.clone(), build.clone());
         let work = move || {
-            let Some(allocator) = allocator(builder) else {
-                return process
-                    .driver
-                    .fail(Error::internal("timely gave a worker an allocator for several processes"));
-            };
-            let mut worker = Worker::new(WorkerConfig::default(), allocator, Some(Instant::now()));
+            let mut worker = Worker::new(WorkerConfig::default(), allocator(builder), Some(Instant::now()));
             debug_assert_eq!(worker.index(), slot.0 as usize, "allocators come in the order of the workers");
             work(&mut worker, slot, &process, &build);
         };
@@ -74,13 +69,38 @@ pub(crate) fn start(process: &Arc<Process>, build: BuildGraph) -> Result<Workers
     Ok(workers)
 }
 
-/// The allocator of a worker's channels, made on the worker's thread; None for an allocator that connects processes, which
-/// no configuration above requests.
-fn allocator(builder: AllocatorBuilder) -> Option<Allocator> {
+/// The builders of the allocators of all workers, and what has to live as long as they do.
+type Allocators = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
+
+fn allocators(process: &Process, sockets: Vec<Option<Socket>>) -> Result<Allocators, String> {
+    let (threads, over_the_wire) = (process.workers.count, process.setup.settings.over_the_wire);
+    if sockets.len() > 1 {
+        let hooks = Hooks::default();
+        let inner = if over_the_wire {
+            ProcessBuilder::new_bytes_vector(threads, hooks.refill.clone(), hooks.spill.clone())
+        } else {
+            ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), hooks.spill.clone())
+        };
+        let me = process.workers.process_of(process.workers.first.0 as usize);
+        let connected = initialize_networking_from_sockets(inner, sockets, me, threads, hooks);
+        let (builders, guard) = connected.map_err(|e| e.to_string())?;
+        return Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard)));
+    }
+    match threads {
+        // Also with one worker: what it sends to itself travels as bytes, too.
+        _ if over_the_wire => CommunicationConfig::ProcessBinary(threads),
+        1 => CommunicationConfig::Thread,
+        _ => CommunicationConfig::Process(threads),
+    }
+    .try_build()
+}
+
+/// The allocator of a worker's channels, made on the worker's thread.
+fn allocator(builder: AllocatorBuilder) -> Allocator {
     match builder {
-        AllocatorBuilder::Thread(_) => Some(Allocator::Thread(Thread::default())),
-        AllocatorBuilder::Process(process) => Some(Allocator::Process(process.build())),
-        AllocatorBuilder::Tcp(_) => None,
+        AllocatorBuilder::Thread(_) => Allocator::Thread(Thread::default()),
+        AllocatorBuilder::Process(process) => Allocator::Process(process.build()),
+        AllocatorBuilder::Tcp(tcp) => Allocator::Tcp(tcp.build()),
     }
 }
 

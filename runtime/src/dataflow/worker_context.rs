@@ -57,7 +57,7 @@ impl WorkerContext {
     /// The driver's instructions to this worker.
     #[inline]
     pub(crate) fn instructions(&self) -> &Instructions {
-        self.process.driver.instructions(self.slot)
+        self.process.driver.instructions()
     }
 
     /// Restores the store and starts the snapshot thread; called before any operator is opened.
@@ -69,7 +69,8 @@ impl WorkerContext {
         let store = Store::open(self.slot, &process.setup, activity, self.barriers.clone())?;
         let activity = process.activities.activity(self.slot);
         let (shared, driver) = (store.share_with_snapshot_thread(), process.driver.clone());
-        let thread = SnapshotThread::start(self.slot, shared, &process.setup, driver, activity)?;
+        let outputs = process.outputs.clone();
+        let thread = SnapshotThread::start(self.slot, shared, &process.setup, driver, outputs, activity)?;
         let twice = || Error::internal("a worker was opened twice");
         self.store.set(Rc::new(store)).map_err(|_| twice())?;
         self.collector.set(Collector::new(self.barriers.clone(), thread)).map_err(|_| twice())

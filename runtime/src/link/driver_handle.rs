@@ -6,17 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tidegate_protocol::{Attempt, Epoch, Error, Slot};
+use tidegate_protocol::{Attempt, Epoch, Error, Result};
 
 use super::{Command, Connection, Instructions, Report, ToDriver, ToProcess};
 
 /// The driver, as the threads of a process see it.
 pub(crate) struct DriverHandle {
     attempt: Attempt,
-    /// The instructions received from the driver; several only if the link treats the workers as several processes.
-    instructions: Vec<Instructions>,
+    instructions: Instructions,
     aborted: AtomicBool,
     /// Messages that were not sent because the attempt was aborted.
     unsent: AtomicU64,
@@ -24,6 +23,8 @@ pub(crate) struct DriverHandle {
     connection: Mutex<Connection<ToDriver>>,
     /// Wakes the sources of the process when a new instruction has arrived.
     wake: Box<dyn Fn() + Send + Sync>,
+    /// Publishes what the workers staged for an epoch; set once the process has publishers.
+    publish: OnceLock<Box<dyn Fn(Epoch) + Send + Sync>>,
 }
 
 /// What a process knows of the driver when an attempt starts.
@@ -32,8 +33,8 @@ pub(crate) struct Beginning {
     pub(crate) first_epoch: Epoch,
     /// The partitions of each source, for every worker.
     pub(crate) assigned: BTreeMap<String, Vec<Vec<String>>>,
-    /// The number of processes that the workers are treated as.
-    pub(crate) processes: usize,
+    /// Whether the job is draining: sources read to the present end of their input.
+    pub(crate) drains: bool,
 }
 
 impl DriverHandle {
@@ -42,25 +43,36 @@ impl DriverHandle {
         connection: Connection<ToDriver>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        let Beginning { attempt, first_epoch, assigned, processes } = beginning;
-        let instructions = |_| Instructions::new(attempt, first_epoch, assigned.clone());
+        let attempt = beginning.attempt;
         Self {
             attempt,
-            instructions: (0..processes).map(instructions).collect(),
+            instructions: Instructions::new(beginning),
             aborted: AtomicBool::new(false),
             unsent: AtomicU64::new(0),
             connection: Mutex::new(connection),
             wake: Box::new(wake),
+            publish: OnceLock::new(),
         }
     }
 
-    /// Takes messages of the driver to one of the processes that the workers are treated as. However many arrive together,
-    /// the sources are woken once.
-    pub(crate) fn receive(&self, process: usize, messages: Vec<ToProcess>) {
+    /// Sets what publishes the output of the workers. It reports every worker that is done by [`Report::Published`].
+    ///
+    /// # Errors
+    /// If it is set already.
+    pub(crate) fn set_publish(&self, publish: impl Fn(Epoch) + Send + Sync + 'static) -> Result<()> {
+        let twice = |_| Error::internal("a process has its publishers twice");
+        self.publish.set(Box::new(publish)).map_err(twice)
+    }
+
+    /// Takes messages of the driver. However many arrive together, the sources are woken once.
+    pub(crate) fn receive(&self, messages: Vec<ToProcess>) {
         let mut wake = false;
         for message in messages {
-            match self.instructions[process].take(message) {
-                Some(Command::Trigger { .. } | Command::Assigned { .. }) => wake = true,
+            match self.instructions.take(message) {
+                Some(Command::Trigger { .. } | Command::Assigned { .. } | Command::Drain) => wake = true,
+                Some(Command::Publish(epoch)) => {
+                    self.publish.get().into_iter().for_each(|publish| publish(epoch))
+                }
                 Some(Command::Abort) => self.abort(),
                 Some(Command::StopReading | Command::Completed(_)) | None => {}
             }
@@ -70,10 +82,10 @@ impl DriverHandle {
         }
     }
 
-    /// The driver's instructions to a worker.
+    /// The driver's instructions to the workers.
     #[inline]
-    pub(crate) fn instructions(&self, slot: Slot) -> &Instructions {
-        &self.instructions[slot.0 as usize % self.instructions.len()]
+    pub(crate) fn instructions(&self) -> &Instructions {
+        &self.instructions
     }
 
     /// Reports something to the driver.
@@ -113,6 +125,6 @@ impl DriverHandle {
 
     /// The number of messages dropped so far: from the driver, repeated or of another attempt, and to it, after an abort.
     pub(crate) fn dropped(&self) -> u64 {
-        self.instructions.iter().map(Instructions::dropped).sum::<u64>() + self.unsent.load(Ordering::Relaxed)
+        self.instructions.dropped() + self.unsent.load(Ordering::Relaxed)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
-use super::{Command, ToProcess};
+use super::{Beginning, Command, ToProcess};
 
 /// The last epoch is not known yet.
 const NO_LAST: u64 = u64::MAX;
@@ -27,6 +27,10 @@ pub(crate) struct Instructions {
     completed: AtomicU64,
     /// Sources read no further.
     stop_reading: AtomicBool,
+    /// Sources read to the present end of their input.
+    drain: AtomicBool,
+    /// The last epoch that is to be published.
+    publish: AtomicU64,
     /// When the last trigger came. Triggers are taken under this lock.
     triggered_at: Mutex<Instant>,
     /// The partitions of each source, for every worker.
@@ -38,17 +42,16 @@ pub(crate) struct Instructions {
 
 impl Instructions {
     /// The instructions at the start of an attempt: no epoch is to be ended, and these partitions are assigned.
-    pub(crate) fn new(
-        attempt: Attempt,
-        first_epoch: Epoch,
-        assigned: BTreeMap<String, Vec<Vec<String>>>,
-    ) -> Self {
+    pub(crate) fn new(beginning: Beginning) -> Self {
+        let Beginning { attempt, first_epoch, assigned, drains } = beginning;
         Self {
             attempt,
             trigger: AtomicU64::new(first_epoch.0 - 1),
             last: AtomicU64::new(NO_LAST),
             completed: AtomicU64::new(0),
             stop_reading: AtomicBool::new(false),
+            drain: AtomicBool::new(drains),
+            publish: AtomicU64::new(0),
             triggered_at: Mutex::new(Instant::now()),
             assigned: Mutex::new(assigned),
             assignments: AtomicU64::new(0),
@@ -57,13 +60,16 @@ impl Instructions {
     }
 
     /// Takes a message and returns its command. A message of another attempt, or one that brings nothing new, is dropped
-    /// and counted. Handling an abort is left to the caller.
+    /// and counted. Handling an abort is left to the caller, and so is publishing: the command to publish an epoch may come
+    /// again, from a driver that has lost the answer.
     pub(crate) fn take(&self, message: ToProcess) -> Option<Command> {
         let ToProcess { attempt, command } = message;
         let news = attempt == self.attempt
             && match &command {
                 Command::Trigger { epoch, last } => self.trigger(*epoch, *last),
                 Command::StopReading => !self.stop_reading.swap(true, Ordering::AcqRel),
+                Command::Drain => !self.drain.swap(true, Ordering::AcqRel),
+                Command::Publish(epoch) => self.publish.fetch_max(epoch.0, Ordering::AcqRel) <= epoch.0,
                 Command::Completed(epoch) => self.completed.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0,
                 Command::Assigned { source, slot, partitions } => self.assign(source, *slot, partitions),
                 Command::Abort => true,
@@ -123,6 +129,12 @@ impl Instructions {
         self.stop_reading.load(Ordering::Acquire)
     }
 
+    /// True if sources are to read to the present end of their input, and to end there.
+    #[inline]
+    pub(crate) fn is_to_drain(&self) -> bool {
+        self.drain.load(Ordering::Acquire)
+    }
+
     /// The last epoch whose snapshot is known to be complete.
     pub(crate) fn completed(&self) -> Epoch {
         Epoch(self.completed.load(Ordering::Acquire))
@@ -154,7 +166,8 @@ mod tests {
 
     fn new() -> Instructions {
         let assigned = BTreeMap::from([("source".to_owned(), vec![vec!["a".to_owned()], vec![]])]);
-        Instructions::new(ATTEMPT, Epoch(5), assigned)
+        let (attempt, first_epoch) = (ATTEMPT, Epoch(5));
+        Instructions::new(Beginning { attempt, first_epoch, assigned, drains: false })
     }
 
     /// Takes a command; returns whether it was new.
@@ -190,6 +203,14 @@ mod tests {
         assert!(!instructions.is_to_stop_reading());
         assert!(receive(&instructions, Command::StopReading) && instructions.is_to_stop_reading());
         assert!(!receive(&instructions, Command::StopReading) && instructions.is_to_stop_reading());
+    }
+
+    #[test]
+    fn an_epoch_may_be_published_again_and_an_older_one_may_not() {
+        let instructions = new();
+        for (epoch, is_news) in [(5, true), (5, true), (6, true), (5, false)] {
+            assert_eq!(receive(&instructions, Command::Publish(Epoch(epoch))), is_news);
+        }
     }
 
     #[test]

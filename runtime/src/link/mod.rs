@@ -23,7 +23,6 @@
 mod direct;
 mod driver_handle;
 mod instructions;
-mod message;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +30,7 @@ mod tests;
 pub(crate) use direct::Direct;
 pub(crate) use driver_handle::{Beginning, DriverHandle};
 pub(crate) use instructions::Instructions;
-pub(crate) use message::{Command, Report, ToDriver, ToProcess};
+pub(crate) use tidegate_protocol::link::{Command, Report, ToDriver, ToProcess};
 
 /// Takes the messages that arrive: one, or several that came together, in their order.
 pub(crate) type Inbox<M> = Box<dyn Fn(Vec<M>) + Send + Sync>;
@@ -41,8 +40,7 @@ pub(crate) type Connection<M> = Box<dyn Fn(M) + Send + Sync>;
 
 /// Makes the connections between a driver and the processes of one attempt.
 pub(crate) trait Link: Send + Sync {
-    /// The number of processes that the workers of this process are treated as. Each of them has its own connection, and
-    /// receives messages at other times than the others.
+    /// The number of processes that the workers of a job are divided into. Each of them has its own connection.
     fn processes(&self, workers: usize) -> usize;
 
     /// A connection to a process.

@@ -14,6 +14,7 @@ use crate::api::Job;
 use crate::api::job::{BuildJob, graph_builder};
 use crate::checkpoint::snapshot_thread::CollectedEpoch;
 use crate::dataflow::process::Process;
+use crate::dataflow::sockets::Sockets;
 use crate::dataflow::worker::{Workers, start};
 use crate::dataflow::worker_context::WorkerContext;
 use crate::state::store::Rows;
@@ -38,7 +39,8 @@ impl Attempt {
         let mut job = Job::new(Rc::new(WorkerContext::new(Slot(0), parts::process(root, 1, None).0)));
         build(&mut job).unwrap();
         let outline = job.outline();
-        let workers = start(&process, graph_builder(build, outline)).unwrap();
+        let workers =
+            start(&process, Sockets::within(1).unwrap().remove(0), graph_builder(build, outline)).unwrap();
         Self { process, inbox, workers: Some(workers) }
     }
 
@@ -46,7 +48,7 @@ impl Attempt {
     fn report(&self, commands: impl IntoIterator<Item = Command>) {
         let attempt = self.process.setup.attempt;
         let messages = commands.into_iter().map(|command| ToProcess { attempt, command });
-        self.process.driver.receive(0, messages.collect());
+        self.process.driver.receive(messages.collect());
     }
 
     fn next(&self) -> String {
@@ -122,7 +124,7 @@ fn after_an_abort_nothing_is_acknowledged() {
 fn an_abort_of_another_attempt_ends_nothing() {
     let place = tempfile::tempdir().unwrap();
     let (process, inbox) = parts::process(place.path(), 1, None);
-    let abort = |attempt| process.driver.receive(0, vec![ToProcess { attempt, command: Command::Abort }]);
+    let abort = |attempt| process.driver.receive(vec![ToProcess { attempt, command: Command::Abort }]);
     abort(process.setup.attempt.next());
     process.driver.report(acked(1));
     assert!(!process.driver.is_aborted() && inbox.recv().is_ok() && process.driver.dropped() == 1);

@@ -13,20 +13,21 @@ use tidegate_control::{Action, CheckpointSettings, Control, Exit, Input, LedgerE
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::{Epoch, Manifest, Slot};
 
-use super::description::Description;
-use super::discovery::Discovery;
-use super::mailbox::{Event, Mailbox};
+use super::mailbox::Event;
 use super::run::Run;
 use super::summary::Summary;
-use super::watchdog::{self, Watchdog};
 use super::watcher::Watcher;
-use crate::checkpoint::publishers::{Publishers, ReportPublished};
-use crate::checkpoint::staged_files::StagedFiles;
+use crate::attempt::AttemptSetup;
 use crate::dataflow::process::Process;
-use crate::dataflow::worker::{BuildGraph, Workers, start};
+use crate::dataflow::sockets::Sockets;
+use crate::dataflow::worker::BuildGraph;
+use crate::job_process::description::Description;
+use crate::job_process::running::RunningProcess;
+use crate::job_process::watchdog;
 use crate::link::{Command, Connection, Report, ToDriver, ToProcess};
 use crate::metrics::descriptors;
 use crate::panics::catch;
+use tidegate_failpoint::point;
 use tidegate_protocol::{Error, Result};
 use tracing::Level;
 
@@ -47,14 +48,13 @@ fn millis(interval: Duration) -> u64 {
 pub(crate) struct Driver<'a> {
     run: &'a Run,
     job: &'a Description,
-    process: Arc<Process>,
-    /// The connections to the processes: to one, unless the link treats every worker as a process of its own.
-    processes: Vec<Connection<ToProcess>>,
+    setup: AttemptSetup,
+    /// The processes of the attempt, and the connection to each.
+    processes: Vec<(Arc<Process>, Connection<ToProcess>)>,
+    /// The same, once their threads run.
+    running: Vec<RunningProcess>,
     assignment: Assignment,
-    publishers: Publishers,
-    discovery: Discovery,
     watcher: &'a mut dyn Watcher,
-    watchdog: Watchdog,
     control: Control,
     /// Complete snapshots before the restored one.
     older: Vec<Epoch>,
@@ -66,9 +66,10 @@ pub(crate) struct Driver<'a> {
     newest: Option<Arc<Manifest>>,
     began: Instant,
     triggered: Instant,
-    /// The workers that run, and those that have come to their end.
+    /// The workers that run, those that have come to their end, and those whose output of the newest snapshot is published.
     ready: BTreeSet<Slot>,
     done: BTreeSet<Slot>,
+    published: BTreeSet<Slot>,
     /// The number of messages that were dropped here: those of other attempts, and repeated ones that do not reach the
     /// brain.
     dropped: u64,
@@ -81,45 +82,34 @@ impl<'a> Driver<'a> {
     pub(crate) fn new(
         run: &'a Run,
         job: &'a Description,
-        process: Arc<Process>,
+        processes: Vec<Arc<Process>>,
         assignment: Assignment,
         older: Vec<Epoch>,
-        mailbox: &Mailbox,
         watcher: &'a mut dyn Watcher,
-    ) -> Result<Self> {
+    ) -> Self {
+        let setup = processes[0].setup.clone();
         let settings = CheckpointSettings {
             interval_ms: run.interval.map(millis),
             timeout_ms: SLOW_CHECKPOINT_MS,
             retain: run.retain,
-            writers: process.setup.settings.parallelism as u32,
+            writers: setup.settings.parallelism as u32,
         };
-        let control = Control::new(settings, process.setup.attempt);
-        let checkpoints = process.setup.restored.as_ref().map_or(0, |m| m.checkpoints);
-        let (events, files) = (mailbox.sender.clone(), StagedFiles::new(&process.setup.snapshots));
-        // If the driver is gone, the attempt has ended.
-        let report: ReportPublished = Arc::new(move |report| drop(events.send(Event::Published(report))));
-        let publishers = Publishers::start(
-            &job.sinks,
-            process.workers,
-            &files,
-            (&process.activities, &run.metrics),
-            &report,
-        )?;
+        let control = Control::new(settings, setup.attempt);
+        let checkpoints = setup.restored.as_ref().map_or(0, |m| m.checkpoints);
         let now = Instant::now();
-        let connect = |i| {
-            let process = process.clone();
-            run.link.to_process(Box::new(move |messages| process.driver.receive(i, messages)))
+        let connect = |process: Arc<Process>| {
+            let receiver = process.clone();
+            let inbox = Box::new(move |messages| receiver.driver.receive(messages));
+            (process, run.link.to_process(inbox))
         };
-        Ok(Self {
+        Self {
             run,
             job,
-            processes: (0..run.link.processes(process.setup.settings.parallelism)).map(connect).collect(),
-            process,
+            setup,
+            processes: processes.into_iter().map(connect).collect(),
+            running: Vec::new(),
             assignment,
-            publishers,
-            discovery: Discovery::start(&job.sources, &mailbox.sender, &run.metrics)?,
             watcher,
-            watchdog: Watchdog::default(),
             control,
             older,
             arrived: None,
@@ -129,23 +119,20 @@ impl<'a> Driver<'a> {
             triggered: now,
             ready: BTreeSet::new(),
             done: BTreeSet::new(),
+            published: BTreeSet::new(),
             dropped: 0,
             checkpoints,
             exit: None,
-        })
+        }
     }
 
     /// Runs the job until its input ends, it is stopped, or it fails.
     pub(crate) fn run(mut self, build: BuildGraph, events: &Receiver<Event>) -> Result<Summary> {
         self.note_start();
-        let workers = start(&self.process, build)?;
-        // Connectors are called from here, too; whatever they do, the workers must learn of the end.
-        let ended = catch(|| self.serve(events));
+        let ended = self.start(&build).and_then(|()| catch(|| self.serve(events)));
         self.send(&Command::Abort);
         let until = Instant::now() + LEAVE;
-        self.wait_for_workers(workers, events, until);
-        self.publishers.close(until);
-        self.discovery.close(until);
+        self.wait_for_workers(events, until);
         ended?;
         match self.exit.take() {
             Some(Exit::Failed { reason }) => {
@@ -158,6 +145,16 @@ impl<'a> Driver<'a> {
         }
         let newest = self.newest.ok_or_else(|| Error::internal("the job ended without a snapshot"))?;
         Ok(Summary::of(self.job, &newest, self.began.elapsed()))
+    }
+
+    /// Starts the threads of all processes.
+    fn start(&mut self, build: &BuildGraph) -> Result<()> {
+        let failed = |e| Error::environment("cannot connect the processes").caused_by(e);
+        let sockets = Sockets::within(self.processes.len()).map_err(failed)?;
+        for ((process, _), sockets) in self.processes.iter().zip(sockets) {
+            self.running.push(RunningProcess::start(process, self.job, sockets, build.clone())?);
+        }
+        Ok(())
     }
 
     fn serve(&mut self, events: &Receiver<Event>) -> Result<()> {
@@ -203,48 +200,38 @@ impl<'a> Driver<'a> {
             },
             Event::StopRequested => {
                 self.watcher.note(Level::INFO, "stopping: a last snapshot, then everything is published");
-                self.watchdog.stop();
+                self.running.iter_mut().for_each(RunningProcess::is_stopping);
                 self.look();
                 self.step(Input::StopRequested)
             }
-            Event::Partitions { source, names } => {
-                self.assign(&source, names);
+            Event::DrainRequested => {
+                self.send(&Command::Drain);
                 Ok(())
             }
-            Event::Published(report) => match self.publishers.take(report)? {
-                Some(_) => {
-                    let published = self.published()?;
-                    self.step(published)
-                }
-                None => Ok(()),
-            },
             Event::Failed(error) => Err(error),
         }
     }
 
     /// Looks for steps that hang, and updates how long barriers have been under way.
     fn look(&mut self) {
-        let process = &self.process;
-        process.activities.show_alignments(|slot| process.driver.instructions(slot));
-        let found = self.watchdog.look(&process.activities, Instant::now());
-        self.run.metrics.set_stuck(found.stuck);
-        found.notes.iter().for_each(|note| self.watcher.note(Level::WARN, note));
+        let notes: Vec<String> = self.running.iter_mut().flat_map(RunningProcess::look).collect();
+        notes.iter().for_each(|note| self.watcher.note(Level::WARN, note));
     }
 
     /// The report, if it is of a worker of this attempt; those of other attempts are dropped and counted.
     fn ours(&mut self, message: ToDriver) -> Option<Report> {
-        let ours = message.attempt == self.process.setup.attempt;
+        let ours = message.attempt == self.setup.attempt;
         self.dropped += u64::from(!ours);
         ours.then_some(message.report)
     }
 
     fn on_report(&mut self, report: Report) -> Result<()> {
-        let attempt = self.process.setup.attempt;
+        let attempt = self.setup.attempt;
         match report {
             Report::Ready(slot) => {
                 let news = self.ready.insert(slot);
                 self.dropped += u64::from(!news);
-                if news && self.ready.len() == self.process.setup.settings.parallelism {
+                if news && self.ready.len() == self.setup.settings.parallelism {
                     self.all_ready()
                 } else {
                     Ok(())
@@ -260,6 +247,11 @@ impl<'a> Driver<'a> {
             Report::Declined { slot, epoch, reason } => {
                 self.step(Input::Declined { attempt, epoch, slot, reason })
             }
+            Report::Published { slot, epoch } => self.on_published(slot, epoch),
+            Report::Partitions { source, names } => {
+                self.assign(&source, names);
+                Ok(())
+            }
             Report::Failed(error) => Err(error),
             Report::Done(slot) => {
                 self.dropped += u64::from(!self.done.insert(slot));
@@ -270,8 +262,8 @@ impl<'a> Driver<'a> {
 
     /// Sends a command to all processes of this attempt.
     fn send(&self, command: &Command) {
-        let attempt = self.process.setup.attempt;
-        self.processes.iter().for_each(|to| to(ToProcess { attempt, command: command.clone() }));
+        let attempt = self.setup.attempt;
+        self.processes.iter().for_each(|(_, to)| to(ToProcess { attempt, command: command.clone() }));
     }
 
     /// Sets the metrics of a worker's part of a snapshot: its size and the time that it took.
@@ -288,19 +280,19 @@ impl<'a> Driver<'a> {
 
     /// Logs what the attempt starts from, before anything of it can fail.
     fn note_start(&mut self) {
-        let restored = self.process.setup.restored.as_ref().map(|m| m.epoch);
+        let restored = self.setup.restored.as_ref().map(|m| m.epoch);
         let text = match restored {
-            Some(epoch) => format!("attempt {} goes on from epoch {epoch}", self.process.setup.attempt),
-            None => format!("attempt {} starts from the beginning", self.process.setup.attempt),
+            Some(epoch) => format!("attempt {} goes on from epoch {epoch}", self.setup.attempt),
+            None => format!("attempt {} starts from the beginning", self.setup.attempt),
         };
-        let workers = self.process.setup.settings.parallelism;
+        let workers = self.setup.settings.parallelism;
         let plural = if workers == 1 { "" } else { "s" };
         self.watcher.note(Level::INFO, &format!("{text}, with {workers} worker{plural}"));
     }
 
     fn all_ready(&mut self) -> Result<()> {
-        let restored = self.process.setup.restored.as_ref().map(|m| m.epoch);
-        let last_epoch = Epoch(self.process.setup.first_epoch.0 - 1);
+        let restored = self.setup.restored.as_ref().map(|m| m.epoch);
+        let last_epoch = Epoch(self.setup.first_epoch.0 - 1);
         self.step(Input::Started { restored, older: self.older.clone(), last_epoch })
     }
 
@@ -334,14 +326,11 @@ impl<'a> Driver<'a> {
                 self.parts.insert(slot, *part);
             }
             Action::Propose(record) => return self.commit(record).map(Some),
-            Action::Publish { .. } => {
-                let nothing_new = || Error::internal("nothing to publish");
-                let manifest = self.newest.clone().ok_or_else(nothing_new)?;
-                if self.publishers.publish(&manifest) {
-                    return self.published().map(Some);
-                }
+            Action::Publish { epoch, .. } => {
+                self.published.clear();
+                self.send(&Command::Publish(epoch));
             }
-            Action::Collect { oldest } => self.process.setup.snapshots.collect(oldest)?,
+            Action::Collect { oldest } => self.setup.snapshots.collect(oldest)?,
             Action::Abort { epoch, reason, .. } => {
                 self.parts.clear();
                 self.watcher.note(
@@ -351,9 +340,7 @@ impl<'a> Driver<'a> {
                     ),
                 );
             }
-            Action::Discard { attempt, epoch, slot } => {
-                self.process.setup.snapshots.discard(attempt, epoch, slot)?
-            }
+            Action::Discard { attempt, epoch, slot } => self.setup.snapshots.discard(attempt, epoch, slot)?,
             Action::Slow { epoch, waited_ms, .. } => self.watcher.note(
                 Level::WARN,
                 &format!(
@@ -377,10 +364,10 @@ impl<'a> Driver<'a> {
             finished,
             checkpoints: self.checkpoints + 1,
             completed_at_ms: self.run.clock.now_ms().max(0) as u64,
-            parallelism: self.process.setup.settings.parallelism as u32,
-            key_groups: self.process.setup.settings.key_groups,
+            parallelism: self.setup.settings.parallelism as u32,
+            key_groups: self.setup.settings.key_groups,
             arguments: self.run.arguments.clone(),
-            operators: with_store_ids(&self.job.plan, &self.process.setup.store_ids),
+            operators: with_store_ids(&self.job.plan, &self.setup.store_ids),
             slots: std::mem::take(&mut self.parts),
         };
         if let Some(uid) = manifest.differing_watermark() {
@@ -388,9 +375,9 @@ impl<'a> Driver<'a> {
                 "at the barrier of epoch {epoch} the workers have come to different event times in '{uid}'"
             )));
         }
-        if let Err(error) = self.process.setup.snapshots.complete(&manifest) {
+        if let Err(error) = self.setup.snapshots.complete(&manifest) {
             // Only a snapshot that is certainly not complete may be aborted.
-            match self.process.setup.snapshots.is_complete(epoch) {
+            match self.setup.snapshots.is_complete(epoch) {
                 Ok(false) => {}
                 Ok(true) => return Err(error),
                 Err(unknown) => return Err(error.context(unknown.to_string())),
@@ -402,16 +389,31 @@ impl<'a> Driver<'a> {
         Ok(Input::Committed(record))
     }
 
+    /// A worker's output of an epoch is published. The next checkpoint waits for the last one.
+    fn on_published(&mut self, slot: Slot, epoch: Epoch) -> Result<()> {
+        let is_newest = self.newest.as_ref().is_some_and(|manifest| manifest.epoch == epoch);
+        let news = is_newest && self.published.insert(slot);
+        self.dropped += u64::from(!news);
+        if news && self.published.len() == self.setup.settings.parallelism {
+            point("publish.after");
+            let published = self.all_published()?;
+            return self.step(published);
+        }
+        Ok(())
+    }
+
     /// All output of the newest snapshot has been published.
-    fn published(&mut self) -> Result<Input> {
+    fn all_published(&mut self) -> Result<Input> {
         let nothing_new = || Error::internal("what was published is in no snapshot");
         let manifest = self.newest.clone().ok_or_else(nothing_new)?;
         self.send(&Command::Completed(manifest.epoch));
-        self.process.setup.snapshots.set_published(manifest.epoch)?;
+        self.setup.snapshots.set_published(manifest.epoch)?;
         let metrics = &self.run.metrics;
         metrics.set(descriptors::EPOCH, None, manifest.epoch.0 as f64);
         metrics.set(descriptors::CHECKPOINT_SECONDS, None, self.triggered.elapsed().as_secs_f64());
-        let dropped = self.dropped + self.control.dropped() + self.process.driver.dropped();
+        let dropped = self.dropped
+            + self.control.dropped()
+            + self.processes.iter().map(|(process, _)| process.driver.dropped()).sum::<u64>();
         metrics.set(descriptors::MESSAGES_DROPPED, None, dropped as f64);
         self.watcher.published(self.job, &manifest);
         Ok(Input::Published { attempt: manifest.attempt, epoch: manifest.epoch })
@@ -425,8 +427,10 @@ impl<'a> Driver<'a> {
     }
 
     /// Waits until the workers have left their loops; one that does not runs until the process ends.
-    fn wait_for_workers(&mut self, workers: Workers, events: &Receiver<Event>, until: Instant) {
-        while self.done.len() < self.process.setup.settings.parallelism {
+    fn wait_for_workers(&mut self, events: &Receiver<Event>, until: Instant) {
+        let all = self.running.len() * self.processes[0].0.workers.count;
+        let mut have_ended = true;
+        while have_ended && self.done.len() < all {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::Message(message)) => {
                     if let Some(Report::Done(slot)) = self.ours(message) {
@@ -434,9 +438,9 @@ impl<'a> Driver<'a> {
                     }
                 }
                 Ok(_) => {}
-                Err(_) => return std::mem::forget(workers),
+                Err(_) => have_ended = false,
             }
         }
-        drop(workers);
+        self.running.drain(..).for_each(|running| running.close(have_ended, until));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::checkpoint::publishers::PublisherReport;
 use crate::link::{Inbox, ToDriver};
 use tidegate_protocol::Error;
 
@@ -12,10 +11,8 @@ pub(crate) enum Event {
     Message(ToDriver),
     /// A stop with a final snapshot was requested.
     StopRequested,
-    /// The partitions that a source has now.
-    Partitions { source: String, names: Vec<String> },
-    /// A publisher has published an epoch, or cannot.
-    Published(PublisherReport),
+    /// The job is to finish at the present end of its input.
+    DrainRequested,
     /// The job cannot go on; a test ends a run as a crash would.
     Failed(Error),
 }

@@ -1,22 +1,17 @@
 //! A job in one process: everything that a cluster would do for it, by the same rules.
 //!
-//! - [`description`]: what the job consists of, found by describing it once without running it.
 //! - [`driver`]: runs the control brain's actions: triggers, manifests, publishing, collecting.
-//! - [`discovery`]: asks followed sources for new partitions.
-//! - [`watchdog`]: notices steps that do not return.
 //! - [`mailbox`]: what reaches the driver.
 //! - [`summary`]: the totals that a user reads.
 //! - [`run`](mod@run): how a job is run; [`watcher`]: who watches the run.
 //!
-//! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s.
+//! Not here: any rule about when an epoch starts or is complete; that is `tidegate-control`'s. What runs in a process of a
+//! job, alone or not, is [`crate::job_process`].
 
-pub(crate) mod description;
-mod discovery;
 pub(crate) mod driver;
 mod mailbox;
 mod run;
 pub(crate) mod summary;
-mod watchdog;
 mod watcher;
 
 use std::collections::BTreeMap;
@@ -24,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_control::rules::{Assignment, changes, check_fits, check_parallelism, store_ids};
-use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Plan, Slot};
+use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Plan, PlanSettings, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 use tracing::Level;
 
@@ -34,10 +29,10 @@ use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
 use crate::checkpoint::recovery::Targets;
 use crate::checkpoint::staged_files::StagedFiles;
 use crate::dataflow::process::Process;
+use crate::job_process::description::Description;
 use crate::link::{Beginning, Connection, ToDriver};
 use crate::panics::catch;
 use crate::working_directory::WorkingDirectory;
-use description::Description;
 use driver::Driver;
 pub(crate) use mailbox::{Event, Mailbox};
 pub(crate) use run::Run;
@@ -50,9 +45,15 @@ pub(crate) use watcher::Watcher;
 pub(crate) fn plan(run: &Run, build: &BuildJob) -> Result<Plan> {
     let store = LocalStore::unopened(&run.checkpoint_dir);
     let groups = KeyGroups { count: run.max_parallelism };
-    let mut job = catch(|| Description::of(run, build, described(run, &store, groups)))?;
+    let mut job = catch(|| describe(run, build, &store, groups))?;
     job.list_partitions()?;
-    Ok(job.plan)
+    let interval = run.interval.and_then(|interval| u64::try_from(interval.as_millis()).ok());
+    let settings = PlanSettings {
+        parallelism: run.parallelism.and_then(|workers| u32::try_from(workers).ok()),
+        checkpoint_interval_ms: interval.unwrap_or(u64::MAX),
+        retain: run.retain as u64,
+    };
+    Ok(Plan { settings, ..job.plan })
 }
 
 /// Runs a job from its newest snapshot to its end, or until it is asked to stop.
@@ -74,7 +75,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let _lock = store.lock()?;
     point("start.locked");
     let groups = KeyGroups { count: run.max_parallelism };
-    let mut job = Description::of(run, &build, described(run, &store, groups))?;
+    let mut job = describe(run, &build, &store, groups)?;
     job.check_is_apart_from(store.root())?;
     job.warnings.iter().for_each(|warning| watcher.note(Level::WARN, warning));
     let snapshots = Snapshots::new(Arc::new(store.clone()));
@@ -113,10 +114,9 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     job.list_partitions()?;
     let assignment = Assignment::new(&job.plan, restored.as_deref(), parallelism);
     let assigned = assignment.by_worker().clone();
-    let to_driver = run.link.to_driver(mailbox.inbox());
-    let process = Arc::new(process(run, setup, assigned, to_driver));
     let build = graph_builder(build, job.outline.clone());
-    let driver = Driver::new(run, &job, process, assignment, found.older, &mailbox, watcher)?;
+    let processes = processes(run, &setup, &assigned, &mailbox);
+    let driver = Driver::new(run, &job, processes, assignment, found.older, watcher);
     driver.run(build, &mailbox.receiver)
 }
 
@@ -149,23 +149,40 @@ fn setup(run: &Run, store: &LocalStore, parallelism: usize, key_groups: KeyGroup
     }
 }
 
-/// The one process of an attempt, which has all workers of the job.
+/// The processes of an attempt, in their order. It is one, which has all workers, unless the link divides them.
+fn processes(
+    run: &Run,
+    setup: &AttemptSetup,
+    assigned: &BTreeMap<String, Vec<Vec<String>>>,
+    mailbox: &Mailbox,
+) -> Vec<Arc<Process>> {
+    let parallelism = setup.settings.parallelism;
+    let count = parallelism / run.link.processes(parallelism).max(1);
+    let process = |first: usize| {
+        let workers = ProcessWorkers { first: Slot(first as u32), count };
+        let to_driver = run.link.to_driver(mailbox.inbox());
+        Arc::new(process(run, setup.clone(), workers, assigned.clone(), to_driver))
+    };
+    (0..parallelism).step_by(count).map(process).collect()
+}
+
 fn process(
     run: &Run,
     setup: AttemptSetup,
+    workers: ProcessWorkers,
     assigned: BTreeMap<String, Vec<Vec<String>>>,
     to_driver: Connection<ToDriver>,
 ) -> Process {
-    let count = setup.settings.parallelism;
     let (attempt, first_epoch) = (setup.attempt, setup.first_epoch);
-    let processes = run.link.processes(count);
-    let beginning = Beginning { attempt, first_epoch, assigned, processes };
-    let workers = ProcessWorkers { first: Slot(0), count };
+    let beginning = Beginning { attempt, first_epoch, assigned, drains: false };
     Process::new(setup, workers, beginning, to_driver, run.clock.clone(), run.metrics.clone())
 }
 
-/// A process in which the job is described and no worker runs: nothing is reported, and nothing is counted.
-fn described(run: &Run, store: &LocalStore, groups: KeyGroups) -> Process {
-    let run = Run { metrics: Arc::default(), ..run.clone() };
-    process(&run, setup(&run, store, run.workers(groups), groups), BTreeMap::new(), Box::new(drop))
+/// Describes the job in a process in which no worker runs: nothing is reported, and nothing is counted.
+fn describe(run: &Run, build: &BuildJob, store: &LocalStore, groups: KeyGroups) -> Result<Description> {
+    let apart = Run { metrics: Arc::default(), ..run.clone() };
+    let setup = setup(&apart, store, run.workers(groups), groups);
+    let workers = ProcessWorkers { first: Slot(0), count: setup.settings.parallelism };
+    let process = process(&apart, setup, workers, BTreeMap::new(), Box::new(drop));
+    Description::of(&run.job, &run.arguments, build, process)
 }

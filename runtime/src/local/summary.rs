@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tidegate_protocol::Manifest;
 
-use super::description::Description;
+use crate::job_process::description::Description;
 
 /// What a job has done since its first start. The totals are those of the last snapshot: exact, however often the job was
 /// killed in between. Only the time is that of the last run.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_protocol::{Epoch, Manifest};
 use tracing::Level;
 
-use super::description::Description;
+use crate::job_process::description::Description;
 use crate::metrics::Metrics;
 
 /// Receives the notes and the progress of a run.

@@ -80,6 +80,11 @@ impl<S: Source> SourceStep<S> {
         }
     }
 
+    /// True if the partitions end where their input ends now: the source is bounded, or the job drains.
+    fn is_bounded(&self) -> bool {
+        self.source.bounded() || self.cx.chain.worker.instructions().is_to_drain()
+    }
+
     /// Opens partitions that were assigned to this worker since the last call.
     fn open_assigned(&mut self, at_start: bool) -> Result<()> {
         let worker = self.cx.chain.worker.clone();
@@ -101,11 +106,11 @@ impl<S: Source> SourceStep<S> {
         let position = kept.as_ref().map(|p| &p.position);
         let reader = reader(&mut self.reader)?;
         catch(|| reader.open(&name, position)).context(|| self.cx.chain.site.describe())?;
-        let ended = kept.as_ref().is_some_and(|p| p.ended) && self.source.bounded();
+        let ended = kept.as_ref().is_some_and(|p| p.ended) && self.is_bounded();
         let mut opened = Ok(());
         self.cx.chain.generators(|generator| {
             let kept = kept.as_ref().and_then(|p| p.watermark.as_ref()).and_then(|w| w.get(generator.uid()));
-            let partition = OpenedPartition { kept, counts: at_start, is_followed: !self.source.bounded() };
+            let partition = OpenedPartition { kept, counts: at_start, is_followed: !self.is_bounded() };
             if let Err(error) = generator.open(number, &partition) {
                 opened = Err(error);
             } else if ended {
@@ -141,8 +146,8 @@ impl<S: Source> SourceStep<S> {
         }
         match status {
             PartitionStatus::More | PartitionStatus::Pending => {}
-            PartitionStatus::CaughtUp => self.quiet(i),
-            PartitionStatus::Ended => {
+            PartitionStatus::CaughtUp if !self.cx.chain.worker.instructions().is_to_drain() => self.quiet(i),
+            PartitionStatus::CaughtUp | PartitionStatus::Ended => {
                 self.open[i].ended = true;
                 self.cx.chain.generators(|generator| generator.end(i));
             }
@@ -217,18 +222,18 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
                 return Ok(Poll::Read { records, bytes });
             }
         }
-        let all_ended = this.source.bounded() && this.open.iter().all(|open| open.ended);
+        let all_ended = this.is_bounded() && this.open.iter().all(|open| open.ended);
         Ok(if all_ended { Poll::Ended } else { Poll::CaughtUp })
     }
 
     fn advance_watermark(&mut self) {
-        let (chain, more) = (self.borrow().cx.chain.clone(), !self.borrow().source.bounded());
+        let (chain, more) = (self.borrow().cx.chain.clone(), !self.borrow().is_bounded());
         chain.generators(|generator| generator.advance(more));
     }
 
     fn announce(&mut self) {
         let this = &*self.borrow();
-        let (chain, more) = (&this.cx.chain, !this.source.bounded());
+        let (chain, more) = (&this.cx.chain, !this.is_bounded());
         for i in 0..this.open.len() {
             let quiet_ms = this.quiet_ms(i);
             chain.generators(|generator| generator.judge(i, quiet_ms));

@@ -14,6 +14,8 @@ use jiff::SignedDuration;
 use crate::api::Job;
 use crate::api::job::BuildJob;
 use crate::clock::SystemClock;
+use crate::cluster::{self, TaskManager};
+use crate::exit;
 use crate::link::Direct;
 use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
@@ -102,7 +104,29 @@ where
     let run = runtime.to_run(name, arguments_to_keep::<A>(&matches));
     let build: BuildJob = Arc::new(move |job: &mut Job| build(job, &args));
     crate::panics::remember_panics();
-    if runtime.plan { print_plan(&run, &build) } else { run_job(&runtime, &run, build) }
+    if runtime.plan {
+        return print_plan(&run, &build);
+    }
+    match TaskManager::of_this_process()? {
+        Some(taskmanager) => run_on_cluster(&run, build, &taskmanager),
+        None => run_job(&runtime, &run, build),
+    }
+}
+
+/// Runs the workers that a taskmanager has started this process for.
+fn run_on_cluster(run: &Run, build: BuildJob, taskmanager: &TaskManager) -> ! {
+    let started = tidegate_failpoint::from_environment().map_err(Error::job);
+    let ended = started.and_then(|()| {
+        crate::shell::logging::start(None)?;
+        cluster::run(run, build, taskmanager, crate::shell::logging::log)
+    });
+    match ended {
+        Ok(()) => exit::at_once(0),
+        Err(error) => {
+            say(format_args!("Error: {error}"));
+            exit::at_once(1)
+        }
+    }
 }
 
 impl RuntimeArgs {
@@ -145,8 +169,7 @@ fn run_job(runtime: &RuntimeArgs, run: &Run, build: BuildJob) -> Result<()> {
         // A worker may be stuck in user code: the process ends without it.
         Err(error) => {
             say(format_args!("Error: {error}"));
-            // SAFETY: a system call without pointers. The handlers that `exit` runs must not run beside that worker.
-            unsafe { libc::_exit(1) };
+            exit::at_once(1)
         }
     };
     say(&summary);
@@ -191,8 +214,7 @@ fn stop_on_signals(events: std::sync::mpsc::Sender<Event>) -> Result<()> {
         let mut asked = false;
         for signal in signals.forever() {
             if std::mem::replace(&mut asked, true) || events.send(Event::StopRequested).is_err() {
-                // SAFETY: a system call without pointers. The handlers that `exit` runs wait for RocksDB's threads.
-                unsafe { libc::_exit(128 + signal) };
+                exit::at_once(128 + signal)
             }
         }
     })?;

@@ -27,6 +27,15 @@ pub(crate) fn start(bar: Option<ProgressBar>) -> Result<()> {
     Ok(())
 }
 
+/// Writes a line of the engine to the log.
+pub(crate) fn log(level: Level, text: &str) {
+    if level == Level::WARN {
+        tracing::warn!(target: ENGINE, "{text}");
+    } else {
+        tracing::info!(target: ENGINE, "{text}");
+    }
+}
+
 fn subscriber<W>(targets: Targets, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,

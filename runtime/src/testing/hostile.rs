@@ -102,7 +102,9 @@ impl Message for ToDriver {
             | Report::SourcesEnded(slot)
             | Report::Acked { slot, .. }
             | Report::Declined { slot, .. }
+            | Report::Published { slot, .. }
             | Report::Done(slot) => slot.0,
+            Report::Partitions { .. } => NOBODY - 2,
             Report::Failed(_) => NOBODY - 1,
         }
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_protocol::{Epoch, Manifest};
 
+use crate::job_process::description::Description;
 use crate::local::Watcher;
-use crate::local::description::Description;
 use crate::metrics::Metrics;
 use crate::shell::logging::prefix;
 use tidegate_connector_api::Position;

@@ -54,7 +54,7 @@ pub(crate) fn process(
     let process = Process::new(
         setup,
         ProcessWorkers { first: Slot(0), count: workers },
-        Beginning { attempt, first_epoch, assigned, processes: 1 },
+        Beginning { attempt, first_epoch, assigned, drains: false },
         Box::new(move |message| drop(sender.send(message))),
         Arc::new(ManualClock::default()),
         Arc::default(),
@@ -78,7 +78,8 @@ pub(crate) fn snapshot_thread(
     store: Option<Arc<SharedStore>>,
 ) -> SnapshotThread {
     let (driver, activity) = (process.driver.clone(), process.activities.activity(slot));
-    SnapshotThread::start(slot, store, &process.setup, driver, activity).expect("a thread")
+    SnapshotThread::start(slot, store, &process.setup, driver, process.outputs.clone(), activity)
+        .expect("a thread")
 }
 
 /// The manifest of what the workers wrote for an epoch.

@@ -13,7 +13,7 @@ use super::*;
 use crate::api::job::BuildJob;
 use crate::clock::SystemClock;
 use crate::link::{Inbox, Link};
-use crate::local::described;
+use crate::local::{Mailbox, describe, processes, setup};
 use crate::metrics::Metrics;
 use crate::testing::{Discard, VecSource};
 
@@ -75,16 +75,15 @@ fn with_driver(test: impl FnOnce(&mut TestDriver<'_>, &Recording, &Path)) {
     });
     let store = LocalStore::open(place.path()).unwrap();
     let groups = KeyGroups { count: 16 };
-    let job = Description::of(&run, &build, described(&run, &store, groups)).unwrap();
-    let process = Arc::new(described(&run, &store, groups));
-    let assignment = Assignment::default();
-    let mut watcher = Silent;
+    let job = describe(&run, &build, &store, groups).unwrap();
     let mailbox = Mailbox::new();
-    let driver = Driver::new(&run, &job, process, assignment, Vec::new(), &mailbox, &mut watcher);
-    test(&mut TestDriver { driver: driver.unwrap(), mailbox }, &told, place.path());
+    let processes = processes(&run, &setup(&run, &store, 2, groups), &BTreeMap::new(), &mailbox);
+    let (assignment, mut watcher) = (Assignment::default(), Silent);
+    let driver = Driver::new(&run, &job, processes, assignment, Vec::new(), &mut watcher);
+    test(&mut TestDriver { driver, mailbox }, &told, place.path());
 }
 
-/// The driver, and where its publishers report.
+/// The driver, and where others report to it.
 struct TestDriver<'a> {
     driver: Driver<'a>,
     mailbox: Mailbox,
@@ -120,7 +119,12 @@ impl TestDriver<'_> {
         self.wait_until(|_| told.0.lock().unwrap().iter().any(is_trigger));
     }
 
-    /// Lets time pass and publishers report until something is so.
+    /// Both workers have published an epoch.
+    fn publish(&mut self, epoch: u64) {
+        (0..2).for_each(|slot| self.receive(Report::Published { slot: Slot(slot), epoch: Epoch(epoch) }));
+    }
+
+    /// Lets time pass until something is so.
     fn wait_until(&mut self, is_so: impl Fn(&Self) -> bool) {
         let until = Instant::now() + Duration::from_secs(60);
         while !is_so(self) {
@@ -166,6 +170,7 @@ fn the_part_that_counts_is_that_of_the_acknowledgement_that_was_accepted() {
         assert!(driver.newest.is_none(), "one of two workers has acknowledged");
         driver.receive(acked(1, 1, 20));
         assert_eq!(driver.marks(), [10, 20]);
+        driver.publish(1);
         driver.wait_for_trigger(told, 2);
         driver.receive(acked(0, 2, 30));
         // They come again, of the epoch before.
@@ -212,11 +217,14 @@ fn a_worker_that_is_ready_has_ended_or_is_done_counts_once() {
         assert_eq!(*told.0.lock().unwrap(), ["StopReading", "Trigger { epoch: Epoch(1), last: true }"]);
         driver.receive(acked(0, 1, 1));
         driver.receive(acked(1, 1, 2));
-        driver.wait_until(|driver| driver.exit.is_some());
+        driver.receive(Report::Published { slot: Slot(0), epoch: Epoch(1) });
+        driver.receive(Report::Published { slot: Slot(0), epoch: Epoch(1) });
+        assert_eq!(driver.exit, None, "one worker of two has published");
+        driver.receive(Report::Published { slot: Slot(1), epoch: Epoch(1) });
         assert_eq!(driver.exit, Some(Exit::Stopped), "the sources of one worker of two have ended");
         driver.receive(Report::Done(Slot(1)));
         driver.receive(Report::Done(Slot(1)));
-        assert_eq!((driver.done.len(), driver.dropped), (1, 4));
+        assert_eq!((driver.done.len(), driver.dropped), (1, 5));
     });
 }
 

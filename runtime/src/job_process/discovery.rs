@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tidegate_protocol::Result;
 
 use super::description::partitions;
-use super::mailbox::Event;
 use crate::api::job::Listed;
+use crate::link::{DriverHandle, Report};
 use crate::metrics::Metrics;
 use crate::thread_group::ThreadGroup;
 
@@ -27,15 +27,15 @@ impl Discovery {
     /// Starts the threads of those sources that are followed. Threads of a run hold its metrics.
     pub(super) fn start(
         sources: &[(String, Arc<dyn Listed>)],
-        events: &Sender<Event>,
+        driver: &Arc<DriverHandle>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self> {
         let mut this = Self::default();
         for (uid, source) in sources.iter().filter(|(_, source)| !source.bounded()).cloned() {
             let (stop, stopped) = channel();
-            let (events, metrics) = (events.clone(), metrics.clone());
+            let (driver, metrics) = (driver.clone(), metrics.clone());
             let run = move || {
-                discover(&uid, &*source, &events, &stopped);
+                discover(&uid, &*source, &driver, &stopped);
                 drop(metrics);
             };
             this.threads.spawn("discovery".to_owned(), run)?;
@@ -51,15 +51,11 @@ impl Discovery {
     }
 }
 
-fn discover(uid: &str, source: &dyn Listed, events: &Sender<Event>, stopped: &Receiver<()>) {
+fn discover(uid: &str, source: &dyn Listed, driver: &DriverHandle, stopped: &Receiver<()>) {
     while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-        let event = match partitions(uid, source) {
-            Ok(names) => Event::Partitions { source: uid.to_owned(), names },
-            Err(error) => Event::Failed(error),
-        };
-        let has_failed = matches!(event, Event::Failed(_));
-        if events.send(event).is_err() || has_failed {
-            return;
+        match partitions(uid, source) {
+            Ok(names) => driver.report(Report::Partitions { source: uid.to_owned(), names }),
+            Err(error) => return driver.fail(error),
         }
     }
 }

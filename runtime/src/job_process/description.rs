@@ -12,7 +12,6 @@ use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::plan::PLAN_VERSION;
 use tidegate_protocol::{Error, ErrorContext, Manifest, Plan, Result, SourcePlan};
 
-use super::run::Run;
 use crate::api::Job;
 use crate::api::job::{BuildJob, Declared, End, Listed};
 use crate::api::outline::Outline;
@@ -37,8 +36,15 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    /// Describes the job on the calling thread, as a worker of a process that never runs.
-    pub(crate) fn of(run: &Run, build: &BuildJob, process: Process) -> Result<Self> {
+    /// Describes the job `name`, started with these arguments, on the calling thread, as a worker of a process that never
+    /// runs.
+    pub(crate) fn of(
+        name: &str,
+        arguments: &BTreeMap<String, Vec<String>>,
+        build: &BuildJob,
+        process: Process,
+    ) -> Result<Self> {
+        let max_parallelism = process.setup.settings.key_groups.count;
         let worker = Rc::new(WorkerContext::new(process.workers.first, Arc::new(process)));
         let mut job = Job::new(worker);
         catch_in_build(|| build(&mut job))?;
@@ -46,9 +52,9 @@ impl Description {
         let outline = job.outline();
         let plan = Plan {
             plan_version: PLAN_VERSION,
-            job: run.job.clone(),
-            max_parallelism: run.max_parallelism,
-            arguments: run.arguments.clone(),
+            job: name.to_owned(),
+            max_parallelism,
+            arguments: arguments.clone(),
             dataflow: outline.parts().to_vec(),
             ..Plan::default()
         };

@@ -13,7 +13,7 @@ use crate::activity::{ActivityRegistry, is_awaited};
 use crate::metrics::Stuck;
 
 /// How often to look.
-pub(super) const EVERY: Duration = Duration::from_secs(1);
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
 /// After this time a step that has not returned is named; then again whenever the time has doubled.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same while the job is to stop.
@@ -21,7 +21,7 @@ const PATIENCE_AT_STOP: Duration = Duration::from_secs(2);
 
 /// Remembers every activity and store as it was at the last look.
 #[derive(Default)]
-pub(super) struct Watchdog {
+pub(crate) struct Watchdog {
     /// In the order of the activities.
     activities: Vec<Seen>,
     /// In the order of the stores.
@@ -41,16 +41,16 @@ struct Seen {
 
 /// What a look has found.
 #[derive(Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// What a user should know.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// All steps that are stuck now.
-    pub(super) stuck: Vec<Stuck>,
+    pub(crate) stuck: Vec<Stuck>,
 }
 
 impl Watchdog {
     /// The job is to stop: what holds it up is named again, and sooner.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.is_stopping = true;
         for seen in self.activities.iter_mut().chain(&mut self.stores) {
             seen.patience = if seen.named.is_some() { Duration::ZERO } else { PATIENCE_AT_STOP };
@@ -58,7 +58,7 @@ impl Watchdog {
     }
 
     /// Looks at all activities, and at all stores.
-    pub(super) fn look(&mut self, watch: &ActivityRegistry, now: Instant) -> Found {
+    pub(crate) fn look(&mut self, watch: &ActivityRegistry, now: Instant) -> Found {
         let mut look = Look { now, is_stopping: self.is_stopping, found: Found::default() };
         // The number of moves tells whether a worker waits, so it is read only once.
         let stores: Vec<_> = watch.stores().iter().map(|store| (store.slot, store.moves())).collect();

@@ -1,0 +1,78 @@
+//! A process of a job from the start of its threads to their end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_protocol::Result;
+
+use super::description::Description;
+use super::discovery::Discovery;
+use super::watchdog::Watchdog;
+use crate::checkpoint::publishers::Publishers;
+use crate::checkpoint::staged_files::StagedFiles;
+use crate::dataflow::process::Process;
+use crate::dataflow::sockets::Sockets;
+use crate::dataflow::worker::{BuildGraph, Workers, start};
+
+/// The threads of a process of a job.
+pub(crate) struct RunningProcess {
+    process: Arc<Process>,
+    workers: Option<Workers>,
+    publishers: Publishers,
+    discovery: Discovery,
+    watchdog: Watchdog,
+}
+
+impl RunningProcess {
+    /// Starts the workers, connected to those of the other processes, and what runs beside them. The first process of an
+    /// attempt asks the sources for new partitions.
+    pub(crate) fn start(
+        process: &Arc<Process>,
+        job: &Description,
+        sockets: Sockets,
+        build: BuildGraph,
+    ) -> Result<Self> {
+        let files = StagedFiles::new(&process.setup.snapshots);
+        let publishers = Publishers::start(
+            &job.sinks,
+            process.workers,
+            &files,
+            &process.outputs,
+            &process.driver,
+            (&process.activities, &process.metrics),
+        )?;
+        process.driver.set_publish(publishers.on_complete())?;
+        let is_first = process.workers.first.0 == 0;
+        let sources = if is_first { &job.sources[..] } else { &[] };
+        let discovery = Discovery::start(sources, &process.driver, &process.metrics)?;
+        let workers = Some(start(process, sockets, build)?);
+        Ok(Self { process: process.clone(), workers, publishers, discovery, watchdog: Watchdog::default() })
+    }
+
+    /// Looks for steps that hang, and updates how long barriers have been under way. Returns what a user should know.
+    pub(crate) fn look(&mut self) -> Vec<String> {
+        let process = &self.process;
+        process.activities.show_alignments(process.driver.instructions());
+        let found = self.watchdog.look(&process.activities, Instant::now());
+        process.metrics.set_stuck(found.stuck);
+        found.notes
+    }
+
+    /// The job is to stop: what holds it up is named sooner.
+    pub(crate) fn is_stopping(&mut self) {
+        self.watchdog.stop();
+    }
+
+    /// Ends the threads after an abort. Workers that have not reported their end are stuck: they are left
+    /// to run until the process of the operating system ends.
+    pub(crate) fn close(self, have_workers_ended: bool, until: Instant) {
+        let Self { workers, publishers, discovery, .. } = self;
+        if have_workers_ended {
+            drop(workers);
+        } else {
+            std::mem::forget(workers);
+        }
+        publishers.close(until);
+        discovery.close(until);
+    }
+}
