@@ -1,0 +1,1 @@
+//! Requests of a cluster's jobmanager, signed with the cluster secret.

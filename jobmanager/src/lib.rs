@@ -1,0 +1,1 @@
+//! The jobmanager: the REST interface, the ledger, and the driver of the control brain.

@@ -1,0 +1,1 @@
+//! The taskmanager: runs the processes of jobs on one host.
