@@ -38,7 +38,7 @@ pub(crate) struct Checkpoint {
     pub(crate) phase: CheckpointPhase,
     /// The workers whose part is durable.
     pub(crate) acked: BTreeSet<Slot>,
-    triggered_at: Time,
+    pub(crate) triggered_at: Time,
     /// When it is reported as slow (again).
     pub(crate) slow_at: Time,
 }

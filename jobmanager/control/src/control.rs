@@ -44,6 +44,8 @@ pub struct Control {
     /// The workers whose sources have ended.
     ended: BTreeSet<Slot>,
     pub(crate) stop_requested: bool,
+    /// A checkpoint is wanted before it is due.
+    checkpoint_requested: bool,
     dropped: u64,
 }
 
@@ -72,6 +74,7 @@ impl Control {
             aborted: BTreeSet::new(),
             ended: BTreeSet::new(),
             stop_requested: false,
+            checkpoint_requested: false,
             dropped: 0,
         }
     }
@@ -107,6 +110,18 @@ impl Control {
         self.in_flight.as_ref().map(|checkpoint| checkpoint.phase)
     }
 
+    /// The epoch of the checkpoint in flight, how long it has taken so far, and the slots whose part is missing.
+    pub fn in_flight_since(&self) -> Option<(Epoch, u64, Vec<Slot>)> {
+        let checkpoint = self.in_flight.as_ref()?;
+        let missing = (0..self.settings.writers).map(Slot).filter(|slot| !checkpoint.acked.contains(slot));
+        Some((checkpoint.epoch, self.now.since_ms(checkpoint.triggered_at), missing.collect()))
+    }
+
+    /// The last epoch that was triggered, whether it was completed or not.
+    pub fn triggered(&self) -> Epoch {
+        self.progress.triggered
+    }
+
     /// The number of messages dropped so far: repeated, too late, of another attempt or epoch, or of a slot that is not
     /// there.
     pub fn dropped(&self) -> u64 {
@@ -132,6 +147,8 @@ impl Control {
             Input::Refused { record, reason } => self.refused(record, reason, out),
             Input::Published { attempt, epoch } => self.published(attempt, epoch, out),
             Input::SourcesEnded { attempt, slot } => self.sources_ended(attempt, slot),
+            Input::CheckpointRequested => self.request_checkpoint(),
+            Input::MessagesLost { reason } => self.messages_lost(reason, out),
             Input::StopRequested => self.stop(out),
             Input::Tick => Ok(()),
         }
@@ -244,6 +261,25 @@ impl Control {
         if self.ended.insert(slot) { Ok(()) } else { Err(Stale) }
     }
 
+    /// A request that comes before the workers run counts as soon as they do.
+    fn request_checkpoint(&mut self) -> Result<(), Stale> {
+        if self.life == Life::Exited {
+            return Err(Stale);
+        }
+        self.checkpoint_requested = true;
+        Ok(())
+    }
+
+    /// The workers that have not answered may have done so. A checkpoint that is complete is not affected: whoever has lost
+    /// the command to publish it is told again.
+    fn messages_lost(&mut self, reason: String, out: &mut Vec<Action>) -> Result<(), Stale> {
+        let checkpoint =
+            self.in_flight.as_ref().filter(|c| c.phase == CheckpointPhase::Pending).ok_or(Stale)?;
+        let (epoch, answered) = (checkpoint.epoch, checkpoint.acked.clone());
+        self.abort(epoch, reason, answered, out);
+        Ok(())
+    }
+
     /// The workers may still be built: the command reaches them before they read anything.
     fn stop(&mut self, out: &mut Vec<Action>) -> Result<(), Stale> {
         if self.life == Life::Exited || std::mem::replace(&mut self.stop_requested, true) {
@@ -265,7 +301,8 @@ impl Control {
             return;
         }
         let last = self.last();
-        if last.is_some() || self.due.is_some_and(|due| due <= self.now) {
+        let is_due = self.checkpoint_requested || self.due.is_some_and(|due| due <= self.now);
+        if last.is_some() || is_due {
             self.trigger(last, out);
         }
     }
@@ -280,6 +317,7 @@ impl Control {
     }
 
     fn trigger(&mut self, last: Option<Last>, out: &mut Vec<Action>) {
+        self.checkpoint_requested = false;
         let epoch = self.progress.trigger();
         self.in_flight = Some(Checkpoint::new(epoch, last, self.now, self.settings.timeout_ms));
         self.due = self.an_interval_later();

@@ -78,6 +78,13 @@ pub enum Input {
         /// The worker.
         slot: Slot,
     },
+    /// A checkpoint is wanted, whether it is due or not: the next epoch is triggered as soon as none is in flight.
+    CheckpointRequested,
+    /// Messages of workers may have been lost: what was acknowledged of the checkpoint in flight is not known any more.
+    MessagesLost {
+        /// Why, for people.
+        reason: String,
+    },
     /// The user wants the job to stop: a last snapshot, everything published, then exit.
     StopRequested,
     /// Nothing has happened except that time has passed.

@@ -248,6 +248,9 @@ impl<'a> Step<'a> {
             Input::Refused { record: LedgerEntry::Completed { attempt, epoch, .. }, .. } => {
                 self.about(CheckpointPhase::Completing, attempt, epoch).is_some()
             }
+            Input::MessagesLost { .. } => {
+                self.flying().is_some_and(|checkpoint| checkpoint.phase == CheckpointPhase::Pending)
+            }
             _ => false,
         }
     }

@@ -20,7 +20,8 @@
 //! outcome of those before it; `control` makes the decisions; [`invariants`] are what holds for every sequence of inputs.
 //!
 //! Not here: barriers, snapshots and staged output (the runtime's), writing records (the driver's), any clock, randomness
-//! or I/O, and launching attempts: a [`Control`] manages one running attempt and ends with it.
+//! or I/O, and launching attempts: a [`Control`] manages one running attempt and ends with it. The jobs of a cluster, their
+//! attempts and where these run are [`cluster`]'s.
 //!
 //! ```
 //! use tidegate_control::{Action, Control, Input, LedgerEntry, CheckpointSettings, Time};
@@ -45,6 +46,7 @@
 
 mod action;
 mod checkpoint;
+pub mod cluster;
 mod control;
 mod input;
 pub mod invariants;

@@ -65,7 +65,7 @@ fn crash() -> impl Strategy<Value = Crash> {
 
 fn stray() -> impl Strategy<Value = Input> {
     let reason = || "a stray".to_owned();
-    (0u32..4, 0u64..12, 0u32..5, any::<bool>(), 0..8).prop_map(
+    (0u32..4, 0u64..12, 0u32..5, any::<bool>(), 0..10).prop_map(
         move |(attempt, epoch, slot, finished, kind)| {
             let (attempt, epoch, slot) = (Attempt(attempt), Epoch(epoch), Slot(slot));
             let record = LedgerEntry::Completed { attempt, epoch, finished };
@@ -77,6 +77,8 @@ fn stray() -> impl Strategy<Value = Input> {
                 4 => Input::Refused { record, reason: reason() },
                 5 => Input::Published { attempt, epoch },
                 6 => Input::SourcesEnded { attempt, slot },
+                7 => Input::CheckpointRequested,
+                8 => Input::MessagesLost { reason: reason() },
                 _ => Input::Tick,
             }
         },
@@ -374,7 +376,11 @@ fn stale(mut input: Input, of_attempt: bool) -> Input {
             }
         }
         Input::SourcesEnded { attempt, .. } => attempt.0 -= 1,
-        Input::Started { .. } | Input::StopRequested | Input::Tick => {}
+        Input::Started { .. }
+        | Input::CheckpointRequested
+        | Input::MessagesLost { .. }
+        | Input::StopRequested
+        | Input::Tick => {}
     }
     input
 }

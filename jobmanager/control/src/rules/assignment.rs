@@ -41,6 +41,32 @@ impl Assignment {
         &self.0
     }
 
+    /// The assignment under which a snapshot was written. A partition that was assigned shortly before may be missing in it.
+    pub fn of(manifest: &Manifest) -> Self {
+        let mut all: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
+        for (slot, part) in &manifest.slots {
+            for (uid, operator) in part.operators.iter().filter(|(uid, _)| is_source(manifest, uid)) {
+                let none = || vec![Vec::new(); manifest.parallelism as usize];
+                let workers = all.entry(uid.clone()).or_insert_with(none);
+                if let Some(partitions) = workers.get_mut(slot.0 as usize) {
+                    partitions.extend(operator.partitions.keys().cloned());
+                }
+            }
+        }
+        Self(all)
+    }
+
+    /// The partitions of every source and worker.
+    pub fn all(&self) -> impl Iterator<Item = Assigned> {
+        self.0.iter().flat_map(|(source, workers)| {
+            workers.iter().enumerate().map(move |(slot, partitions)| Assigned {
+                source: source.clone(),
+                slot: Slot(slot as u32),
+                partitions: partitions.clone(),
+            })
+        })
+    }
+
     /// Assigns those partitions of a source that are not assigned yet to the workers with the fewest partitions. Returns
     /// the workers that were assigned some.
     pub fn add(&mut self, source: &str, names: Vec<String>) -> Vec<Assigned> {
@@ -62,6 +88,10 @@ impl Assignment {
         };
         grown.map(assigned).collect()
     }
+}
+
+fn is_source(manifest: &Manifest, uid: &str) -> bool {
+    manifest.operators.get(uid).is_some_and(|operator| operator.kind == "source")
 }
 
 /// The partitions of a source in a snapshot.

@@ -1,0 +1,283 @@
+//! The table of all configuration keys. The configuration file, the environment variables, the output of `tidegate config`
+//! and the commented file `cli/tidegate.toml` follow from it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::parse;
+
+/// A key of the configuration with values of one type.
+pub(crate) struct Key<T: 'static> {
+    name: &'static str,
+    variable: &'static str,
+    default: Default,
+    doc: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+}
+
+/// What a key's value is where nobody has set it.
+#[derive(Clone, Copy)]
+pub(crate) enum Default {
+    /// This text, as it would be in a file.
+    Is(&'static str),
+    /// What the process finds out when it starts, in words.
+    Found { words: &'static str, example: &'static str, find: fn() -> Option<String> },
+    /// Nothing.
+    None { example: &'static str },
+}
+
+impl<T> Key<T> {
+    /// The value that a text stands for.
+    pub(crate) fn parse(&self, text: &str) -> Result<T, String> {
+        (self.parse)(text)
+    }
+}
+
+/// A key, whatever the type of its values.
+pub(crate) trait AnyKey: Sync {
+    /// Section and key, such as `taskmanager.slots`.
+    fn name(&self) -> &'static str;
+    /// The environment variable that sets it.
+    fn variable(&self) -> &'static str;
+    fn default(&self) -> Default;
+    fn doc(&self) -> &'static str;
+    /// Checks a text, without its value.
+    fn check(&self, text: &str) -> Result<(), String>;
+
+    /// The section and the key in it.
+    fn parts(&self) -> (&'static str, &'static str) {
+        self.name().split_once('.').unwrap_or(("", self.name()))
+    }
+}
+
+impl<T> AnyKey for Key<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn variable(&self) -> &'static str {
+        self.variable
+    }
+
+    fn default(&self) -> Default {
+        self.default
+    }
+
+    fn doc(&self) -> &'static str {
+        self.doc
+    }
+
+    fn check(&self, text: &str) -> Result<(), String> {
+        (self.parse)(text).map(drop)
+    }
+}
+
+/// Makes a static of every row, and the list of all of them.
+macro_rules! keys {
+    ($($(#[doc = $doc:literal])+ $id:ident: $type:ty = $name:literal, $variable:literal, $default:expr, $parse:expr;)+) => {
+        $($(#[doc = $doc])+ pub(crate) static $id: Key<$type> = Key {
+            name: $name,
+            variable: $variable,
+            default: $default,
+            doc: concat!($($doc, "\n"),+),
+            parse: $parse,
+        };)+
+
+        /// All keys, section by section.
+        pub(crate) static ALL: &[&dyn AnyKey] = &[$(&$id),+];
+    };
+}
+
+keys! {
+    /// The address at which the jobmanager serves clients and taskmanagers.
+    JOBMANAGER_LISTEN: String = "jobmanager.listen", "TIDEGATE_JOBMANAGER_LISTEN",
+        Default::Is("127.0.0.1:8081"), parse::address;
+    /// The directory in which the jobmanager keeps what it must know after a restart.
+    JOBMANAGER_DATA: PathBuf = "jobmanager.data", "TIDEGATE_JOBMANAGER_DATA",
+        Default::None { example: "/var/lib/tidegate/jobmanager" }, parse::path;
+    /// The directory for snapshots, staged output and executables of jobs. All hosts see it under this path.
+    CHECKPOINT_STORE: PathBuf = "jobmanager.checkpoint-store", "TIDEGATE_JOBMANAGER_CHECKPOINT_STORE",
+        Default::None { example: "/mnt/shared/tidegate" }, parse::path;
+    /// The addresses of all jobmanagers of the cluster, with commas between them.
+    PEERS: Vec<String> = "jobmanager.peers", "TIDEGATE_JOBMANAGER_PEERS",
+        Default::None { example: "host-1:8081" }, parse::addresses;
+
+    /// Where taskmanagers and the command line find the jobmanager.
+    JOBMANAGER: Vec<String> = "taskmanager.jobmanager", "TIDEGATE_JOBMANAGER",
+        Default::Is("127.0.0.1:8081"), parse::addresses;
+    /// The number of workers that the taskmanager has room for.
+    SLOTS: u32 = "taskmanager.slots", "TIDEGATE_TASKMANAGER_SLOTS",
+        Default::Found { words: "the number of cores", example: "8", find: cores }, |text| parse::number(text, 1, 4096);
+    /// The directory in which the taskmanager keeps its id, executables, running state and logs of jobs.
+    TASKMANAGER_DATA: PathBuf = "taskmanager.data", "TIDEGATE_TASKMANAGER_DATA",
+        Default::None { example: "/var/lib/tidegate/taskmanager" }, parse::path;
+    /// The IP address on which job processes listen for those of other hosts.
+    TASKMANAGER_LISTEN: IpAddr = "taskmanager.listen", "TIDEGATE_TASKMANAGER_LISTEN",
+        Default::Is("127.0.0.1"), parse::ip;
+    /// The name or IP address by which other hosts reach this one. Without it, that is the address in 'listen'.
+    TASKMANAGER_ADDRESS: String = "taskmanager.address", "TIDEGATE_TASKMANAGER_ADDRESS",
+        Default::None { example: "host-1.example" }, parse::host;
+
+    /// The file with the secret of the cluster, which every process and every user of the cluster needs. Only its owner may
+    /// be able to read it.
+    SECRET_FILE: PathBuf = "cluster.secret-file", "TIDEGATE_SECRET_FILE",
+        Default::Found {
+            words: "~/.config/tidegate/secret, which a daemon on the loopback interface creates",
+            example: "/etc/tidegate/secret",
+            find: secret_file_of_user,
+        }, parse::path;
+
+    /// How long a taskmanager may be silent before its slots are taken from it and its job processes end.
+    LEASE: Duration = "timeouts.lease", "TIDEGATE_TIMEOUTS_LEASE", Default::Is("10s"), parse::duration;
+    /// How long job processes go on while the jobmanager cannot be reached.
+    AWAY: Duration = "timeouts.away", "TIDEGATE_TIMEOUTS_AWAY", Default::Is("10m"), parse::duration;
+
+    /// How often a checkpoint is taken and output published, for jobs that do not say it themselves.
+    CHECKPOINT_INTERVAL: Duration = "checkpoint.interval", "TIDEGATE_CHECKPOINT_INTERVAL",
+        Default::Is("1s"), parse::duration;
+    /// A checkpoint that takes longer is reported as slow.
+    CHECKPOINT_TIMEOUT: Duration = "checkpoint.timeout", "TIDEGATE_CHECKPOINT_TIMEOUT",
+        Default::Is("30s"), parse::duration;
+    /// The least time between the end of a checkpoint and the start of the next.
+    CHECKPOINT_MIN_PAUSE: Duration = "checkpoint.min-pause", "TIDEGATE_CHECKPOINT_MIN_PAUSE",
+        Default::Is("0s"), parse::duration_or_zero;
+    /// The number of complete snapshots that are kept of a job.
+    CHECKPOINT_RETAIN: u32 = "checkpoint.retain", "TIDEGATE_CHECKPOINT_RETAIN",
+        Default::Is("3"), |text| parse::number(text, 1, 1_000_000);
+    /// The number of checkpoints in a row that may fail before the job is restarted.
+    TOLERABLE_FAILURES: u32 = "checkpoint.tolerable-failures", "TIDEGATE_CHECKPOINT_TOLERABLE_FAILURES",
+        Default::Is("10"), |text| parse::number(text, 0, u32::MAX);
+
+    /// The number of restarts without a completed checkpoint between them after which a job has failed for good.
+    RESTART_LIMIT: u32 = "restart.limit", "TIDEGATE_RESTART_LIMIT", Default::Is("10"), |text| parse::number(text, 0, u32::MAX);
+    /// The delay before the first restart; it doubles with every further one.
+    RESTART_DELAY: Duration = "restart.delay", "TIDEGATE_RESTART_DELAY", Default::Is("100ms"), parse::duration_or_zero;
+    /// The longest delay before a restart.
+    RESTART_DELAY_MAX: Duration = "restart.delay-max", "TIDEGATE_RESTART_DELAY_MAX",
+        Default::Is("10s"), parse::duration_or_zero;
+
+    /// The size at which a job process' log goes on in a new file.
+    LOG_BYTES: u64 = "log.bytes", "TIDEGATE_LOG_BYTES", Default::Is("10MB"), parse::size;
+    /// The number of files that are kept of each log.
+    LOG_FILES: u32 = "log.files", "TIDEGATE_LOG_FILES", Default::Is("5"), |text| parse::number(text, 1, 1000);
+}
+
+fn cores() -> Option<String> {
+    Some(std::thread::available_parallelism().map_or(1, usize::from).to_string())
+}
+
+/// Where the user's own secret is kept; none for a user without a home directory.
+fn secret_file_of_user() -> Option<String> {
+    let directory = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let configuration = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))?;
+    Some(configuration.join("tidegate/secret").to_str()?.to_owned())
+}
+
+/// The key of this name.
+pub(crate) fn find(name: &str) -> Option<&'static dyn AnyKey> {
+    ALL.iter().copied().find(|key| key.name() == name)
+}
+
+/// The key whose name is most like an unknown one, if any is.
+pub(crate) fn nearest(name: &str) -> Option<&'static dyn AnyKey> {
+    let (section, own) = name.split_once('.').unwrap_or(("", name));
+    let likeness = |key: &dyn AnyKey| {
+        let (of_section, of_own) = key.parts();
+        // The right key in the wrong section, or nearly so, is what was meant, too.
+        let as_a_whole = strsim::jaro_winkler(name, key.name());
+        let as_a_key = strsim::normalized_damerau_levenshtein(own, of_own);
+        if section == of_section { as_a_key.max(0.5 * as_a_whole) } else { 0.9 * as_a_key }
+    };
+    let candidates = ALL.iter().map(|key| (likeness(*key), *key));
+    let best = candidates.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (best.0 >= 0.6).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    /// The commented file, from the table.
+    fn default_file() -> String {
+        let mut text = "# The configuration of Tidegate. Every key has its default here; one that is set is set for all processes that read this\n\
+             # file: the one of --config, or of the environment variable TIDEGATE_CONFIG, or ./tidegate.toml, or\n\
+             # /etc/tidegate/tidegate.toml. An environment variable outweighs the file, and a flag the variable. 'tidegate config'\n\
+             # shows what is in force, and where it comes from. Relative paths start at the directory of the process.\n"
+            .to_owned();
+        let mut section = "";
+        for key in ALL {
+            let (of, name) = key.parts();
+            if of != section {
+                write!(text, "\n[{of}]\n").unwrap();
+                section = of;
+            }
+            text += "\n";
+            for line in key.doc().lines() {
+                writeln!(text, "#{line}").unwrap();
+            }
+            let value = match key.default() {
+                Default::Is(value) => value,
+                Default::Found { words, example, .. } => {
+                    writeln!(text, "# Without it: {words}.").unwrap();
+                    example
+                }
+                Default::None { example } => {
+                    text += "# An example; there is no default.\n";
+                    example
+                }
+            };
+            writeln!(text, "# Environment variable: {}", key.variable()).unwrap();
+            let quoted = value.parse::<u32>().map_or_else(|_| format!("{value:?}"), |number| number.to_string());
+            writeln!(text, "#{name} = {quoted}").unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn the_commented_file_is_that_of_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tidegate.toml");
+        if std::env::var_os("TIDEGATE_WRITE_DEFAULT_FILE").is_some() {
+            std::fs::write(path, default_file()).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == default_file(),
+            "cli/tidegate.toml is not up to date: run the test once with TIDEGATE_WRITE_DEFAULT_FILE=1"
+        );
+    }
+
+    #[test]
+    fn the_commented_file_is_a_valid_one_when_its_keys_are_set() {
+        let is_key = |line: &str| line.starts_with('#') && !line.starts_with("# ");
+        let text: String =
+            default_file().lines().map(|l| if is_key(l) { &l[1..] } else { l }).collect::<Vec<_>>().join("\n");
+        let entries = crate::config::file::parse(std::path::Path::new("tidegate.toml"), &text).unwrap();
+        assert_eq!(entries.len(), ALL.len());
+    }
+
+    #[test]
+    fn every_default_is_valid_and_every_name_is_there_once() {
+        for key in ALL {
+            let (Default::Is(text) | Default::Found { example: text, .. } | Default::None { example: text }) =
+                key.default();
+            assert_eq!(key.check(text), Ok(()), "{}", key.name());
+            assert_eq!(ALL.iter().filter(|other| other.name() == key.name()).count(), 1);
+            assert_eq!(ALL.iter().filter(|other| other.variable() == key.variable()).count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_what_was_meant() {
+        let nearest = |name| nearest(name).map(AnyKey::name);
+        assert_eq!(nearest("taskmanager.slot"), Some("taskmanager.slots"));
+        assert_eq!(nearest("taskmanager.number-of-slots"), None);
+        assert_eq!(nearest("taskmanager.lsiten"), Some("taskmanager.listen"));
+        assert_eq!(nearest("jobmanager.lsiten"), Some("jobmanager.listen"));
+        assert_eq!(nearest("slots"), Some("taskmanager.slots"));
+        assert_eq!(nearest("jobmanager.secret-file"), Some("cluster.secret-file"));
+        assert_eq!(nearest("checkpoints.intervall"), Some("checkpoint.interval"));
+        assert_eq!(nearest("x.y"), None);
+    }
+}

@@ -1,0 +1,345 @@
+//! The command line: subcommands and their flags.
+//!
+//! A flag that sets a key of the configuration is kept as text here, checked by the key; its value is that of the key
+//! ([`Options::given`]).
+//!
+//! Not here: what the subcommands do.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Given;
+use crate::config::keys::{self, AnyKey};
+use crate::parse;
+
+/// Tidegate, a distributed stream processor: submits jobs to a cluster, looks at them, and is the cluster's daemons.
+#[derive(Parser)]
+#[command(name = "tidegate", version, max_term_width = 110, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) global: GlobalOptions,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const AFTER_HELP: &str = "A cluster on this machine: tidegate cluster up; then: tidegate run EXECUTABLE -- ITS ARGUMENTS";
+
+/// Options that every subcommand takes.
+#[derive(Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalOptions {
+    /// Where the jobmanager is [default: 127.0.0.1:8081, or the cluster in ./tidegate-cluster]
+    #[arg(long, global = true, value_name = "HOST:PORT[,..]", value_parser = checked(&keys::JOBMANAGER))]
+    jobmanager: Option<String>,
+    /// The file with the cluster's secret
+    #[arg(long, global = true, value_name = "FILE", value_parser = checked(&keys::SECRET_FILE))]
+    secret_file: Option<String>,
+    /// The configuration file [default: ./tidegate.toml or /etc/tidegate/tidegate.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How the answer is written to standard output
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+/// How the answer of a subcommand is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Submits an executable as a job, and follows it until it is over
+    Run(RunOptions),
+    /// Lists jobs
+    List(ListOptions),
+    /// Shows a job
+    Info(JobOption),
+    /// Makes a savepoint of a running job, and prints its path
+    Savepoint(SavepointOptions),
+    /// Stops a job after a last checkpoint, and waits until it is over
+    Stop(StopOptions),
+    /// Ends a job at once, and waits until it is over
+    Cancel(JobOption),
+    /// Changes the parallelism of a job, and waits until it runs with it
+    Rescale(RescaleOptions),
+    /// Shows the checkpoints of a job
+    Checkpoints(JobOption),
+    /// Prints the logs of a job's processes
+    Logs(LogsOptions),
+    /// Lists the taskmanagers of the cluster
+    Taskmanagers,
+    /// Starts and stops a cluster on this machine
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// Runs a jobmanager
+    Jobmanager(JobManagerOptions),
+    /// Runs a taskmanager
+    Taskmanager(TaskManagerOptions),
+    /// Shows the configuration that is in force, and where each value comes from
+    Config,
+    /// Prints a script with which a shell completes the command line
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A job.
+#[derive(Args)]
+pub(crate) struct JobOption {
+    /// The job: its id, the beginning of its id, or its name
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+}
+
+/// Options of `run`.
+#[derive(Args)]
+pub(crate) struct RunOptions {
+    /// Returns as soon as the job is submitted
+    #[arg(short, long)]
+    pub(crate) detached: bool,
+    /// The number of workers [default: what the job says, or else as many as there are free slots]
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse::parallelism)]
+    pub(crate) parallelism: Option<u32>,
+    /// The snapshot to start from: a savepoint, or a checkpoint directory, of which the newest is taken
+    #[arg(short, long, value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<String>,
+    /// Starts from the snapshot even if the job no longer has some of the operators whose state is in it
+    #[arg(short = 'n', long)]
+    pub(crate) allow_non_restored_state: bool,
+    /// A setting of the job, such as checkpoint.interval=10s; may be repeated
+    #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = parse::setting)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// The name that the cluster shows [default: the job's own]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The job's program
+    pub(crate) executable: PathBuf,
+    /// The job's arguments, after --
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Options of `list`.
+#[derive(Args)]
+pub(crate) struct ListOptions {
+    /// Only jobs that run
+    #[arg(short, long, conflicts_with = "all")]
+    pub(crate) running: bool,
+    /// Also jobs that are over
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+/// Options of `savepoint`.
+#[derive(Args)]
+pub(crate) struct SavepointOptions {
+    #[command(flatten)]
+    pub(crate) job: JobOption,
+    /// The directory in which the savepoint is made [default: one of the checkpoint store]
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<String>,
+}
+
+/// Options of `stop`.
+#[derive(Args)]
+pub(crate) struct StopOptions {
+    /// Reads the input to its present end and closes all windows, instead of keeping them for another start
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// Makes a savepoint in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) savepoint_path: Option<String>,
+    #[command(flatten)]
+    pub(crate) job: JobOption,
+}
+
+/// Options of `rescale`.
+#[derive(Args)]
+pub(crate) struct RescaleOptions {
+    #[command(flatten)]
+    pub(crate) job: JobOption,
+    /// The number of workers
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse::parallelism)]
+    pub(crate) parallelism: u32,
+    /// Returns without waiting
+    #[arg(short, long)]
+    pub(crate) detached: bool,
+}
+
+/// Options of `logs`.
+#[derive(Args)]
+pub(crate) struct LogsOptions {
+    #[command(flatten)]
+    pub(crate) job: JobOption,
+    /// The attempt [default: the newest]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, u32::MAX))]
+    pub(crate) attempt: Option<u32>,
+    /// Goes on with what is logged from now on, until the job is over
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+/// Subcommands of `cluster`.
+#[derive(Subcommand)]
+pub(crate) enum ClusterVerb {
+    /// Starts a jobmanager and taskmanagers on this machine
+    Up(UpOptions),
+    /// Stops them
+    Down(DownOptions),
+}
+
+/// Options of `cluster up`.
+#[derive(Args)]
+pub(crate) struct UpOptions {
+    /// The number of taskmanagers
+    #[arg(long, value_name = "N", default_value_t = 2, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 100))]
+    pub(crate) taskmanagers: u32,
+    /// The number of slots of each taskmanager
+    #[arg(long, value_name = "N", default_value_t = 2, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 4096))]
+    pub(crate) slots: u32,
+    /// The directory for everything that the cluster keeps
+    #[arg(long, value_name = "DIR", default_value = crate::cluster::DIRECTORY)]
+    pub(crate) data: PathBuf,
+    /// The port of the jobmanager; 0 for any
+    #[arg(long, default_value_t = 8081, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 0, 65_535))]
+    pub(crate) port: u32,
+    /// Returns when the cluster is ready, and leaves it running
+    #[arg(short, long)]
+    pub(crate) detached: bool,
+}
+
+/// Options of `cluster down`.
+#[derive(Args)]
+pub(crate) struct DownOptions {
+    /// The directory of the cluster
+    #[arg(long, value_name = "DIR", default_value = crate::cluster::DIRECTORY)]
+    pub(crate) data: PathBuf,
+}
+
+/// Options of `jobmanager`.
+#[derive(Args)]
+pub(crate) struct JobManagerOptions {
+    /// The address to serve clients and taskmanagers at [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "HOST:PORT", value_parser = checked(&keys::JOBMANAGER_LISTEN))]
+    listen: Option<String>,
+    /// The directory in which it keeps what it must know after a restart
+    #[arg(long, value_name = "DIR", value_parser = checked(&keys::JOBMANAGER_DATA))]
+    data: Option<String>,
+    /// The directory for snapshots and executables, which all hosts see under this path
+    #[arg(long, value_name = "DIR", value_parser = checked(&keys::CHECKPOINT_STORE))]
+    checkpoint_store: Option<String>,
+    /// The addresses of all jobmanagers of the cluster
+    #[arg(long, value_name = "HOST:PORT[,..]", value_parser = checked(&keys::PEERS))]
+    peers: Option<String>,
+}
+
+/// Options of `taskmanager`.
+#[derive(Args)]
+pub(crate) struct TaskManagerOptions {
+    /// The number of workers that it has room for [default: the number of cores]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = checked(&keys::SLOTS))]
+    slots: Option<String>,
+    /// The directory for its id, executables, running state and logs
+    #[arg(long, value_name = "DIR", value_parser = checked(&keys::TASKMANAGER_DATA))]
+    data: Option<String>,
+    /// The IP address on which job processes listen for those of other hosts [default: 127.0.0.1]
+    #[arg(long, value_name = "IP", value_parser = checked(&keys::TASKMANAGER_LISTEN))]
+    listen: Option<String>,
+    /// The name or IP address by which other hosts reach this one [default: that of --listen]
+    #[arg(long, value_name = "HOST", value_parser = checked(&keys::TASKMANAGER_ADDRESS))]
+    address: Option<String>,
+}
+
+impl Options {
+    /// The keys of the configuration that flags have set.
+    pub(crate) fn given(&self) -> Vec<Given> {
+        let global = &self.global;
+        let mut all: Vec<(&'static dyn AnyKey, &'static str, &Option<String>)> = vec![
+            (&keys::JOBMANAGER, "--jobmanager", &global.jobmanager),
+            (&keys::SECRET_FILE, "--secret-file", &global.secret_file),
+        ];
+        match &self.verb {
+            Verb::Jobmanager(options) => all.extend(options.keys()),
+            Verb::Taskmanager(options) => all.extend(options.keys()),
+            _ => {}
+        }
+        let given = all.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text.clone()?)));
+        given.map(|(key, flag, text)| Given::flag(key, flag, text)).collect()
+    }
+}
+
+impl JobManagerOptions {
+    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 4] {
+        [
+            (&keys::JOBMANAGER_LISTEN, "--listen", &self.listen),
+            (&keys::JOBMANAGER_DATA, "--data", &self.data),
+            (&keys::CHECKPOINT_STORE, "--checkpoint-store", &self.checkpoint_store),
+            (&keys::PEERS, "--peers", &self.peers),
+        ]
+    }
+}
+
+impl TaskManagerOptions {
+    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 4] {
+        [
+            (&keys::SLOTS, "--slots", &self.slots),
+            (&keys::TASKMANAGER_DATA, "--data", &self.data),
+            (&keys::TASKMANAGER_LISTEN, "--listen", &self.listen),
+            (&keys::TASKMANAGER_ADDRESS, "--address", &self.address),
+        ]
+    }
+}
+
+/// A flag's text, if it is a value of the key.
+fn checked(key: &'static dyn AnyKey) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+    move |text| key.check(text).map(|()| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_stand_behind_the_verb_and_set_keys() {
+        let options = Options::parse_from(["tidegate", "taskmanager", "--slots", "3", "--jobmanager", "a:1,b:2"]);
+        let given: Vec<_> = options.given().into_iter().map(|given| (given.key.name(), given.text)).collect();
+        let expected = [("taskmanager.jobmanager", "a:1,b:2"), ("taskmanager.slots", "3")];
+        assert_eq!(given, expected.map(|(key, text)| (key, text.to_owned())));
+    }
+
+    #[test]
+    fn arguments_of_the_job_are_behind_two_hyphens() {
+        let line = "tidegate run -d -p 4 -D a=1 -D b=2 job -- --input x -o y";
+        let Verb::Run(run) = Options::parse_from(line.split(' ')).verb else { panic!() };
+        assert_eq!((run.detached, run.parallelism, run.settings.len()), (true, Some(4), 2));
+        assert_eq!((run.executable, run.arguments), ("job".into(), ["--input", "x", "-o", "y"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn an_invalid_value_is_refused_with_what_is_possible() {
+        for (line, expected) in [
+            ("tidegate taskmanager --slots -1", "it must be at least 1"),
+            ("tidegate rescale x -p 0", "it must be at least 1"),
+            ("tidegate list --jobmanager 8081", "such as 127.0.0.1:8081"),
+            ("tidegate run -D x job", "KEY=VALUE"),
+        ] {
+            let error = Options::try_parse_from(line.split(' ')).err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What an answer or its absence means for the user.
+
+use serde::Deserialize;
+use tidegate_protocol::Error;
+
+/// Why there is no answer from an address.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The request was not carried out there; another jobmanager may do it.
+    NotDone(String),
+    /// The request was sent, but no complete answer has come.
+    Unknown(String),
+    /// No other address will help.
+    Final(Error),
+}
+
+/// The body of an answer that is an error.
+#[derive(Debug, Deserialize)]
+struct ErrorBody {
+    error: String,
+    /// False if this jobmanager does not lead the cluster.
+    leader: Option<bool>,
+}
+
+/// Why an answer that was not proved cannot be used, if that is something that anybody may say.
+pub(crate) fn of_unproved(address: &str, status: u16, body: &[u8]) -> Option<Failure> {
+    let parsed = serde_json::from_slice::<ErrorBody>(body).ok();
+    match status {
+        401 => {
+            let why = parsed.map(|body| format!(": {}", body.error)).unwrap_or_default();
+            let text = format!("the jobmanager at {address} refuses the cluster secret{why}");
+            Some(Failure::Final(Error::environment(text)))
+        }
+        503 if parsed.is_some_and(|body| body.leader == Some(false)) => {
+            Some(Failure::NotDone("it does not lead the cluster, and no other jobmanager does".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// The error that a jobmanager has answered with; None for a success.
+pub(crate) fn of_answer(address: &str, status: u16, body: &[u8]) -> Option<Error> {
+    if (200..300).contains(&status) {
+        return None;
+    }
+    let text = match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => body.error,
+        Err(_) => format!("the jobmanager at {address} answered with the HTTP status {status} and no reason"),
+    };
+    Some(if matches!(status, 400 | 404 | 409) { Error::job(text) } else { Error::environment(text) })
+}
+
+/// No address has answered: each with the cause.
+pub(crate) fn of_all(causes: &[(String, String)]) -> Error {
+    let causes: Vec<String> = causes.iter().map(|(address, cause)| format!("at {address}: {cause}")).collect();
+    Error::environment(format!(
+        "no jobmanager answers {}; start one with 'tidegate jobmanager', or name another with --jobmanager or \
+         TIDEGATE_JOBMANAGER",
+        causes.join(", ")
+    ))
+}
+
+/// What was wrong when a request was sent.
+pub(crate) fn of_transport(error: ureq::Error, timeout_s: f64) -> Failure {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    match error {
+        ureq::Error::HostNotFound => Failure::NotDone("the host is not known".to_owned()),
+        ureq::Error::ConnectionFailed | ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            Failure::NotDone("cannot connect".to_owned())
+        }
+        ureq::Error::Timeout(ureq::Timeout::Connect) => {
+            Failure::NotDone("the connection was not accepted in time".to_owned())
+        }
+        ureq::Error::Timeout(_) => Failure::Unknown(format!("no answer within {timeout_s} s")),
+        ureq::Error::Io(e) if matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable) => {
+            Failure::NotDone(e.to_string())
+        }
+        error => Failure::Unknown(error.to_string()),
+    }
+}

@@ -1,0 +1,219 @@
+//! The client against a small server on a socket.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use tidegate_access::{Challenges, Request, Secret};
+use tidegate_client::Client;
+use tidegate_protocol::{ErrorKind, Result};
+
+fn secret() -> Secret {
+    Secret::of(b"the secret of the cluster").unwrap()
+}
+
+/// What a server answers to a signed request: status and body. No body: the connection is closed without an answer.
+type Respond = Box<dyn FnMut(&str, &str, &[u8]) -> (u16, Option<String>) + Send>;
+
+struct Server {
+    address: String,
+    /// The request lines that have arrived.
+    requests: Receiver<String>,
+}
+
+/// Starts a jobmanager. Every challenge is refused after `uses` requests.
+fn serve(secret: Secret, uses: usize, mut respond: Respond) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, requests) = channel();
+    std::thread::spawn(move || {
+        let mut challenges = Challenges::new(secret.clone(), Secret::generate());
+        let mut used = 0;
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let Some((method, target, authorization, body)) = read_request(&mut stream) else { continue };
+            let _ = sender.send(format!("{method} {target}"));
+            if target == "/v1/challenge" {
+                let challenge = challenges.challenge(Duration::ZERO);
+                answer(&mut stream, 200, "", &format!("{{\"challenge\":\"{challenge}\"}}"));
+                continue;
+            }
+            used += 1;
+            if used > uses {
+                used = 0;
+                challenges = Challenges::new(secret.clone(), Secret::generate());
+            }
+            let request = Request::of(&method, &target, &body);
+            match challenges.verify(Duration::ZERO, &authorization, &request) {
+                Ok(proof) => {
+                    if let (status, Some(text)) = respond(&method, &target, &body) {
+                        answer(&mut stream, status, &format!("Tidegate-Proof: {proof}\r\n"), &text);
+                    }
+                }
+                Err(refused) => answer(&mut stream, 401, "", &format!("{{\"error\":\"{refused}\"}}")),
+            }
+        }
+    });
+    Server { address, requests }
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<(String, String, String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        let mut part = [0; 4096];
+        let count = stream.read(&mut part).ok().filter(|count| *count > 0)?;
+        bytes.extend_from_slice(&part[..count]);
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let header = |name: &str| {
+        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).unwrap_or_default()
+    };
+    let length: usize = header("content-length").parse().unwrap_or(0);
+    let mut body = bytes[end..].to_vec();
+    stream.take((length - body.len()) as u64).read_to_end(&mut body).unwrap();
+    let mut words = head.split(' ');
+    Some((words.next()?.to_owned(), words.next()?.to_owned(), header("authorization"), body))
+}
+
+fn answer(stream: &mut TcpStream, status: u16, headers: &str, body: &str) {
+    let text = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+    let _ = stream.write_all(text.as_bytes());
+}
+
+fn echo() -> Respond {
+    Box::new(|method, target, body| {
+        let body = String::from_utf8_lossy(body);
+        (200, Some(serde_json::to_string(&format!("{method} {target} {body}")).unwrap()))
+    })
+}
+
+fn says(status: u16, body: &'static str) -> Respond {
+    Box::new(move |_, _, _| (status, Some(body.to_owned())))
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn client(addresses: &[&str]) -> Client {
+    Client::new(addresses.iter().map(|a| (*a).to_owned()).collect(), secret())
+}
+
+fn error_of(result: Result<String>) -> (ErrorKind, String) {
+    let error = result.unwrap_err();
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn requests_of_every_kind_are_signed_with_one_challenge() {
+    let server = serve(secret(), usize::MAX, echo());
+    let client = client(&[&server.address]);
+    let get: String = client.get("/v1/jobs?name=a%20b").unwrap();
+    assert_eq!(get, "GET /v1/jobs?name=a%20b ");
+    assert_eq!(client.post::<_, String>("/v1/jobs", &[1, 2]).unwrap(), "POST /v1/jobs [1,2]");
+    assert_eq!(client.patch::<_, String>("/v1/jobs/a", "x").unwrap(), "PATCH /v1/jobs/a \"x\"");
+    assert_eq!(client.delete::<String>("/v1/jobs/a").unwrap(), "DELETE /v1/jobs/a ");
+    let big = "x".repeat(3_000_000);
+    let uploaded: String = client.upload("/v1/executables", big.as_bytes()).unwrap();
+    assert_eq!(uploaded.len(), "POST /v1/executables ".len() + big.len());
+    let requests: Vec<String> = server.requests.try_iter().collect();
+    assert_eq!(requests.iter().filter(|request| request.ends_with("challenge")).count(), 1, "{requests:?}");
+}
+
+#[test]
+fn an_expired_challenge_is_replaced() {
+    let server = serve(secret(), 2, echo());
+    let client = client(&[&server.address]);
+    for _ in 0..7 {
+        assert!(client.get::<String>("/v1/jobs").is_ok());
+    }
+}
+
+#[test]
+fn the_address_that_has_answered_is_asked_first_from_then_on() {
+    let follower = serve(secret(), usize::MAX, says(503, r#"{"error":"no leader here","leader":false}"#));
+    let leader = serve(secret(), usize::MAX, echo());
+    let client = client(&[&nobody(), &follower.address, &leader.address]);
+    for _ in 0..3 {
+        assert!(client.post::<_, String>("/v1/jobs", "x").is_ok());
+    }
+    assert_eq!(follower.requests.try_iter().count(), 2);
+    assert_eq!(leader.requests.try_iter().count(), 4);
+}
+
+#[test]
+fn errors_say_who_can_fix_them() {
+    for (status, kind) in [
+        (400, ErrorKind::Job),
+        (404, ErrorKind::Job),
+        (409, ErrorKind::Job),
+        (503, ErrorKind::Environment),
+        (500, ErrorKind::Environment),
+    ] {
+        let server = serve(secret(), usize::MAX, says(status, r#"{"error":"no such job"}"#));
+        assert_eq!(
+            error_of(client(&[&server.address]).get("/v1/jobs/a")),
+            (kind, "no such job".to_owned()),
+            "{status}"
+        );
+    }
+    let server = serve(secret(), usize::MAX, says(200, "{"));
+    let (_, text) = error_of(client(&[&server.address]).get("/v1/jobs"));
+    assert!(text.starts_with("the answer of the jobmanager cannot be parsed"), "{text}");
+
+    let address = nobody();
+    let (kind, text) = error_of(client(&[&address]).get("/v1/jobs"));
+    assert_eq!(kind, ErrorKind::Environment);
+    assert!(text.starts_with(&format!("no jobmanager answers at {address}: Connection refused")), "{text}");
+    assert!(text.ends_with(
+        "; start one with 'tidegate jobmanager', or name another with --jobmanager or TIDEGATE_JOBMANAGER"
+    ));
+}
+
+#[test]
+fn a_server_with_another_secret_is_not_believed() {
+    let server = serve(Secret::of(b"another secret, not ours").unwrap(), usize::MAX, echo());
+    let (kind, text) = error_of(client(&[&server.address]).get("/v1/jobs"));
+    assert_eq!(kind, ErrorKind::Environment);
+    assert!(text.contains("refuses the cluster secret"), "{text}");
+
+    // One that does not verify, and makes up a proof.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            read_request(&mut stream).unwrap();
+            answer(&mut stream, 200, "Tidegate-Proof: 00\r\n", r#"{"challenge":"c\r\nd"}"#);
+        }
+    });
+    let (kind, text) = error_of(client(&[&address]).get("/v1/jobs"));
+    assert_eq!(kind, ErrorKind::Environment);
+    assert_eq!(text, format!("who answers at {address} does not have the cluster secret"));
+    let signed = client(&[&address]).signed_upgrade(&address, "/v1/taskmanagers/link").unwrap();
+    assert!(signed.verify(Some("00")).is_err() && signed.verify(None).is_err());
+}
+
+#[test]
+fn a_request_without_an_answer_is_repeated_only_if_it_changes_nothing() {
+    let silent = || serve(secret(), usize::MAX, Box::new(|_, _, _| (0, None)));
+    let (first, second) = (silent(), serve(secret(), usize::MAX, echo()));
+    let client = client(&[&first.address, &second.address]);
+    let (_, text) = error_of(client.post("/v1/jobs", "x"));
+    assert!(text.ends_with("the request may have been carried out"), "{text}");
+    assert_eq!(second.requests.try_iter().count(), 0);
+    assert!(client.get::<String>("/v1/jobs").is_ok());
+
+    // A server that accepts connections and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let client = Client::new(vec![address], secret()).with_timeout(Duration::from_millis(100));
+    let (_, text) = error_of(client.get("/v1/jobs"));
+    assert!(text.contains("no answer within 0.1 s"), "{text}");
+}

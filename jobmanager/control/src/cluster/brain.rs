@@ -1,0 +1,399 @@
+//! The brain of a cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_protocol::taskmanager::{FromTaskManager, Program, Registration, ToTaskManager};
+use tidegate_protocol::{Error, JobId, Manifest, Plan, TaskManagerId};
+
+use super::action::{Answer, ClusterAction};
+use super::attempt::Context;
+use super::input::{ClusterInput, Now, Request, RequestId, RunJob};
+use super::job::{Happened, Job};
+use super::ledger::Ledger;
+use super::placement::Offer;
+use super::record::{Ending, Record};
+use super::submission::{Submission, Submissions, spec};
+use super::taskmanagers::TaskManagers;
+use super::view::{JobView, OperationView, ProcessView, TaskManagerView};
+use crate::time::Time;
+
+/// What is set for a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// The checkpoint store, as all hosts see it.
+    pub store: String,
+    /// For how long a taskmanager whose connection has broken is waited for, in milliseconds.
+    pub reconnect_ms: u64,
+    /// For how long the taskmanagers of running attempts are waited for after the brain has begun.
+    pub adoption_ms: u64,
+    /// How long an attempt may take until it runs.
+    pub start_timeout_ms: u64,
+    /// How long a submission waits for a taskmanager that describes the job.
+    pub describe_timeout_ms: u64,
+}
+
+impl ClusterSettings {
+    /// Where the snapshots of a job are.
+    pub fn directory_of(&self, job: JobId) -> String {
+        format!("{}/jobs/{job}", self.store)
+    }
+}
+
+/// All jobs of a cluster, and the taskmanagers that run them.
+#[derive(Clone, Debug)]
+pub struct Brain {
+    settings: ClusterSettings,
+    ledger: Ledger,
+    taskmanagers: TaskManagers,
+    jobs: BTreeMap<JobId, Job>,
+    submissions: Submissions,
+    /// When submissions that wait for a taskmanager are given up.
+    patience: BTreeMap<u64, Time>,
+    next_number: u64,
+    now: Now,
+}
+
+impl Brain {
+    /// The brain that goes on from a ledger. Numbers of operations begin at `first_number`, which grows from brain to brain.
+    pub fn new(settings: ClusterSettings, ledger: Ledger, now: Now, first_number: u64) -> Self {
+        let jobs = ledger.jobs.iter().map(|(id, facts)| (*id, Job::new(*id, facts, now.time, &settings)));
+        Self {
+            jobs: jobs.collect(),
+            settings,
+            ledger,
+            taskmanagers: TaskManagers::default(),
+            submissions: Submissions::default(),
+            patience: BTreeMap::new(),
+            next_number: first_number,
+            now,
+        }
+    }
+
+    /// The facts that are committed.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Takes one input and appends the actions that follow from it, and from the time that has passed.
+    pub fn step(&mut self, now: Now, input: ClusterInput, out: &mut Vec<ClusterAction>) {
+        self.now = Now { time: self.now.time.max(now.time), wall_ms: now.wall_ms };
+        match input {
+            ClusterInput::Committed(record) => self.committed(&record, out),
+            ClusterInput::Connected(registration) => self.connected(&registration, out),
+            ClusterInput::Disconnected(id) => {
+                self.taskmanagers.disconnect(&id, self.now.time.plus_ms(self.settings.reconnect_ms));
+            }
+            ClusterInput::FromTaskManager(id, message) => self.message(&id, message, out),
+            ClusterInput::Request(id, request) => self.request(id, request, out),
+            ClusterInput::SnapshotRead { job, epoch, read } => {
+                self.with_job(job, out, |job, cx| job.snapshot_read(cx, epoch, read));
+            }
+            ClusterInput::ManifestWritten { job, epoch, result } => {
+                self.with_job(job, out, |job, cx| job.manifest_written(cx, epoch, result));
+            }
+            ClusterInput::SavepointWritten { job, operation, result } => {
+                self.with_job(job, out, |job, cx| job.savepoint_written(cx, operation, result));
+            }
+            ClusterInput::Imported { job, result } => self.imported(job, result, out),
+            ClusterInput::Tick => {}
+        }
+        self.advance(out);
+    }
+
+    /// The time by which [`Brain::step`] has to be called again, if nothing else happens before.
+    pub fn deadline(&self) -> Option<Time> {
+        let jobs = self.jobs.values().filter_map(|job| job.deadline(&self.settings));
+        // A job that is overdue waits for slots, which come with another input.
+        let jobs = jobs.filter(|deadline| *deadline > self.now.time);
+        let patience = self.patience.values().copied();
+        jobs.chain(self.taskmanagers.deadline()).chain(patience).min()
+    }
+
+    /// Runs something with a job and what it works with; None if there is no such job.
+    fn with_job<R>(
+        &mut self,
+        id: JobId,
+        out: &mut Vec<ClusterAction>,
+        run: impl FnOnce(&mut Job, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let (job, facts) = (self.jobs.get_mut(&id)?, self.ledger.jobs.get(&id)?);
+        let mut cx =
+            Context { now: self.now, settings: &self.settings, taskmanagers: &self.taskmanagers, facts, out };
+        Some(run(job, &mut cx))
+    }
+
+    fn advance(&mut self, out: &mut Vec<ClusterAction>) {
+        for lost in self.taskmanagers.take_lost(self.now.time) {
+            self.for_all_jobs(out, |job, cx| job.lost(cx, &lost));
+        }
+        self.give_up_submissions(out);
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            let offers = self.offers();
+            self.with_job(id, out, |job, cx| job.advance(cx, || offers));
+        }
+    }
+
+    fn for_all_jobs(
+        &mut self,
+        out: &mut Vec<ClusterAction>,
+        mut run: impl FnMut(&mut Job, &mut Context<'_>),
+    ) {
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.with_job(id, out, &mut run);
+        }
+    }
+
+    /// The free slots of all connected taskmanagers.
+    fn offers(&self) -> Vec<Offer> {
+        let offer = |(id, slots): (&TaskManagerId, u32)| Offer {
+            taskmanager: id.clone(),
+            free: slots.saturating_sub(self.used(id)),
+            preferred: false,
+        };
+        self.taskmanagers.all_connected().map(|(id, taskmanager)| offer((id, taskmanager.slots))).collect()
+    }
+
+    fn used(&self, id: &TaskManagerId) -> u32 {
+        let used =
+            |(job, run): (&JobId, &Job)| self.ledger.jobs.get(job).map_or(0, |facts| run.used(id, facts));
+        self.jobs.iter().map(used).sum()
+    }
+
+    fn committed(&mut self, record: &Record, out: &mut Vec<ClusterAction>) {
+        self.ledger.apply(record);
+        let id = record.job();
+        if let (Record::Submitted { .. }, Some(facts)) = (record, self.ledger.jobs.get(&id)) {
+            let (now, settings) = (self.now.time, &self.settings);
+            self.jobs.entry(id).or_insert_with(|| Job::new(id, facts, now, settings));
+            if let Some(Submission::Proposed { request }) = self.submissions.jobs.remove(&id) {
+                out.push(ClusterAction::Answer(request, Ok(Answer::Submitted(id))));
+            }
+        }
+        self.with_job(id, out, |job, cx| job.committed(cx, record));
+    }
+
+    fn connected(&mut self, registration: &Registration, out: &mut Vec<ClusterAction>) {
+        self.taskmanagers.connect(registration);
+        self.for_all_jobs(out, |job, cx| job.connected(cx, registration));
+        for running in &registration.processes {
+            let (job, attempt) = (running.process.job, running.process.attempt);
+            if !self.jobs.contains_key(&job) {
+                out.push(ClusterAction::Send(registration.id.clone(), ToTaskManager::Kill { job, attempt }));
+            }
+        }
+        self.describe_waiting(out);
+    }
+
+    fn message(&mut self, id: &TaskManagerId, message: FromTaskManager, out: &mut Vec<ClusterAction>) {
+        let (process, happened) = match message {
+            FromTaskManager::Started { process, pid } => (process, Happened::Started(pid)),
+            FromTaskManager::Exited { process, how } => (process, Happened::Exited(how)),
+            FromTaskManager::FromProcess { process, message } => (process, Happened::Message(message)),
+            FromTaskManager::Described { request, result } => return self.described(request, result, out),
+            FromTaskManager::Register(_) | FromTaskManager::Logs { .. } | FromTaskManager::Pong => return,
+        };
+        self.with_job(process.job, out, |job, cx| job.process(cx, (id, process), happened));
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn request(&mut self, id: RequestId, request: Request, out: &mut Vec<ClusterAction>) {
+        let job = match &request {
+            Request::Describe(program) => return self.describe(id, program.clone(), None, out),
+            Request::Run(run) => return self.run(id, run.clone(), out),
+            Request::Cancel(job)
+            | Request::Stop { job, .. }
+            | Request::Savepoint { job, .. }
+            | Request::Rescale { job, .. } => *job,
+        };
+        let number = self.number();
+        let answer = self.with_job(job, out, |job, cx| match request {
+            Request::Describe(_) | Request::Run(_) => Ok(Answer::Done),
+            Request::Cancel(_) => job.request_cancel(cx),
+            Request::Stop { drain, savepoint, .. } => job.request_stop(cx, number, drain, savepoint),
+            Request::Savepoint { directory, .. } => job.request_savepoint(cx, number, directory),
+            Request::Rescale { parallelism, .. } => job.request_rescale(cx, parallelism),
+        });
+        let answer = answer.unwrap_or_else(|| Err(Error::job(format!("there is no job {job}"))));
+        out.push(ClusterAction::Answer(id, answer));
+    }
+
+    fn run(&mut self, id: RequestId, run: Box<RunJob>, out: &mut Vec<ClusterAction>) {
+        if self.ledger.jobs.contains_key(&run.job) {
+            // The answer to an earlier request was lost.
+            return out.push(ClusterAction::Answer(id, Ok(Answer::Submitted(run.job))));
+        }
+        self.describe(id, run.program.clone(), Some(run), out);
+    }
+
+    fn describe(
+        &mut self,
+        request: RequestId,
+        program: Program,
+        run: Option<Box<RunJob>>,
+        out: &mut Vec<ClusterAction>,
+    ) {
+        let number = self.number();
+        let submission = Submission::Describing { request, program, run, asked: None };
+        self.submissions.describing.insert(number, submission);
+        self.patience.insert(number, self.now.time.plus_ms(self.settings.describe_timeout_ms));
+        self.describe_waiting(out);
+    }
+
+    /// Asks a connected taskmanager for the plans that none has been asked for, or one that is gone.
+    fn describe_waiting(&mut self, out: &mut Vec<ClusterAction>) {
+        let connected: Vec<TaskManagerId> =
+            self.taskmanagers.all_connected().map(|(id, _)| id.clone()).collect();
+        for (number, submission) in &mut self.submissions.describing {
+            let Submission::Describing { program, asked, .. } = submission else { continue };
+            if asked.as_ref().is_some_and(|asked| connected.contains(asked)) {
+                continue;
+            }
+            let Some(id) = connected.get(*number as usize % connected.len().max(1)) else { return };
+            let describe = ToTaskManager::Describe { request: *number, program: program.clone() };
+            out.push(ClusterAction::Send(id.clone(), describe));
+            *asked = Some(id.clone());
+        }
+    }
+
+    fn give_up_submissions(&mut self, out: &mut Vec<ClusterAction>) {
+        let late: Vec<u64> = self
+            .patience
+            .iter()
+            .filter(|(_, until)| **until <= self.now.time)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            self.patience.remove(&number);
+            if let Some(Submission::Describing { request, asked, .. }) =
+                self.submissions.describing.remove(&number)
+            {
+                let seconds = self.settings.describe_timeout_ms / 1_000;
+                let what = match asked {
+                    Some(asked) => {
+                        format!("the taskmanager {asked} has not described the job after {seconds} s")
+                    }
+                    None => format!(
+                        "no taskmanager has connected for {seconds} s, and one is needed to describe the job; start one with \
+                         'tidegate taskmanager'"
+                    ),
+                };
+                out.push(ClusterAction::Answer(request, Err(Error::environment(what))));
+            }
+        }
+    }
+
+    fn described(&mut self, number: u64, result: Result<Box<Plan>, Error>, out: &mut Vec<ClusterAction>) {
+        self.patience.remove(&number);
+        let Some(Submission::Describing { request, run, .. }) = self.submissions.describing.remove(&number)
+        else {
+            return;
+        };
+        match (result, run) {
+            (Err(error), _) => out.push(ClusterAction::Answer(request, Err(error))),
+            (Ok(plan), None) => out.push(ClusterAction::Answer(request, Ok(Answer::Plan(plan)))),
+            (Ok(plan), Some(run)) => match run.snapshot.clone() {
+                Some(from) => {
+                    let job = run.job;
+                    self.submissions.jobs.insert(job, Submission::Importing { request, run, plan });
+                    out.push(ClusterAction::Import { job, from });
+                }
+                None => self.submit(request, *run, *plan, None, out),
+            },
+        }
+    }
+
+    fn imported(&mut self, job: JobId, result: Result<Arc<Manifest>, Error>, out: &mut Vec<ClusterAction>) {
+        let Some(Submission::Importing { request, run, plan }) = self.submissions.jobs.remove(&job) else {
+            return;
+        };
+        match result {
+            Ok(manifest) => self.submit(request, *run, *plan, Some(&manifest), out),
+            Err(error) => out.push(ClusterAction::Answer(request, Err(error))),
+        }
+    }
+
+    fn submit(
+        &mut self,
+        request: RequestId,
+        run: RunJob,
+        plan: Plan,
+        snapshot: Option<&Arc<Manifest>>,
+        out: &mut Vec<ClusterAction>,
+    ) {
+        let job = run.job;
+        let slots = self.offers().iter().map(|offer| offer.free).sum();
+        match spec(run, plan, snapshot, slots, self.now.wall_ms) {
+            Ok(spec) => {
+                self.submissions.jobs.insert(job, Submission::Proposed { request });
+                out.push(ClusterAction::Propose(Record::Submitted { job, spec: Box::new(spec) }));
+            }
+            Err(error) => out.push(ClusterAction::Answer(request, Err(error))),
+        }
+    }
+
+    // ---- what people are shown ----
+
+    /// A job, as it is now.
+    pub fn job(&self, id: JobId) -> Option<JobView> {
+        let (job, facts) = (self.jobs.get(&id)?, self.ledger.jobs.get(&id)?);
+        let active = job.active();
+        let last = active.or(job.last_attempt.as_ref());
+        let free = self.offers().iter().map(|offer| offer.free).sum();
+        let processes =
+            active.into_iter().flat_map(|run| &run.processes).map(|(first, process)| ProcessView {
+                taskmanager: process.taskmanager.clone(),
+                pid: process.pid,
+                slots: (first.0..first.0 + process.workers).map(tidegate_protocol::Slot).collect(),
+            });
+        let in_flight = active.and_then(|run| {
+            let (epoch, duration, missing) = run.control().in_flight_since()?;
+            Some((epoch, run.control().phase()?.to_string(), duration, missing))
+        });
+        let newest = last.and_then(|run| run.newest.as_ref());
+        Some(JobView {
+            job: id,
+            state: job.state(facts),
+            attempt: facts.attempt,
+            parallelism: active.map_or(facts.parallelism, |run| run.parallelism),
+            waits_for: job.waits_for(self.now.time, facts, free),
+            failures: job.history.clone(),
+            processes: processes.collect(),
+            completed: newest.map_or(0, |manifest| manifest.checkpoints),
+            aborted: last.map_or(0, |run| run.aborted),
+            last_epoch: facts.newest(),
+            in_flight,
+            checkpoints: last.map(|run| run.checkpoints.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// How far an operation of a job is.
+    pub fn operation(&self, job: JobId, number: u64) -> Option<OperationView> {
+        let known = self.jobs.get(&job)?.operation(number);
+        known.or_else(|| match &self.ledger.jobs.get(&job)?.ended.as_ref()?.0 {
+            Ending::Finished { savepoint } => Some(OperationView::Completed(savepoint.clone())),
+            Ending::Canceled => Some(OperationView::Failed("the job was cancelled".to_owned())),
+            Ending::Failed { cause } => Some(OperationView::Failed(format!("the job has failed: {cause}"))),
+        })
+    }
+
+    /// All taskmanagers that have been connected.
+    pub fn taskmanagers(&self) -> Vec<TaskManagerView> {
+        let view = |id: &TaskManagerId, pid, address: &str, slots: u32, connected| TaskManagerView {
+            id: id.clone(),
+            pid,
+            address: address.to_owned(),
+            slots,
+            free: if connected { slots.saturating_sub(self.used(id)) } else { 0 },
+            connected,
+        };
+        let all = self.taskmanagers.0.iter();
+        all.map(|(id, t)| view(id, t.pid, &t.address, t.slots, t.lost_at.is_none())).collect()
+    }
+}

@@ -1,0 +1,150 @@
+//! The durable facts about jobs, one at a time.
+
+use serde::{Deserialize, Serialize};
+use tidegate_protocol::taskmanager::Program;
+use tidegate_protocol::{Attempt, Epoch, JobId, KeyGroups, Plan};
+
+use super::placement::Placed;
+
+/// What a user has set for a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSettings {
+    /// Milliseconds from one checkpoint to the next.
+    pub interval_ms: u64,
+    /// Complete snapshots that are kept.
+    pub retain: usize,
+    /// Memory for keyed state of all workers, in bytes; None for what the job's own flags say.
+    pub memory: Option<u64>,
+    /// Attempts in a row that may fail with an error of the job without a checkpoint in between.
+    pub restart_limit: u32,
+}
+
+/// A job as it was submitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The name that people see.
+    pub name: String,
+    /// What is started.
+    pub program: Program,
+    /// What it consists of.
+    pub plan: Plan,
+    /// The key groups, fixed for ever.
+    pub key_groups: KeyGroups,
+    /// The number of workers at first.
+    pub parallelism: u32,
+    /// What was set.
+    pub settings: JobSettings,
+    /// The snapshot that it goes on from, in its own checkpoint directory.
+    pub restored: Option<Epoch>,
+    /// When it was submitted, in milliseconds since the Unix epoch.
+    pub submitted_at_ms: u64,
+}
+
+/// A request to stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Whether the job reads its input to the present end and finishes.
+    pub drain: bool,
+    /// Where a savepoint is made.
+    pub savepoint: Option<String>,
+    /// The number of the operation that waits for it.
+    pub operation: u64,
+}
+
+/// How a job has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Its input was read to its end, or it was stopped.
+    Finished {
+        /// The savepoint that a stop has made.
+        savepoint: Option<String>,
+    },
+    /// It was ended by a user, without a last checkpoint.
+    Canceled,
+    /// It cannot go on.
+    Failed {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// A fact that is durable, or is proposed to become so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// There is a job.
+    Submitted {
+        /// The job.
+        job: JobId,
+        /// What it is.
+        spec: Box<JobSpec>,
+    },
+    /// An attempt begins. Whatever an older one does from here on counts no more.
+    AttemptStarted {
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Where its processes run.
+        placed: Vec<Placed>,
+        /// The snapshot that it goes on from.
+        restored: Option<Epoch>,
+    },
+    /// The snapshot of an epoch is complete: the job restarts from it from now on, and its output may be published.
+    Completed {
+        /// The job.
+        job: JobId,
+        /// The attempt that wrote it.
+        attempt: Attempt,
+        /// The epoch.
+        epoch: Epoch,
+        /// True if the input was read to its end.
+        finished: bool,
+    },
+    /// The snapshot of an epoch is damaged, and is never restored from again.
+    Damaged {
+        /// The job.
+        job: JobId,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The job is to stop.
+    StopRequested {
+        /// The job.
+        job: JobId,
+        /// How.
+        stop: Stop,
+    },
+    /// The job has another number of workers from the next attempt on.
+    Rescaled {
+        /// The job.
+        job: JobId,
+        /// The number.
+        parallelism: u32,
+    },
+    /// The job is over.
+    Ended {
+        /// The job.
+        job: JobId,
+        /// How.
+        ending: Ending,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+}
+
+impl Record {
+    /// The job that it is about.
+    pub fn job(&self) -> JobId {
+        match self {
+            Self::Submitted { job, .. }
+            | Self::AttemptStarted { job, .. }
+            | Self::Completed { job, .. }
+            | Self::Damaged { job, .. }
+            | Self::StopRequested { job, .. }
+            | Self::Rescaled { job, .. }
+            | Self::Ended { job, .. } => *job,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! When the next attempt follows a failed one, if it does.
+//!
+//! The first failure is followed by a restart at once. Without a checkpoint in between, the next ones wait: a tenth of a
+//! second, then twice as long every time up to half a minute, each a little more or less by chance, so that many jobs that
+//! have failed together do not come back together. Failures of the environment (a disk, a network, a killed process) are
+//! followed by a restart however many there are: they heal. A job that fails with the same error of its own three times in
+//! a row fails for good, whether it has taken checkpoints in between or not: it stumbles over one record. So does one
+//! that has failed with errors of its own as often as its limit says, without a checkpoint in between.
+
+use tidegate_protocol::{Attempt, Error, ErrorKind, JobId};
+
+/// The first delay, and the longest, in milliseconds.
+const DELAY_MS: (u64, u64) = (100, 30_000);
+/// How often the same error of a job in a row ends it.
+const SAME: u32 = 3;
+
+/// The failures of a job in a row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failures {
+    /// Failures since the last checkpoint.
+    in_a_row: u32,
+    /// Those with an error of the job.
+    of_job: u32,
+    /// The last error of the job, and how often it came in a row.
+    last: Option<(String, u32)>,
+}
+
+/// What follows a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another attempt, after so many milliseconds.
+    Restart(u64),
+    /// The job has failed, for this cause.
+    GiveUp(String),
+}
+
+impl Failures {
+    /// A checkpoint was completed.
+    pub(super) fn has_progressed(&mut self) {
+        (self.in_a_row, self.of_job) = (0, 0);
+    }
+
+    /// An attempt has failed.
+    pub(super) fn add(&mut self, (job, attempt): (JobId, Attempt), error: &Error, limit: u32) -> Next {
+        self.in_a_row += 1;
+        if error.kind() == ErrorKind::Environment {
+            return Next::Restart(self.delay_ms(job, attempt));
+        }
+        self.of_job += 1;
+        let text = error.to_string();
+        let times = match self.last.take() {
+            Some((last, times)) if last == text => times + 1,
+            _ => 1,
+        };
+        self.last = Some((text.clone(), times));
+        if times >= SAME {
+            return Next::GiveUp(format!("{text} (the same error ended {times} attempts in a row)"));
+        }
+        if self.of_job >= limit.max(1) {
+            let attempts = self.of_job;
+            return Next::GiveUp(format!(
+                "{text} ({attempts} attempts in a row have failed without a checkpoint in between)"
+            ));
+        }
+        Next::Restart(self.delay_ms(job, attempt))
+    }
+
+    fn delay_ms(&self, job: JobId, attempt: Attempt) -> u64 {
+        let Some(doublings) = self.in_a_row.checked_sub(2) else { return 0 };
+        let delay = DELAY_MS.0.saturating_mul(1 << doublings.min(20)).min(DELAY_MS.1);
+        // Between 80 and 120 percent, by the identity of the attempt: the brain knows no chance.
+        let bytes = job.0.iter().copied().chain(attempt.0.to_le_bytes());
+        let mixed = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        delay * (80 + mixed % 41) / 100
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: JobId = JobId([1; 16]);
+
+    fn fail(failures: &mut Failures, attempt: u32, error: &Error) -> Next {
+        failures.add((JOB, Attempt(attempt)), error, 10)
+    }
+
+    #[test]
+    fn the_first_restart_is_at_once_and_later_ones_wait_ever_longer() {
+        let mut failures = Failures::default();
+        let killed = Error::environment("killed");
+        let delays: Vec<u64> = (1..20)
+            .map(|attempt| match fail(&mut failures, attempt, &killed) {
+                Next::Restart(delay) => delay,
+                Next::GiveUp(cause) => panic!("{cause}"),
+            })
+            .collect();
+        assert_eq!(delays[0], 0);
+        for (i, delay) in delays.iter().enumerate().skip(1) {
+            let middle = (100 << (i - 1)).min(30_000);
+            assert!((middle * 8 / 10..=middle * 12 / 10).contains(delay), "{i}: {delay}");
+        }
+        failures.has_progressed();
+        assert_eq!(fail(&mut failures, 30, &killed), Next::Restart(0));
+    }
+
+    #[test]
+    fn a_job_that_stumbles_over_one_record_fails_though_it_takes_checkpoints() {
+        let mut failures = Failures::default();
+        let error = Error::job("step 'x', offset 17: no");
+        for attempt in 1..3 {
+            assert!(matches!(fail(&mut failures, attempt, &error), Next::Restart(_)));
+            failures.has_progressed();
+        }
+        let Next::GiveUp(cause) = fail(&mut failures, 3, &error) else { panic!("a third time") };
+        assert!(cause.contains("offset 17") && cause.contains("3 attempts"), "{cause}");
+    }
+
+    #[test]
+    fn other_errors_of_a_job_have_a_limit_and_kills_in_between_change_nothing() {
+        let mut failures = Failures::default();
+        for attempt in 1..10 {
+            let error = Error::job(format!("error {attempt}"));
+            assert!(matches!(fail(&mut failures, attempt, &error), Next::Restart(_)));
+            assert!(matches!(fail(&mut failures, attempt, &Error::environment("killed")), Next::Restart(_)));
+        }
+        assert!(matches!(fail(&mut failures, 10, &Error::job("error 10")), Next::GiveUp(_)));
+    }
+}

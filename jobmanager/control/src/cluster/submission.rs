@@ -1,0 +1,73 @@
+//! A job until it is in the ledger: it is described by a taskmanager, and its snapshot, if it goes on from one, is copied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_protocol::taskmanager::Program;
+use tidegate_protocol::{Error, JobId, KeyGroups, Manifest, Plan, Result, TaskManagerId};
+
+use super::input::{RequestId, RunJob};
+use super::record::JobSpec;
+use crate::rules::{check_fits, check_parallelism};
+
+/// What is waited for.
+#[derive(Clone, Debug)]
+pub(super) enum Submission {
+    /// The plan of an executable is wanted by a user, or for a job that is to run; the taskmanager that was asked, if one
+    /// is connected.
+    Describing {
+        request: RequestId,
+        program: Program,
+        run: Option<Box<RunJob>>,
+        asked: Option<TaskManagerId>,
+    },
+    /// The snapshot is being copied.
+    Importing { request: RequestId, run: Box<RunJob>, plan: Box<Plan> },
+    /// The record is proposed.
+    Proposed { request: RequestId },
+}
+
+/// All submissions under way; those that are described have numbers, the others the ids of their jobs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Submissions {
+    pub(super) describing: BTreeMap<u64, Submission>,
+    pub(super) jobs: BTreeMap<JobId, Submission>,
+}
+
+/// The job as it goes into the ledger.
+pub(super) fn spec(
+    run: RunJob,
+    plan: Plan,
+    snapshot: Option<&Arc<Manifest>>,
+    slots: u32,
+    now_ms: u64,
+) -> Result<JobSpec> {
+    let key_groups =
+        snapshot.map_or(KeyGroups { count: plan.max_parallelism }, |manifest| manifest.key_groups);
+    if let Some(manifest) = snapshot {
+        check_fits(&plan, manifest)?;
+        if manifest.finished {
+            return Err(Error::job(format!(
+                "the snapshot of epoch {} is that of a job that has read its input to the end: there is nothing left to do",
+                manifest.epoch
+            )));
+        }
+    }
+    let partitions = plan.sources.values().map(|source| source.partitions.len()).max().unwrap_or(0);
+    let most = u32::try_from(partitions).unwrap_or(u32::MAX).min(slots).min(u32::from(key_groups.count));
+    let parallelism = run.parallelism.or(plan.settings.parallelism).unwrap_or(most).max(1);
+    check_parallelism(parallelism as usize, key_groups, snapshot.is_some())?;
+    let mut settings = run.settings;
+    settings.interval_ms = run.interval_ms.unwrap_or(plan.settings.checkpoint_interval_ms);
+    settings.retain = run.retain.unwrap_or(usize::try_from(plan.settings.retain).unwrap_or(usize::MAX));
+    Ok(JobSpec {
+        name: run.name.unwrap_or_else(|| plan.job.clone()),
+        program: run.program,
+        key_groups,
+        parallelism,
+        settings,
+        restored: snapshot.map(|manifest| manifest.epoch),
+        submitted_at_ms: now_ms,
+        plan,
+    })
+}
