@@ -1,1 +1,62 @@
-//! The jobmanager: the REST interface, the ledger, and the driver of the control brain.
+//! The jobmanager: it serves the REST interface, keeps the ledger, and drives the control brain.
+//!
+//! - [`settings`]: what it is started with.
+//! - `driver`: the one thread that has the brain: takes inputs, carries out actions.
+//! - `ledger`: the durable records, behind `propose -> committed`.
+//! - `stores`: the threads that read and write the checkpoint store for the brain.
+//! - `server`: HTTP: requests of users, connections of taskmanagers.
+//!
+//! Everything that the brain decides is decided in `tidegate-control`; nothing here holds a rule about jobs. The jobmanager
+//! runs no code of users, and knows of a job only its plan.
+
+mod driver;
+mod ledger;
+mod server;
+pub mod settings;
+mod stores;
+
+pub use settings::Settings;
+
+use tidegate_protocol::{Error, ErrorContext, Result};
+
+/// Runs a jobmanager until the process is asked to end by SIGTERM or SIGINT. Jobs run on without it.
+///
+/// # Errors
+/// If it cannot start: an address that is taken, a directory that cannot be written to or that another process uses.
+pub fn run(settings: Settings) -> Result<()> {
+    let store = stores::prepare(&settings.checkpoint_store)?;
+    let (log, ledger) = ledger::Log::open(&settings.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("server")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::environment("cannot start the threads of the server").caused_by(e))?;
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(settings.listen));
+    let listener = listener.context(|| format!("cannot listen at {}", settings.listen))?;
+    let driver = driver::start(&settings, &store, log, ledger)?;
+    tracing::info!(target: "tidegate", "the jobmanager listens at {}, with the checkpoint store {}", settings.listen, store.display());
+    let server = server::Server::new(&settings, store, driver);
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    stop_on_signals(stop)?;
+    runtime.block_on(async {
+        tokio::select! {
+            served = server.serve(listener) => served,
+            _ = stopped => Ok(()),
+        }
+    })?;
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn stop_on_signals(stop: tokio::sync::oneshot::Sender<()>) -> Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            // The server is over if it does not listen.
+            let _ = stop.send(());
+        }
+    })?;
+    Ok(())
+}

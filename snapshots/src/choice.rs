@@ -19,6 +19,27 @@ pub struct Choice {
     pub notes: Vec<String>,
 }
 
+/// The newest snapshot whose manifest and files have their checksums. Nothing is changed.
+pub(crate) fn newest_whole(snapshots: &Snapshots, published: Epoch) -> Result<Option<Manifest>> {
+    let found = snapshots.find()?;
+    let mut damaged =
+        found.damaged.into_iter().map(|(epoch, why)| format!("epoch {epoch}: {why}")).collect::<Vec<_>>();
+    for manifest in found.manifests {
+        match snapshots.check_files(&manifest, published) {
+            Ok(()) => return Ok(Some(manifest)),
+            Err(why) => damaged.push(format!("epoch {}: {why}", manifest.epoch)),
+        }
+    }
+    if damaged.is_empty() {
+        return Ok(None);
+    }
+    Err(Error::environment(format!(
+        "all snapshots in {} are damaged: {}",
+        snapshots.uri(),
+        damaged.join("; ")
+    )))
+}
+
 /// Takes the newest snapshot whose manifest and files have their checksums, and sets damaged ones aside.
 ///
 /// # Errors

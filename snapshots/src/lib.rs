@@ -2,7 +2,8 @@
 //!
 //! A snapshot is a manifest and the files that it names. Both are objects in a [`CheckpointStore`], which is a directory
 //! ([`LocalStore`]); an object store is a second implementation of the same trait. [`Snapshots`] is the layout of one job's
-//! snapshots in such a store and everything that is done with them. [`choose`] finds the one to restore from.
+//! snapshots in such a store and everything that is done with them. [`choose`] finds the one to restore from;
+//! [`write_savepoint`] and [`import`] copy one.
 //!
 //! ```text
 //! attempt                    the number of the last attempt, with its checksum
@@ -23,12 +24,14 @@
 //! running state stores beside the snapshots (the runtime).
 
 mod choice;
+mod copy;
 mod local;
 mod numbers;
 mod snapshots;
 mod store;
 
 pub use choice::{Choice, choose};
+pub use copy::{import, write_savepoint};
 pub use local::LocalStore;
 pub use snapshots::{Found, Snapshots, state_file_name};
 pub use store::CheckpointStore;

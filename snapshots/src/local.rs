@@ -250,7 +250,7 @@ pub(crate) fn checksum(path: &Path) -> Result<(u64, u32)> {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
     File::open(path).and_then(|d| d.sync_all()).context(|| format!("sync {}", path.display()))
 }
 

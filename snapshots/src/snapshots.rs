@@ -109,6 +109,17 @@ impl Snapshots {
         Ok(path)
     }
 
+    /// Puts a file of another checkpoint directory into the store, by its path there.
+    pub(crate) fn put_copy(&self, from: &Path, path: &str) -> Result<()> {
+        let is_state = path.starts_with(FILES);
+        self.store.put_file(from, path, !is_state || path.ends_with(".sst"))
+    }
+
+    /// Makes the names of all files durable.
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        [FILES, STAGED].into_iter().try_for_each(|folder| self.store.sync(folder))
+    }
+
     /// Opens a staged file by its path in the store.
     ///
     /// # Errors
@@ -280,13 +291,15 @@ impl Snapshots {
         self.store.rename(&manifest_name(epoch), &damaged_name(epoch))
     }
 
-    /// Removes the snapshots before `oldest`, and every file that no remaining one names. No snapshot may be under way: no
-    /// manifest names its files yet.
+    /// Removes the snapshots before `oldest`, and the files that only they name. A snapshot may be under way meanwhile: its
+    /// files are either new or those of a snapshot that stays.
     ///
     /// # Errors
     /// If the store cannot be written to.
     pub fn collect(&self, oldest: Epoch) -> Result<()> {
         point("collect.before");
+        let found = self.find()?;
+        let (stay, go): (Vec<_>, Vec<_>) = found.manifests.into_iter().partition(|m| m.epoch >= oldest);
         for name in [manifest_name, damaged_name] {
             for epoch in self.epochs(name)?.into_iter().filter(|epoch| *epoch < oldest) {
                 self.store.delete(&name(epoch))?;
@@ -294,9 +307,18 @@ impl Snapshots {
         }
         self.store.sync("")?;
         point("collect.half_way");
-        self.remove_unnamed()?;
+        let needed: HashSet<&str> = stay.iter().flat_map(Manifest::files).map(|file| &*file.path).collect();
+        let gone: HashSet<&str> = go.iter().flat_map(Manifest::files).map(|file| &*file.path).collect();
+        for path in gone.difference(&needed).filter(|path| is_in_store(path)) {
+            self.delete_if_there(path)?;
+        }
         point("collect.after");
         Ok(())
+    }
+
+    /// Staged output may have been deleted before.
+    fn delete_if_there(&self, name: &str) -> Result<()> {
+        if self.store.exists(name)? { self.store.delete(name) } else { Ok(()) }
     }
 
     /// Removes what attempts have written that ended before a manifest named it. Does nothing while a damaged manifest is set
@@ -305,16 +327,37 @@ impl Snapshots {
     /// # Errors
     /// If the store cannot be written to.
     pub fn remove_leftovers(&self) -> Result<()> {
-        if self.epochs(damaged_name)?.is_empty() { self.remove_unnamed() } else { Ok(()) }
+        self.remove_leftovers_before(Attempt(u32::MAX))
     }
 
-    /// Removes every file of ours that no manifest names.
-    fn remove_unnamed(&self) -> Result<()> {
+    /// The same for what attempts before this one have written; this one may be running.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn remove_leftovers_before(&self, attempt: Attempt) -> Result<()> {
+        if self.epochs(damaged_name)?.is_empty() { self.remove_unnamed(attempt) } else { Ok(()) }
+    }
+
+    /// Removes the manifests of epochs after this one: they were written, but whoever decides what is complete does not know
+    /// of them.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn remove_manifests_after(&self, last: Epoch) -> Result<()> {
+        for epoch in self.epochs(manifest_name)?.into_iter().filter(|epoch| *epoch > last) {
+            self.store.delete(&manifest_name(epoch))?;
+        }
+        self.store.sync("")
+    }
+
+    /// Removes every file of attempts before this one that no manifest names.
+    fn remove_unnamed(&self, before: Attempt) -> Result<()> {
         let found = self.find()?;
         let needed: HashSet<&str> =
             found.manifests.iter().flat_map(Manifest::files).map(|file| file.path.as_str()).collect();
         for folder in [FILES, STAGED] {
-            for name in self.store.list(folder)?.into_iter().filter(|name| is_ours(name)) {
+            let old = |name: &String| written_in(name).is_some_and(|attempt| attempt < before);
+            for name in self.store.list(folder)?.into_iter().filter(old) {
                 let name = format!("{folder}/{name}");
                 if !needed.contains(name.as_str()) {
                     self.store.delete(&name)?;
@@ -331,9 +374,18 @@ pub fn state_file_name(attempt: Attempt, slot: Slot, epoch: Epoch, name: &str) -
     format!("{}{name}", written_by(attempt, slot, epoch))
 }
 
-/// True for names that begin as those of state files and staged files do, with attempt, slot and a number.
-fn is_ours(name: &str) -> bool {
-    name.splitn(4, '-').take(3).filter(|part| part.parse::<u64>().is_ok()).count() == 3
+/// The attempt that wrote a file, if its name begins as those of state files and staged files do, with attempt, slot and a
+/// number.
+fn written_in(name: &str) -> Option<Attempt> {
+    let numbers: Vec<u64> = name.splitn(4, '-').take(3).map_while(|part| part.parse().ok()).collect();
+    let attempt = numbers.first().filter(|_| numbers.len() == 3)?;
+    u32::try_from(*attempt).ok().map(Attempt)
+}
+
+/// True for the path of a state file or a staged file in the store, with a name that this crate gives.
+fn is_in_store(path: &str) -> bool {
+    let name = path.strip_prefix(FILES).or(path.strip_prefix(STAGED)).and_then(|name| name.strip_prefix('/'));
+    name.is_some_and(|name| !name.contains('/') && written_in(name).is_some())
 }
 
 fn written_by(attempt: Attempt, slot: Slot, epoch: Epoch) -> String {

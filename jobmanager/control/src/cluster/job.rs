@@ -55,6 +55,8 @@ pub(super) struct Job {
     pub(super) history: Vec<(Attempt, String, u64)>,
     pub(super) operations: BTreeMap<u64, Operation>,
     pub(super) last_attempt: Option<AttemptRun>,
+    /// Whether an attempt has been running.
+    has_run: bool,
     /// A stop of the attempt is under way for another parallelism.
     rescaling: bool,
 }
@@ -85,7 +87,7 @@ impl Job {
     pub(super) fn new(id: JobId, facts: &JobFacts, cx_now: Time, settings: &ClusterSettings) -> Self {
         let phase = if facts.ended.is_some() {
             Phase::Over
-        } else if facts.attempt > Attempt(0) {
+        } else if facts.was_started() {
             Phase::Adopting { until: cx_now.plus_ms(settings.adoption_ms), running: BTreeMap::new() }
         } else {
             Phase::Waiting { due: cx_now }
@@ -107,6 +109,8 @@ impl Job {
             history: Vec::new(),
             operations,
             last_attempt: None,
+            has_run: facts.was_started()
+                && facts.last_epoch > facts.spec.restored.map(|r| r.0).unwrap_or_default(),
             rescaling: false,
         }
     }
@@ -270,7 +274,7 @@ impl Job {
     /// Does what an attempt has led to.
     fn follow(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
         match outcome {
-            Outcome::GoesOn => {}
+            Outcome::GoesOn => self.has_run |= self.active().is_some_and(AttemptRun::is_running),
             Outcome::Failed(error) => self.failed(cx, &error),
             Outcome::Damaged(epoch, why) => {
                 self.forget_attempt(cx);
@@ -715,9 +719,7 @@ impl Job {
             (None, _) if facts.stop.is_some() => "STOPPING",
             (None, Phase::Active(run)) if run.is_running() && !self.rescaling => "RUNNING",
             // It runs on while the jobmanager finds its processes again.
-            (None, _) if facts.attempt <= Attempt(1) && self.history.is_empty() && !self.rescaling => {
-                "CREATED"
-            }
+            (None, _) if !self.has_run => "CREATED",
             (None, _) => "RESTARTING",
         }
     }

@@ -22,7 +22,7 @@ pub struct JobFacts {
     pub spec: JobSpec,
     /// The number of workers of the next attempt.
     pub parallelism: u32,
-    /// The last attempt; 0 before the first.
+    /// The last attempt; before the first one of this job, that of the snapshot that it goes on from, or 0.
     pub attempt: Attempt,
     /// Where its processes run.
     pub placed: Vec<Placed>,
@@ -44,16 +44,21 @@ impl JobFacts {
     fn new(spec: JobSpec) -> Self {
         Self {
             parallelism: spec.parallelism,
-            attempt: Attempt(0),
+            attempt: spec.restored.map(|(_, attempt)| attempt).unwrap_or_default(),
             placed: Vec::new(),
             restored: None,
-            snapshots: spec.restored.into_iter().collect(),
-            last_epoch: spec.restored.unwrap_or_default(),
+            snapshots: spec.restored.map(|(epoch, _)| epoch).into_iter().collect(),
+            last_epoch: spec.restored.map(|(epoch, _)| epoch).unwrap_or_default(),
             finished: false,
             stop: None,
             ended: None,
             spec,
         }
+    }
+
+    /// True once an attempt of this job was started.
+    pub fn was_started(&self) -> bool {
+        !self.placed.is_empty()
     }
 
     /// The snapshot that the next attempt goes on from.

@@ -97,10 +97,10 @@ mod tests {
     fn workers_are_spread_over_hosts_in_few_processes_of_one_size() {
         assert_eq!(placed(4, &[2, 2, 2]), "tm-0:2 tm-1:2");
         assert_eq!(placed(2, &[2, 2]), "tm-0:1 tm-1:1");
-        assert_eq!(placed(3, &[2, 2]), "tm-0:1 tm-1:1 tm-0:1");
+        assert_eq!(placed(3, &[2, 2]), "tm-0:1 tm-0:1 tm-1:1");
         assert_eq!(placed(6, &[2, 2, 2]), "tm-0:2 tm-1:2 tm-2:2");
         assert_eq!(placed(4, &[4]), "tm-0:4");
-        assert_eq!(placed(4, &[3, 1]), "tm-0:1 tm-1:1 tm-0:1 tm-0:1");
+        assert_eq!(placed(4, &[3, 1]), "tm-0:1 tm-0:1 tm-0:1 tm-1:1");
         assert_eq!(placed(1, &[0, 5, 9]), "tm-2:1");
         assert_eq!(placed(5, &[2, 2]), "none");
         assert_eq!(placed(1, &[]), "none");

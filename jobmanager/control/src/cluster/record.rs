@@ -34,8 +34,9 @@ pub struct JobSpec {
     pub parallelism: u32,
     /// What was set.
     pub settings: JobSettings,
-    /// The snapshot that it goes on from, in its own checkpoint directory.
-    pub restored: Option<Epoch>,
+    /// The snapshot that it goes on from, in its own checkpoint directory, and the attempt that wrote that: those of the job
+    /// follow it, because what they write carries their numbers.
+    pub restored: Option<(Epoch, Attempt)>,
     /// When it was submitted, in milliseconds since the Unix epoch.
     pub submitted_at_ms: u64,
 }

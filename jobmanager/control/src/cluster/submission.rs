@@ -66,7 +66,7 @@ pub(super) fn spec(
         key_groups,
         parallelism,
         settings,
-        restored: snapshot.map(|manifest| manifest.epoch),
+        restored: snapshot.map(|manifest| (manifest.epoch, manifest.attempt)),
         submitted_at_ms: now_ms,
         plan,
     })

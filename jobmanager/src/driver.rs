@@ -1,0 +1,274 @@
+//! The one thread that has the brain: it takes inputs in the order in which they come, and carries out the actions.
+//!
+//! It never waits for a disk or a network: the ledger, the checkpoint store and every connection have threads or tasks of
+//! their own, which report by further inputs.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tidegate_access::Secret;
+use tidegate_control::Time;
+use tidegate_control::cluster::{
+    Answer, Brain, ClusterAction, ClusterInput, ClusterSettings, Ledger, Now, Record, Request, RequestId,
+};
+use tidegate_protocol::taskmanager::{FromTaskManager, Registration, ToTaskManager};
+use tidegate_protocol::{Attempt, Error, JobId, Result, TaskManagerId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ledger::Log;
+use crate::settings::Settings;
+use crate::stores::Stores;
+
+/// The longest time between two looks at the clock.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a request may wait for the driver.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Something for the driver.
+pub(crate) enum Message {
+    Input(ClusterInput),
+    /// A request of a user; its answer goes there.
+    Request(Request, oneshot::Sender<Result<Answer>>),
+    /// Somebody wants to look at the brain.
+    Look(Box<dyn FnOnce(&Brain) + Send>),
+    /// A taskmanager has connected by the connection of this number; messages to it go there.
+    Connected(u64, Box<Registration>, mpsc::UnboundedSender<ToTaskManager>),
+    /// It has sent a message.
+    FromTaskManager(u64, TaskManagerId, FromTaskManager),
+    /// The connection is over.
+    Disconnected(u64, TaskManagerId),
+    /// The log of a job is wanted from a taskmanager.
+    Logs(LogsWanted, oneshot::Sender<(String, u64)>),
+}
+
+/// What part of a log is wanted.
+pub(crate) struct LogsWanted {
+    pub(crate) taskmanager: TaskManagerId,
+    pub(crate) job: JobId,
+    pub(crate) attempt: Option<Attempt>,
+    pub(crate) from: Option<u64>,
+    pub(crate) bytes: u64,
+}
+
+/// The sending end.
+#[derive(Clone)]
+pub(crate) struct Driver(Sender<Message>);
+
+impl Driver {
+    pub(crate) fn send(&self, message: Message) {
+        // Without its driver the process is about to end.
+        let _ = self.0.send(message);
+    }
+
+    /// Looks at the brain.
+    pub(crate) async fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Brain) -> R + Send + 'static,
+    ) -> Result<R> {
+        let (tell, told) = oneshot::channel();
+        // Who has asked may have gone.
+        self.send(Message::Look(Box::new(move |brain| drop(tell.send(look(brain))))));
+        answer_of(told).await
+    }
+
+    pub(crate) async fn request(&self, request: Request) -> Result<Answer> {
+        let (tell, told) = oneshot::channel();
+        self.send(Message::Request(request, tell));
+        told.await.map_err(|_| Error::environment("the jobmanager is about to end"))?
+    }
+
+    pub(crate) async fn logs(&self, wanted: LogsWanted) -> Result<(String, u64)> {
+        let (tell, told) = oneshot::channel();
+        self.send(Message::Logs(wanted, tell));
+        answer_of(told).await
+    }
+}
+
+async fn answer_of<R>(told: oneshot::Receiver<R>) -> Result<R> {
+    match tokio::time::timeout(BUSY, told).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(Error::environment("there is no answer: who was asked is gone")),
+        Err(_) => Err(Error::environment(format!("there was no answer for {} s", BUSY.as_secs()))),
+    }
+}
+
+/// Starts the thread.
+pub(crate) fn start(settings: &Settings, store: &Path, log: Log, ledger: Ledger) -> Result<Driver> {
+    let (sender, inbox) = channel();
+    let driver = Driver(sender);
+    let report = driver.clone();
+    let propose = log.start(move |record| report.send(Message::Input(ClusterInput::Committed(record))))?;
+    let report = driver.clone();
+    let stores = Stores::start(store, Arc::new(move |input| report.send(Message::Input(input))))?;
+    let lease_ms = settings.lease.as_millis() as u64;
+    let cluster = ClusterSettings {
+        store: store.display().to_string(),
+        reconnect_ms: 250,
+        adoption_ms: lease_ms,
+        start_timeout_ms: 60_000,
+        describe_timeout_ms: 30_000,
+    };
+    let began = Instant::now();
+    let now = now(began);
+    // Milliseconds of the wall clock, so that numbers of operations of an earlier jobmanager do not come again.
+    let brain = Brain::new(cluster, ledger, now, now.wall_ms);
+    let thread = Thread {
+        brain,
+        began,
+        stores,
+        propose,
+        secret: settings.secret.clone(),
+        connections: HashMap::new(),
+        requests: HashMap::new(),
+        logs: HashMap::new(),
+        next: 0,
+    };
+    std::thread::Builder::new().name("driver".to_owned()).spawn(move || thread.run(&inbox))?;
+    Ok(driver)
+}
+
+fn now(began: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { time: Time(began.elapsed().as_millis() as u64), wall_ms: wall.as_millis() as u64 }
+}
+
+struct Thread {
+    brain: Brain,
+    began: Instant,
+    stores: Stores,
+    propose: Sender<Record>,
+    secret: Secret,
+    /// The connection of every taskmanager: its number, and where messages go.
+    connections: HashMap<TaskManagerId, (u64, mpsc::UnboundedSender<ToTaskManager>)>,
+    requests: HashMap<RequestId, oneshot::Sender<Result<Answer>>>,
+    /// Who waits for logs, by the number of the request.
+    logs: HashMap<u64, oneshot::Sender<(String, u64)>>,
+    next: u64,
+}
+
+impl Thread {
+    fn run(mut self, inbox: &Receiver<Message>) {
+        loop {
+            let now = now(self.began).time;
+            let deadline = self.brain.deadline().map(|at| Duration::from_millis(at.since_ms(now).max(1)));
+            match inbox.recv_timeout(deadline.unwrap_or(TICK).min(TICK)) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => self.step(ClusterInput::Tick),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Input(input) => self.step(input),
+            Message::Request(request, answer) => {
+                let id = RequestId(self.number());
+                self.requests.insert(id, answer);
+                self.step(ClusterInput::Request(id, request));
+            }
+            Message::Look(look) => look(&self.brain),
+            Message::Connected(number, registration, sender) => {
+                self.connections.insert(registration.id.clone(), (number, sender));
+                tracing::info!(
+                    target: "tidegate",
+                    "taskmanager {} at {} is connected, with {} slots and {} running processes",
+                    registration.id, registration.address, registration.slots, registration.processes.len()
+                );
+                self.step(ClusterInput::Connected(registration));
+            }
+            Message::FromTaskManager(number, id, message) => {
+                if self.is_current(number, &id) {
+                    self.taskmanager_said(id, message);
+                }
+            }
+            Message::Disconnected(number, id) => {
+                if self.is_current(number, &id) {
+                    self.connections.remove(&id);
+                    tracing::warn!(target: "tidegate", "the connection to taskmanager {id} is over");
+                    self.step(ClusterInput::Disconnected(id));
+                }
+            }
+            Message::Logs(wanted, tell) => self.ask_for_logs(wanted, tell),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// True for the newest connection of a taskmanager: messages of an older one may still be on their way.
+    fn is_current(&self, number: u64, id: &TaskManagerId) -> bool {
+        self.connections.get(id).is_some_and(|(current, _)| *current == number)
+    }
+
+    fn taskmanager_said(&mut self, id: TaskManagerId, message: FromTaskManager) {
+        if let FromTaskManager::Logs { request, text, position } = message {
+            if let Some(tell) = self.logs.remove(&request) {
+                // Who has asked may have gone.
+                let _ = tell.send((text, position));
+            }
+            return;
+        }
+        self.step(ClusterInput::FromTaskManager(id, message));
+    }
+
+    fn ask_for_logs(&mut self, wanted: LogsWanted, tell: oneshot::Sender<(String, u64)>) {
+        let request = self.number();
+        let LogsWanted { taskmanager, job, attempt, from, bytes } = wanted;
+        self.logs.retain(|_, tell| !tell.is_closed());
+        self.logs.insert(request, tell);
+        self.send(&taskmanager, ToTaskManager::Logs { request, job, attempt, from, bytes });
+    }
+
+    fn step(&mut self, input: ClusterInput) {
+        let mut actions = Vec::new();
+        self.brain.step(now(self.began), input, &mut actions);
+        actions.into_iter().for_each(|action| self.act(action));
+    }
+
+    fn act(&mut self, action: ClusterAction) {
+        match action {
+            ClusterAction::Propose(record) => {
+                // The thread of the ledger lives as long as this sender.
+                let _ = self.propose.send(record);
+            }
+            ClusterAction::Send(id, message) => self.send(&id, message),
+            ClusterAction::ReadSnapshot { job, .. }
+            | ClusterAction::WriteManifest { job, .. }
+            | ClusterAction::RemoveLeftovers { job, .. }
+            | ClusterAction::SetAside { job, .. }
+            | ClusterAction::Discard { job, .. }
+            | ClusterAction::NotePublished { job, .. }
+            | ClusterAction::Collect { job, .. }
+            | ClusterAction::WriteSavepoint { job, .. }
+            | ClusterAction::Import { job, .. } => self.stores.carry_out(job, action),
+            ClusterAction::Answer(id, answer) => {
+                if let Some(tell) = self.requests.remove(&id) {
+                    // Who has asked may have gone.
+                    let _ = tell.send(answer);
+                }
+            }
+            ClusterAction::Note { job, warning: true, text } => {
+                tracing::warn!(target: "tidegate", "job {job}: {text}");
+            }
+            ClusterAction::Note { job, text, .. } => tracing::info!(target: "tidegate", "job {job}: {text}"),
+        }
+    }
+
+    fn send(&self, id: &TaskManagerId, mut message: ToTaskManager) {
+        if let ToTaskManager::Launch { preparation, .. } = &mut message {
+            let (job, attempt) = (preparation.job.0, preparation.attempt.0.to_le_bytes());
+            let secret = self.secret.mac("secret of an attempt", &[&job, &attempt]);
+            preparation.secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        }
+        if let Some((_, sender)) = self.connections.get(id) {
+            // A connection that is over is reported as such.
+            let _ = sender.send(message);
+        }
+    }
+}

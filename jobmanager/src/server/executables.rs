@@ -1,0 +1,138 @@
+//! Executables: how they are uploaded, described and run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path as InPath, Query, Request, State as Given};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tidegate_control::cluster::{Answer, Request as Asked, RunJob};
+use tidegate_protocol::taskmanager::Program;
+use tidegate_protocol::{Error, ErrorContext, Plan};
+use tidegate_rest::executables::{Executable, PlanRequest, RunReply, RunRequest};
+use tokio::io::AsyncWriteExt;
+
+use super::State;
+use super::answer::{Answered, Wrong};
+use super::auth::with_proof;
+use crate::settings::SettingsOfJob;
+
+/// The greatest length of an executable.
+const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
+
+/// What the client says of the executable before it sends it: the signature is checked before anything is stored.
+#[derive(Deserialize)]
+pub(super) struct Announced {
+    sha256: String,
+}
+
+/// `POST /v1/executables?sha256=DIGITS`
+pub(super) async fn upload(
+    Given(state): Given<Arc<State>>,
+    Query(announced): Query<Announced>,
+    request: Request,
+) -> Result<Response, Wrong> {
+    let expected = digest(&announced.sha256).ok_or_else(|| {
+        Wrong::invalid("sha256 must be 64 hexadecimal digits, the SHA-256 of the executable")
+    })?;
+    let (parts, body) = request.into_parts();
+    let proof = state.auth.check(&parts, expected)?;
+    let id = announced.sha256.to_lowercase();
+    let (part, whole) = (part(&state, &id), path(&state.store, &id));
+    let mut file = tokio::fs::File::create(&part).await.context(|| format!("write {}", part.display()))?;
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece
+            .map_err(|e| Wrong::invalid(format!("the executable was cut off after {bytes} bytes: {e}")))?;
+        bytes += piece.len() as u64;
+        if bytes > EXECUTABLE_BYTES_MAX {
+            drop(tokio::fs::remove_file(&part).await);
+            let text = format!("an executable may have {EXECUTABLE_BYTES_MAX} bytes at most");
+            return Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
+        hash.update(&piece);
+        file.write_all(&piece).await.context(|| format!("write {}", part.display()))?;
+    }
+    file.sync_all().await.context(|| format!("write {}", part.display()))?;
+    if hash.finalize()[..] != expected {
+        drop(tokio::fs::remove_file(&part).await);
+        return Err(Wrong::invalid("the executable is another one than its SHA-256 says; send it again"));
+    }
+    tokio::fs::rename(&part, &whole).await.context(|| format!("write {}", whole.display()))?;
+    Ok(with_proof(Json(Executable { id, bytes }).into_response(), &proof))
+}
+
+/// Where an executable is written until it is whole; two clients may send the same one.
+fn part(state: &State, id: &str) -> PathBuf {
+    let number = state.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!(".{id}-{}-{number}.part", std::process::id());
+    path(&state.store, &name)
+}
+
+fn path(store: &Path, name: &str) -> PathBuf {
+    store.join("executables").join(name)
+}
+
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (i, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+/// An executable that was uploaded, with arguments.
+fn program(state: &State, id: &str, arguments: Vec<String>) -> Result<Program, Wrong> {
+    let unknown = || {
+        Wrong::not_found(format!("there is no executable '{id}'; upload it first, with POST /v1/executables"))
+    };
+    let path =
+        digest(id).map(|_| path(&state.store, id)).filter(|path| path.is_file()).ok_or_else(unknown)?;
+    Ok(Program { sha256: id.to_owned(), path: path.display().to_string(), arguments })
+}
+
+/// `POST /v1/executables/ID/plan`
+pub(super) async fn plan(
+    Given(state): Given<Arc<State>>,
+    InPath(id): InPath<String>,
+    Json(request): Json<PlanRequest>,
+) -> Answered<Plan> {
+    let program = program(&state, &id, request.arguments)?;
+    match state.driver.request(Asked::Describe(program)).await? {
+        Answer::Plan(plan) => Ok(Json(*plan)),
+        _ => Err(Error::internal("a plan was asked for").into()),
+    }
+}
+
+/// `POST /v1/executables/ID/run`
+pub(super) async fn run(
+    Given(state): Given<Arc<State>>,
+    InPath(id): InPath<String>,
+    Json(request): Json<RunRequest>,
+) -> Answered<RunReply> {
+    let set = SettingsOfJob::read(&request.settings, &state.defaults)?;
+    if request.parallelism == Some(0) {
+        return Err(Wrong::invalid("a parallelism of 0 is invalid: it must be at least 1"));
+    }
+    let run = RunJob {
+        job: request.jobid,
+        program: program(&state, &id, request.arguments)?,
+        parallelism: request.parallelism,
+        snapshot: request.snapshot,
+        allow_non_restored_state: request.allow_non_restored_state,
+        name: request.name,
+        interval_ms: set.interval_ms,
+        retain: set.retain,
+        settings: set.settings,
+    };
+    state.driver.request(Asked::Run(Box::new(run))).await?;
+    Ok(Json(RunReply { jobid: request.jobid }))
+}

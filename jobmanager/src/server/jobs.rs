@@ -1,0 +1,312 @@
+//! Jobs.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State as Given};
+use serde::Deserialize;
+use tidegate_control::cluster::{Answer, Brain, Ending, JobFacts, JobView, OperationView, Request};
+use tidegate_protocol::{Attempt, Error, JobId, TaskManagerId};
+use tidegate_rest::jobs::{
+    CheckpointCounts, CheckpointInProgress, CheckpointSummary, Checkpoints, JobDetails, JobFailure,
+    JobFailures, JobProcess, JobState, JobSummary, Jobs, Logs, Operation, ProcessLog, ResourceRequirements,
+    SavepointRequest, StopRequest, Triggered,
+};
+
+use super::State;
+use super::answer::{Answered, Wrong};
+use crate::driver::LogsWanted;
+use crate::stores::directory;
+
+/// The bytes of a log that one request gets.
+const LOG_BYTES: u64 = 256 << 10;
+
+/// The job that a path names.
+#[derive(Deserialize)]
+pub(super) struct OfJob {
+    job: String,
+}
+
+impl OfJob {
+    fn id(&self) -> Result<JobId, Wrong> {
+        self.job.parse().map_err(Wrong::invalid)
+    }
+}
+
+fn unknown(job: JobId) -> Wrong {
+    Wrong::not_found(format!("there is no job {job}; 'tidegate list -a' shows all jobs"))
+}
+
+/// Looks at a job.
+async fn look<R: Send + 'static>(
+    state: &State,
+    of: &OfJob,
+    look: impl FnOnce(&JobView, &JobFacts) -> R + Send + 'static,
+) -> Result<R, Wrong> {
+    let id = of.id()?;
+    let found =
+        state.driver.look(move |brain| Some(look(&brain.job(id)?, brain.ledger().jobs.get(&id)?))).await?;
+    found.ok_or_else(|| unknown(id))
+}
+
+/// Asks for something about a job, which must be there.
+async fn ask(state: &State, of: &OfJob, request: impl FnOnce(JobId) -> Request) -> Result<Answer, Wrong> {
+    look(state, of, |_, _| ()).await?;
+    Ok(state.driver.request(request(of.id()?)).await?)
+}
+
+/// `GET /v1/jobs/overview`
+pub(super) async fn overview(Given(state): Given<Arc<State>>) -> Answered<Jobs> {
+    let jobs = state.driver.look(|brain: &Brain| {
+        let all = brain.ledger().jobs.iter();
+        let mut jobs: Vec<_> = all.filter_map(|(id, facts)| Some(summary(&brain.job(*id)?, facts))).collect();
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.start_time));
+        jobs
+    });
+    Ok(Json(Jobs { jobs: jobs.await? }))
+}
+
+fn summary(view: &JobView, facts: &JobFacts) -> JobSummary {
+    let end = facts.ended.as_ref().map(|(_, at_ms)| *at_ms);
+    let start = facts.spec.submitted_at_ms;
+    JobSummary {
+        jid: view.job,
+        name: facts.spec.name.clone(),
+        state: state_of(view.state),
+        start_time: start,
+        end_time: end,
+        duration: end.unwrap_or_else(wall_ms).saturating_sub(start),
+        parallelism: view.parallelism,
+        attempt: view.attempt.0,
+    }
+}
+
+fn wall_ms() -> u64 {
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    wall.unwrap_or_default().as_millis() as u64
+}
+
+fn state_of(word: &str) -> JobState {
+    match word {
+        "CREATED" => JobState::Created,
+        "RUNNING" => JobState::Running,
+        "STOPPING" => JobState::Stopping,
+        "FINISHED" => JobState::Finished,
+        "CANCELED" => JobState::Canceled,
+        "FAILED" => JobState::Failed,
+        _ => JobState::Restarting,
+    }
+}
+
+/// `GET /v1/jobs/ID`
+pub(super) async fn details(Given(state): Given<Arc<State>>, Path(of): Path<OfJob>) -> Answered<JobDetails> {
+    let store = state.store.clone();
+    let details = look(&state, &of, move |view, facts| JobDetails {
+        summary: summary(view, facts),
+        max_parallelism: facts.spec.key_groups.count.into(),
+        waits_for: view.waits_for.clone(),
+        failure: failure(view, facts),
+        restarts: view.attempt.0.saturating_sub(facts.spec.restored.map_or(0, |(_, attempt)| attempt.0) + 1),
+        processes: view.processes.iter().map(process).collect(),
+        checkpoints: counts(view),
+        executable: facts.spec.program.sha256.clone(),
+        arguments: facts.spec.program.arguments.clone(),
+        checkpoint_directory: directory(&store, view.job).display().to_string(),
+    });
+    Ok(Json(details.await?))
+}
+
+/// Why the job has failed, or else its last attempt.
+fn failure(view: &JobView, facts: &JobFacts) -> Option<JobFailure> {
+    if let Some((Ending::Failed { cause }, timestamp)) = &facts.ended {
+        return Some(JobFailure { attempt: view.attempt.0, cause: cause.clone(), timestamp: *timestamp });
+    }
+    view.failures.first().map(of_attempt)
+}
+
+fn of_attempt((attempt, cause, timestamp): &(Attempt, String, u64)) -> JobFailure {
+    JobFailure { attempt: attempt.0, cause: cause.clone(), timestamp: *timestamp }
+}
+
+fn process(process: &tidegate_control::cluster::ProcessView) -> JobProcess {
+    JobProcess {
+        taskmanager: process.taskmanager.to_string(),
+        pid: process.pid,
+        slots: process.slots.iter().map(|slot| slot.0).collect(),
+    }
+}
+
+fn counts(view: &JobView) -> CheckpointCounts {
+    CheckpointCounts {
+        completed: view.completed,
+        aborted: view.aborted,
+        last_epoch: view.last_epoch.map(|epoch| epoch.0),
+    }
+}
+
+/// What a cancel may be asked by, as in Flink; any other mode is refused.
+#[derive(Deserialize)]
+pub(super) struct Mode {
+    mode: Option<String>,
+}
+
+/// `PATCH /v1/jobs/ID?mode=cancel`
+pub(super) async fn cancel(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+    Query(Mode { mode }): Query<Mode>,
+) -> Answered<serde_json::Value> {
+    if let Some(other) = mode.filter(|mode| mode != "cancel") {
+        return Err(Wrong::invalid(format!("mode={other} is invalid: the only mode is cancel")));
+    }
+    ask(&state, &of, Request::Cancel).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+/// `GET /v1/jobs/ID/checkpoints`
+pub(super) async fn checkpoints(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+) -> Answered<Checkpoints> {
+    let checkpoints = look(&state, &of, |view, _| Checkpoints {
+        counts: counts(view),
+        in_progress: view.in_flight.as_ref().map(|(epoch, phase, duration, missing)| CheckpointInProgress {
+            epoch: epoch.0,
+            phase: phase.clone(),
+            duration: *duration,
+            missing: missing.iter().map(|slot| slot.0).collect(),
+        }),
+        history: view.checkpoints.iter().map(checkpoint).collect(),
+    });
+    Ok(Json(checkpoints.await?))
+}
+
+fn checkpoint(view: &tidegate_control::cluster::CheckpointView) -> CheckpointSummary {
+    CheckpointSummary {
+        epoch: view.epoch.0,
+        status: if view.failure.is_none() { "COMPLETED" } else { "FAILED" }.to_owned(),
+        trigger_timestamp: view.triggered_at_ms,
+        duration: view.duration_ms,
+        state_size: view.bytes,
+        failure: view.failure.clone(),
+    }
+}
+
+/// `GET /v1/jobs/ID/exceptions`
+pub(super) async fn exceptions(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+) -> Answered<JobFailures> {
+    let exceptions = look(&state, &of, |view, _| view.failures.iter().map(of_attempt).collect());
+    Ok(Json(JobFailures { exceptions: exceptions.await? }))
+}
+
+fn triggered(answer: &Answer) -> Answered<Triggered> {
+    match answer {
+        Answer::Operation(number) => Ok(Json(Triggered { request_id: number.to_string() })),
+        _ => Err(Error::internal("an operation was asked for").into()),
+    }
+}
+
+/// `POST /v1/jobs/ID/savepoints`
+pub(super) async fn savepoint(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+    Json(request): Json<SavepointRequest>,
+) -> Answered<Triggered> {
+    let directory = request.target_directory.unwrap_or_default();
+    triggered(&ask(&state, &of, |job| Request::Savepoint { job, directory }).await?)
+}
+
+/// `POST /v1/jobs/ID/stop`
+pub(super) async fn stop(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+    Json(request): Json<StopRequest>,
+) -> Answered<Triggered> {
+    let StopRequest { drain, target_directory: savepoint } = request;
+    triggered(&ask(&state, &of, |job| Request::Stop { job, drain, savepoint }).await?)
+}
+
+/// An operation of a job.
+#[derive(Deserialize)]
+pub(super) struct OfOperation {
+    job: String,
+    request: String,
+}
+
+/// `GET /v1/jobs/ID/savepoints/REQUEST`
+pub(super) async fn operation(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfOperation>,
+) -> Answered<Operation> {
+    let id = OfJob { job: of.job }.id()?;
+    let none = || {
+        Wrong::not_found(format!(
+            "job {id} has no operation {}; operations that were under way are forgotten when the jobmanager is started again: \
+             ask for it again",
+            of.request
+        ))
+    };
+    let number: u64 = of.request.parse().map_err(|_| none())?;
+    let found = state.driver.look(move |brain| brain.operation(id, number)).await?;
+    let new = |status: &str| Operation {
+        status: status.to_owned(),
+        waits_for: None,
+        location: None,
+        failure_cause: None,
+    };
+    Ok(Json(match found.ok_or_else(none)? {
+        OperationView::InProgress(why) => Operation { waits_for: Some(why), ..new("IN_PROGRESS") },
+        OperationView::Completed(location) => Operation { location, ..new("COMPLETED") },
+        OperationView::Failed(cause) => Operation { failure_cause: Some(cause), ..new("COMPLETED") },
+    }))
+}
+
+/// `GET /v1/jobs/ID/resource-requirements`
+pub(super) async fn requirements(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+) -> Answered<ResourceRequirements> {
+    Ok(Json(look(&state, &of, |_, facts| ResourceRequirements { parallelism: facts.parallelism }).await?))
+}
+
+/// `PUT /v1/jobs/ID/resource-requirements`
+pub(super) async fn rescale(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+    Json(wanted): Json<ResourceRequirements>,
+) -> Answered<ResourceRequirements> {
+    let ResourceRequirements { parallelism } = wanted;
+    ask(&state, &of, |job| Request::Rescale { job, parallelism }).await?;
+    Ok(Json(wanted))
+}
+
+/// What part of a log is wanted.
+#[derive(Deserialize)]
+pub(super) struct LogQuery {
+    attempt: Option<u32>,
+    taskmanager: Option<String>,
+    from: Option<u64>,
+}
+
+/// `GET /v1/jobs/ID/logs`
+pub(super) async fn logs(
+    Given(state): Given<Arc<State>>,
+    Path(of): Path<OfJob>,
+    Query(query): Query<LogQuery>,
+) -> Answered<Logs> {
+    let job = of.id()?;
+    look(&state, &of, |_, _| ()).await?;
+    let all = state.driver.look(Brain::taskmanagers).await?;
+    let wanted = |id: &TaskManagerId| query.taskmanager.as_ref().is_none_or(|wanted| *wanted == id.0);
+    let mut logs = Vec::new();
+    for taskmanager in all.into_iter().filter(|t| t.connected && wanted(&t.id)).map(|t| t.id) {
+        let attempt = query.attempt.map(Attempt);
+        let asked =
+            LogsWanted { taskmanager: taskmanager.clone(), job, attempt, from: query.from, bytes: LOG_BYTES };
+        let (text, position) = state.driver.logs(asked).await?;
+        logs.push(ProcessLog { taskmanager: taskmanager.0, text, position });
+    }
+    Ok(Json(Logs { logs }))
+}

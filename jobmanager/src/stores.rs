@@ -1,0 +1,185 @@
+//! The threads that read and write the checkpoint store for the brain.
+//!
+//! What is asked for one job is carried out in order, on one of a few threads; jobs do not wait for each other more than that.
+//! Copies of whole snapshots, which take long, have threads of their own.
+//!
+//! ```text
+//! executables/<sha256>   what jobs are started from
+//! jobs/<job>/            the checkpoint directory of a job; its layout is that of `tidegate-snapshots`
+//! savepoints/            savepoints for which no directory was named
+//! ```
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use tidegate_control::cluster::{ClusterAction, ClusterInput, NotWritten, SnapshotRead};
+use tidegate_protocol::{Epoch, Error, ErrorContext, JobId, Manifest, Result};
+use tidegate_snapshots::{LocalStore, Snapshots};
+
+/// The number of threads.
+const THREADS: usize = 4;
+
+/// Makes the directories of a checkpoint store; returns its absolute path.
+pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
+    for folder in ["executables", "jobs", "savepoints"] {
+        let path = root.join(folder);
+        std::fs::create_dir_all(&path).context(|| format!("make the checkpoint store {}", path.display()))?;
+    }
+    root.canonicalize().context(|| format!("the checkpoint store {}", root.display()))
+}
+
+/// Where the result of an action goes.
+pub(crate) type Report = Arc<dyn Fn(ClusterInput) + Send + Sync>;
+
+/// The threads.
+pub(crate) struct Stores {
+    root: PathBuf,
+    report: Report,
+    threads: Vec<Sender<ClusterAction>>,
+}
+
+impl Stores {
+    pub(crate) fn start(root: &Path, report: Report) -> Result<Self> {
+        let mut threads = Vec::new();
+        for _ in 0..THREADS {
+            let (actions, inbox) = channel();
+            let thread = Thread { root: root.to_owned(), report: report.clone(), jobs: HashMap::new() };
+            std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run(&inbox))?;
+            threads.push(actions);
+        }
+        Ok(Self { root: root.to_owned(), report, threads })
+    }
+
+    /// Carries out an action about the checkpoint store of a job.
+    pub(crate) fn carry_out(&self, job: JobId, action: ClusterAction) {
+        let copies = matches!(action, ClusterAction::WriteSavepoint { .. } | ClusterAction::Import { .. });
+        if copies {
+            let (root, report) = (self.root.clone(), self.report.clone());
+            let run = move || report(copy(&root, action));
+            if let Err(error) = std::thread::Builder::new().name("copy".to_owned()).spawn(run) {
+                tracing::warn!(target: "tidegate", "cannot start the thread of a copy: {error}");
+            }
+            return;
+        }
+        let thread = usize::from(job.0[0]) % self.threads.len();
+        // The threads live as long as this sender.
+        let _ = self.threads[thread].send(action);
+    }
+}
+
+/// The checkpoint directory of a job.
+pub(crate) fn directory(root: &Path, job: JobId) -> PathBuf {
+    root.join("jobs").join(job.to_string())
+}
+
+struct Thread {
+    root: PathBuf,
+    report: Report,
+    jobs: HashMap<JobId, Snapshots>,
+}
+
+impl Thread {
+    fn run(mut self, inbox: &Receiver<ClusterAction>) {
+        while let Ok(action) = inbox.recv() {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: ClusterAction) {
+        match action {
+            ClusterAction::ReadSnapshot { job, epoch } => {
+                let read = self.read(job, epoch);
+                (self.report)(ClusterInput::SnapshotRead { job, epoch, read });
+            }
+            ClusterAction::WriteManifest { job, manifest } => {
+                let (epoch, result) = (manifest.epoch, self.write(job, &manifest));
+                (self.report)(ClusterInput::ManifestWritten { job, epoch, result });
+            }
+            ClusterAction::RemoveLeftovers { job, attempt, last_epoch } => self.tidy(job, |snapshots| {
+                snapshots.remove_manifests_after(last_epoch)?;
+                snapshots.remove_leftovers_before(attempt)
+            }),
+            ClusterAction::SetAside { job, epoch } => self.tidy(job, |snapshots| snapshots.set_aside(epoch)),
+            ClusterAction::Discard { job, attempt, epoch, slot } => {
+                self.tidy(job, |snapshots| snapshots.discard(attempt, epoch, slot));
+            }
+            ClusterAction::NotePublished { job, epoch } => {
+                self.tidy(job, |snapshots| snapshots.set_published(epoch))
+            }
+            ClusterAction::Collect { job, oldest } => self.tidy(job, |snapshots| snapshots.collect(oldest)),
+            ClusterAction::Propose(_)
+            | ClusterAction::Send(..)
+            | ClusterAction::WriteSavepoint { .. }
+            | ClusterAction::Import { .. }
+            | ClusterAction::Answer(..)
+            | ClusterAction::Note { .. } => {}
+        }
+    }
+
+    fn of(&mut self, job: JobId) -> Result<Snapshots> {
+        if let Some(snapshots) = self.jobs.get(&job) {
+            return Ok(snapshots.clone());
+        }
+        let snapshots = Snapshots::new(Arc::new(LocalStore::open(&directory(&self.root, job))?));
+        self.jobs.insert(job, snapshots.clone());
+        Ok(snapshots)
+    }
+
+    /// Does something whose failure costs space, or work at a restart, and nothing else.
+    fn tidy(&mut self, job: JobId, run: impl FnOnce(&Snapshots) -> Result<()>) {
+        if let Err(error) = self.of(job).and_then(|snapshots| run(&snapshots)) {
+            tracing::warn!(target: "tidegate", "job {job}: the checkpoint store could not be tidied up: {error}");
+        }
+    }
+
+    fn read(&mut self, job: JobId, epoch: Epoch) -> SnapshotRead {
+        let read =
+            self.of(job).and_then(|snapshots| Ok((snapshots.manifest(epoch)?, snapshots.published()?)));
+        match read {
+            Ok((Ok(manifest), published)) => SnapshotRead::Read(Arc::new(manifest), published),
+            Ok((Err(why), _)) => SnapshotRead::Damaged(why),
+            Err(error) => SnapshotRead::Unavailable(error.to_string()),
+        }
+    }
+
+    fn write(&mut self, job: JobId, manifest: &Manifest) -> Result<(), NotWritten> {
+        let unsure = |error: Error| NotWritten { reason: error.to_string(), is_certain: false };
+        let snapshots = self.of(job).map_err(unsure)?;
+        let Err(error) = snapshots.complete(manifest) else { return Ok(()) };
+        // Only a snapshot that is certainly not complete may be aborted.
+        let is_certain = matches!(snapshots.is_complete(manifest.epoch), Ok(false));
+        Err(NotWritten { reason: error.to_string(), is_certain })
+    }
+}
+
+fn copy(root: &Path, action: ClusterAction) -> ClusterInput {
+    match action {
+        ClusterAction::WriteSavepoint { job, operation, epoch, directory } => {
+            let result = savepoint(root, job, epoch, &directory);
+            ClusterInput::SavepointWritten { job, operation, result }
+        }
+        ClusterAction::Import { job, from } => {
+            let to = LocalStore::open(&directory(root, job));
+            let result = to.and_then(|to| tidegate_snapshots::import(Path::new(&from), &to));
+            ClusterInput::Imported { job, result: result.map(Arc::new) }
+        }
+        _ => ClusterInput::Tick,
+    }
+}
+
+fn savepoint(root: &Path, job: JobId, epoch: Epoch, target: &str) -> Result<String> {
+    let target = if target.is_empty() { root.join("savepoints") } else { PathBuf::from(target) };
+    std::fs::create_dir_all(&target).context(|| format!("make {}", target.display()))?;
+    let short = &job.to_string()[..8];
+    let names = (1..).map(|n| match n {
+        1 => format!("savepoint-{short}-{epoch}"),
+        n => format!("savepoint-{short}-{epoch}-{n}"),
+    });
+    let free = names.map(|name| target.join(name)).find(|path| !path.exists());
+    let path = free.ok_or_else(|| Error::internal("no name is left for a savepoint"))?;
+    let from = LocalStore::unopened(&directory(root, job));
+    tidegate_snapshots::write_savepoint(&from, epoch, &path)?;
+    Ok(path.display().to_string())
+}
