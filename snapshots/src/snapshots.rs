@@ -299,9 +299,14 @@ impl Snapshots {
     pub fn collect(&self, oldest: Epoch) -> Result<()> {
         point("collect.before");
         let found = self.find()?;
-        let (stay, go): (Vec<_>, Vec<_>) = found.manifests.into_iter().partition(|m| m.epoch >= oldest);
+        let (stay, mut go): (Vec<_>, Vec<_>) = found.manifests.into_iter().partition(|m| m.epoch >= oldest);
         for name in [manifest_name, damaged_name] {
             for epoch in self.epochs(name)?.into_iter().filter(|epoch| *epoch < oldest) {
+                if name(epoch) == damaged_name(epoch) {
+                    // What is damaged may be a file that it names. Files of one that cannot be read go with the next start.
+                    let bytes = self.store.read(&name(epoch))?.unwrap_or_default();
+                    go.extend(Manifest::from_bytes(&bytes).ok());
+                }
                 self.store.delete(&name(epoch))?;
             }
         }
@@ -557,6 +562,10 @@ mod tests {
         let mut left = snapshots.store.list(FILES).unwrap();
         left.sort();
         assert_eq!(left, ["1-0-1-row.sst", "1-0-3-row.sst", "notes-of-mine"]);
+        assert_eq!(snapshots.store.list(STAGED).unwrap().len(), 2, "a running attempt may have written it");
+        snapshots.remove_leftovers_before(Attempt(1)).unwrap();
+        assert_eq!(snapshots.store.list(STAGED).unwrap().len(), 2);
+        snapshots.remove_leftovers_before(Attempt(2)).unwrap();
         assert_eq!(snapshots.store.list(STAGED).unwrap(), ["part-0.jsonl"]);
         let found = snapshots.find().unwrap();
         assert_eq!(found.manifests.len(), 1);

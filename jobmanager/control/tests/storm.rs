@@ -430,7 +430,7 @@ proptest! {
         let mut world = World::new(settings);
         world.settle(true);
         for stray in strays {
-            if !matches!(stray, Input::SourcesEnded { .. }) {
+            if !matches!(stray, Input::SourcesEnded { .. } | Input::CheckpointRequested) {
                 world.step(stray);
             }
         }
