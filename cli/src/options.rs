@@ -23,7 +23,8 @@ pub(crate) struct Options {
     pub(crate) verb: Verb,
 }
 
-const AFTER_HELP: &str = "A cluster on this machine: tidegate cluster up; then: tidegate run EXECUTABLE -- ITS ARGUMENTS";
+const AFTER_HELP: &str =
+    "A cluster on this machine: tidegate cluster up; then: tidegate run EXECUTABLE -- ITS ARGUMENTS";
 
 /// Options that every subcommand takes.
 #[derive(Args)]
@@ -46,9 +47,9 @@ pub(crate) struct GlobalOptions {
 /// How the answer of a subcommand is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // For people. No doc comments: with them, the help of every subcommand would be twice as long.
     Text,
-    /// For programs.
+    // For programs.
     Json,
 }
 
@@ -83,7 +84,11 @@ pub(crate) enum Verb {
     /// Runs a taskmanager
     Taskmanager(TaskManagerOptions),
     /// Shows the configuration that is in force, and where each value comes from
-    Config,
+    Config {
+        /// Prints a commented configuration file with all keys and their defaults instead
+        #[arg(long)]
+        default: bool,
+    },
     /// Prints a script with which a shell completes the command line
     Completions {
         /// The shell
@@ -299,7 +304,9 @@ impl TaskManagerOptions {
 }
 
 /// A flag's text, if it is a value of the key.
-fn checked(key: &'static dyn AnyKey) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+fn checked(
+    key: &'static dyn AnyKey,
+) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
     move |text| key.check(text).map(|()| text.to_owned())
 }
 
@@ -316,7 +323,8 @@ mod tests {
 
     #[test]
     fn global_flags_may_stand_behind_the_verb_and_set_keys() {
-        let options = Options::parse_from(["tidegate", "taskmanager", "--slots", "3", "--jobmanager", "a:1,b:2"]);
+        let options =
+            Options::parse_from(["tidegate", "taskmanager", "--slots", "3", "--jobmanager", "a:1,b:2"]);
         let given: Vec<_> = options.given().into_iter().map(|given| (given.key.name(), given.text)).collect();
         let expected = [("taskmanager.jobmanager", "a:1,b:2"), ("taskmanager.slots", "3")];
         assert_eq!(given, expected.map(|(key, text)| (key, text.to_owned())));
@@ -327,7 +335,10 @@ mod tests {
         let line = "tidegate run -d -p 4 -D a=1 -D b=2 job -- --input x -o y";
         let Verb::Run(run) = Options::parse_from(line.split(' ')).verb else { panic!() };
         assert_eq!((run.detached, run.parallelism, run.settings.len()), (true, Some(4), 2));
-        assert_eq!((run.executable, run.arguments), ("job".into(), ["--input", "x", "-o", "y"].map(str::to_owned).to_vec()));
+        assert_eq!(
+            (run.executable, run.arguments),
+            ("job".into(), ["--input", "x", "-o", "y"].map(str::to_owned).to_vec())
+        );
     }
 
     #[test]

@@ -66,9 +66,11 @@ impl Table {
 impl Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let cell_width = |column| move |row: &Vec<String>| row.get(column).map_or(0, |cell| cell.chars().count());
-        let widths: Vec<usize> =
-            (0..columns).map(|column| self.rows.iter().map(cell_width(column)).max().unwrap_or(0)).collect();
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {

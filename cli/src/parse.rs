@@ -130,9 +130,7 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
 pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => {
-            Err(format!("'{text}' is not a setting; it must be KEY=VALUE, such as checkpoint.interval=10s"))
-        }
+        _ => Err(format!("'{text}' is not a setting; it must be KEY=VALUE, such as checkpoint.interval=10s")),
     }
 }
 

@@ -107,6 +107,14 @@ impl Client {
     ///
     /// # Errors
     /// As for [`get`](Self::get).
+    pub fn put<B: Serialize + ?Sized, T: DeserializeOwned>(&self, target: &str, body: &B) -> Result<T> {
+        self.send("PUT", target, body)
+    }
+
+    /// Sends a change.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
     pub fn patch<B: Serialize + ?Sized, T: DeserializeOwned>(&self, target: &str, body: &B) -> Result<T> {
         self.send("PATCH", target, body)
     }
@@ -184,7 +192,8 @@ impl Client {
         let mut is_repeated = false;
         loop {
             let (signed, was_new) = self.sign(index, call)?;
-            let answer = self.exchange(call, signed.address(), Some(signed.authorization()), ANSWER_BYTES_MAX)?;
+            let answer =
+                self.exchange(call, signed.address(), Some(signed.authorization()), ANSWER_BYTES_MAX)?;
             if answer.status == 401 && !was_new && !is_repeated {
                 self.known().challenges[index] = None;
                 is_repeated = true;
@@ -232,10 +241,11 @@ impl Client {
         }
         let call = Call { method: "GET", target: "/v1/challenge", body: None };
         // Nothing was asked for yet: another jobmanager may do it, whatever has gone wrong.
-        let answer = self.exchange(call, address, None, CHALLENGE_BYTES_MAX).map_err(|failure| match failure {
-            Failure::Unknown(why) => Failure::NotDone(why),
-            failure => failure,
-        })?;
+        let answer =
+            self.exchange(call, address, None, CHALLENGE_BYTES_MAX).map_err(|failure| match failure {
+                Failure::Unknown(why) => Failure::NotDone(why),
+                failure => failure,
+            })?;
         if let Some(failure) = failure::of_unproved(address, answer.status, &answer.body) {
             return Err(failure);
         }

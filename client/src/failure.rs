@@ -31,6 +31,13 @@ pub(crate) fn of_unproved(address: &str, status: u16, body: &[u8]) -> Option<Fai
             let text = format!("the jobmanager at {address} refuses the cluster secret{why}");
             Some(Failure::Final(Error::environment(text)))
         }
+        // It has not read the body, whose hash is signed.
+        413 => {
+            let why = parsed.map_or("the request is too long".to_owned(), |body| body.error);
+            Some(Failure::Final(Error::job(format!(
+                "the jobmanager at {address} refuses the request: {why}"
+            ))))
+        }
         503 if parsed.is_some_and(|body| body.leader == Some(false)) => {
             Some(Failure::NotDone("it does not lead the cluster, and no other jobmanager does".to_owned()))
         }
@@ -52,7 +59,8 @@ pub(crate) fn of_answer(address: &str, status: u16, body: &[u8]) -> Option<Error
 
 /// No address has answered: each with the cause.
 pub(crate) fn of_all(causes: &[(String, String)]) -> Error {
-    let causes: Vec<String> = causes.iter().map(|(address, cause)| format!("at {address}: {cause}")).collect();
+    let causes: Vec<String> =
+        causes.iter().map(|(address, cause)| format!("at {address}: {cause}")).collect();
     Error::environment(format!(
         "no jobmanager answers {}; start one with 'tidegate jobmanager', or name another with --jobmanager or \
          TIDEGATE_JOBMANAGER",
@@ -72,7 +80,9 @@ pub(crate) fn of_transport(error: ureq::Error, timeout_s: f64) -> Failure {
             Failure::NotDone("the connection was not accepted in time".to_owned())
         }
         ureq::Error::Timeout(_) => Failure::Unknown(format!("no answer within {timeout_s} s")),
-        ureq::Error::Io(e) if matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable) => {
+        ureq::Error::Io(e)
+            if matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable) =>
+        {
             Failure::NotDone(e.to_string())
         }
         error => Failure::Unknown(error.to_string()),

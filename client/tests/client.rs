@@ -71,7 +71,10 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, String, String, Vec<u
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let header = |name: &str| {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).unwrap_or_default()
+        lines
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.to_owned())
+            .unwrap_or_default()
     };
     let length: usize = header("content-length").parse().unwrap_or(0);
     let mut body = bytes[end..].to_vec();
@@ -117,6 +120,7 @@ fn requests_of_every_kind_are_signed_with_one_challenge() {
     let get: String = client.get("/v1/jobs?name=a%20b").unwrap();
     assert_eq!(get, "GET /v1/jobs?name=a%20b ");
     assert_eq!(client.post::<_, String>("/v1/jobs", &[1, 2]).unwrap(), "POST /v1/jobs [1,2]");
+    assert_eq!(client.put::<_, String>("/v1/jobs/a", "x").unwrap(), "PUT /v1/jobs/a \"x\"");
     assert_eq!(client.patch::<_, String>("/v1/jobs/a", "x").unwrap(), "PATCH /v1/jobs/a \"x\"");
     assert_eq!(client.delete::<String>("/v1/jobs/a").unwrap(), "DELETE /v1/jobs/a ");
     let big = "x".repeat(3_000_000);
@@ -163,6 +167,9 @@ fn errors_say_who_can_fix_them() {
             "{status}"
         );
     }
+    let server = serve(secret(), usize::MAX, says(413, r#"{"error":"longer than 5 bytes"}"#));
+    let (kind, text) = error_of(client(&[&server.address]).get("/v1/jobs"));
+    assert!(kind == ErrorKind::Job && text.ends_with("refuses the request: longer than 5 bytes"), "{text}");
     let server = serve(secret(), usize::MAX, says(200, "{"));
     let (_, text) = error_of(client(&[&server.address]).get("/v1/jobs"));
     assert!(text.starts_with("the answer of the jobmanager cannot be parsed"), "{text}");

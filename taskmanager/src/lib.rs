@@ -12,13 +12,13 @@
 //!
 //! Modules, in reading order:
 //!
-//! - [`supervisor`]: the decisions, without I/O: events and the time come in, effects go out.
-//! - [`runner`]: the event loop, which carries the effects out.
-//! - [`link`]: the connection to the jobmanager, on a thread of its own.
-//! - [`job_process`]: the threads around a process: its socket, its output, its exit. [`child`]: how it is started and killed.
-//! - [`executables`], [`describe`]: how an executable gets here, and what it says of its job.
-//! - [`log_file`], [`log_reader`]: the output of processes, as files and for who asks for it.
-//! - [`data_directory`]: where all of that is.
+//! - `supervisor`: the decisions, without I/O: events and the time come in, effects go out.
+//! - `runner`: the event loop, which carries the effects out.
+//! - `link`: the connection to the jobmanager, on a thread of its own.
+//! - `job_process`: the threads around a process: its socket, its output, its exit. `child`: how it is started and killed.
+//! - `executables`, `describe`: how an executable gets here, and what it says of its job.
+//! - `log_file`, `log_reader`: the output of processes, as files and for who asks for it.
+//! - `data_directory`: where all of that is.
 //!
 //! Not here: which processes there should be (the jobmanager's), what a job process does (crate `tidegate`, module
 //! `cluster`), the connections between job processes, which do not pass through the taskmanager.

@@ -63,3 +63,19 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_needed_where_processes_listen_at_all_of_them() {
+        let secret = Secret::generate();
+        let mut settings = Settings::new(vec![], 1, PathBuf::new(), secret);
+        assert_eq!(settings.public_address().unwrap(), "127.0.0.1");
+        settings.listen = Ipv4Addr::UNSPECIFIED.into();
+        assert!(settings.public_address().unwrap_err().to_string().contains("0.0.0.0, which is no address"));
+        settings.address = Some("host-3".to_owned());
+        assert_eq!(settings.public_address().unwrap(), "host-3");
+    }
+}

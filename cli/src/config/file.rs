@@ -109,7 +109,9 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         // Digits may be grouped with underscores.
-        DeValue::Integer(number) => Some(i128::from_str_radix(number.as_str(), number.radix()).ok()?.to_string()),
+        DeValue::Integer(number) => {
+            Some(i128::from_str_radix(number.as_str(), number.radix()).ok()?.to_string())
+        }
         DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Array(parts) => {
             let parts: Option<Vec<String>> = parts.iter().map(|part| text_of(part.get_ref())).collect();
@@ -137,7 +139,11 @@ mod tests {
         let text = "# a comment\n[taskmanager]\nslots = 1_0\n\n[checkpoint]\ninterval = '2s' # often\nmin-pause = 0.5\n";
         let mut read = set(text);
         read.sort_by_key(|line| line.2);
-        let expected = [("taskmanager.slots", "10", 3), ("checkpoint.interval", "2s", 6), ("checkpoint.min-pause", "0.5", 7)];
+        let expected = [
+            ("taskmanager.slots", "10", 3),
+            ("checkpoint.interval", "2s", 6),
+            ("checkpoint.min-pause", "0.5", 7),
+        ];
         assert_eq!(read, expected.map(|(name, text, line)| (name, text.to_owned(), line)));
         let peers = set("jobmanager.peers = ['a:1', 'b:2']");
         assert_eq!(peers, [("jobmanager.peers", "a:1,b:2".to_owned(), 1)]);
@@ -147,10 +153,22 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_its_line_and_the_nearest_key() {
         for (text, expected) in [
-            ("[taskmanager]\n\nslot = 4", "t.toml, line 3: there is no key 'slot' in [taskmanager]; did you mean 'slots'?"),
-            ("[jobmanager]\nslots = 4", "t.toml, line 2: there is no key 'slots' in [jobmanager]; did you mean 'slots' in [taskmanager]?"),
-            ("\nslots = 4", "t.toml, line 2: there is no key or section 'slots'; did you mean 'slots' in [taskmanager]?"),
-            ("[nothing]\nof-this = 4", "t.toml, line 1: there is no key or section 'nothing'; 'tidegate config' lists all keys"),
+            (
+                "[taskmanager]\n\nslot = 4",
+                "t.toml, line 3: there is no key 'slot' in [taskmanager]; did you mean 'slots'?",
+            ),
+            (
+                "[jobmanager]\nslots = 4",
+                "t.toml, line 2: there is no key 'slots' in [jobmanager]; did you mean 'slots' in [taskmanager]?",
+            ),
+            (
+                "\nslots = 4",
+                "t.toml, line 2: there is no key or section 'slots'; did you mean 'slots' in [taskmanager]?",
+            ),
+            (
+                "[nothing]\nof-this = 4",
+                "t.toml, line 1: there is no key or section 'nothing'; 'tidegate config' lists all keys",
+            ),
         ] {
             assert_eq!(error(text), expected);
         }
@@ -159,9 +177,18 @@ mod tests {
     #[test]
     fn an_invalid_value_or_file_is_refused_with_its_line() {
         for (text, expected) in [
-            ("[taskmanager]\nslots = 0", "t.toml, line 2: the value of 'taskmanager.slots' is invalid: it must be at least 1"),
-            ("[taskmanager]\nslots = true", "t.toml, line 2: the value of 'taskmanager.slots' is invalid: it must be a text in quotes or a number"),
-            ("[taskmanager.slots]\nx = 1", "t.toml, line 1: the value of 'taskmanager.slots' is invalid: it must be a text in quotes or a number"),
+            (
+                "[taskmanager]\nslots = 0",
+                "t.toml, line 2: the value of 'taskmanager.slots' is invalid: it must be at least 1",
+            ),
+            (
+                "[taskmanager]\nslots = true",
+                "t.toml, line 2: the value of 'taskmanager.slots' is invalid: it must be a text in quotes or a number",
+            ),
+            (
+                "[taskmanager.slots]\nx = 1",
+                "t.toml, line 1: the value of 'taskmanager.slots' is invalid: it must be a text in quotes or a number",
+            ),
         ] {
             assert_eq!(error(text), expected);
         }

@@ -128,39 +128,49 @@ keys! {
             find: secret_file_of_user,
         }, parse::path;
 
-    /// How long a taskmanager may be silent before its slots are taken from it and its job processes end.
-    LEASE: Duration = "timeouts.lease", "TIDEGATE_TIMEOUTS_LEASE", Default::Is("10s"), parse::duration;
-    /// How long job processes go on while the jobmanager cannot be reached.
-    AWAY: Duration = "timeouts.away", "TIDEGATE_TIMEOUTS_AWAY", Default::Is("10m"), parse::duration;
+    /// A connection between daemons, or to a job process, on which nothing was received for so long is lost.
+    LEASE: Duration = "timeouts.lease", "TIDEGATE_TIMEOUTS_LEASE", Default::Is("3s"), parse::duration;
+    /// How long job processes go on while their taskmanager does not reach the jobmanager.
+    AWAY: Duration = "timeouts.away", "TIDEGATE_TIMEOUTS_AWAY", Default::Is("5m"), parse::duration;
 
-    /// How often a checkpoint is taken and output published, for jobs that do not say it themselves.
+    /// How often a checkpoint is taken and output published, for jobs that are submitted without this setting.
     CHECKPOINT_INTERVAL: Duration = "checkpoint.interval", "TIDEGATE_CHECKPOINT_INTERVAL",
-        Default::Is("1s"), parse::duration;
-    /// A checkpoint that takes longer is reported as slow.
+        of_job("1s"), parse::duration;
+    /// A checkpoint that takes longer is reported as slow. Has no effect yet.
     CHECKPOINT_TIMEOUT: Duration = "checkpoint.timeout", "TIDEGATE_CHECKPOINT_TIMEOUT",
         Default::Is("30s"), parse::duration;
-    /// The least time between the end of a checkpoint and the start of the next.
+    /// The least time between the end of a checkpoint and the start of the next. Has no effect yet.
     CHECKPOINT_MIN_PAUSE: Duration = "checkpoint.min-pause", "TIDEGATE_CHECKPOINT_MIN_PAUSE",
         Default::Is("0s"), parse::duration_or_zero;
-    /// The number of complete snapshots that are kept of a job.
+    /// The number of complete snapshots that are kept of a job, for jobs that are submitted without this setting.
     CHECKPOINT_RETAIN: u32 = "checkpoint.retain", "TIDEGATE_CHECKPOINT_RETAIN",
-        Default::Is("3"), |text| parse::number(text, 1, 1_000_000);
-    /// The number of checkpoints in a row that may fail before the job is restarted.
+        of_job("3"), |text| parse::number(text, 1, 1_000_000);
+    /// The number of checkpoints in a row that may fail before the job is restarted. Has no effect yet.
     TOLERABLE_FAILURES: u32 = "checkpoint.tolerable-failures", "TIDEGATE_CHECKPOINT_TOLERABLE_FAILURES",
-        Default::Is("10"), |text| parse::number(text, 0, u32::MAX);
+        Default::Is("0"), |text| parse::number(text, 0, u32::MAX);
 
-    /// The number of restarts without a completed checkpoint between them after which a job has failed for good.
-    RESTART_LIMIT: u32 = "restart.limit", "TIDEGATE_RESTART_LIMIT", Default::Is("10"), |text| parse::number(text, 0, u32::MAX);
-    /// The delay before the first restart; it doubles with every further one.
+    /// The number of attempts in a row that may fail with an error of the job, without a checkpoint in between, before the
+    /// job has failed for good.
+    RESTART_LIMIT: u32 = "restart.limit", "TIDEGATE_RESTART_LIMIT", Default::Is("10"), |text| parse::number(text, 1, 1_000_000);
+    /// The delay before the first restart. Has no effect yet.
     RESTART_DELAY: Duration = "restart.delay", "TIDEGATE_RESTART_DELAY", Default::Is("100ms"), parse::duration_or_zero;
-    /// The longest delay before a restart.
+    /// The longest delay before a restart. Has no effect yet.
     RESTART_DELAY_MAX: Duration = "restart.delay-max", "TIDEGATE_RESTART_DELAY_MAX",
         Default::Is("10s"), parse::duration_or_zero;
 
     /// The size at which a job process' log goes on in a new file.
     LOG_BYTES: u64 = "log.bytes", "TIDEGATE_LOG_BYTES", Default::Is("10MB"), parse::size;
     /// The number of files that are kept of each log.
-    LOG_FILES: u32 = "log.files", "TIDEGATE_LOG_FILES", Default::Is("5"), |text| parse::number(text, 1, 1000);
+    LOG_FILES: u32 = "log.files", "TIDEGATE_LOG_FILES", Default::Is("3"), |text| parse::number(text, 1, 1000);
+}
+
+/// Keys that can be set and checked already, but that no daemon reads.
+pub(crate) static WITHOUT_EFFECT: &[&dyn AnyKey] =
+    &[&CHECKPOINT_TIMEOUT, &CHECKPOINT_MIN_PAUSE, &TOLERABLE_FAILURES, &RESTART_DELAY, &RESTART_DELAY_MAX];
+
+/// The default of a key that the flags of a job's program set, if nobody else does.
+const fn of_job(example: &'static str) -> Default {
+    Default::Found { words: "what the job's own flags say", example, find: || None }
 }
 
 fn cores() -> Option<String> {
@@ -169,7 +179,8 @@ fn cores() -> Option<String> {
 
 /// Where the user's own secret is kept; none for a user without a home directory.
 fn secret_file_of_user() -> Option<String> {
-    let directory = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory =
+        |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let configuration = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))?;
     Some(configuration.join("tidegate/secret").to_str()?.to_owned())
 }
@@ -196,66 +207,7 @@ pub(crate) fn nearest(name: &str) -> Option<&'static dyn AnyKey> {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
-
     use super::*;
-
-    /// The commented file, from the table.
-    fn default_file() -> String {
-        let mut text = "# The configuration of Tidegate. Every key has its default here; one that is set is set for all processes that read this\n\
-             # file: the one of --config, or of the environment variable TIDEGATE_CONFIG, or ./tidegate.toml, or\n\
-             # /etc/tidegate/tidegate.toml. An environment variable outweighs the file, and a flag the variable. 'tidegate config'\n\
-             # shows what is in force, and where it comes from. Relative paths start at the directory of the process.\n"
-            .to_owned();
-        let mut section = "";
-        for key in ALL {
-            let (of, name) = key.parts();
-            if of != section {
-                write!(text, "\n[{of}]\n").unwrap();
-                section = of;
-            }
-            text += "\n";
-            for line in key.doc().lines() {
-                writeln!(text, "#{line}").unwrap();
-            }
-            let value = match key.default() {
-                Default::Is(value) => value,
-                Default::Found { words, example, .. } => {
-                    writeln!(text, "# Without it: {words}.").unwrap();
-                    example
-                }
-                Default::None { example } => {
-                    text += "# An example; there is no default.\n";
-                    example
-                }
-            };
-            writeln!(text, "# Environment variable: {}", key.variable()).unwrap();
-            let quoted = value.parse::<u32>().map_or_else(|_| format!("{value:?}"), |number| number.to_string());
-            writeln!(text, "#{name} = {quoted}").unwrap();
-        }
-        text
-    }
-
-    #[test]
-    fn the_commented_file_is_that_of_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tidegate.toml");
-        if std::env::var_os("TIDEGATE_WRITE_DEFAULT_FILE").is_some() {
-            std::fs::write(path, default_file()).unwrap();
-        }
-        assert!(
-            std::fs::read_to_string(path).unwrap() == default_file(),
-            "cli/tidegate.toml is not up to date: run the test once with TIDEGATE_WRITE_DEFAULT_FILE=1"
-        );
-    }
-
-    #[test]
-    fn the_commented_file_is_a_valid_one_when_its_keys_are_set() {
-        let is_key = |line: &str| line.starts_with('#') && !line.starts_with("# ");
-        let text: String =
-            default_file().lines().map(|l| if is_key(l) { &l[1..] } else { l }).collect::<Vec<_>>().join("\n");
-        let entries = crate::config::file::parse(std::path::Path::new("tidegate.toml"), &text).unwrap();
-        assert_eq!(entries.len(), ALL.len());
-    }
 
     #[test]
     fn every_default_is_valid_and_every_name_is_there_once() {
@@ -265,6 +217,8 @@ mod tests {
             assert_eq!(key.check(text), Ok(()), "{}", key.name());
             assert_eq!(ALL.iter().filter(|other| other.name() == key.name()).count(), 1);
             assert_eq!(ALL.iter().filter(|other| other.variable() == key.variable()).count(), 1);
+            let is_without_effect = WITHOUT_EFFECT.iter().any(|other| other.name() == key.name());
+            assert_eq!(key.doc().contains("Has no effect yet."), is_without_effect, "{}", key.name());
         }
     }
 

@@ -6,9 +6,11 @@
 //!
 //! Not here: the settings of a single job (`tidegate run -D`), which the jobmanager knows.
 
+mod default_file;
 mod file;
 pub(crate) mod keys;
 mod origin;
+mod show;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,8 +18,10 @@ use std::path::PathBuf;
 
 use tidegate_protocol::{Error, Result};
 
+pub(crate) use self::default_file::DefaultFile;
 use self::keys::{AnyKey, Default, Key};
 pub(crate) use self::origin::Origin;
+pub(crate) use self::show::show;
 
 /// A value that is in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,13 +162,13 @@ impl Config {
 mod tests {
     use super::*;
 
-    struct Given4<'a> {
+    struct Layers<'a> {
         flag: Option<&'a str>,
         variable: Option<&'a str>,
         file: Option<&'a str>,
     }
 
-    fn load(given: &Given4<'_>) -> Result<Config> {
+    fn load(given: &Layers<'_>) -> Result<Config> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tidegate.toml");
         std::fs::write(&path, given.file.unwrap_or_default()).unwrap();
@@ -187,24 +191,24 @@ mod tests {
     #[test]
     fn a_flag_outweighs_the_environment_and_that_the_file_and_that_the_default() {
         let file = Some("[log]\nfiles = 7\n[taskmanager]\nslots = 3\n");
-        let slots = |given: &Given4<'_>| {
+        let slots = |given: &Layers<'_>| {
             let config = load(given).unwrap();
             (config.get(&keys::SLOTS, None).unwrap(), config.entry(&keys::SLOTS).unwrap().origin.clone())
         };
-        let all = Given4 { flag: Some("5"), variable: Some("4"), file };
+        let all = Layers { flag: Some("5"), variable: Some("4"), file };
         assert_eq!(slots(&all), (5, Origin::Flag("--slots")));
-        let (four, origin) = slots(&Given4 { flag: None, ..all });
+        let (four, origin) = slots(&Layers { flag: None, ..all });
         assert_eq!((four, origin), (4, Origin::Environment("TIDEGATE_TASKMANAGER_SLOTS")));
-        let (three, origin) = slots(&Given4 { flag: None, variable: Some(""), file });
+        let (three, origin) = slots(&Layers { flag: None, variable: Some(""), file });
         assert_eq!((three, origin.to_string().ends_with("tidegate.toml, line 4")), (3, true));
-        assert_eq!(slots(&Given4 { flag: None, variable: None, file: None }).1, Origin::Default);
+        assert_eq!(slots(&Layers { flag: None, variable: None, file: None }).1, Origin::Default);
         assert_eq!(load(&all).unwrap().get(&keys::LOG_FILES, None).unwrap(), 7);
     }
 
     #[test]
     fn the_file_outweighs_the_cluster_in_this_directory() {
         let jobmanager = |file| {
-            let config = load(&Given4 { flag: None, variable: None, file }).unwrap();
+            let config = load(&Layers { flag: None, variable: None, file }).unwrap();
             config.get(&keys::JOBMANAGER, None).unwrap().join(",")
         };
         assert_eq!(jobmanager(None), "127.0.0.1:9");
@@ -213,14 +217,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_invalid_is_said_with_its_place() {
-        let none = Given4 { flag: None, variable: None, file: None };
+        let none = Layers { flag: None, variable: None, file: None };
         let error = load(&none).unwrap().get(&keys::JOBMANAGER_DATA, Some("--data")).unwrap_err().to_string();
         assert_eq!(
             error,
             "jobmanager.data is not set: give --data, the environment variable TIDEGATE_JOBMANAGER_DATA, or 'data' in \
              [jobmanager] of the configuration file"
         );
-        let error = load(&Given4 { variable: Some("many"), ..none }).err().unwrap().to_string();
+        let error = load(&Layers { variable: Some("many"), ..none }).err().unwrap().to_string();
         assert_eq!(
             error,
             "the environment variable TIDEGATE_TASKMANAGER_SLOTS is invalid: 'many' is not a whole number"

@@ -29,6 +29,8 @@ use uplink::{Ended, Uplink};
 
 /// How long a process may take to end after it was told to.
 const ABORT: Duration = Duration::from_secs(5);
+/// How long the taskmanager waits at its end for processes that were killed: one may wait for a broken disk for ever.
+const LEAVE: Duration = Duration::from_secs(5);
 /// Requests whose answers are made on threads of their own, at the same time.
 const REQUESTS_MAX: usize = 16;
 /// The shortest and the longest lease that a jobmanager can ask for.
@@ -113,7 +115,8 @@ pub(crate) struct Supervisor {
     last_tick: Duration,
     /// Requests that are being answered.
     requests: usize,
-    stops: bool,
+    /// Since when the taskmanager is to end.
+    stops_since: Option<Duration>,
     /// Messages for processes that do not run.
     ignored: u64,
     effects: Vec<Effect>,
@@ -128,15 +131,15 @@ impl Supervisor {
             alone_since: Some(Duration::ZERO),
             last_tick: Duration::ZERO,
             requests: 0,
-            stops: false,
+            stops_since: None,
             ignored: 0,
             effects: Vec::new(),
         }
     }
 
-    /// True if the taskmanager is to end and no process is left.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.stops && self.processes.is_empty()
+    /// True if the taskmanager is to end and no process is left, or none that can be killed.
+    pub(crate) fn is_finished(&self, now: Duration) -> bool {
+        self.stops_since.is_some_and(|since| self.processes.is_empty() || now >= since + LEAVE)
     }
 
     /// Messages for processes that did not run.
@@ -179,7 +182,7 @@ impl Supervisor {
             }
             Event::Tick => self.tick(now),
             Event::Stop => {
-                self.stops = true;
+                self.stops_since.get_or_insert(now);
                 self.end(now, |_| true, None);
             }
         }
@@ -206,7 +209,8 @@ impl Supervisor {
                 self.uplink.registered(now, lease, facts, &mut self.effects);
             }
             ToTaskManager::Describe { request, program } => {
-                let busy = || Err(Error::environment("the taskmanager answers too many requests at the moment"));
+                let busy =
+                    || Err(Error::environment("the taskmanager answers too many requests at the moment"));
                 if self.may_answer() {
                     self.effects.push(Effect::Describe { request, program });
                 } else {
@@ -247,7 +251,9 @@ impl Supervisor {
         }
         let newest = self.processes.keys().filter(|other| other.job == job).map(|other| other.attempt).max();
         let refusal = match newest {
-            _ if self.stops => Some("was not started, because its taskmanager ends".to_owned()),
+            _ if self.stops_since.is_some() => {
+                Some("was not started, because its taskmanager ends".to_owned())
+            }
             Some(newest) if newest > attempt => {
                 Some(format!("was not started, because attempt {newest} of the job was started"))
             }
@@ -263,7 +269,9 @@ impl Supervisor {
 
     fn fetched(&mut self, now: Duration, id: ProcessId, result: Result<(), String>) {
         // It may have been ended meanwhile.
-        let Some(process) = self.processes.get_mut(&id).filter(|p| p.phase == Phase::Fetching) else { return };
+        let Some(process) = self.processes.get_mut(&id).filter(|p| p.phase == Phase::Fetching) else {
+            return;
+        };
         match result {
             Ok(()) => {
                 process.phase = Phase::Waiting;
@@ -279,24 +287,32 @@ impl Supervisor {
         let Some(oldest) = self.processes.keys().filter(|id| of_job(id)).map(|id| id.attempt).min() else {
             return;
         };
+        let mut spawned = Vec::new();
         for (id, process) in self.processes.iter_mut().filter(|(id, _)| of_job(id) && id.attempt == oldest) {
             if process.phase == Phase::Waiting {
                 process.phase = Phase::Spawning;
-                let working = self.identity.jobs.join(job.to_string());
-                let working = working.join(format!("{}-{}", id.attempt, id.first));
-                self.effects.push(Effect::Spawn { process: *id, program: process.program.clone(), working });
+                spawned.push((*id, process.program.clone()));
             }
+        }
+        for (process, program) in spawned {
+            self.effects.push(Effect::Spawn { process, program, working: self.working(process) });
         }
     }
 
+    /// The working directory of a process.
+    fn working(&self, id: ProcessId) -> PathBuf {
+        self.identity.jobs.join(id.job.to_string()).join(format!("{}-{}", id.attempt, id.first))
+    }
+
     fn spawned(&mut self, now: Duration, id: ProcessId, result: Result<u32, String>) {
-        let Some(process) = self.processes.get_mut(&id).filter(|p| p.phase == Phase::Spawning) else { return };
+        let working = self.working(id);
+        let Some(process) = self.processes.get_mut(&id).filter(|p| p.phase == Phase::Spawning) else {
+            return;
+        };
         match result {
             Ok(pid) => {
-                let preparation = process.runs(now, pid);
-                let jobs = self.identity.jobs.join(id.job.to_string());
-                let preparation = preparation.map(|preparation| Preparation {
-                    working: jobs.join(format!("{}-{}", id.attempt, id.first)),
+                let preparation = process.runs(now, pid).map(|preparation| Preparation {
+                    working,
                     listen: self.identity.listen.clone(),
                     silence_ms: u64::try_from(self.identity.lease.as_millis()).unwrap_or(u64::MAX),
                     ..*preparation

@@ -126,10 +126,8 @@ impl Process {
 
     /// The same of a process that has ended.
     pub(super) fn last_facts(&self, process: ProcessId) -> Vec<FromTaskManager> {
-        let from = |fact: &FromJobProcess| FromTaskManager::FromProcess {
-            process,
-            message: Box::new(fact.clone()),
-        };
+        let from =
+            |fact: &FromJobProcess| FromTaskManager::FromProcess { process, message: Box::new(fact.clone()) };
         self.facts.iter().map(from).collect()
     }
 }

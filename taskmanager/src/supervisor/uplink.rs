@@ -64,7 +64,7 @@ impl Uplink {
         self.state = State::Down;
     }
 
-    /// The registration is accepted: sends the ends of processes, the facts about those that run, and what has waited.
+    /// The registration is accepted: sends the facts about processes that run, what has waited, and the ends of processes.
     pub(super) fn registered(
         &mut self,
         now: Duration,
@@ -81,11 +81,11 @@ impl Uplink {
                 return;
             }
         };
+        out.extend(facts.chain(waiting).map(Effect::Send));
         for ended in &mut self.ended {
             ended.sent = Some(now);
             out.extend(ended.messages.iter().cloned().map(Effect::Send));
         }
-        out.extend(facts.chain(waiting).map(Effect::Send));
     }
 
     pub(super) fn send(&mut self, message: FromTaskManager, out: &mut Vec<Effect>) {

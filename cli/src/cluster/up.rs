@@ -1,0 +1,273 @@
+//! `tidegate cluster up`.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf, absolute};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tidegate_access::Secret;
+use tidegate_client::Client;
+use tidegate_protocol::{Error, ErrorContext, Result};
+use tidegate_rest::cluster::Overview;
+
+use super::SECRET;
+use super::daemon::{self, Daemon};
+use super::pid_file::{PidFile, Process};
+use crate::options::{Format, GlobalOptions, UpOptions};
+use crate::output::{answer, answer_json, say};
+use crate::progress::Progress;
+
+/// The time between two questions whether the cluster is ready.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long a request may take, and how long the start of the cluster.
+const REQUEST: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts a cluster on this machine. In the foreground, it is watched until Ctrl-C.
+pub(crate) fn up(options: &UpOptions, global: &GlobalOptions) -> Result<()> {
+    let plan = Plan::new(options, global)?;
+    plan.refuse_if_running()?;
+    let secret = plan.prepare()?;
+    let interrupted = interrupted()?;
+    let mut daemons = Vec::new();
+    let started = plan.start(&mut daemons, secret, &interrupted);
+    let ended = started.and_then(|()| {
+        plan.announce(&daemons, global.output)?;
+        if options.detached { Ok(()) } else { watch(&mut daemons, &interrupted) }
+    });
+    if ended.is_err() || !options.detached {
+        daemon::stop(&mut daemons);
+        PidFile::remove(&plan.directory);
+    }
+    ended
+}
+
+/// Set as soon as the command is to end.
+fn interrupted() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, flag.clone())?;
+    }
+    Ok(flag)
+}
+
+/// The cluster that is to be started.
+struct Plan<'a> {
+    options: &'a UpOptions,
+    config: Option<&'a Path>,
+    /// An absolute path.
+    directory: PathBuf,
+    jobmanager: String,
+}
+
+impl<'a> Plan<'a> {
+    fn new(options: &'a UpOptions, global: &'a GlobalOptions) -> Result<Self> {
+        let directory = absolute(&options.data).context(|| "--data cannot be used")?;
+        let port = free_port(options.port)?;
+        let config = global.config.as_deref();
+        Ok(Self { options, config, directory, jobmanager: format!("127.0.0.1:{port}") })
+    }
+
+    fn refuse_if_running(&self) -> Result<()> {
+        let is_running = PidFile::read(&self.directory)?.is_some_and(|file| file.alive().next().is_some());
+        if is_running {
+            let data = self.options.data.display();
+            return Err(Error::environment(format!(
+                "a cluster is running in {data} already: 'tidegate cluster down --data {data}' stops it"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Creates the directories and the secret.
+    fn prepare(&self) -> Result<Secret> {
+        let creating = || format!("the directory {} cannot be created", self.directory.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).context(creating)?;
+        fs::create_dir_all(self.directory.join("log")).context(creating)?;
+        let path = self.directory.join(SECRET);
+        if path.exists() { Secret::read(&path) } else { Secret::create(&path) }
+    }
+
+    /// Starts all daemons, and waits until they are ready.
+    fn start(&self, daemons: &mut Vec<Daemon>, secret: Secret, interrupted: &AtomicBool) -> Result<()> {
+        daemons.push(self.start_daemon("jobmanager", "jobmanager", &self.jobmanager_arguments())?);
+        for i in 1..=self.options.taskmanagers {
+            let (name, id) = (format!("taskmanager {i}"), format!("taskmanager-{i}"));
+            daemons.push(self.start_daemon(&name, &id, &self.taskmanager_arguments(&id))?);
+        }
+        self.write_pids(daemons)?;
+        let client = Client::new(vec![self.jobmanager.clone()], secret).with_timeout(REQUEST);
+        self.wait_until_ready(daemons, &client, interrupted)
+    }
+
+    fn start_daemon(&self, name: &str, id: &str, arguments: &[OsString]) -> Result<Daemon> {
+        let log = self.directory.join("log").join(format!("{id}.log"));
+        Daemon::start(name, log, arguments, self.options.detached)
+    }
+
+    fn jobmanager_arguments(&self) -> Vec<OsString> {
+        let mut arguments = self.common_arguments("jobmanager", "jobmanager");
+        arguments.extend(["--listen".into(), (&self.jobmanager).into()]);
+        arguments.extend(["--checkpoint-store".into(), self.directory.join("checkpoints").into()]);
+        arguments
+    }
+
+    fn taskmanager_arguments(&self, id: &str) -> Vec<OsString> {
+        let mut arguments = self.common_arguments("taskmanager", id);
+        arguments.extend(["--jobmanager".into(), (&self.jobmanager).into()]);
+        arguments.extend(["--slots".into(), self.options.slots.to_string().into()]);
+        arguments.extend(["--listen", "127.0.0.1", "--address", "127.0.0.1"].map(OsString::from));
+        arguments
+    }
+
+    fn common_arguments(&self, verb: &str, id: &str) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec![verb.into()];
+        arguments.extend(["--data".into(), self.directory.join(id).into()]);
+        arguments.extend(["--secret-file".into(), self.directory.join(SECRET).into()]);
+        if let Some(config) = self.config {
+            arguments.extend(["--config".into(), config.into()]);
+        }
+        arguments
+    }
+
+    fn write_pids(&self, daemons: &[Daemon]) -> Result<()> {
+        let own = (!self.options.detached).then(|| ("tidegate cluster up", process::id()));
+        let all = own.into_iter().chain(daemons.iter().map(|daemon| (&*daemon.name, daemon.pid())));
+        let processes = all.filter_map(|(name, pid)| Process::of(name, pid)).collect();
+        PidFile { jobmanager: self.jobmanager.clone(), processes }.write(&self.directory)
+    }
+
+    fn wait_until_ready(
+        &self,
+        daemons: &mut [Daemon],
+        client: &Client,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
+        let (began, progress) = (Instant::now(), Progress::new());
+        progress.hint("waiting for the jobmanager");
+        loop {
+            let overview: Result<Overview> = client.get("/v1/overview");
+            match &overview {
+                Ok(overview) if overview.taskmanagers >= self.options.taskmanagers => return Ok(()),
+                Ok(overview) => {
+                    let (there, all) = (overview.taskmanagers, self.options.taskmanagers);
+                    progress.hint(&format!("waiting for taskmanagers: {there} of {all}"));
+                }
+                Err(_) => {}
+            }
+            if let Some(daemon) = daemons.iter_mut().find_map(|daemon| daemon.ended().map(|_| daemon)) {
+                return Err(Error::environment(daemon.obituary()));
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(Error::environment("the start was interrupted; the cluster is stopped"));
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(self.not_ready(overview));
+            }
+            thread::sleep(INTERVAL);
+        }
+    }
+
+    fn not_ready(&self, overview: Result<Overview>) -> Error {
+        let error = Error::environment(format!(
+            "the cluster was not ready after {} s; the logs are in {}",
+            PATIENCE.as_secs(),
+            self.directory.join("log").display()
+        ));
+        match overview {
+            Ok(overview) => error.caused_by(format!("{} taskmanagers are connected", overview.taskmanagers)),
+            Err(cause) => error.caused_by(cause.to_string()),
+        }
+    }
+
+    /// Says what there is, how to use it and how to stop it.
+    fn announce(&self, daemons: &[Daemon], format: Format) -> Result<()> {
+        let UpOptions { taskmanagers, slots, data, detached, .. } = self.options;
+        let (jobmanager, data) = (&self.jobmanager, data.display());
+        let secret = self.directory.join(SECRET);
+        if format == Format::Json {
+            let pids: Vec<u32> = daemons.iter().map(Daemon::pid).collect();
+            answer_json(&serde_json::json!({
+                "jobmanager": jobmanager, "secret_file": secret, "data": self.directory,
+                "taskmanagers": taskmanagers, "slots": slots, "pids": pids,
+            }))?;
+            return Ok(());
+        }
+        let stop =
+            if *detached { format!("tidegate cluster down --data {data}") } else { "Ctrl-C".to_owned() };
+        answer(format_args!(
+            "The cluster is ready: its jobmanager is at {jobmanager}, with {taskmanagers} taskmanagers of {slots} slots each.\n\
+             Its data and logs are in {data}. To stop it: {stop}\n\
+             To use it in another shell:\n\
+             \x20 export TIDEGATE_JOBMANAGER={jobmanager} TIDEGATE_SECRET_FILE={}\n",
+            quoted(&secret.to_string_lossy())
+        ))?;
+        Ok(())
+    }
+}
+
+/// Checks that a port is free, or finds one that is.
+fn free_port(port: u32) -> Result<u16> {
+    let port = u16::try_from(port).context(|| "--port")?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).context(|| {
+        format!("port {port} cannot be used for the jobmanager; name another with --port, or 0 for any")
+    })?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Watches daemons until the command is interrupted; says so when one ends.
+fn watch(daemons: &mut [Daemon], interrupted: &AtomicBool) -> Result<()> {
+    let mut is_said = vec![false; daemons.len()];
+    while !interrupted.load(Ordering::Relaxed) {
+        for (daemon, is_said) in daemons.iter_mut().zip(&mut is_said) {
+            let has_ended = daemon.ended().is_some();
+            if has_ended && !std::mem::replace(is_said, true) {
+                say(format_args!("Error: {}", daemon.obituary()));
+            }
+        }
+        if is_said.iter().all(|is_said| *is_said) {
+            return Err(Error::environment("no daemon of the cluster runs any more"));
+        }
+        thread::sleep(INTERVAL);
+    }
+    let progress = Progress::new();
+    progress.hint("waiting until the daemons have ended");
+    daemon::stop(daemons);
+    drop(progress);
+    say("The cluster is stopped; its data is kept.");
+    Ok(())
+}
+
+/// A text as a word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+:@".contains(c));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_word_of_a_shell() {
+        assert_eq!(quoted("/a/b-1.c"), "/a/b-1.c");
+        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let error = free_port(port.into()).unwrap_err().to_string();
+        assert!(error.contains("name another with --port"), "{error}");
+        assert_ne!(free_port(0).unwrap(), 0);
+    }
+}

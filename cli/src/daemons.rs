@@ -1,0 +1,168 @@
+//! The daemons: `tidegate jobmanager` and `tidegate taskmanager`, from their configuration.
+//!
+//! A daemon listens on the loopback interface unless it is told otherwise. There it can do with a secret of its user alone,
+//! which the first daemon creates; a daemon that other hosts can reach needs the secret file of its cluster.
+//!
+//! Not here: what daemons do.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::process;
+
+use tidegate_access::Secret;
+use tidegate_jobmanager::settings::JobDefaults;
+use tidegate_protocol::{Error, ErrorContext, Result};
+
+use crate::config::keys::{self, AnyKey};
+use crate::config::{Config, Origin};
+use crate::logging;
+
+/// Runs a jobmanager until it is asked to end by a signal.
+pub(crate) fn jobmanager(config: &Config) -> Result<()> {
+    logging::start()?;
+    warn_of_keys_without_effect(config);
+    tidegate_jobmanager::run(jobmanager_settings(config)?)
+}
+
+fn warn_of_keys_without_effect(config: &Config) {
+    for key in keys::WITHOUT_EFFECT {
+        if let Some(entry) = config.entry(*key).filter(|entry| entry.origin != Origin::Default) {
+            tracing::warn!(target: "tidegate", "{} ({}) has no effect yet", key.name(), entry.origin);
+        }
+    }
+}
+
+fn jobmanager_settings(config: &Config) -> Result<tidegate_jobmanager::Settings> {
+    if config.find(&keys::PEERS)?.is_some_and(|peers| peers.len() > 1) {
+        let origin = config.entry(&keys::PEERS).map(|entry| entry.origin.to_string()).unwrap_or_default();
+        return Err(Error::environment(format!(
+            "several jobmanagers are not supported yet: leave {} out, or name this jobmanager only ({origin})",
+            keys::PEERS.name()
+        )));
+    }
+    let listen = resolve(&config.get(&keys::JOBMANAGER_LISTEN, Some("--listen"))?)?;
+    Ok(tidegate_jobmanager::Settings {
+        listen,
+        data: config.get(&keys::JOBMANAGER_DATA, Some("--data"))?,
+        checkpoint_store: config.get(&keys::CHECKPOINT_STORE, Some("--checkpoint-store"))?,
+        secret: secret(config, listen.ip())?,
+        lease: config.get(&keys::LEASE, None)?,
+        job: JobDefaults {
+            interval: config.find(&keys::CHECKPOINT_INTERVAL)?,
+            retain: config.find(&keys::CHECKPOINT_RETAIN)?.map(|count| count as usize),
+            restart_limit: config.find(&keys::RESTART_LIMIT)?,
+        },
+    })
+}
+
+/// Runs a taskmanager until it is asked to end by a signal.
+pub(crate) fn taskmanager(config: &Config) -> Result<()> {
+    logging::start()?;
+    tidegate_taskmanager::run(taskmanager_settings(config)?)
+}
+
+fn taskmanager_settings(config: &Config) -> Result<tidegate_taskmanager::Settings> {
+    let listen = config.get(&keys::TASKMANAGER_LISTEN, Some("--listen"))?;
+    Ok(tidegate_taskmanager::Settings {
+        jobmanagers: config.get(&keys::JOBMANAGER, Some("--jobmanager"))?,
+        slots: config.get(&keys::SLOTS, Some("--slots"))?,
+        data: config.get(&keys::TASKMANAGER_DATA, Some("--data"))?,
+        secret: secret(config, listen)?,
+        listen,
+        address: config.find(&keys::TASKMANAGER_ADDRESS)?,
+        lease: config.get(&keys::LEASE, None)?,
+        away: config.get(&keys::AWAY, None)?,
+        log_bytes: config.get(&keys::LOG_BYTES, None)?,
+        log_files: config.get(&keys::LOG_FILES, None)?,
+    })
+}
+
+/// The first address of a host and a port.
+fn resolve(text: &str) -> Result<SocketAddr> {
+    let mut found = text.to_socket_addrs().context(|| format!("the address {text} is not known here"))?;
+    found.next().ok_or_else(|| Error::environment(format!("the host of {text} has no address")))
+}
+
+/// The secret of the cluster, for a daemon that listens at this address.
+fn secret(config: &Config, listen: IpAddr) -> Result<Secret> {
+    let is_named = config.entry(&keys::SECRET_FILE).is_some_and(|entry| entry.origin != Origin::Default);
+    if !is_named && !listen.is_loopback() {
+        return Err(Error::environment(format!(
+            "this daemon is to listen at {listen}, where other hosts can reach it: name the secret file of the cluster with \
+             --secret-file FILE or the environment variable {}",
+            keys::SECRET_FILE.variable()
+        )));
+    }
+    let path = config.get(&keys::SECRET_FILE, Some("--secret-file"))?;
+    if !is_named {
+        create_if_missing(&path)?;
+    }
+    Secret::read(&path)
+}
+
+/// Creates a secret file. Several daemons may do so at the same time: the file gets its name when it is complete.
+fn create_if_missing(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let doing = || format!("the secret file {} cannot be created", path.display());
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).context(doing)?;
+    }
+    let new = path.with_extension(format!("new-{}", process::id()));
+    Secret::create(&new)?;
+    let linked = fs::hard_link(&new, path);
+    fs::remove_file(&new).context(doing)?;
+    match linked {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::from(e).context(doing())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Given, Sources};
+
+    fn config(flags: Vec<Given>) -> Config {
+        let (environment, local_cluster) = (&|_: &str| None, Vec::new());
+        let sources = Sources { flags, environment, file: None, usual_file: None, local_cluster };
+        Config::load(sources).unwrap()
+    }
+
+    #[test]
+    fn a_daemon_that_others_can_reach_needs_the_secret_of_its_cluster() {
+        let everywhere = config(vec![
+            Given::flag(&keys::JOBMANAGER_LISTEN, "--listen", "0.0.0.0:0"),
+            Given::flag(&keys::TASKMANAGER_LISTEN, "--listen", "::"),
+            Given::flag(&keys::JOBMANAGER_DATA, "--data", "data"),
+            Given::flag(&keys::TASKMANAGER_DATA, "--data", "data"),
+            Given::flag(&keys::CHECKPOINT_STORE, "--checkpoint-store", "store"),
+        ]);
+        let errors = [jobmanager_settings(&everywhere).err(), taskmanager_settings(&everywhere).err()];
+        for error in errors {
+            let error = error.unwrap().to_string();
+            assert!(error.contains("where other hosts can reach it: name the secret file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_jobmanagers_are_refused() {
+        let peers = config(vec![Given::flag(&keys::PEERS, "--peers", "a:1,b:2")]);
+        let error = jobmanager_settings(&peers).err().unwrap().to_string();
+        assert!(error.starts_with("several jobmanagers are not supported yet: "), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_created_once_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/secret");
+        create_if_missing(&path).unwrap();
+        let first = fs::read(&path).unwrap();
+        create_if_missing(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), first);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        Secret::read(&path).unwrap();
+    }
+}

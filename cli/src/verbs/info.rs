@@ -1,0 +1,107 @@
+//! `tidegate info`.
+
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_protocol::Result;
+use tidegate_rest::jobs::{JobDetails, JobFailure, JobProcess};
+
+use super::{JobInList, Session};
+use crate::options::JobOption;
+use crate::output::{Table, answer, answer_json, snake_case, span, utc};
+
+/// Shows a job.
+pub(crate) fn info(session: &Session, job: &JobOption) -> Result<()> {
+    let job = session.details(session.find(job)?)?;
+    if session.is_json() {
+        answer_json(&Info::of(&job)?)?;
+    } else {
+        answer(table(&job))?;
+    }
+    Ok(())
+}
+
+/// A job in the command line's JSON.
+#[derive(Serialize)]
+struct Info<'a> {
+    #[serde(flatten)]
+    summary: JobInList,
+    max_parallelism: u32,
+    waits_for: Option<&'a str>,
+    failure: Option<&'a JobFailure>,
+    restarts: u32,
+    processes: &'a [JobProcess],
+    checkpoints: Value,
+    executable: &'a str,
+    arguments: &'a [String],
+    checkpoint_directory: &'a str,
+}
+
+impl<'a> Info<'a> {
+    fn of(job: &'a JobDetails) -> Result<Self> {
+        Ok(Self {
+            summary: JobInList::from(&job.summary),
+            max_parallelism: job.max_parallelism,
+            waits_for: job.waits_for.as_deref(),
+            failure: job.failure.as_ref(),
+            restarts: job.restarts,
+            processes: &job.processes,
+            checkpoints: snake_case(&job.checkpoints)?,
+            executable: &job.executable,
+            arguments: &job.arguments,
+            checkpoint_directory: &job.checkpoint_directory,
+        })
+    }
+}
+
+fn table(job: &JobDetails) -> Table {
+    let summary = &job.summary;
+    let mut table = Table::new(["", ""]);
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("Job", summary.name.clone());
+    row("Id", summary.jid.to_string());
+    row("State", super::state(summary.state));
+    if let Some(waits_for) = &job.waits_for {
+        row("Waits for", waits_for.clone());
+    }
+    row("Attempt", attempt(job));
+    if let Some(JobFailure { attempt, cause, timestamp }) = &job.failure {
+        row("Last failure", format!("of attempt {attempt}, {}: {cause}", utc(*timestamp)));
+    }
+    row("Submitted", format!("{}, {} ago", utc(summary.start_time), span(summary.duration)));
+    if let Some(end) = summary.end_time {
+        row("Over since", utc(end));
+    }
+    row("Workers", format!("{} (at most {})", summary.parallelism, job.max_parallelism));
+    row("Checkpoints", checkpoints(job));
+    row("Directory", job.checkpoint_directory.clone());
+    row("Executable", job.executable.clone());
+    if !job.arguments.is_empty() {
+        row("Arguments", job.arguments.join(" "));
+    }
+    for process in &job.processes {
+        row("Process", self::process(process));
+    }
+    table
+}
+
+fn attempt(job: &JobDetails) -> String {
+    match (job.summary.attempt, job.restarts) {
+        (0, _) => "none yet".to_owned(),
+        (attempt, 0) => attempt.to_string(),
+        (attempt, 1) => format!("{attempt} (1 restart)"),
+        (attempt, restarts) => format!("{attempt} ({restarts} restarts)"),
+    }
+}
+
+fn checkpoints(job: &JobDetails) -> String {
+    let counts = &job.checkpoints;
+    let last = counts.last_epoch.map_or_else(String::new, |epoch| format!(", the last one of epoch {epoch}"));
+    let aborted = if counts.aborted == 0 { String::new() } else { format!(", {} aborted", counts.aborted) };
+    format!("{} completed{last}{aborted}", counts.completed)
+}
+
+fn process(process: &JobProcess) -> String {
+    let slots: Vec<String> = process.slots.iter().map(u32::to_string).collect();
+    let pid = process.pid.map_or_else(|| "not started yet".to_owned(), |pid| format!("pid {pid}"));
+    format!("{pid} on {}, workers {}", process.taskmanager, slots.join(" "))
+}

@@ -1,0 +1,84 @@
+//! Which job is meant by a text: its id, the beginning of its id, or its name.
+
+use tidegate_protocol::{Error, JobId, Result};
+use tidegate_rest::jobs::JobSummary;
+
+use crate::output::{Table, utc};
+
+/// The job that a text means. A name comes before the beginning of an id. Of several jobs, the only one that is not over is
+/// meant.
+pub(super) fn choose(jobs: &[JobSummary], text: &str) -> Result<JobId> {
+    let by_name: Vec<&JobSummary> = jobs.iter().filter(|job| job.name == text).collect();
+    let by_id = || jobs.iter().filter(|job| is_beginning(text, job)).collect();
+    let found: Vec<&JobSummary> = if by_name.is_empty() { by_id() } else { by_name };
+    let present: Vec<&JobSummary> = found.iter().copied().filter(|job| !job.state.is_over()).collect();
+    match (found.as_slice(), present.as_slice()) {
+        ([job], _) | (_, [job]) => Ok(job.jid),
+        ([], _) => Err(Error::job(format!(
+            "no job is called '{text}', and no job's id begins so; 'tidegate list -a' lists all jobs"
+        ))),
+        _ => Err(Error::job(format!("'{text}' may mean any of these jobs; give an id:\n{}", list(&found)))),
+    }
+}
+
+fn is_beginning(text: &str, job: &JobSummary) -> bool {
+    !text.is_empty() && job.jid.to_string().starts_with(&text.to_ascii_lowercase())
+}
+
+fn list(jobs: &[&JobSummary]) -> String {
+    let mut table = Table::new(["", "", "", ""]);
+    for job in jobs {
+        table.row([job.jid.to_string(), job.name.clone(), super::state(job.state), utc(job.start_time)]);
+    }
+    table.to_string().trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_rest::jobs::JobState;
+
+    use super::*;
+
+    fn job(first: u8, name: &str, state: JobState) -> JobSummary {
+        let mut id = [0; 16];
+        id[0] = first;
+        JobSummary {
+            jid: JobId(id),
+            name: name.to_owned(),
+            state,
+            start_time: 0,
+            end_time: None,
+            duration: 0,
+            parallelism: 1,
+            attempt: 1,
+        }
+    }
+
+    #[test]
+    fn a_job_is_found_by_its_name_or_the_beginning_of_its_id() {
+        use JobState::{Finished, Running};
+        let jobs = [
+            job(0xa1, "orders", Running),
+            job(0xa2, "orders", Finished),
+            job(0xb1, "a", Finished),
+            job(0xb2, "twice", Running),
+            job(0xb3, "twice", Running),
+        ];
+        let choose = |text| choose(&jobs, text).map(|id| id.0[0]).map_err(|e| e.to_string());
+        assert_eq!(choose("orders"), Ok(0xa1), "the one that is not over");
+        assert_eq!(choose("a2"), Ok(0xa2));
+        assert_eq!(choose("A2"), Ok(0xa2));
+        assert_eq!(choose("a"), Ok(0xb1), "a name");
+        for (text, expected) in [("twice", 2), ("b", 3)] {
+            let error = choose(text).unwrap_err();
+            assert_eq!(error.lines().count(), 1 + expected, "{error}");
+            assert!(
+                error.starts_with(&format!("'{text}' may mean any of these jobs; give an id:\nb")),
+                "{error}"
+            );
+        }
+        for text in ["order", "c", ""] {
+            assert!(choose(text).unwrap_err().contains("'tidegate list -a' lists all jobs"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The verbs of the command line: each is a few requests of the jobmanager, and an answer.
+//!
+//! Not here: the daemons (`daemons`), a cluster on this machine (`cluster`).
+
+mod checkpoints;
+mod info;
+mod job_name;
+mod list;
+mod logs;
+mod rescale;
+mod run;
+mod savepoint;
+mod session;
+mod stop;
+mod taskmanagers;
+mod watch;
+
+use std::path::{Path, absolute};
+
+use serde::Serialize;
+use tidegate_protocol::{ErrorContext, Result};
+use tidegate_rest::jobs::JobState;
+
+pub(crate) use self::checkpoints::checkpoints;
+pub(crate) use self::info::info;
+pub(crate) use self::list::list;
+pub(crate) use self::logs::logs;
+pub(crate) use self::rescale::rescale;
+pub(crate) use self::run::run;
+pub(crate) use self::savepoint::savepoint;
+pub(crate) use self::session::Session;
+pub(crate) use self::stop::{cancel, stop};
+pub(crate) use self::taskmanagers::taskmanagers;
+
+/// A state as the REST interface writes it.
+fn state(state: JobState) -> String {
+    let text = serde_json::to_value(state).ok();
+    text.and_then(|text| Some(text.as_str()?.to_owned())).unwrap_or_else(|| format!("{state:?}"))
+}
+
+/// A directory as the cluster's processes can use it, which run in other directories. A URI stays as it is.
+fn absolute_path(text: &str) -> Result<String> {
+    if text.contains("://") {
+        return Ok(text.to_owned());
+    }
+    let path = absolute(Path::new(text)).context(|| format!("the path '{text}' cannot be used"))?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// A job in a list of the command line's JSON.
+#[derive(Serialize)]
+struct JobInList {
+    id: String,
+    name: String,
+    state: JobState,
+    parallelism: u32,
+    attempt: u32,
+    start_time: u64,
+    end_time: Option<u64>,
+    duration: u64,
+}
+
+impl From<&tidegate_rest::jobs::JobSummary> for JobInList {
+    fn from(job: &tidegate_rest::jobs::JobSummary) -> Self {
+        Self {
+            id: job.jid.to_string(),
+            name: job.name.clone(),
+            state: job.state,
+            parallelism: job.parallelism,
+            attempt: job.attempt,
+            start_time: job.start_time,
+            end_time: job.end_time,
+            duration: job.duration,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_made_absolute_and_a_uri_is_not() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute_path("a/b").unwrap(), here.join("a/b").to_str().unwrap());
+        assert_eq!(absolute_path("/a").unwrap(), "/a");
+        assert_eq!(absolute_path("s3://bucket/a").unwrap(), "s3://bucket/a");
+        assert!(absolute_path("").unwrap_err().to_string().starts_with("the path '' cannot be used"));
+    }
+
+    #[test]
+    fn a_state_is_written_as_in_json() {
+        assert_eq!(state(JobState::Running), "RUNNING");
+    }
+}

@@ -1,0 +1,55 @@
+//! `tidegate rescale`.
+
+use serde::de::IgnoredAny;
+use tidegate_protocol::{Error, Result};
+use tidegate_rest::jobs::{JobDetails, JobState, ResourceRequirements};
+
+use super::watch::{Watch, show_job};
+use super::{Session, state};
+use crate::options::RescaleOptions;
+use crate::output::{answer, answer_json};
+
+/// Changes the parallelism of a job, and waits until it runs with it.
+pub(crate) fn rescale(session: &Session, options: &RescaleOptions) -> Result<()> {
+    let job = session.find(&options.job)?;
+    let parallelism = options.parallelism;
+    let target = format!("/v1/jobs/{job}/resource-requirements");
+    let IgnoredAny = session.client.put(&target, &ResourceRequirements { parallelism })?;
+    let details = if options.detached {
+        session.details(job)?
+    } else {
+        Watch::new().until(|progress| {
+            let details = session.details(job)?;
+            show_job(progress, &details);
+            if details.summary.state.is_over() {
+                return Err(over(&details));
+            }
+            Ok(runs_with(&details, parallelism).then_some(details))
+        })?
+    };
+    let (name, attempt) = (&details.summary.name, details.summary.attempt);
+    if session.is_json() {
+        answer_json(
+            &serde_json::json!({"id": job, "parallelism": parallelism, "state": details.summary.state}),
+        )?;
+    } else if options.detached {
+        answer(format_args!("Job {name} ({job}) is to run with parallelism {parallelism}.\n"))?;
+    } else {
+        answer(format_args!("Job {name} ({job}) runs with parallelism {parallelism}, attempt {attempt}.\n"))?;
+    }
+    Ok(())
+}
+
+/// Whether the workers that run are as many as asked for. The attempt before the change may still be shown.
+fn runs_with(details: &JobDetails, parallelism: u32) -> bool {
+    let workers: usize = details.processes.iter().map(|process| process.slots.len()).sum();
+    details.summary.state == JobState::Running
+        && details.summary.parallelism == parallelism
+        && workers == parallelism as usize
+}
+
+fn over(details: &JobDetails) -> Error {
+    let cause = details.failure.as_ref().map_or_else(String::new, |failure| format!(": {}", failure.cause));
+    let summary = &details.summary;
+    Error::job(format!("the job {} ({}) is {}{cause}", summary.name, summary.jid, state(summary.state)))
+}

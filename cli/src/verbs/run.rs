@@ -1,0 +1,137 @@
+//! `tidegate run`: uploads an executable, submits it as a job, and follows the job until it is over.
+
+use std::path::Path;
+use std::process;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
+use tidegate_protocol::{Error, ErrorContext, ErrorKind, JobId, Result};
+use tidegate_rest::executables::{Executable, RunReply, RunRequest};
+use tidegate_rest::jobs::{JobDetails, JobState};
+
+use super::watch::{Watch, show_job};
+use super::{Session, absolute_path};
+use crate::options::RunOptions;
+use crate::output::{answer, answer_json, bytes, say};
+use crate::progress::Progress;
+
+/// How long the upload may take, and then the look at the job: a taskmanager fetches the executable and runs it.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The exit code if the job was cancelled.
+const CANCELED: u8 = 2;
+
+/// The exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: i32 = 128 + SIGINT;
+
+/// Submits a job. The exit code says how it has ended, if that is waited for.
+pub(crate) fn run(session: Session, options: &RunOptions) -> Result<u8> {
+    let session = &session.with_timeout(TIMEOUT);
+    let job = new_id()?;
+    let request = request(job, options)?;
+    let progress = Progress::new();
+    let executable = upload(session, &options.executable, &progress)?;
+    progress.hint("the cluster looks at the job");
+    submit(session, &executable, &request)?;
+    drop(progress);
+    if session.is_json() {
+        answer_json(&serde_json::json!({"id": job}))?;
+    } else {
+        answer(format_args!("Job has been submitted with JobID {job}\n"))?;
+    }
+    if options.detached { Ok(0) } else { follow(session, job) }
+}
+
+/// 16 random bytes.
+fn new_id() -> Result<JobId> {
+    tidegate_access::new_nonce().parse().map_err(Error::internal)
+}
+
+fn request(jobid: JobId, options: &RunOptions) -> Result<RunRequest> {
+    Ok(RunRequest {
+        jobid,
+        arguments: options.arguments.clone(),
+        parallelism: options.parallelism,
+        snapshot: options.snapshot.as_deref().map(absolute_path).transpose()?,
+        allow_non_restored_state: options.allow_non_restored_state,
+        settings: options.settings.iter().cloned().collect(),
+        name: options.name.clone(),
+    })
+}
+
+fn upload(session: &Session, path: &Path, progress: &Progress) -> Result<Executable> {
+    let content =
+        std::fs::read(path).context(|| format!("the executable {} cannot be read", path.display()))?;
+    progress.hint(&format!("uploading {}, {}", path.display(), bytes(content.len() as u64)));
+    let digest: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    session.client.upload(&format!("/v1/executables?sha256={digest}"), &content)
+}
+
+/// The client has chosen the job's id: if the answer is lost, the job may be there nevertheless.
+fn submit(session: &Session, executable: &Executable, request: &RunRequest) -> Result<()> {
+    let target = format!("/v1/executables/{}/run", executable.id);
+    match session.client.post::<_, RunReply>(&target, request) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::Environment => {
+            session.details(request.jobid).map(drop).map_err(|_| error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits until the job is over. Ctrl-C ends the waiting only.
+fn follow(session: &Session, job: JobId) -> Result<u8> {
+    let mut watch = Watch::new();
+    leave_on_interrupt(job, watch.progress.bar())?;
+    let details = watch.until(|progress| {
+        let details = session.details(job)?;
+        let is_over = details.summary.state.is_over();
+        if !is_over {
+            show_job(progress, &details);
+        }
+        Ok(is_over.then_some(details))
+    })?;
+    drop(watch);
+    outcome(&details)
+}
+
+fn outcome(job: &JobDetails) -> Result<u8> {
+    let (name, id) = (&job.summary.name, job.summary.jid);
+    match job.summary.state {
+        JobState::Failed => {
+            let cause = job.failure.as_ref().map_or("the cause is not known", |failure| &failure.cause);
+            Err(Error::job(format!(
+                "the job {name} has failed: {cause}\n'tidegate logs {id}' prints its log"
+            )))
+        }
+        JobState::Canceled => {
+            say(format_args!("Job {name} was cancelled."));
+            Ok(CANCELED)
+        }
+        _ => {
+            say(format_args!("Job {name} has finished."));
+            Ok(0)
+        }
+    }
+}
+
+fn leave_on_interrupt(job: JobId, bar: Option<ProgressBar>) -> Result<()> {
+    let mut signals = Signals::new([SIGINT])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_none() {
+            return;
+        }
+        if let Some(bar) = &bar {
+            bar.finish_and_clear();
+        }
+        say(format_args!(
+            "The job goes on without this command. 'tidegate info {job}' shows it, 'tidegate stop {job}' stops it after a \
+             last checkpoint, 'tidegate cancel {job}' ends it at once."
+        ));
+        process::exit(INTERRUPTED);
+    })?;
+    Ok(())
+}

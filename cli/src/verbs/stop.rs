@@ -1,0 +1,100 @@
+//! `tidegate stop` and `tidegate cancel`.
+
+use serde::de::IgnoredAny;
+use tidegate_protocol::{Error, ErrorKind, JobId, Result};
+use tidegate_rest::jobs::{JobDetails, JobState, Operation, StopRequest, Triggered};
+
+use super::savepoint::{is_over, reason};
+use super::watch::{Watch, show_job};
+use super::{Session, absolute_path, state};
+use crate::options::{JobOption, StopOptions};
+use crate::output::{answer, answer_json};
+use crate::progress::Progress;
+
+/// Stops a job, and waits until it is over.
+pub(crate) fn stop(session: &Session, options: &StopOptions) -> Result<()> {
+    let target_directory = options.savepoint_path.as_deref().map(absolute_path).transpose()?;
+    let job = session.find(&options.job)?;
+    let request = StopRequest { drain: options.drain, target_directory };
+    let triggered: Triggered = session.client.post(&format!("/v1/jobs/{job}/stop"), &request)?;
+    let mut watch = Watch::new();
+    let (details, operation) = watch.until(|progress| stopped(session, job, &triggered, progress))?;
+    drop(watch);
+    if details.summary.state != JobState::Finished {
+        return Err(Error::job(unexpected_end(&details)));
+    }
+    let path = operation.and_then(|operation| operation.location);
+    if session.is_json() {
+        let over = serde_json::json!({"id": job, "state": details.summary.state, "path": path});
+        answer_json(&over)?;
+    } else if let Some(path) = path {
+        answer(format_args!("{path}\n"))?;
+    } else {
+        answer(format_args!("Job {} ({job}) has finished.\n", details.summary.name))?;
+    }
+    Ok(())
+}
+
+/// The job when it is over, and what has become of the stop. A jobmanager that was restarted meanwhile may know nothing of
+/// the stop any more; the job is what counts.
+fn stopped(
+    session: &Session,
+    job: JobId,
+    triggered: &Triggered,
+    progress: &mut Progress,
+) -> Result<Option<(JobDetails, Option<Operation>)>> {
+    let details = session.details(job)?;
+    let operation = match session.operation(job, triggered) {
+        Ok(operation) => Some(operation),
+        Err(error) if error.kind() == ErrorKind::Job => None,
+        Err(error) => return Err(error),
+    };
+    if details.summary.state.is_over() && operation.as_ref().is_none_or(is_over) {
+        return Ok(Some((details, operation)));
+    }
+    match operation {
+        Some(Operation { failure_cause: Some(cause), .. }) => {
+            Err(Error::job(format!("the job {} ({job}) was not stopped: {cause}", details.summary.name)))
+        }
+        Some(operation) if details.waits_for.is_none() => {
+            progress
+                .show(&format!("waiting until {} is over{}", details.summary.name, reason(&operation)), "");
+            Ok(None)
+        }
+        _ => {
+            show_job(progress, &details);
+            Ok(None)
+        }
+    }
+}
+
+/// Why a job that was to finish has not.
+fn unexpected_end(details: &JobDetails) -> String {
+    let (name, id) = (&details.summary.name, details.summary.jid);
+    match &details.failure {
+        Some(failure) if details.summary.state == JobState::Failed => {
+            format!("the job {name} ({id}) has failed instead: {}", failure.cause)
+        }
+        _ => format!("the job {name} ({id}) is {} instead of FINISHED", state(details.summary.state)),
+    }
+}
+
+/// Ends a job at once, and waits until it is over.
+pub(crate) fn cancel(session: &Session, job: &JobOption) -> Result<()> {
+    let job = session.find(job)?;
+    let IgnoredAny = session.client.patch(&format!("/v1/jobs/{job}?mode=cancel"), &())?;
+    let mut watch = Watch::new();
+    let details = watch.until(|progress| {
+        let details = session.details(job)?;
+        show_job(progress, &details);
+        Ok(details.summary.state.is_over().then_some(details))
+    })?;
+    drop(watch);
+    let summary = &details.summary;
+    if session.is_json() {
+        answer_json(&serde_json::json!({"id": job, "state": summary.state}))?;
+    } else {
+        answer(format_args!("Job {} ({job}) is {}.\n", summary.name, state(summary.state)))?;
+    }
+    Ok(())
+}
