@@ -56,7 +56,7 @@ fn run(options: &Options) -> Result<u8> {
         Verb::Run(run) => return verbs::run(session()?, run),
         Verb::List(list) => verbs::list(&session()?, list),
         Verb::Info(job) => verbs::info(&session()?, job),
-        Verb::Savepoint(savepoint) => verbs::savepoint(&session()?, savepoint),
+        Verb::Savepoint(savepoint) => verbs::savepoint(session()?, savepoint),
         Verb::Stop(stop) => verbs::stop(&session()?, stop),
         Verb::Cancel(job) => verbs::cancel(&session()?, job),
         Verb::Rescale(rescale) => verbs::rescale(&session()?, rescale),

@@ -145,12 +145,35 @@ pub(crate) struct ListOptions {
 
 /// Options of `savepoint`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct SavepointOptions {
-    #[command(flatten)]
-    pub(crate) job: JobOption,
+    #[command(subcommand)]
+    pub(crate) verb: Option<SavepointVerb>,
+    /// The job: its id, the unique beginning of its id, or its name
+    #[arg(value_name = "JOB", required = true)]
+    pub(crate) job: Option<String>,
     /// The directory in which the savepoint is made [default: one of the checkpoint store]
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<String>,
+}
+
+/// What else can be done with savepoints.
+#[derive(Subcommand)]
+pub(crate) enum SavepointVerb {
+    /// Says operator by operator whether a job could go on from a snapshot; nothing is changed, and no job is stopped
+    Check(CheckOptions),
+}
+
+/// Options of `savepoint check`.
+#[derive(Args)]
+pub(crate) struct CheckOptions {
+    /// The directory of a savepoint, or a checkpoint directory, of which the newest snapshot is taken
+    pub(crate) snapshot: String,
+    /// The job's executable
+    pub(crate) executable: PathBuf,
+    /// The job's arguments
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) arguments: Vec<String>,
 }
 
 /// Options of `stop`.

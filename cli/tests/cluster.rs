@@ -96,7 +96,10 @@ fn a_detached_cluster_is_used_from_its_directory_until_it_is_stopped() {
         taskmanagers.as_array().unwrap().iter().map(|one| one["slots"].as_u64().unwrap()).collect();
     assert_eq!(slots, [3, 3]);
     let error = place.error("cluster up -d --port 0");
-    assert!(error.contains("a cluster is running in tidegate-cluster already: 'tidegate cluster down"), "{error}");
+    assert!(
+        error.contains("a cluster is running in tidegate-cluster already: 'tidegate cluster down"),
+        "{error}"
+    );
     let pids = place.pids();
     assert!(pids.iter().all(|pid| runs(*pid)));
     assert_eq!(place.run("cluster down"), "The cluster in tidegate-cluster is stopped; its data is kept.\n");

@@ -7,6 +7,8 @@
 //! Messages on one connection arrive once and in order. If the connection breaks, those on their way are lost, in both
 //! directions: after the next registration both sides begin with what they know, and every message states a complete fact.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -28,12 +30,26 @@ pub struct ProcessId {
 /// An executable, as a taskmanager starts it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
+    /// What its user calls it, for messages.
+    pub name: String,
     /// The SHA-256 of the executable, in hexadecimal digits.
     pub sha256: String,
     /// Where the checkpoint store keeps it.
     pub path: String,
     /// The command line arguments.
     pub arguments: Vec<String>,
+    /// The directory to which relative paths in the arguments refer: that of the user who has submitted the job. On a host
+    /// without it the program runs in a directory of the taskmanager.
+    #[serde(default)]
+    pub directory: Option<String>,
+}
+
+impl Program {
+    /// The directory in which the program runs; `own` if the user's is not on this host.
+    pub fn directory_or<'a>(&'a self, own: &'a Path, is_there: impl Fn(&Path) -> bool) -> &'a Path {
+        let users = self.directory.as_deref().map(Path::new);
+        users.filter(|directory| is_there(directory)).unwrap_or(own)
+    }
 }
 
 /// A message of the jobmanager to a taskmanager.

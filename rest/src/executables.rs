@@ -17,8 +17,57 @@ pub struct Executable {
 /// A request for the plan of a job. The answer is a [`tidegate_protocol::Plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanRequest {
+    /// What the user calls the executable, for messages.
+    #[serde(default)]
+    pub executable: Option<String>,
+    /// The directory to which relative paths in the arguments refer, on hosts that have it.
+    #[serde(default)]
+    pub directory: Option<String>,
     /// The job's command line arguments.
     pub arguments: Vec<String>,
+}
+
+/// A question whether a job could go on from a snapshot: `POST /v1/executables/ID/check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRequest {
+    /// What the user calls the executable, for messages.
+    #[serde(default)]
+    pub executable: Option<String>,
+    /// The directory to which relative paths in the arguments refer, on hosts that have it.
+    #[serde(default)]
+    pub directory: Option<String>,
+    /// The job's command line arguments.
+    pub arguments: Vec<String>,
+    /// The directory of a savepoint, or a checkpoint directory, of which the newest snapshot is taken.
+    pub snapshot: String,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReply {
+    /// True if the job could go on from the snapshot.
+    pub fits: bool,
+    /// Why not, if not.
+    pub problem: Option<String>,
+    /// The epoch of the snapshot.
+    pub epoch: u64,
+    /// Every operator of the job and of the snapshot.
+    pub operators: Vec<OperatorCheck>,
+    /// What has changed since the snapshot was taken, and counts from the restart on.
+    pub changes: Vec<String>,
+}
+
+/// Whether an operator fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorCheck {
+    /// Its uid.
+    pub uid: String,
+    /// Its kind.
+    pub kind: String,
+    /// True if it fits.
+    pub fits: bool,
+    /// What it does with the snapshot, or why it does not fit.
+    pub outcome: String,
 }
 
 /// A request to run a job.
@@ -27,6 +76,12 @@ pub struct PlanRequest {
 pub struct RunRequest {
     /// The id of the job, which the client chooses: a request that is sent again does not start the job twice.
     pub jobid: JobId,
+    /// What the user calls the executable, for messages.
+    #[serde(default)]
+    pub executable: Option<String>,
+    /// The directory to which relative paths in the arguments refer, on hosts that have it.
+    #[serde(default)]
+    pub directory: Option<String>,
     /// The job's command line arguments.
     #[serde(default)]
     pub arguments: Vec<String>,

@@ -39,6 +39,21 @@ pub fn write_savepoint(from: &LocalStore, epoch: Epoch, to: &Path) -> Result<()>
 /// # Errors
 /// If there is no whole snapshot, or a file cannot be copied.
 pub fn import(from: &Path, to: &LocalStore) -> Result<Manifest> {
+    let (source, published, manifest) = find(from)?;
+    copy(&source, &manifest, to, published)?;
+    Ok(manifest)
+}
+
+/// The manifest of the newest whole snapshot of a checkpoint directory or savepoint. Nothing is changed.
+///
+/// # Errors
+/// If there is no whole snapshot.
+pub fn newest(from: &Path) -> Result<Manifest> {
+    Ok(find(from)?.2)
+}
+
+/// The newest whole snapshot of a directory, and the last epoch that is published.
+fn find(from: &Path) -> Result<(LocalStore, Epoch, Manifest)> {
     let missing = || format!("{} is not the directory of a savepoint or of checkpoints", from.display());
     let is_one = from.join("files").is_dir();
     let root = from.canonicalize().ok().filter(|_| is_one).ok_or_else(|| Error::job(missing()))?;
@@ -47,8 +62,7 @@ pub fn import(from: &Path, to: &LocalStore) -> Result<Manifest> {
     let published = snapshots.published()?;
     let manifest = newest_whole(&snapshots, published)?;
     let manifest = manifest.ok_or_else(|| Error::job(format!("{} holds no snapshot", from.display())))?;
-    copy(&source, &manifest, to, published)?;
-    Ok(manifest)
+    Ok((source, published, manifest))
 }
 
 fn copy(from: &LocalStore, manifest: &Manifest, to: &LocalStore, published: Epoch) -> Result<()> {

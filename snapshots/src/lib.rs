@@ -31,7 +31,7 @@ mod snapshots;
 mod store;
 
 pub use choice::{Choice, choose};
-pub use copy::{import, write_savepoint};
+pub use copy::{import, newest, write_savepoint};
 pub use local::LocalStore;
 pub use snapshots::{Found, Snapshots, state_file_name};
 pub use store::CheckpointStore;

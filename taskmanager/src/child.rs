@@ -35,6 +35,7 @@ pub(crate) struct Child {
 pub(crate) struct Start<'a> {
     pub(crate) executable: &'a Path,
     pub(crate) arguments: Vec<OsString>,
+    /// The directory that it runs in.
     pub(crate) working: &'a Path,
     /// Its end of the socket to the taskmanager.
     pub(crate) socket: Option<OwnedFd>,

@@ -45,23 +45,23 @@ pub(crate) fn describe(
     started: impl FnOnce(&Arc<Child>),
 ) -> Result<Box<Plan>> {
     let executable = executables.fetch(program)?;
-    let name = Path::new(&program.path).file_name().unwrap_or_default().to_string_lossy().into_owned();
     data_directory::create(working).context(|| format!("create {}", working.display()))?;
-    let printed = run(&executable, working, program, &name, started);
+    let printed = run(&executable, working, program, started);
     // What cannot be removed is removed at the next start.
     let _ = data_directory::remove(working);
-    plan(&name, &printed?)
+    plan(&program.name, &printed?)
 }
 
 fn run(
     executable: &Path,
     working: &Path,
     program: &Program,
-    name: &str,
     started: impl FnOnce(&Arc<Child>),
 ) -> Result<Printed> {
+    let name = &program.name;
     let arguments = program.arguments.iter().map(Into::into).chain(["--plan".into()]).collect();
-    let start = Start { executable, arguments, working, socket: None };
+    let start =
+        Start { executable, arguments, working: program.directory_or(working, Path::is_dir), socket: None };
     let Started { child, stdout, stderr } = start.start().map_err(|error| match error.raw_os_error() {
         Some(libc::ENOEXEC) => Error::job(format!(
             "{name} is not executable: it is no program for this kind of host, and no script that begins with '#!'"
@@ -176,7 +176,8 @@ mod tests {
         fs::write(&path, content).unwrap();
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
         let path = path.to_str().unwrap().to_owned();
-        let program = Program { sha256, path, arguments: vec!["--in".to_owned(), "a b".to_owned()] };
+        let arguments = vec!["--in".to_owned(), "a b".to_owned()];
+        let program = Program { name: "orders".to_owned(), sha256, path, arguments, directory: None };
         let result = describe(&Executables::new(stored), &working, &program, |_| {});
         assert!(!working.exists());
         result

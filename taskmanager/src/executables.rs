@@ -135,11 +135,8 @@ mod tests {
     fn program(directory: &Path, content: &str) -> Program {
         let path = directory.join("source");
         fs::write(&path, content).unwrap();
-        Program {
-            sha256: SHA256_OF_ABC.to_owned(),
-            path: path.to_str().unwrap().to_owned(),
-            arguments: vec![],
-        }
+        let (sha256, path) = (SHA256_OF_ABC.to_owned(), path.to_str().unwrap().to_owned());
+        Program { name: "abc".to_owned(), sha256, path, arguments: vec![], directory: None }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tidegate_protocol::process::{FromJobProcess, ToJobProcess};
-use tidegate_protocol::taskmanager::ProcessId;
+use tidegate_protocol::taskmanager::{ProcessId, Program};
 use tidegate_protocol::{ErrorContext, Result};
 
 use crate::child::{self, Child, Start, Started};
@@ -46,8 +46,7 @@ impl JobProcess {
     /// Starts a process, and the threads that report what it does.
     pub(crate) fn start(
         id: ProcessId,
-        executable: &Path,
-        arguments: &[String],
+        (executable, program): (&Path, &Program),
         working: &Path,
         log: LogFile,
         events: &SyncSender<Incoming>,
@@ -55,8 +54,10 @@ impl JobProcess {
         let prepared = data_directory::remove(working).and_then(|()| data_directory::create(working));
         prepared.context(|| format!("prepare its working directory {}", working.display()))?;
         let (socket, its_socket) = UnixStream::pair()?;
-        let arguments = arguments.iter().map(Into::into).collect();
-        let start = Start { executable, arguments, working, socket: Some(OwnedFd::from(its_socket)) };
+        let arguments = program.arguments.iter().map(Into::into).collect();
+        let directory = program.directory_or(working, Path::is_dir);
+        let start =
+            Start { executable, arguments, working: directory, socket: Some(OwnedFd::from(its_socket)) };
         let started = start.start().context(|| format!("execute {}", executable.display()))?;
         let (child, (queue, queued)) = (started.child.clone(), sync_channel(QUEUE));
         let threads = Threads { id, events: events.clone(), working: working.to_owned() };

@@ -259,8 +259,7 @@ impl Runner {
     fn spawn(&mut self, id: ProcessId, program: &Program, working: &Path) -> Result<u32> {
         let log = LogFile::open(&self.data.logs, id, self.limits);
         let executable = self.helpers.executables.path(program);
-        let process =
-            JobProcess::start(id, &executable, &program.arguments, working, log, &self.helpers.events)?;
+        let process = JobProcess::start(id, (&executable, program), working, log, &self.helpers.events)?;
         let pid = process.pid();
         self.running.insert(id, process);
         Ok(pid)

@@ -20,7 +20,14 @@ pub(crate) fn logs(session: &Session, options: &LogsOptions) -> Result<()> {
         return Err(not_yet(&details));
     }
     let mut reader = Reader::new(session, job, attempt);
-    if options.follow { follow(&mut reader, options) } else { reader.read_all(&details).map(drop) }
+    if options.follow {
+        return follow(&mut reader, options);
+    }
+    reader.read_all(&details)?;
+    if reader.positions.values().all(|position| *position == 0) {
+        say(format_args!("Attempt {attempt} of the job {} has logged nothing.", details.summary.name));
+    }
+    Ok(())
 }
 
 fn not_yet(job: &JobDetails) -> Error {

@@ -2,6 +2,7 @@
 //!
 //! Not here: the daemons (`daemons`), a cluster on this machine (`cluster`).
 
+mod check;
 mod checkpoints;
 mod info;
 mod job_name;

@@ -53,6 +53,8 @@ fn new_id() -> Result<JobId> {
 fn request(jobid: JobId, options: &RunOptions) -> Result<RunRequest> {
     Ok(RunRequest {
         jobid,
+        executable: Some(called(&options.executable)),
+        directory: Some(absolute_path(".")?),
         arguments: options.arguments.clone(),
         parallelism: options.parallelism,
         snapshot: options.snapshot.as_deref().map(absolute_path).transpose()?,
@@ -62,7 +64,12 @@ fn request(jobid: JobId, options: &RunOptions) -> Result<RunRequest> {
     })
 }
 
-fn upload(session: &Session, path: &Path, progress: &Progress) -> Result<Executable> {
+/// What an executable is called in messages.
+pub(super) fn called(executable: &Path) -> String {
+    executable.file_name().unwrap_or(executable.as_os_str()).to_string_lossy().into_owned()
+}
+
+pub(super) fn upload(session: &Session, path: &Path, progress: &Progress) -> Result<Executable> {
     let content =
         std::fs::read(path).context(|| format!("the executable {} cannot be read", path.display()))?;
     progress.hint(&format!("uploading {}, {}", path.display(), bytes(content.len() as u64)));

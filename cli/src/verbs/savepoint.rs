@@ -3,15 +3,24 @@
 use tidegate_protocol::{Error, JobId, Result};
 use tidegate_rest::jobs::{Operation, SavepointRequest, Triggered};
 
+use super::check::check;
 use super::watch::Watch;
 use super::{Session, absolute_path};
-use crate::options::SavepointOptions;
+use crate::options::{SavepointOptions, SavepointVerb};
 use crate::output::{answer, answer_json};
 
 /// Makes a savepoint, waits for it and prints its path.
-pub(crate) fn savepoint(session: &Session, options: &SavepointOptions) -> Result<()> {
+pub(crate) fn savepoint(session: Session, options: &SavepointOptions) -> Result<()> {
+    match &options.verb {
+        Some(SavepointVerb::Check(options)) => check(session, options),
+        None => make(&session, options),
+    }
+}
+
+fn make(session: &Session, options: &SavepointOptions) -> Result<()> {
     let target_directory = options.directory.as_deref().map(absolute_path).transpose()?;
-    let job = session.find(&options.job)?;
+    // Without a subcommand there is a job: the command line has been checked.
+    let job = session.find_called(options.job.as_deref().unwrap_or_default())?;
     let request = SavepointRequest { target_directory };
     let triggered: Triggered = session.client.post(&format!("/v1/jobs/{job}/savepoints"), &request)?;
     let operation = Watch::new().until(|progress| {

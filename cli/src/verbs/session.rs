@@ -36,11 +36,16 @@ impl Session {
 
     /// The job that is meant by its id, the beginning of its id, or its name.
     pub(crate) fn find(&self, job: &JobOption) -> Result<JobId> {
-        if let Ok(id) = job.job.parse() {
+        self.find_called(&job.job)
+    }
+
+    /// The job with this id, unique beginning of an id, or name.
+    pub(crate) fn find_called(&self, job: &str) -> Result<JobId> {
+        if let Ok(id) = job.parse() {
             return Ok(id);
         }
         let jobs: Jobs = self.client.get("/v1/jobs/overview")?;
-        job_name::choose(&jobs.jobs, &job.job)
+        job_name::choose(&jobs.jobs, job)
     }
 
     pub(crate) fn details(&self, job: JobId) -> Result<JobDetails> {

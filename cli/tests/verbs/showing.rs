@@ -156,6 +156,16 @@ fn logs_are_whole_lines_of_all_parts() {
 }
 
 #[test]
+fn a_job_that_has_logged_nothing_is_said() {
+    let empty = json!({"logs": [{"taskmanager": "tm-1", "text": "", "position": 0}]});
+    let fake =
+        Fake::start(move |asked, _| answers::job(asked, || details("RUNNING"), || Some(empty.clone())));
+    let ran = fake.run(&format!("logs {ID}"));
+    assert_eq!(ran.stderr, "Attempt 1 of the job orders has logged nothing.\n");
+    assert_eq!(ran.answer(), "");
+}
+
+#[test]
 fn logs_are_followed_until_the_job_is_over() {
     let ran = with_logs(&["RUNNING", "RUNNING", "RUNNING", "FINISHED"]).run(&format!("logs -f {ID}"));
     assert_eq!(ran.answer().lines().count(), 5);

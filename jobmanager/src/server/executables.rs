@@ -11,9 +11,12 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tidegate_control::cluster::{Answer, Request as Asked, RunJob};
+use tidegate_control::rules::{changes, check_fits, operators_fit};
 use tidegate_protocol::taskmanager::Program;
 use tidegate_protocol::{Error, ErrorContext, Plan};
-use tidegate_rest::executables::{Executable, PlanRequest, RunReply, RunRequest};
+use tidegate_rest::executables::{
+    CheckReply, CheckRequest, Executable, OperatorCheck, PlanRequest, RunReply, RunRequest,
+};
 use tokio::io::AsyncWriteExt;
 
 use super::State;
@@ -90,13 +93,19 @@ fn digest(text: &str) -> Option<[u8; 32]> {
 }
 
 /// An executable that was uploaded, with arguments.
-fn program(state: &State, id: &str, arguments: Vec<String>) -> Result<Program, Wrong> {
+fn program(
+    state: &State,
+    id: &str,
+    (name, directory): (Option<String>, Option<String>),
+    arguments: Vec<String>,
+) -> Result<Program, Wrong> {
     let unknown = || {
         Wrong::not_found(format!("there is no executable '{id}'; upload it first, with POST /v1/executables"))
     };
     let path =
         digest(id).map(|_| path(&state.store, id)).filter(|path| path.is_file()).ok_or_else(unknown)?;
-    Ok(Program { sha256: id.to_owned(), path: path.display().to_string(), arguments })
+    let name = name.unwrap_or_else(|| "the executable".to_owned());
+    Ok(Program { name, sha256: id.to_owned(), path: path.display().to_string(), arguments, directory })
 }
 
 /// `POST /v1/executables/ID/plan`
@@ -105,11 +114,42 @@ pub(super) async fn plan(
     InPath(id): InPath<String>,
     Json(request): Json<PlanRequest>,
 ) -> Answered<Plan> {
-    let program = program(&state, &id, request.arguments)?;
+    let program = program(&state, &id, (request.executable, request.directory), request.arguments)?;
+    Ok(Json(describe(&state, program).await?))
+}
+
+async fn describe(state: &State, program: Program) -> Result<Plan, Error> {
     match state.driver.request(Asked::Describe(program)).await? {
-        Answer::Plan(plan) => Ok(Json(*plan)),
-        _ => Err(Error::internal("a plan was asked for").into()),
+        Answer::Plan(plan) => Ok(*plan),
+        _ => Err(Error::internal("a plan was asked for")),
     }
+}
+
+/// `POST /v1/executables/ID/check`
+pub(super) async fn check(
+    Given(state): Given<Arc<State>>,
+    InPath(id): InPath<String>,
+    Json(request): Json<CheckRequest>,
+) -> Answered<CheckReply> {
+    let plan =
+        describe(&state, program(&state, &id, (request.executable, request.directory), request.arguments)?)
+            .await?;
+    let read = tokio::task::spawn_blocking(move || tidegate_snapshots::newest(Path::new(&request.snapshot)));
+    let manifest = read.await.map_err(|e| Error::internal(e.to_string()))??;
+    let problem = check_fits(&plan, &manifest).err().map(|error| error.to_string());
+    let operators = operators_fit(&plan, &manifest).into_iter().map(|fit| OperatorCheck {
+        uid: fit.uid,
+        kind: fit.kind,
+        fits: fit.outcome.is_ok(),
+        outcome: fit.outcome.map_or_else(|error| error.to_string(), str::to_owned),
+    });
+    Ok(Json(CheckReply {
+        fits: problem.is_none(),
+        problem,
+        epoch: manifest.epoch.0,
+        operators: operators.collect(),
+        changes: changes(&plan, &manifest),
+    }))
 }
 
 /// `POST /v1/executables/ID/run`
@@ -124,7 +164,7 @@ pub(super) async fn run(
     }
     let run = RunJob {
         job: request.jobid,
-        program: program(&state, &id, request.arguments)?,
+        program: program(&state, &id, (request.executable, request.directory), request.arguments)?,
         parallelism: request.parallelism,
         snapshot: request.snapshot,
         allow_non_restored_state: request.allow_non_restored_state,

@@ -73,6 +73,7 @@ impl Server {
             .route("/taskmanagers/link", get(link::connect))
             .route("/executables/{id}/plan", post(executables::plan))
             .route("/executables/{id}/run", post(executables::run))
+            .route("/executables/{id}/check", post(executables::check))
             .route("/jobs", get(jobs::overview))
             .route("/jobs/overview", get(jobs::overview))
             .nest("/jobs/{job}", job)

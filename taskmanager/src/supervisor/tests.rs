@@ -14,7 +14,8 @@ fn id(attempt: u32, first: u32) -> ProcessId {
 }
 
 fn program() -> Program {
-    Program { sha256: "aa".to_owned(), path: "/store/aa".to_owned(), arguments: vec![] }
+    let (name, sha256, path) = ("job".to_owned(), "aa".to_owned(), "/store/aa".to_owned());
+    Program { name, sha256, path, arguments: vec![], directory: None }
 }
 
 fn launch(process: ProcessId) -> Event {

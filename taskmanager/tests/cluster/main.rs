@@ -105,7 +105,8 @@ impl Cluster {
     fn program(&self, argument: &str) -> Program {
         let sha256 = Sha256::digest(SCRIPT).iter().map(|byte| format!("{byte:02x}")).collect();
         let path = self.path("script").to_str().unwrap().to_owned();
-        Program { sha256, path, arguments: vec![argument.to_owned()] }
+        let (name, arguments) = ("script".to_owned(), vec![argument.to_owned()]);
+        Program { name, sha256, path, arguments, directory: None }
     }
 
     fn launch(&self, id: ProcessId, program: Program) {

@@ -8,7 +8,7 @@ use tidegate_protocol::{Error, JobId, KeyGroups, Manifest, Plan, Result, TaskMan
 
 use super::input::{RequestId, RunJob};
 use super::record::JobSpec;
-use crate::rules::{check_fits, check_parallelism};
+use crate::rules::{check_fits, check_fits_but_for_gone, check_parallelism};
 
 /// What is waited for.
 #[derive(Clone, Debug)]
@@ -45,7 +45,11 @@ pub(super) fn spec(
     let key_groups =
         snapshot.map_or(KeyGroups { count: plan.max_parallelism }, |manifest| manifest.key_groups);
     if let Some(manifest) = snapshot {
-        check_fits(&plan, manifest)?;
+        if run.allow_non_restored_state {
+            check_fits_but_for_gone(&plan, manifest)?;
+        } else {
+            check_fits(&plan, manifest)?;
+        }
         if manifest.finished {
             return Err(Error::job(format!(
                 "the snapshot of epoch {} is that of a job that has read its input to the end: there is nothing left to do",

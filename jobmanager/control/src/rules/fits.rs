@@ -53,6 +53,44 @@ pub fn check_fits(plan: &Plan, manifest: &Manifest) -> Result<()> {
     check_numbered(plan, manifest)
 }
 
+/// The same for a job that may leave state behind of operators that it no longer has.
+///
+/// # Errors
+/// As those of [`check_fits`], but for operators that are gone.
+pub fn check_fits_but_for_gone(plan: &Plan, manifest: &Manifest) -> Result<()> {
+    let mut left = manifest.clone();
+    left.operators.retain(|uid, _| plan.operators.contains_key(uid));
+    check_fits(plan, &left)
+}
+
+/// Whether an operator of a job can go on from a snapshot.
+#[derive(Clone, Debug)]
+pub struct OperatorFit {
+    /// Its uid.
+    pub uid: String,
+    /// Its kind.
+    pub kind: String,
+    /// What it does with the snapshot: it goes on, or begins anew; or why it cannot.
+    pub outcome: Result<&'static str>,
+}
+
+/// Whether every operator of a job and of a snapshot would fit, for people; the first error is that of [`check_fits`].
+pub fn operators_fit(plan: &Plan, manifest: &Manifest) -> Vec<OperatorFit> {
+    let fit =
+        |uid: &String, kind: &str, outcome| OperatorFit { uid: uid.clone(), kind: kind.to_owned(), outcome };
+    let old = manifest.operators.iter().map(|(uid, old)| {
+        let goes_on = if old.state.is_some() { "goes on with its state" } else { "goes on" };
+        fit(uid, &old.kind, check_operator(plan, uid, old).map(|()| goes_on))
+    });
+    let is_new = |(uid, _): &(&String, &OperatorEntry)| !manifest.operators.contains_key(*uid);
+    let new = plan
+        .operators
+        .iter()
+        .filter(is_new)
+        .map(|(uid, new)| fit(uid, &new.kind, Ok("begins without state")));
+    old.chain(new).collect()
+}
+
 /// Steps without a name of their own are numbered, and one more such step shifts the numbers: the watermarks of partitions
 /// would be restored into the wrong step.
 fn check_numbered(plan: &Plan, manifest: &Manifest) -> Result<()> {

@@ -24,7 +24,6 @@ use rocksdb::{DB, Direction, IteratorMode, Options};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::{Error, ErrorContext, KeyGroups, Manifest, Result, Slot};
-use tidegate_snapshots::Snapshots;
 
 use super::barriers::Barriers;
 use super::budget::Shares;
@@ -86,14 +85,29 @@ impl Store {
         let db = open_db(&options, &path)?;
         let shared = SharedStore::new(db, path, restored_files, setup.epoch_before());
         let store = Self { shared: Some(Arc::new(shared)), groups, owned, activity, barriers };
-        if let Some(manifest) = restored.filter(|_| !same) {
-            store.take_over(manifest, &setup.snapshots, &options)?;
+        match restored {
+            Some(manifest) if same => store.leave_behind(manifest, setup)?,
+            Some(manifest) => store.take_over(manifest, setup, &options)?,
+            None => {}
         }
         Ok(store)
     }
 
+    /// Deletes the rows of operators that the job no longer has: another one may be given their number.
+    fn leave_behind(&self, manifest: &Manifest, setup: &AttemptSetup) -> Result<()> {
+        let is_gone = |uid: &String| !setup.store_ids.contains_key(uid);
+        let gone =
+            manifest.operators.iter().filter(|(uid, operator)| operator.state.is_some() && is_gone(uid));
+        let mut rows = Rows::default();
+        for (_, operator) in gone {
+            rows.batch()
+                .delete_range(prefix(operator.store_id, 0, None), prefix(operator.store_id + 1, 0, None));
+        }
+        self.shared()?.write(rows)
+    }
+
     /// Copies the owned key groups out of a snapshot that was written with another parallelism.
-    fn take_over(&self, manifest: &Manifest, snapshots: &Snapshots, options: &Options) -> Result<()> {
+    fn take_over(&self, manifest: &Manifest, setup: &AttemptSetup, options: &Options) -> Result<()> {
         let shared = self.shared()?;
         for (slot, part) in &manifest.slots {
             let theirs = manifest.key_groups.range(slot.0 as usize, manifest.parallelism as usize);
@@ -102,10 +116,10 @@ impl Store {
                 continue;
             }
             let path = shared.path.with_extension(format!("from-{slot}"));
-            snapshots.get_state_files(&part.store, &path)?;
+            setup.snapshots.get_state_files(&part.store, &path)?;
             let old = open_db(options, &path)?;
-            for operator in manifest.operators.values().filter(|o| o.state.is_some()) {
-                self.copy(&old, operator.store_id, common.clone())?;
+            for store_id in manifest.operators.keys().filter_map(|uid| setup.store_ids.get(uid)) {
+                self.copy(&old, *store_id, common.clone())?;
             }
             drop(old);
             std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))?;
