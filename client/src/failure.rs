@@ -18,8 +18,9 @@ pub(crate) enum Failure {
 #[derive(Debug, Deserialize)]
 struct ErrorBody {
     error: String,
-    /// False if this jobmanager does not lead the cluster.
-    leader: Option<bool>,
+    /// True if another jobmanager leads the cluster.
+    #[serde(default)]
+    not_leading: bool,
 }
 
 /// Why an answer that was not proved cannot be used, if that is something that anybody may say.
@@ -38,7 +39,7 @@ pub(crate) fn of_unproved(address: &str, status: u16, body: &[u8]) -> Option<Fai
                 "the jobmanager at {address} refuses the request: {why}"
             ))))
         }
-        503 if parsed.is_some_and(|body| body.leader == Some(false)) => {
+        503 if parsed.is_some_and(|body| body.not_leading) => {
             Some(Failure::NotDone("it does not lead the cluster, and no other jobmanager does".to_owned()))
         }
         _ => None,

@@ -44,9 +44,10 @@ fn a_detached_run_sends_everything_and_prints_the_id() {
     // printf 'the content of a job' | sha256sum
     let digest = "e08a44f07dfc0ec36cd511c31634e78b28a45c71f0df84e075c8ccaa2501735d";
     assert_eq!(upload.target, format!("/v1/executables?sha256={digest}"));
+    let directory = fake.path().canonicalize().unwrap();
     let expected = json!({
-        "jobid": id_of(&stdout), "arguments": ["--input", "x"], "parallelism": 3,
-        "snapshot": fake.path().canonicalize().unwrap().join("snapshots/1"), "allow-non-restored-state": true,
+        "jobid": id_of(&stdout), "executable": "job", "directory": directory, "arguments": ["--input", "x"], "parallelism": 3,
+        "snapshot": directory.join("snapshots/1"), "allow-non-restored-state": true,
         "settings": {"checkpoint.interval": "200ms", "restart.limit": "2"}, "name": "mine"
     });
     assert_eq!(run.json(), expected);
