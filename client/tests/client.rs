@@ -141,7 +141,7 @@ fn an_expired_challenge_is_replaced() {
 
 #[test]
 fn the_address_that_has_answered_is_asked_first_from_then_on() {
-    let follower = serve(secret(), usize::MAX, says(503, r#"{"error":"no leader here","leader":false}"#));
+    let follower = serve(secret(), usize::MAX, says(503, r#"{"error":"no leader here","not_leading":true}"#));
     let leader = serve(secret(), usize::MAX, echo());
     let client = client(&[&nobody(), &follower.address, &leader.address]);
     for _ in 0..3 {

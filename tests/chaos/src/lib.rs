@@ -15,9 +15,11 @@
 //! | [`driver`], [`report`] | the loop: run, kill, look, damage, run again; what was done |
 //! | [`damage`], [`refused`] | torn, flipped and lost files of a snapshot; snapshots that cannot be completed |
 //! | [`full_disk`] | a disk without room |
+//! | [`cluster`] | a storm over a real cluster: kills, pauses, partitions, damage; the same oracle and judge |
 //!
 //! The seed is the bug report: every failure prints the command that repeats its schedule.
 
+pub mod cluster;
 pub mod damage;
 pub mod driver;
 pub mod failure;
