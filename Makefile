@@ -29,7 +29,7 @@ help: ## Lists what there is to do
 	@echo
 	@echo "Programs are built in $(BIN)."
 
-demo: build ## Kills a job half way, starts it again and checks every row of its output (under a minute)
+demo: build ## Kills a taskmanager of a local cluster under a running job and checks every row of its output (under a minute)
 	@$(BIN)/demo
 
 new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job (DIR is ../JOB by default)

@@ -1,23 +1,24 @@
-//! `make demo`: a job is killed with kill -9 half way, started again, and its output is checked row by row
-//! against an independent program's.
+//! `make demo`: a local cluster runs a job; one of its two taskmanagers is killed with kill -9 half way, and the output is
+//! checked row by row against an independent program's.
 
 mod alerts;
+mod cluster;
 mod published;
 mod screen;
 
 use clap::Parser;
+use cluster::Cluster;
 use published::Published;
 use screen::{Screen, grouped};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tidegate_chaos::job::{Job, Run, was_killed};
 use tidegate_chaos::judge::{self, Tally, Verdict};
 use tidegate_chaos::options::Options;
 use tidegate_chaos::workbench::{Input, Workbench};
-use tidegate_chaos::{Failure, Oracle, Result, summary};
+use tidegate_chaos::{Failure, Oracle, Result};
 
-/// Runs the predictive-maintenance job, kills it half way, starts it again and checks every row.
+/// Runs the predictive-maintenance job on a local cluster, kills a taskmanager half way and checks every row.
 #[derive(Parser)]
 #[command(name = "demo", version)]
 struct Args {
@@ -36,6 +37,9 @@ struct Args {
     /// The job's executable [default: predictive-maintenance beside this program]
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
+    /// The executable of the cluster [default: tidegate beside this program]
+    #[arg(long, value_name = "PATH")]
+    tidegate: Option<PathBuf>,
     /// The generator's executable [default: sensor-data beside this program]
     #[arg(long, value_name = "PATH")]
     generator: Option<PathBuf>,
@@ -47,9 +51,13 @@ struct Args {
     work: Option<PathBuf>,
 }
 
-/// A run that takes longer hangs.
+/// A job that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(100);
-/// The job is killed when so much of its output is published; a job too fast for that is tried again, sooner.
+/// How often a running job is looked at.
+const GLANCE: Duration = Duration::from_millis(3);
+/// The checkpoint interval of the job.
+const INTERVAL: &str = "100ms";
+/// The taskmanager is killed when so much of its output is published; a job too fast for that is tried again, sooner.
 const KILL_AT: [f64; 3] = [0.5, 0.3, 0.1];
 
 fn main() -> ExitCode {
@@ -67,7 +75,7 @@ fn main() -> ExitCode {
 fn failed(screen: &Screen, failure: &Failure, bench: Option<&mut Workbench>) -> ExitCode {
     println!("\n  {} {failure}", screen.red("Failed:"));
     if let Some(bench) = bench {
-        println!("  all files are kept in {}, what the job said is in job.log", bench.keep().display());
+        println!("  all files are kept in {}, the logs in its directory cluster", bench.keep().display());
     }
     ExitCode::FAILURE
 }
@@ -75,15 +83,17 @@ fn failed(screen: &Screen, failure: &Failure, bench: Option<&mut Workbench>) -> 
 struct Demo {
     args: Args,
     generator: PathBuf,
-    job: Job,
+    tidegate: PathBuf,
+    job: PathBuf,
+    model: PathBuf,
     bench: Workbench,
 }
 
-/// The two runs, timed.
+/// What happened to the job, timed.
 struct Story {
-    /// From the second start to the first newly published file.
+    /// From the kill to the first newly published file.
     recovery: Duration,
-    /// Both runs together.
+    /// From the submission to the end of the job.
     running: Duration,
 }
 
@@ -92,14 +102,12 @@ impl Demo {
         let Args { bin, generator, model, .. } = &args;
         let (bin, generator, model) = (bin.clone(), generator.clone(), model.clone());
         let paths = Options { bin, generator, model, ..Options::default() };
+        let job = paths.job()?;
         Ok(Demo {
             generator: paths.generator()?,
-            job: Job {
-                bin: paths.job()?,
-                model: paths.model()?,
-                interval: "100ms".into(),
-                extra: Vec::new(),
-            },
+            tidegate: args.tidegate.clone().unwrap_or_else(|| job.with_file_name("tidegate")),
+            job,
+            model: paths.model()?,
             bench: Workbench::new(args.work.as_deref())?,
             args,
         })
@@ -107,15 +115,24 @@ impl Demo {
 
     fn play(&mut self, screen: &Screen) -> Result<()> {
         let started = Instant::now();
-        screen.title("A job is killed half way. Not a row may be lost, doubled or changed.");
+        screen.title("A taskmanager is killed while a job runs. Not a row may be lost, doubled or changed.");
         let oracle = self.prepare(screen)?;
-        let story = self.kill_and_recover(screen, &oracle)?;
+        let cluster = self.start_cluster(screen)?;
+        let story = self.kill_and_recover(screen, &cluster, &oracle)?;
+        drop(cluster);
         let verdict = judge::judge(&oracle, &self.bench.output, &self.bench.dead_letters)?;
         print_verdict(screen, &verdict);
-        let totals = summary::check(&self.bench.summary, &oracle);
-        print_totals(screen, &oracle, totals.is_ok());
         alerts::print(screen, &self.bench.output)?;
-        self.conclude(screen, &verdict, totals, &story, started.elapsed())
+        self.conclude(screen, &verdict, &story, started.elapsed())
+    }
+
+    fn start_cluster(&self, screen: &Screen) -> Result<Cluster> {
+        let started = Instant::now();
+        screen.live("cluster", "starting ...");
+        let cluster = Cluster::up(&self.tidegate, &self.bench.checkpoints.with_file_name("cluster"))?;
+        let text = format!("jobmanager at {}, 2 taskmanagers, 4 slots", cluster.address);
+        screen.timed("cluster", &text, started.elapsed());
+        Ok(cluster)
     }
 
     /// Makes the input and computes what must come of it.
@@ -129,74 +146,80 @@ impl Demo {
         screen.timed("input", &format!("{rows} readings of {devices} devices, {mb} MB"), started.elapsed());
         let started = Instant::now();
         screen.live("expected", "computing by an independent program ...");
-        let oracle = self.bench.oracle(&self.job.model, &counts)?;
+        let oracle = self.bench.oracle(&self.model, &counts)?;
         let windows = grouped(oracle.windows.len() as u64);
         screen.timed("expected", &format!("{windows} windows, by an independent program"), started.elapsed());
         Ok(oracle)
     }
 
-    fn kill_and_recover(&self, screen: &Screen, oracle: &Oracle) -> Result<Story> {
+    fn kill_and_recover(&self, screen: &Screen, cluster: &Cluster, oracle: &Oracle) -> Result<Story> {
         let mut published = Published::new(&self.bench, oracle.windows.len());
-        let first = self.first_run(screen, &mut published)?;
-        let (recovery, second) = self.second_run(screen, &mut published)?;
-        Ok(Story { recovery, running: first + second })
-    }
-
-    /// Starts the job and kills it; returns its age.
-    fn first_run(&self, screen: &Screen, published: &mut Published<'_>) -> Result<Duration> {
         for part in KILL_AT {
             self.bench.clear()?;
             published.forget();
-            let mut run = self.start()?;
-            let ended = run.until(PATIENCE, || {
-                screen.bar("first run", published.look()?, "");
-                Ok(published.part() >= part)
-            })?;
-            if ended.is_none() && was_killed(run.kill()?) {
-                let age = run.age();
-                screen.bar_done(
-                    "first run",
-                    published.part(),
-                    &format!("kill -9 after {:.2} s", age.as_secs_f64()),
-                );
-                return Ok(age);
+            let began = Instant::now();
+            let job = self.submit(screen, cluster)?;
+            if let Some(recovery) = self.watch(screen, cluster, &job, (&mut published, part))? {
+                return Ok(Story { recovery, running: began.elapsed() });
             }
-            run.ended()?.filter(|status| status.success()).ok_or_else(|| unexpected(&run))?;
         }
-        Err(Failure::new("the job reached the end before it could be killed: give it more --rows"))
+        Err(Failure::new("the job reached its end before a taskmanager could be killed: give it more --rows"))
     }
 
-    /// Starts the job again and lets it reach the end; returns the recovery time and its age.
-    fn second_run(&self, screen: &Screen, published: &mut Published<'_>) -> Result<(Duration, Duration)> {
-        // Between the last look and its end the first run may have published more.
-        published.look()?;
-        let (before, mut recovery) = (published.files(), None);
-        let mut run = self.start()?;
+    fn submit(&self, screen: &Screen, cluster: &Cluster) -> Result<String> {
+        let started = Instant::now();
+        let text = |path: &PathBuf| path.display().to_string();
+        let (input, output) = (text(&self.bench.input), text(&self.bench.output));
+        let (dead_letters, model) = (text(&self.bench.dead_letters), text(&self.model));
+        let arguments =
+            ["--input", &input, "--output", &output, "--dead-letters", &dead_letters, "--model", &model];
+        let job = cluster.submit(self.args.parallelism, INTERVAL, &self.job, &arguments)?;
+        screen.timed("submitted", &format!("JobID {job}"), started.elapsed());
+        Ok(job)
+    }
+
+    /// Kills a taskmanager when the part of the output is published, and waits for the end of the job. Returns the recovery
+    /// time; None if the job was too fast.
+    fn watch(
+        &self,
+        screen: &Screen,
+        cluster: &Cluster,
+        job: &str,
+        (published, part): (&mut Published<'_>, f64),
+    ) -> Result<Option<Duration>> {
+        let until = Instant::now() + PATIENCE;
+        while published.look()? < part {
+            screen.bar("running", published.part(), "");
+            wait(until, job)?;
+        }
+        let info = cluster.info(job)?;
+        let Some(victim) = info.processes.first().filter(|_| info.state == "RUNNING") else { return Ok(None) };
+        let before = published.files();
+        cluster.kill(&victim.taskmanager)?;
         let clock = Instant::now();
-        let ended = run.until(PATIENCE, || {
-            screen.bar("second run", published.look()?, "");
-            if published.files() > before {
-                recovery.get_or_insert_with(|| clock.elapsed());
+        let done = published.look()?;
+        screen.bar_done("running", done, &format!("kill -9 of taskmanager {}", victim.taskmanager));
+        let mut recovery = None;
+        while published.look()? < 1.0 {
+            screen.bar("recovered", published.part(), "");
+            if recovery.is_none() && published.files() > before && cluster.info(job)?.attempt > info.attempt {
+                recovery = Some(clock.elapsed());
             }
-            Ok(false)
-        })?;
-        let age = run.age();
-        ended.filter(|status| status.success()).ok_or_else(|| unexpected(&run))?;
-        let recovery = recovery.unwrap_or(age);
-        let ms = format!("published anew {} ms after its start", grouped(recovery.as_millis() as u64));
-        screen.bar_done("second run", published.look()?, &ms);
-        Ok((recovery, age))
-    }
-
-    fn start(&self) -> Result<Run> {
-        self.job.start(&self.bench, self.args.parallelism)
+            wait(until, job)?;
+        }
+        let recovery = recovery.unwrap_or_else(|| clock.elapsed());
+        while cluster.info(job)?.state != "FINISHED" {
+            wait(until, job)?;
+        }
+        let ms = grouped(recovery.as_millis() as u64);
+        screen.bar_done("recovered", 1.0, &format!("published anew {ms} ms after the kill"));
+        Ok(Some(recovery))
     }
 
     fn conclude(
         &self,
         screen: &Screen,
         verdict: &Verdict,
-        totals: Result<()>,
         story: &Story,
         all: Duration,
     ) -> Result<()> {
@@ -204,27 +227,29 @@ impl Demo {
             let examples: String = verdict.examples().map(|e| format!("\n    {e}")).collect();
             return Err(Failure::new(format!("the output is not what it must be: {verdict}{examples}")));
         }
-        totals?;
         let (rows, seconds) = (grouped(self.args.rows), story.running.as_secs_f64());
         let recovery = story.recovery.as_millis();
         println!(
-            "\n  {} {rows} rows in {seconds:.1} s, kill and restart included.",
+            "\n  {} {rows} rows in {seconds:.1} s, kill and recovery included.",
             screen.green("Exactly once.")
         );
         println!("  Recovery {recovery} ms, all of this demo {:.1} s.", all.as_secs_f64());
         println!(
             "  {}",
-            screen.dim("Next: `make chaos` kills it 500 times; README.md shows the job's ten lines.")
+            screen.dim("Next: `tidegate cluster up`, and docs/cluster.md; README.md shows the job's ten lines.")
         );
         Ok(())
     }
 }
 
-fn unexpected(run: &Run) -> Failure {
-    let said = run.voice().said();
-    let last: Vec<&str> = said.lines().rev().take(5).collect();
-    let last = last.into_iter().rev().collect::<Vec<_>>().join("\n    ");
-    Failure::new(format!("the job did not reach the end by itself; it said last:\n    {last}"))
+/// Waits a moment, but not for ever.
+fn wait(until: Instant, job: &str) -> Result<()> {
+    if Instant::now() >= until {
+        let seconds = PATIENCE.as_secs();
+        return Err(Failure::new(format!("job {job} has not come to its end within {seconds} s")));
+    }
+    std::thread::sleep(GLANCE);
+    Ok(())
 }
 
 fn print_verdict(screen: &Screen, verdict: &Verdict) {
@@ -240,15 +265,4 @@ fn print_tally(screen: &Screen, name: &str, tally: &Tally) {
     let bad = [tally.missing(), tally.duplicate, tally.wrong + tally.extra];
     let bad = bad.map(|n| if n == 0 { screen.green(&cell(n)) } else { screen.red(&cell(n)) }).concat();
     println!("  {name:<12}{good}{bad}");
-}
-
-fn print_totals(screen: &Screen, oracle: &Oracle, exact: bool) {
-    let counts = &oracle.counts;
-    let [rows, malformed, far, late] =
-        [counts.rows, counts.malformed, counts.out_of_range, counts.late].map(grouped);
-    let word = if exact { screen.green("exact") } else { screen.red("not what the job tells") };
-    println!(
-        "  {:<12}{rows:>11} rows, {malformed} malformed, {far} out of range, {late} late: {word}",
-        "totals"
-    );
 }
