@@ -16,11 +16,12 @@ KILLS ?= 500
 ifeq ($(strip $(CHAOS_SEED)),)
 CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
+CLUSTER_SECONDS ?= 3600
 ifeq ($(strip $(LINK_SEED)),)
 LINK_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 
-.PHONY: help demo new test test-hostile check bench chaos fix setup build print-target-dir
+.PHONY: help demo new test test-hostile check bench chaos storm fix setup build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -35,9 +36,10 @@ demo: build ## Kills a taskmanager of a local cluster under a running job and ch
 new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job (DIR is ../JOB by default)
 	@scripts/new-job.sh "$(JOB)" "$(DIR)"
 
-test: build ## All tests, 20 kills of the real job among them; TEST="--test storm" for some
+test: build ## All tests, 20 kills of a job and a storm over a cluster among them; TEST="--test storm" for some
 	cargo test $(CARGO_FLAGS) $(TEST)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-hostile)
+	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory storm CLUSTER_SECONDS=120 CLUSTER="--store-away 15 $(CLUSTER)")
 
 test-hostile: ## The engine's tests over a link that delays, repeats and reorders messages; LINK_SEED=7
 	TIDEGATE_TEST_LINK=hostile:$(LINK_SEED) cargo test $(CARGO_FLAGS) --test engine
@@ -61,9 +63,13 @@ fix: ## Formats, and repairs what the lints can repair
 bench: build ## CPU, rows/s, memory and restart, compared with a loop by hand; BENCH="--help" for the choices
 	@$(BIN)/bench $(BENCH)
 
-chaos: build ## 500 kills, damaged files, a slow disk and a full one (about 6 minutes); KILLS=50, CHAOS_SEED=7
+chaos: build ## 500 kills, damaged files, a slow disk and a full one (6 minutes), then an hour of storm; KILLS=50, CHAOS_SEED=7
 	@echo "seed $(CHAOS_SEED); the same again: make chaos KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED)$(if $(CHAOS), CHAOS='$(CHAOS)')"
 	@$(BIN)/chaos --kills $(KILLS) --seed $(CHAOS_SEED) --damage --slow-disk --full-disk $(CHAOS)
+	@$(MAKE) --no-print-directory storm CHAOS_SEED=$(CHAOS_SEED)
+
+storm: build ## Faults of all kinds in a cluster under load, an hour of them; CLUSTER_SECONDS=120, CHAOS_SEED=7, CLUSTER="--help"
+	@$(BIN)/cluster-storm --seconds $(CLUSTER_SECONDS) --seed $(CHAOS_SEED) $(CLUSTER)
 
 setup: ## Installs the C++ compiler and libclang that RocksDB needs, or says what to install
 	@scripts/setup.sh

@@ -39,6 +39,12 @@ pub enum ToJobProcess {
     Ping,
     /// The metrics are wanted, as Prometheus reads them.
     Metrics,
+    /// A user asks what holds event time or the barrier back. The answer is a
+    /// [`ProcessAnswer`](crate::why::ProcessAnswer), beside the messages to the jobmanager.
+    Why {
+        /// The number of the request, for the answer.
+        request: u64,
+    },
 }
 
 /// A message of a process to its taskmanager.

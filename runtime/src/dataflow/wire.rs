@@ -13,7 +13,8 @@ use std::io::Write;
 use std::sync::Arc;
 use tidegate_connector_api::{Record, RecordId};
 
-use serde::{Deserialize, Serialize, Serializer};
+use postcard::ser_flavors::Flavor;
+use serde::{Deserialize, Serialize};
 use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
@@ -71,21 +72,43 @@ impl Crossing {
     }
 }
 
+/// What precedes the records.
 #[derive(Serialize, Deserialize)]
-struct Wire<R> {
+struct Head {
     target: u32,
     from: u32,
     update: Option<WatermarkUpdate>,
-    records: R,
+    /// The number of records.
+    count: u32,
 }
 
-/// Records as they are written; they are read as a list of triples.
-struct Records<'a, T>(&'a [Record<T>]);
+/// The bytes of a record before its value: its timestamp and its id, in a fixed length. Ids are hashes, for which an encoding
+/// of variable length would take more bytes and more time.
+const FIXED_BYTES: usize = 16;
 
-impl<T: Serialize> Serialize for Records<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer
-            .collect_seq(self.0.iter().map(|record| (record.timestamp, record.id.to_bits(), &record.value)))
+/// Bytes of a record for which there is room at first.
+const RECORD_BYTES: usize = 64;
+
+/// Appends what postcard writes to a buffer that is already there.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 
@@ -98,8 +121,16 @@ impl<T: Data> Batch<T> {
     }
 
     fn encode(&self, records: &[Record<T>]) -> postcard::Result<Vec<u8>> {
-        let (target, from, update) = (self.target, self.from, self.update);
-        postcard::to_stdvec(&Wire { target, from, update, records: Records(records) })
+        let count = u32::try_from(records.len()).map_err(|_| postcard::Error::SerializeBufferFull)?;
+        let head = Head { target: self.target, from: self.from, update: self.update, count };
+        let mut bytes = Vec::with_capacity((records.len() + 1) * RECORD_BYTES);
+        postcard::serialize_with_flavor(&head, Append(&mut bytes))?;
+        for record in records {
+            bytes.extend_from_slice(&record.timestamp.to_le_bytes());
+            bytes.extend_from_slice(&record.id.to_bits().to_le_bytes());
+            postcard::serialize_with_flavor(&record.value, Append(&mut bytes))?;
+        }
+        Ok(bytes)
     }
 
     /// The bytes to send: the batch, or in place of one that was refused a batch without records.
@@ -111,19 +142,29 @@ impl<T: Data> Batch<T> {
     }
 
     fn decoded(bytes: &[u8]) -> Result<Self, String> {
-        match postcard::take_from_bytes::<Wire<Vec<(i64, u64, T)>>>(bytes) {
-            Ok((wire, [])) => {
-                let records = wire
-                    .records
-                    .into_iter()
-                    .map(|(timestamp, id, value)| Record { timestamp, id: RecordId::from_bits(id), value })
-                    .collect();
-                Ok(Self::new(wire.target, wire.from, wire.update, records))
-            }
-            Ok(_) => Err("there are more bytes than records".to_owned()),
-            Err(e) => Err(e.to_string()),
+        let (head, mut rest) = postcard::take_from_bytes::<Head>(bytes).map_err(|e| e.to_string())?;
+        // What the bytes say about themselves is not believed before there are so many.
+        let mut records = Vec::with_capacity((head.count as usize).min(rest.len() / FIXED_BYTES));
+        for _ in 0..head.count {
+            let Some((timestamp, id, value)) = fixed(rest) else {
+                return Err("there are fewer bytes than records".to_owned());
+            };
+            let (value, more) = postcard::take_from_bytes(value).map_err(|e| e.to_string())?;
+            records.push(Record { timestamp, id: RecordId::from_bits(id), value });
+            rest = more;
         }
+        if !rest.is_empty() {
+            return Err("there are more bytes than records".to_owned());
+        }
+        Ok(Self::new(head.target, head.from, head.update, records))
     }
+}
+
+/// The timestamp and the id of a record, and the bytes of its value with all that follows.
+fn fixed(bytes: &[u8]) -> Option<(i64, u64, &[u8])> {
+    let (timestamp, rest) = bytes.split_first_chunk()?;
+    let (id, rest) = rest.split_first_chunk()?;
+    Some((i64::from_le_bytes(*timestamp), u64::from_le_bytes(*id), rest))
 }
 
 impl<T: Data> ContainerBytes for Batch<T> {
@@ -238,7 +279,7 @@ mod tests {
     struct Refuses;
 
     impl Serialize for Refuses {
-        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
             Err(serde::ser::Error::custom("not this one"))
         }
     }

@@ -7,7 +7,7 @@ use tidegate_protocol::link::{Command, Report, ToProcess};
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProcess};
 use tidegate_protocol::taskmanager::{ProcessId, RunningProcess, ToTaskManager};
-use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Slot, TaskManagerId};
+use tidegate_protocol::{Attempt, Epoch, Error, ErrorKind, JobId, Manifest, Slot, TaskManagerId};
 
 use super::action::ClusterAction;
 use super::brain::ClusterSettings;
@@ -29,6 +29,9 @@ use crate::time::Time;
 const SLOW_CHECKPOINT_MS: u64 = 30_000;
 /// Checkpoints after an adoption until it is known from their manifests which worker reads which partitions.
 const CHECKPOINTS_UNTIL_ASSIGNED: u32 = 2;
+
+/// After a process has reported an error of the environment, so many milliseconds may pass until its cause is heard of.
+const CAUSE_MS: u64 = 200;
 
 /// What an attempt works with during a step.
 pub(super) struct Context<'a> {
@@ -52,6 +55,27 @@ pub(super) enum Outcome {
     Exited(Exit),
 }
 
+/// What the attempts of a job have done so far, as far as this brain knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    /// The highest epoch that was complete or triggered. The next attempt begins with the one after it, so that an answer
+    /// about an epoch is never taken for one about the same epoch of a later attempt.
+    pub(super) used: Epoch,
+    /// The last epoch that is known to be published. It is not published again: its readers may have taken it away.
+    pub(super) published: Epoch,
+}
+
+/// An error that a process has reported, and that may only be the consequence of another one: a process whose peer is
+/// killed reports a broken connection, often before the end of its peer is known.
+#[derive(Clone, Debug)]
+struct Symptom {
+    error: Error,
+    /// Until when a better cause is waited for.
+    until: Time,
+    /// The processes that have reported an error.
+    of: BTreeSet<Slot>,
+}
+
 /// A process of the attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Process {
@@ -72,6 +96,7 @@ pub(super) struct AttemptRun {
     pub(super) processes: BTreeMap<Slot, Process>,
     pub(super) restored: Option<Arc<Manifest>>,
     pub(super) since: Time,
+    past: Past,
     /// The partitions that the first process has found.
     prepared: Option<BTreeMap<String, Vec<String>>>,
     /// None until it is known.
@@ -97,18 +122,18 @@ pub(super) struct AttemptRun {
     pub(super) aborted: u64,
     exit: Option<Exit>,
     failed: Option<Error>,
+    symptom: Option<Symptom>,
     /// True once a checkpoint was completed.
     pub(super) has_progressed: bool,
 }
 
 impl AttemptRun {
     pub(super) fn new(
-        job: JobId,
-        attempt: Attempt,
+        (job, attempt): (JobId, Attempt),
         placed: &[Placed],
         restored: Option<Arc<Manifest>>,
-        facts: &JobFacts,
-        since: Time,
+        cx: &Context<'_>,
+        past: Past,
     ) -> Self {
         let parallelism = placed.iter().map(|placed| placed.workers).sum();
         let process = |placed: &Placed| {
@@ -116,9 +141,9 @@ impl AttemptRun {
             (first, Process { taskmanager, workers, pid: None, address: None })
         };
         let settings = CheckpointSettings {
-            interval_ms: Some(facts.spec.settings.interval_ms),
+            interval_ms: Some(cx.facts.spec.settings.interval_ms),
             timeout_ms: SLOW_CHECKPOINT_MS,
-            retain: facts.spec.settings.retain,
+            retain: cx.facts.spec.settings.retain,
             writers: parallelism,
         };
         Self {
@@ -128,7 +153,8 @@ impl AttemptRun {
             processes: placed.iter().map(process).collect(),
             newest: restored.clone(),
             restored,
-            since,
+            since: cx.now.time,
+            past,
             prepared: None,
             assignment: None,
             adopted: None,
@@ -146,12 +172,24 @@ impl AttemptRun {
             aborted: 0,
             exit: None,
             failed: None,
+            symptom: None,
             has_progressed: false,
         }
     }
 
     pub(super) fn is_running(&self) -> bool {
         self.ready.len() == self.parallelism as usize
+    }
+
+    /// The snapshot that it goes on from.
+    pub(super) fn restored_epoch(&self) -> Option<Epoch> {
+        self.restored.as_ref().map(|manifest| manifest.epoch)
+    }
+
+    /// What this attempt and those before it have done.
+    pub(super) fn past(&self) -> Past {
+        let triggered = self.control.triggered().max(self.adopted.unwrap_or_default());
+        Past { used: self.past.used.max(triggered), ..self.past }
     }
 
     /// The taskmanagers that run its processes.
@@ -213,7 +251,7 @@ impl AttemptRun {
     }
 
     /// Has the taskmanagers start the processes: the attempt's record is committed.
-    pub(super) fn launch(&self, cx: &mut Context<'_>, published: Epoch) {
+    pub(super) fn launch(&self, cx: &mut Context<'_>) {
         let spec = &cx.facts.spec;
         for (first, process) in &self.processes {
             let preparation = Preparation {
@@ -225,9 +263,9 @@ impl AttemptRun {
                 key_groups: spec.key_groups,
                 memory: spec.settings.memory,
                 store: cx.settings.directory_of(self.job),
-                restored: self.restored.as_ref().map(|manifest| manifest.epoch),
-                published,
-                first_epoch: cx.facts.last_epoch.next(),
+                restored: self.restored_epoch(),
+                published: self.past.published,
+                first_epoch: self.past.used.next(),
                 store_ids: self.store_ids(cx),
                 drains: cx.facts.stop.as_ref().is_some_and(|stop| stop.drain),
                 // The rest is filled in by the driver and the taskmanager.
@@ -285,9 +323,16 @@ impl AttemptRun {
             self.step(cx, Input::SourcesEnded { attempt: self.attempt, slot: *slot });
         }
         match cx.facts.newest() {
-            // Whether it was published is not known; to publish it again changes nothing.
-            Some(epoch) if cx.facts.restored != Some(epoch) => self.command_all(cx, &Command::Publish(epoch)),
-            _ => self.go_on_after_adoption(cx),
+            // Some workers may have published it; they are only asked again.
+            Some(epoch) if cx.facts.restored != Some(epoch) && epoch > self.past.published => {
+                self.command_all(cx, &Command::Publish(epoch));
+            }
+            newest => {
+                if let Some(epoch) = newest {
+                    self.command_all(cx, &Command::Completed(epoch));
+                }
+                self.go_on_after_adoption(cx);
+            }
         }
         self.outcome()
     }
@@ -319,7 +364,7 @@ impl AttemptRun {
 
     /// A checkpoint is wanted. Returns the last epoch that does not count: the wanted one is a later one.
     pub(super) fn request_checkpoint(&mut self, cx: &mut Context<'_>) -> Epoch {
-        let before = self.control.triggered();
+        let before = self.adopted.unwrap_or(self.control.triggered());
         self.step(cx, Input::CheckpointRequested);
         before
     }
@@ -338,36 +383,32 @@ impl AttemptRun {
         };
         let firsts: Vec<Slot> =
             self.processes.iter().filter(|(_, p)| p.taskmanager == *host).map(|(first, _)| *first).collect();
-        for first in firsts {
-            let Some(process) = ours(first).cloned() else {
+        for first in &firsts {
+            let Some(process) = ours(*first) else {
                 return Outcome::Failed(Error::environment(format!("a process on {host} is gone")));
             };
-            if let Some(ours) = self.processes.get_mut(&first) {
-                ours.pid = Some(process.pid);
-            }
-            if !self.is_running() {
-                // Of an attempt that is being started too much may be lost; a restart costs little.
-                return Outcome::Failed(Error::environment(format!(
-                    "the connection to the taskmanager {host} broke while the attempt was being started"
-                )));
-            }
-            self.tell_again(cx, first, &process);
+            self.started(*first, process.pid);
+        }
+        if !self.is_running() {
+            // Of an attempt that is being started too much may be lost; a restart costs little.
+            return Outcome::Failed(Error::environment(format!(
+                "the connection to the taskmanager {host} broke while the attempt was being started"
+            )));
+        }
+        // A trigger may follow from what comes after this, and must not come before it.
+        firsts.iter().for_each(|first| self.tell_again(cx, *first));
+        let reason = format!("the connection to the taskmanager {host} broke");
+        self.step(cx, Input::MessagesLost { reason });
+        for slot in firsts.iter().filter_map(|first| ours(*first)).flat_map(|process| &process.ended) {
+            self.step(cx, Input::SourcesEnded { attempt, slot: *slot });
         }
         self.outcome()
     }
 
-    fn tell_again(&mut self, cx: &mut Context<'_>, first: Slot, process: &RunningProcess) {
-        for slot in &process.ended {
-            self.step(cx, Input::SourcesEnded { attempt: self.attempt, slot: *slot });
-        }
-        let taskmanager = self.processes.get(&first).map(|p| p.taskmanager.to_string()).unwrap_or_default();
-        let reason = format!("the connection to the taskmanager {taskmanager} broke");
-        self.step(cx, Input::MessagesLost { reason });
-        if let Some(assignment) = self.assignment.clone() {
-            for assigned in assignment.all().filter(|assigned| self.process_of(assigned.slot) == Some(first))
-            {
-                self.command(cx, first, &assigned_command(assigned));
-            }
+    fn tell_again(&self, cx: &mut Context<'_>, first: Slot) {
+        let assigned = self.assignment.iter().flat_map(Assignment::all);
+        for assigned in assigned.filter(|assigned| self.process_of(assigned.slot) == Some(first)) {
+            self.command(cx, first, &assigned_command(assigned));
         }
         if let Some(epoch) = self.newest.as_ref().map(|manifest| manifest.epoch) {
             let is_publishing =
@@ -390,10 +431,26 @@ impl AttemptRun {
 
     /// A process has ended.
     pub(super) fn exited(&self, first: Slot, how: &str) -> Outcome {
+        if self.symptom.as_ref().is_some_and(|symptom| symptom.of.contains(&first)) {
+            // It has said why, and ends for that reason.
+            return Outcome::GoesOn;
+        }
         let process = self.processes.get(&first);
-        let host = process.map(|p| p.taskmanager.to_string()).unwrap_or_default();
-        let pid = process.and_then(|p| p.pid).map(|pid| format!(" {pid}")).unwrap_or_default();
-        Outcome::Failed(Error::environment(format!("process{pid} on {host} {how}")))
+        Outcome::Failed(exited(process.and_then(|p| p.pid), process.map(|p| &p.taskmanager), how))
+    }
+
+    /// A process has reported an error.
+    fn process_failed(&mut self, cx: &Context<'_>, first: Slot, error: Error) -> Outcome {
+        if error.kind() != ErrorKind::Environment {
+            return Outcome::Failed(error);
+        }
+        let until = cx.now.time.plus_ms(CAUSE_MS);
+        let symptom = self.symptom.get_or_insert(Symptom { error, until, of: BTreeSet::new() });
+        symptom.of.insert(first);
+        if symptom.of.len() < self.processes.len() {
+            return Outcome::GoesOn;
+        }
+        Outcome::Failed(symptom.error.clone())
     }
 
     /// A message of a process.
@@ -407,11 +464,19 @@ impl AttemptRun {
             }
             FromJobProcess::Prepared { partitions } => {
                 self.prepared = Some(partitions);
-                self.begin_if_prepared(cx);
+                if let Some(epoch) = self.restored_epoch().filter(|epoch| *epoch > self.past.published) {
+                    self.is_published(cx, epoch);
+                }
+                if cx.facts.finished {
+                    // It has only had to publish the last output.
+                    self.exit = Some(Exit::Finished);
+                } else {
+                    self.begin_if_prepared(cx);
+                }
             }
             FromJobProcess::Damaged { epoch, why } => return Outcome::Damaged(epoch, why),
             FromJobProcess::Report(message) if message.attempt == self.attempt => {
-                return self.report(cx, message.report);
+                return self.report(cx, first, message.report);
             }
             FromJobProcess::Note { warning, text } => {
                 cx.out.push(ClusterAction::Note { job: self.job, warning, text });
@@ -439,12 +504,12 @@ impl AttemptRun {
         }
     }
 
-    fn report(&mut self, cx: &mut Context<'_>, report: Report) -> Outcome {
+    fn report(&mut self, cx: &mut Context<'_>, first: Slot, report: Report) -> Outcome {
         let attempt = self.attempt;
         match report {
             Report::Ready(slot) => {
-                if self.ready.insert(slot) && self.is_running() {
-                    self.start_control(cx, cx.facts.last_epoch);
+                if slot.0 < self.parallelism && self.ready.insert(slot) && self.is_running() {
+                    self.start_control(cx, self.past.used);
                     if cx.facts.stop.as_ref().is_some_and(|stop| !stop.drain) {
                         self.step(cx, Input::StopRequested);
                     }
@@ -461,7 +526,7 @@ impl AttemptRun {
             }
             Report::Published { slot, epoch } => self.slot_published(cx, slot, epoch),
             Report::Partitions { source, names } => self.assign(cx, &source, names),
-            Report::Failed(error) => return Outcome::Failed(error),
+            Report::Failed(error) => return self.process_failed(cx, first, error),
             Report::Done(_) => {}
         }
         self.outcome()
@@ -479,16 +544,26 @@ impl AttemptRun {
 
     fn slot_published(&mut self, cx: &mut Context<'_>, slot: Slot, epoch: Epoch) {
         let is_newest = self.newest.as_ref().is_some_and(|manifest| manifest.epoch == epoch);
-        if !is_newest || !self.published.insert(slot) || self.published.len() < self.parallelism as usize {
+        let is_ours = slot.0 < self.parallelism;
+        if !is_newest
+            || !is_ours
+            || !self.published.insert(slot)
+            || self.published.len() < self.parallelism as usize
+        {
             return;
         }
         self.command_all(cx, &Command::Completed(epoch));
-        cx.out.push(ClusterAction::NotePublished { job: self.job, epoch });
+        self.is_published(cx, epoch);
         if self.adopted.is_some() {
             return self.go_on_after_adoption(cx);
         }
         self.remember(cx, epoch, None);
         self.step(cx, Input::Published { attempt: self.attempt, epoch });
+    }
+
+    fn is_published(&mut self, cx: &mut Context<'_>, epoch: Epoch) {
+        self.past.published = epoch;
+        cx.out.push(ClusterAction::NotePublished { job: self.job, epoch });
     }
 
     fn remember(&mut self, cx: &Context<'_>, epoch: Epoch, failure: Option<String>) {
@@ -561,17 +636,18 @@ impl AttemptRun {
                 cx.settings.start_timeout_ms / 1_000
             )));
         }
+        if let Some(symptom) = self.symptom.as_ref().filter(|symptom| symptom.until <= cx.now.time) {
+            return Outcome::Failed(symptom.error.clone());
+        }
         self.step(cx, Input::Tick);
         self.outcome()
     }
 
     /// When it has to be called again.
     pub(super) fn deadline(&self, settings: &ClusterSettings) -> Option<Time> {
-        if self.is_running() {
-            self.control.deadline()
-        } else {
-            Some(self.since.plus_ms(settings.start_timeout_ms))
-        }
+        let start = self.since.plus_ms(settings.start_timeout_ms);
+        let own = if self.is_running() { self.control.deadline() } else { Some(start) };
+        own.into_iter().chain(self.symptom.as_ref().map(|symptom| symptom.until)).min()
     }
 
     fn outcome(&mut self) -> Outcome {
@@ -662,6 +738,13 @@ impl AttemptRun {
         self.writing = Some(manifest.clone());
         cx.out.push(ClusterAction::WriteManifest { job: self.job, manifest });
     }
+}
+
+/// The error that the end of a process is.
+pub(super) fn exited(pid: Option<u32>, host: Option<&TaskManagerId>, how: &str) -> Error {
+    let pid = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
+    let host = host.map(|host| format!(" on {host}")).unwrap_or_default();
+    Error::environment(format!("process{pid}{host} {how}"))
 }
 
 fn assigned_command(assigned: Assigned) -> Command {

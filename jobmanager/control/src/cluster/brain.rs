@@ -12,9 +12,9 @@ use super::input::{ClusterInput, Now, Request, RequestId, RunJob};
 use super::job::{Happened, Job};
 use super::ledger::Ledger;
 use super::placement::Offer;
-use super::record::{Ending, Record};
+use super::record::Record;
 use super::submission::{Submission, Submissions, spec};
-use super::taskmanagers::TaskManagers;
+use super::taskmanagers::{TaskManager, TaskManagers};
 use super::view::{JobView, OperationView, ProcessView, TaskManagerView};
 use crate::time::Time;
 
@@ -83,6 +83,8 @@ impl Brain {
             ClusterInput::Connected(registration) => self.connected(&registration, out),
             ClusterInput::Disconnected(id) => {
                 self.taskmanagers.disconnect(&id, self.now.time.plus_ms(self.settings.reconnect_ms));
+                self.submissions.forget_asked(&id);
+                self.describe_waiting(out);
             }
             ClusterInput::FromTaskManager(id, message) => self.message(&id, message, out),
             ClusterInput::Request(id, request) => self.request(id, request, out),
@@ -103,9 +105,7 @@ impl Brain {
 
     /// The time by which [`Brain::step`] has to be called again, if nothing else happens before.
     pub fn deadline(&self) -> Option<Time> {
-        let jobs = self.jobs.values().filter_map(|job| job.deadline(&self.settings));
-        // A job that is overdue waits for slots, which come with another input.
-        let jobs = jobs.filter(|deadline| *deadline > self.now.time);
+        let jobs = self.jobs.values().filter_map(|job| job.deadline(self.now.time, &self.settings));
         let patience = self.patience.values().copied();
         jobs.chain(self.taskmanagers.deadline()).chain(patience).min()
     }
@@ -128,10 +128,22 @@ impl Brain {
             self.for_all_jobs(out, |job, cx| job.lost(cx, &lost));
         }
         self.give_up_submissions(out);
-        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
-        for id in ids {
-            let offers = self.offers();
-            self.with_job(id, out, |job, cx| job.advance(cx, || offers));
+        self.for_all_jobs(out, Job::advance);
+        self.start_attempts(out);
+    }
+
+    /// Starts the attempts that are due, of jobs in the order of their submission, when all slots are free that become so.
+    fn start_attempts(&mut self, out: &mut Vec<ClusterAction>) {
+        let due = self.jobs.iter().filter(|(_, job)| job.is_due(self.now.time));
+        let mut due: Vec<(u64, JobId)> = due
+            .filter_map(|(id, _)| Some((self.ledger.jobs.get(id)?.spec.submitted_at_ms, *id)))
+            .collect();
+        due.sort_unstable();
+        let mut offers = None;
+        for (_, id) in due {
+            let free = offers.take().unwrap_or_else(|| self.offers());
+            let has_taken = self.with_job(id, out, |job, cx| job.start_attempt(cx, &free));
+            offers = Some(free).filter(|_| has_taken != Some(true));
         }
     }
 
@@ -148,18 +160,23 @@ impl Brain {
 
     /// The free slots of all connected taskmanagers.
     fn offers(&self) -> Vec<Offer> {
-        let offer = |(id, slots): (&TaskManagerId, u32)| Offer {
+        let used = self.used();
+        let offer = |(id, taskmanager): (&TaskManagerId, &TaskManager)| Offer {
             taskmanager: id.clone(),
-            free: slots.saturating_sub(self.used(id)),
+            free: taskmanager.slots.saturating_sub(used.get(id).copied().unwrap_or(0)),
             preferred: false,
         };
-        self.taskmanagers.all_connected().map(|(id, taskmanager)| offer((id, taskmanager.slots))).collect()
+        self.taskmanagers.all_connected().map(offer).collect()
     }
 
-    fn used(&self, id: &TaskManagerId) -> u32 {
-        let used =
-            |(job, run): (&JobId, &Job)| self.ledger.jobs.get(job).map_or(0, |facts| run.used(id, facts));
-        self.jobs.iter().map(used).sum()
+    /// The slots of every taskmanager that jobs have taken.
+    fn used(&self) -> BTreeMap<&TaskManagerId, u32> {
+        let mut used = BTreeMap::new();
+        for (id, job) in &self.jobs {
+            let taken = self.ledger.jobs.get(id).map(|facts| job.taken(facts)).unwrap_or_default();
+            taken.into_iter().for_each(|(taskmanager, slots)| *used.entry(taskmanager).or_default() += slots);
+        }
+        used
     }
 
     fn committed(&mut self, record: &Record, out: &mut Vec<ClusterAction>) {
@@ -184,6 +201,7 @@ impl Brain {
                 out.push(ClusterAction::Send(registration.id.clone(), ToTaskManager::Kill { job, attempt }));
             }
         }
+        self.submissions.forget_asked(&registration.id);
         self.describe_waiting(out);
     }
 
@@ -228,6 +246,10 @@ impl Brain {
         if self.ledger.jobs.contains_key(&run.job) {
             // The answer to an earlier request was lost.
             return out.push(ClusterAction::Answer(id, Ok(Answer::Submitted(run.job))));
+        }
+        if let Some(earlier) = self.submissions.take_over(run.job, id) {
+            let text = "the job was submitted again meanwhile, and that request is answered";
+            return out.push(ClusterAction::Answer(earlier, Err(Error::environment(text))));
         }
         self.describe(id, run.program.clone(), Some(run), out);
     }
@@ -375,22 +397,23 @@ impl Brain {
 
     /// How far an operation of a job is.
     pub fn operation(&self, job: JobId, number: u64) -> Option<OperationView> {
+        let facts = self.ledger.jobs.get(&job)?;
         let known = self.jobs.get(&job)?.operation(number);
-        known.or_else(|| match &self.ledger.jobs.get(&job)?.ended.as_ref()?.0 {
-            Ending::Finished { savepoint } => Some(OperationView::Completed(savepoint.clone())),
-            Ending::Canceled => Some(OperationView::Failed("the job was cancelled".to_owned())),
-            Ending::Failed { cause } => Some(OperationView::Failed(format!("the job has failed: {cause}"))),
-        })
+        // Of those of an earlier brain only the stop is known.
+        let is_stop = facts.stop.as_ref().is_some_and(|stop| stop.operation == number);
+        known.or_else(|| facts.ended.as_ref().filter(|_| is_stop).map(|(ending, _)| ending.into()))
     }
 
     /// All taskmanagers that have been connected.
     pub fn taskmanagers(&self) -> Vec<TaskManagerView> {
+        let used = self.used();
+        let used = |id: &TaskManagerId| used.get(id).copied().unwrap_or(0);
         let view = |id: &TaskManagerId, pid, address: &str, slots: u32, connected| TaskManagerView {
             id: id.clone(),
             pid,
             address: address.to_owned(),
             slots,
-            free: if connected { slots.saturating_sub(self.used(id)) } else { 0 },
+            free: if connected { slots.saturating_sub(used(id)) } else { 0 },
             connected,
         };
         let all = self.taskmanagers.0.iter();

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tidegate_protocol::link::{Report, ToDriver};
+use tidegate_protocol::process::FromJobProcess;
 use tidegate_protocol::taskmanager::{ProcessId, Registration, RunningProcess, ToTaskManager};
 use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Slot, TaskManagerId};
 
 use super::action::{Answer, ClusterAction};
-use super::attempt::{AttemptRun, Context, Outcome};
+use super::attempt::{AttemptRun, Context, Outcome, Past, exited};
 use super::brain::ClusterSettings;
 use super::input::{NotWritten, SnapshotRead};
 use super::ledger::JobFacts;
-use super::placement::{Offer, place};
+use super::placement::{Offer, Placed, place};
 use super::record::{Ending, Record, Stop};
 use super::restart::{Failures, Next};
 use super::view::OperationView;
@@ -34,7 +36,9 @@ pub(super) enum Phase {
     Proposed(AttemptRun),
     /// An attempt is being started, or runs.
     Active(AttemptRun),
-    /// The job is over: its savepoint is being made, or the record of that is proposed.
+    /// The job has stopped, and the savepoint of this operation is being made.
+    Saving { operation: u64 },
+    /// The record of the job's end is proposed.
     Ending,
     /// Nothing follows.
     Over,
@@ -45,12 +49,18 @@ pub(super) enum Phase {
 pub(super) struct Job {
     pub(super) id: JobId,
     pub(super) phase: Phase,
-    /// The newest snapshot, once it was read, and the last epoch that is noted as published.
-    snapshot: Option<(Arc<Manifest>, Epoch)>,
+    /// The newest snapshot, once it was read.
+    snapshot: Option<Arc<Manifest>>,
     /// Whether the newest snapshot is being read.
     reading: bool,
-    /// Why the checkpoint store cannot be read.
-    store_is_away: Option<String>,
+    /// Why the checkpoint store cannot be read, and when it is asked again.
+    store_is_away: Option<(String, Time)>,
+    /// The snapshot that is known to be damaged; its record is proposed.
+    damaged: Option<Epoch>,
+    /// What earlier attempts have done.
+    past: Past,
+    /// The snapshot that a savepoint is being made of, and the number of the operation.
+    pinned: Option<(u64, Epoch)>,
     failures: Failures,
     pub(super) history: Vec<(Attempt, String, u64)>,
     pub(super) operations: BTreeMap<u64, Operation>,
@@ -105,6 +115,9 @@ impl Job {
             snapshot: None,
             reading: false,
             store_is_away: None,
+            damaged: None,
+            past: Past::default(),
+            pinned: None,
             failures: Failures::default(),
             history: Vec::new(),
             operations,
@@ -123,58 +136,68 @@ impl Job {
         }
     }
 
-    /// The slots that it takes of a taskmanager.
-    pub(super) fn used(&self, taskmanager: &TaskManagerId, facts: &JobFacts) -> u32 {
+    /// The slots that it takes of taskmanagers.
+    pub(super) fn taken<'a>(&'a self, facts: &'a JobFacts) -> Vec<(&'a TaskManagerId, u32)> {
         match &self.phase {
             Phase::Proposed(attempt) | Phase::Active(attempt) => {
-                let here = attempt.processes.values().filter(|process| process.taskmanager == *taskmanager);
-                here.map(|process| process.workers).sum()
+                attempt.processes.values().map(|process| (&process.taskmanager, process.workers)).collect()
             }
             Phase::Adopting { .. } => {
-                let here = facts.placed.iter().filter(|placed| placed.taskmanager == *taskmanager);
-                here.map(|placed| placed.workers).sum()
+                facts.placed.iter().map(|placed| (&placed.taskmanager, placed.workers)).collect()
             }
-            Phase::Waiting { .. } | Phase::Ending | Phase::Over => 0,
+            Phase::Waiting { .. } | Phase::Saving { .. } | Phase::Ending | Phase::Over => Vec::new(),
         }
     }
 
-    /// Does what is due.
-    pub(super) fn advance(&mut self, cx: &mut Context<'_>, offers: impl FnOnce() -> Vec<Offer>) {
+    /// Does what is due, but for starting an attempt.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
         match &mut self.phase {
-            Phase::Waiting { due } if *due <= cx.now.time => self.start_attempt(cx, offers),
             Phase::Adopting { .. } => self.adopt_if_complete(cx),
             Phase::Active(attempt) => {
                 let outcome = attempt.tick(cx);
                 self.follow(cx, outcome);
             }
-            Phase::Waiting { .. } | Phase::Proposed(_) | Phase::Ending | Phase::Over => {}
+            Phase::Waiting { .. }
+            | Phase::Proposed(_)
+            | Phase::Saving { .. }
+            | Phase::Ending
+            | Phase::Over => {}
         }
         self.go_on_with_operations(cx);
     }
 
-    /// When it has to be advanced again.
-    pub(super) fn deadline(&self, settings: &ClusterSettings) -> Option<Time> {
-        match &self.phase {
+    /// Whether an attempt is to be started.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        matches!(self.phase, Phase::Waiting { due } if due <= now)
+    }
+
+    /// When it has to be advanced again. What is overdue waits for another input: an answer, or slots.
+    pub(super) fn deadline(&self, now: Time, settings: &ClusterSettings) -> Option<Time> {
+        let own = match &self.phase {
             Phase::Waiting { due } => Some(*due),
             Phase::Adopting { until, .. } => Some(*until),
             Phase::Active(attempt) => attempt.deadline(settings),
-            Phase::Proposed(_) | Phase::Ending | Phase::Over => None,
-        }
+            Phase::Proposed(_) | Phase::Saving { .. } | Phase::Ending | Phase::Over => None,
+        };
+        let again = self.store_is_away.as_ref().map(|(_, again)| *again);
+        own.into_iter().chain(again).filter(|deadline| *deadline > now).min()
     }
 
-    fn start_attempt(&mut self, cx: &mut Context<'_>, offers: impl FnOnce() -> Vec<Offer>) {
-        if cx.facts.finished {
-            return self.end(cx, None);
+    /// Starts an attempt, if there are enough slots; true if it takes some.
+    pub(super) fn start_attempt(&mut self, cx: &mut Context<'_>, offers: &[Offer]) -> bool {
+        let Some(restored) = self.newest_snapshot(cx) else { return false };
+        if cx.facts.finished && cx.facts.newest() <= Some(self.past.published) {
+            self.finish(cx);
+            return false;
         }
-        let Some(restored) = self.newest_snapshot(cx) else { return };
-        let mut offers = offers();
+        let mut offers = offers.to_vec();
         let last: BTreeSet<&TaskManagerId> =
             cx.facts.placed.iter().map(|placed| &placed.taskmanager).collect();
         offers.iter_mut().for_each(|offer| offer.preferred = last.contains(&offer.taskmanager));
-        let Some(placed) = place(cx.facts.parallelism, &offers) else { return };
+        let Some(placed) = place(cx.facts.parallelism, &offers) else { return false };
         let attempt = cx.facts.attempt.next();
-        let run = AttemptRun::new(self.id, attempt, &placed, restored, cx.facts, cx.now.time);
-        let restored = run.restored.as_ref().map(|manifest| manifest.epoch);
+        let run = self.new_run(cx, attempt, &placed, restored);
+        let restored = run.restored_epoch();
         cx.out.push(ClusterAction::Propose(Record::AttemptStarted {
             job: self.id,
             attempt,
@@ -182,15 +205,30 @@ impl Job {
             restored,
         }));
         self.phase = Phase::Proposed(run);
+        true
+    }
+
+    fn new_run(
+        &self,
+        cx: &Context<'_>,
+        attempt: Attempt,
+        placed: &[Placed],
+        restored: Option<Arc<Manifest>>,
+    ) -> AttemptRun {
+        let past = Past { used: self.past.used.max(cx.facts.last_epoch), ..self.past };
+        let mut run = AttemptRun::new((self.id, attempt), placed, restored, cx, past);
+        run.pinned = self.pinned.map(|(_, epoch)| epoch);
+        run
     }
 
     /// The newest snapshot; the outer None says that it is still to be read.
     fn newest_snapshot(&mut self, cx: &mut Context<'_>) -> Option<Option<Arc<Manifest>>> {
         let Some(epoch) = cx.facts.newest() else { return Some(None) };
-        if let Some((manifest, _)) = self.snapshot.as_ref().filter(|(manifest, _)| manifest.epoch == epoch) {
+        if let Some(manifest) = self.snapshot.as_ref().filter(|manifest| manifest.epoch == epoch) {
             return Some(Some(manifest.clone()));
         }
-        if !self.reading {
+        let is_away = self.store_is_away.as_ref().is_some_and(|(_, again)| *again > cx.now.time);
+        if !self.reading && !is_away && self.damaged != Some(epoch) {
             self.reading = true;
             cx.out.push(ClusterAction::ReadSnapshot { job: self.id, epoch });
         }
@@ -200,14 +238,17 @@ impl Job {
     pub(super) fn snapshot_read(&mut self, cx: &mut Context<'_>, epoch: Epoch, read: SnapshotRead) {
         self.reading = false;
         self.store_is_away = None;
+        if !matches!(self.phase, Phase::Waiting { .. } | Phase::Adopting { .. }) {
+            return;
+        }
         match read {
-            SnapshotRead::Read(manifest, published) => self.snapshot = Some((manifest, published)),
+            SnapshotRead::Read(manifest, published) => {
+                self.snapshot = Some(manifest);
+                self.past.published = self.past.published.max(published);
+            }
             SnapshotRead::Damaged(why) => self.is_damaged(cx, epoch, &why),
             SnapshotRead::Unavailable(why) => {
-                if let Phase::Waiting { due } = &mut self.phase {
-                    *due = cx.now.time.plus_ms(STORE_AGAIN_MS);
-                }
-                self.store_is_away = Some(why);
+                self.store_is_away = Some((why, cx.now.time.plus_ms(STORE_AGAIN_MS)));
             }
         }
     }
@@ -220,6 +261,7 @@ impl Job {
         if cx.facts.snapshots.len() > 1 {
             cx.out.push(ClusterAction::Propose(Record::Damaged { job, epoch }));
             cx.out.push(ClusterAction::SetAside { job, epoch });
+            self.damaged = Some(epoch);
         } else if cx.facts.newest() == Some(epoch) {
             self.fail(cx, format!("{text}; there is no older one to go on from"));
         }
@@ -238,21 +280,22 @@ impl Job {
     }
 
     fn launch(&mut self, cx: &mut Context<'_>, attempt: Attempt) {
-        let Phase::Proposed(run) = std::mem::replace(&mut self.phase, Phase::Over) else { return };
+        let Phase::Proposed(run) = &self.phase else { return };
         if run.attempt != attempt {
-            self.phase = Phase::Proposed(run);
             return;
+        }
+        if run.restored_epoch() != cx.facts.newest() || run.parallelism != cx.facts.parallelism {
+            // While the record was on its way, a snapshot was completed or another parallelism was wanted.
+            return self.restart(cx);
+        }
+        if let Some(host) = run.hosts().into_iter().find(|host| !cx.taskmanagers.is_connected(host)) {
+            return self.failed(cx, &Error::environment(format!("the taskmanager {host} is gone")));
         }
         let (job, last_epoch) = (self.id, cx.facts.last_epoch);
         cx.out.push(ClusterAction::RemoveLeftovers { job, attempt, last_epoch });
-        let published = self.snapshot.as_ref().map_or(Epoch(0), |(_, published)| *published);
-        run.launch(cx, published);
-        let lost = run.hosts().into_iter().find(|host| !cx.taskmanagers.is_connected(host));
-        self.phase = Phase::Active(run);
-        if let Some(host) = lost {
-            self.failed(cx, &Error::environment(format!("the taskmanager {host} is gone")));
-        } else if cx.facts.ended.is_some() {
-            self.dismiss(cx);
+        run.launch(cx);
+        if let Phase::Proposed(run) = std::mem::replace(&mut self.phase, Phase::Over) {
+            self.phase = Phase::Active(run);
         }
     }
 
@@ -263,11 +306,7 @@ impl Job {
         }
         self.failures.has_progressed();
         let outcome = run.completed(cx, epoch);
-        if let Some(manifest) = run.newest.clone() {
-            // The note of what is published comes when it is; until then a restart publishes it again.
-            let published = self.snapshot.as_ref().map_or(Epoch(0), |(_, published)| *published);
-            self.snapshot = Some((manifest, published));
-        }
+        self.snapshot.clone_from(&run.newest);
         self.follow(cx, outcome);
     }
 
@@ -276,6 +315,10 @@ impl Job {
         match outcome {
             Outcome::GoesOn => self.has_run |= self.active().is_some_and(AttemptRun::is_running),
             Outcome::Failed(error) => self.failed(cx, &error),
+            Outcome::Damaged(epoch, why) if cx.facts.newest() != Some(epoch) => {
+                let text = format!("a process finds the snapshot of epoch {epoch} damaged: {why}");
+                self.failed(cx, &Error::environment(text));
+            }
             Outcome::Damaged(epoch, why) => {
                 self.forget_attempt(cx);
                 self.snapshot = None;
@@ -292,39 +335,34 @@ impl Job {
                 let text = format!("the last snapshot could not be written: {reason}");
                 self.failed(cx, &Error::environment(text));
             }
-            Exit::Stopped if cx.facts.stop.is_none() => {
-                // It was stopped for another parallelism.
+            Exit::Stopped if cx.facts.stop.as_ref().is_none_or(|stop| stop.drain) => {
+                // It was stopped for another parallelism, or before it was to drain.
                 self.dismiss(cx);
-                self.rescaling = false;
                 self.phase = Phase::Waiting { due: cx.now.time };
             }
             Exit::Finished | Exit::Stopped => {
                 self.dismiss(cx);
-                let epoch = self.last_attempt.as_ref().and_then(|run| run.newest.as_ref()).map(|m| m.epoch);
-                let stop = cx.facts.stop.clone();
-                let savepoint = stop.and_then(|stop| Some((stop.operation, stop.savepoint?)));
-                match (savepoint, epoch) {
-                    (Some((operation, directory)), Some(epoch)) => {
-                        self.phase = Phase::Ending;
-                        cx.out.push(ClusterAction::WriteSavepoint {
-                            job: self.id,
-                            operation,
-                            epoch,
-                            directory,
-                        });
-                        self.set_operation(operation, State::Writing);
-                    }
-                    _ => self.end(cx, None),
-                }
+                self.finish(cx);
             }
         }
+    }
+
+    /// Its input was read to the end, or it was stopped, and all of its output is published.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        let savepoint = cx.facts.stop.as_ref().and_then(|stop| Some((stop.operation, stop.savepoint.clone()?)));
+        let (Some((operation, directory)), Some(epoch)) = (savepoint, cx.facts.newest()) else {
+            return self.end(cx, None);
+        };
+        self.phase = Phase::Saving { operation };
+        self.set_operation(operation, State::Writing);
+        cx.out.push(ClusterAction::WriteSavepoint { job: self.id, operation, epoch, directory });
     }
 
     /// Has the processes end by themselves.
     fn dismiss(&mut self, cx: &mut Context<'_>) {
         if let Phase::Active(run) = std::mem::replace(&mut self.phase, Phase::Ending) {
             run.dismiss(cx);
-            self.last_attempt = Some(run);
+            self.is_past(run);
         }
     }
 
@@ -332,11 +370,21 @@ impl Job {
         match std::mem::replace(&mut self.phase, Phase::Ending) {
             Phase::Active(run) | Phase::Proposed(run) => {
                 run.kill(cx);
-                self.last_attempt = Some(run);
+                self.is_past(run);
             }
-            Phase::Adopting { .. } => self.kill_placed(cx),
-            Phase::Waiting { .. } | Phase::Ending | Phase::Over => {}
+            Phase::Adopting { running, .. } => {
+                let triggered = running.values().map(|process| process.triggered).max();
+                self.past.used = self.past.used.max(triggered.unwrap_or_default());
+                self.kill_placed(cx);
+            }
+            Phase::Waiting { .. } | Phase::Saving { .. } | Phase::Ending | Phase::Over => {}
         }
+    }
+
+    /// An attempt is over; another one may follow.
+    fn is_past(&mut self, run: AttemptRun) {
+        self.past = run.past();
+        self.last_attempt = Some(run);
         self.rescaling = false;
         for operation in self.operations.values_mut() {
             if let State::After(_) = operation.state {
@@ -388,19 +436,17 @@ impl Job {
     fn ended(&mut self, cx: &mut Context<'_>, ending: &Ending) {
         self.forget_attempt(cx);
         self.phase = Phase::Over;
-        let over = match ending {
-            Ending::Finished { savepoint } => OperationView::Completed(savepoint.clone()),
-            Ending::Canceled => OperationView::Failed("the job was cancelled".to_owned()),
-            Ending::Failed { cause } => OperationView::Failed(format!("the job has failed: {cause}")),
-        };
-        for operation in self.operations.values_mut() {
-            match (&operation.state, &over) {
+        let stop = cx.facts.stop.as_ref().map(|stop| stop.operation);
+        for (number, operation) in &mut self.operations {
+            match (&operation.state, ending) {
                 (State::Over(_), _) => {}
-                (State::Wanted | State::After(_), OperationView::Completed(_)) => {
+                // It does not need the job any more.
+                (State::Writing, _) if stop != Some(*number) => {}
+                (State::Wanted | State::After(_), Ending::Finished { .. }) => {
                     let text = "the job ended before the savepoint was made".to_owned();
                     operation.state = State::Over(OperationView::Failed(text));
                 }
-                _ => operation.state = State::Over(over.clone()),
+                _ => operation.state = State::Over(ending.into()),
             }
         }
     }
@@ -415,13 +461,15 @@ impl Job {
                 self.follow(cx, outcome);
             }
             Phase::Adopting { running, .. } => {
+                let here: BTreeSet<Slot> = placed_on(cx.facts, &registration.id).collect();
+                running.retain(|first, _| !here.contains(first));
                 let current = ours.iter().filter(|process| process.process.attempt == cx.facts.attempt);
+                let current = current.filter(|process| here.contains(&process.process.first));
                 running.extend(current.map(|process| (process.process.first, process.clone())));
-                let here = cx.facts.placed.iter().filter(|placed| placed.taskmanager == registration.id);
-                if here.clone().any(|placed| !running.contains_key(&placed.first)) {
+                if here.iter().any(|first| !running.contains_key(first)) {
                     let text =
                         format!("a process on {} ended while the jobmanager was away", registration.id);
-                    return self.failed(cx, &Error::environment(text));
+                    return self.not_adopted(cx, &Error::environment(text));
                 }
                 self.adopt_if_complete(cx);
             }
@@ -444,23 +492,50 @@ impl Job {
         if running.len() < cx.facts.placed.len() {
             if until <= cx.now.time {
                 let text = "not all of its taskmanagers have come back to the jobmanager, which was away";
-                self.failed(cx, &Error::environment(text));
+                self.not_adopted(cx, &Error::environment(text));
             }
             return;
         }
+        let has_ended = running.values().all(|process| process.ended.len() >= process.workers as usize);
+        if has_ended || self.is_at_its_end(cx) {
+            let text = format!(
+                "attempt {} is followed by another one: its last checkpoint may have been under way while the jobmanager \
+                 was away, and there is only one",
+                cx.facts.attempt
+            );
+            cx.out.push(ClusterAction::Note { job: self.id, warning: false, text });
+            return self.restart(cx);
+        }
         let Some(newest) = self.newest_snapshot(cx) else { return };
-        let mut run =
-            AttemptRun::new(self.id, cx.facts.attempt, &cx.facts.placed, newest, cx.facts, cx.now.time);
+        let mut run = self.new_run(cx, cx.facts.attempt, &cx.facts.placed, newest);
         let outcome = run.adopt(cx, &running);
         self.phase = Phase::Active(run);
         self.follow(cx, outcome);
     }
 
+    /// Whether the last checkpoint of the attempt in the ledger may have been triggered.
+    fn is_at_its_end(&self, cx: &Context<'_>) -> bool {
+        let workers: u32 = cx.facts.placed.iter().map(|placed| placed.workers).sum();
+        let stops = cx.facts.stop.as_ref().is_some_and(|stop| !stop.drain);
+        stops || cx.facts.finished || workers != cx.facts.parallelism
+    }
+
+    /// An attempt cannot be adopted: its processes have failed, or have left after the last checkpoint.
+    fn not_adopted(&mut self, cx: &mut Context<'_>, error: &Error) {
+        if self.is_at_its_end(cx) { self.restart(cx) } else { self.failed(cx, error) }
+    }
+
     /// A taskmanager has not come back.
     pub(super) fn lost(&mut self, cx: &mut Context<'_>, taskmanager: &TaskManagerId) {
-        if self.active().is_some_and(|run| run.hosts().contains(taskmanager)) {
-            let text = format!("the taskmanager {taskmanager} does not answer any more");
-            self.failed(cx, &Error::environment(text));
+        match &mut self.phase {
+            Phase::Active(run) if run.hosts().contains(taskmanager) => {
+                let text = format!("the taskmanager {taskmanager} does not answer any more");
+                self.failed(cx, &Error::environment(text));
+            }
+            Phase::Adopting { running, .. } => {
+                placed_on(cx.facts, taskmanager).for_each(|first| drop(running.remove(&first)));
+            }
+            _ => {}
         }
     }
 
@@ -475,7 +550,9 @@ impl Job {
             run.attempt == process.attempt
                 && run.processes.get(&process.first).is_some_and(|ours| ours.taskmanager == *taskmanager)
         });
-        let Phase::Active(run) = &mut self.phase else { return };
+        let Phase::Active(run) = &mut self.phase else {
+            return self.process_to_adopt(cx, process, happened);
+        };
         if !is_current {
             return;
         }
@@ -489,6 +566,32 @@ impl Job {
         };
         self.follow(cx, outcome);
         self.go_on_with_operations(cx);
+    }
+
+    /// Something has happened to a process of an attempt that waits for its other processes, or for its manifest.
+    fn process_to_adopt(&mut self, cx: &mut Context<'_>, process: ProcessId, happened: Happened) {
+        let Phase::Adopting { running, .. } = &mut self.phase else { return };
+        let known = running.get_mut(&process.first).filter(|known| known.process == process);
+        let Some(known) = known else { return };
+        match happened {
+            Happened::Exited(how) => {
+                let host = cx.facts.placed.iter().find(|placed| placed.first == process.first);
+                let error = exited(Some(known.pid), host.map(|placed| &placed.taskmanager), &how);
+                self.not_adopted(cx, &error);
+            }
+            Happened::Message(message) => match *message {
+                FromJobProcess::Report(ToDriver { attempt, report }) if attempt == process.attempt => {
+                    match report {
+                        Report::Ready(slot) => known.ready.push(slot),
+                        Report::SourcesEnded(slot) => known.ended.push(slot),
+                        Report::Failed(error) => self.failed(cx, &error),
+                        _ => {}
+                    }
+                }
+                _ => {}
+            },
+            Happened::Started(_) => {}
+        }
     }
 
     pub(super) fn manifest_written(
@@ -519,7 +622,7 @@ impl Job {
         savepoint: Option<String>,
     ) -> Result<Answer, Error> {
         self.refuse_if_over(cx)?;
-        self.add_operation(operation, savepoint.clone(), State::Stopping);
+        self.add_operation(operation, savepoint.clone(), State::Stopping)?;
         let stop = Stop { drain, savepoint, operation };
         cx.out.push(ClusterAction::Propose(Record::StopRequested { job: self.id, stop }));
         Ok(Answer::Operation(operation))
@@ -555,15 +658,14 @@ impl Job {
                 "a parallelism of {parallelism} is invalid: it must be at least 1 and at most {most}, the number of the job's                  key groups (--max-parallelism of its first start)"
             )));
         }
-        if parallelism != cx.facts.parallelism {
-            cx.out.push(ClusterAction::Propose(Record::Rescaled { job: self.id, parallelism }));
-        }
+        // Also if it is the number of now: an earlier request may be on its way to the ledger.
+        cx.out.push(ClusterAction::Propose(Record::Rescaled { job: self.id, parallelism }));
         Ok(Answer::Done)
     }
 
     fn rescale(&mut self, cx: &mut Context<'_>) {
         let Phase::Active(run) = &mut self.phase else { return };
-        let is_stopping = self.rescaling || cx.facts.stop.is_some();
+        let is_stopping = self.rescaling || cx.facts.stop.as_ref().is_some_and(|stop| !stop.drain);
         if is_stopping || run.parallelism == cx.facts.parallelism {
             return;
         }
@@ -582,7 +684,7 @@ impl Job {
         directory: String,
     ) -> Result<Answer, Error> {
         self.refuse_if_over(cx)?;
-        self.add_operation(operation, Some(directory), State::Wanted);
+        self.add_operation(operation, Some(directory), State::Wanted)?;
         self.go_on_with_operations(cx);
         Ok(Answer::Operation(operation))
     }
@@ -593,26 +695,35 @@ impl Job {
         operation: u64,
         result: Result<String, Error>,
     ) {
-        if let Phase::Active(run) = &mut self.phase {
-            run.pinned = None;
+        if self.pinned.is_some_and(|(by, _)| by == operation) {
+            self.pin(None);
         }
-        let is_last = matches!(self.phase, Phase::Ending);
-        match (result, is_last) {
-            (Ok(path), true) => self.end(cx, Some(path)),
-            (Ok(path), false) => {
-                self.set_operation(operation, State::Over(OperationView::Completed(Some(path))))
+        let is_last = matches!(self.phase, Phase::Saving { operation: last } if last == operation);
+        match &result {
+            // The operation is over when the record of the job's end is committed.
+            Ok(_) if is_last => {}
+            Ok(path) => {
+                self.set_operation(operation, State::Over(OperationView::Completed(Some(path.clone()))));
             }
-            (Err(error), is_last) => {
+            Err(error) => {
                 self.set_operation(operation, State::Over(OperationView::Failed(error.to_string())));
-                if is_last {
-                    // The job has stopped, with its last snapshot in its own directory.
-                    self.end(cx, None);
-                }
             }
+        }
+        if is_last {
+            // Without a savepoint, too, the job has stopped, with its last snapshot in its own directory.
+            self.end(cx, result.ok());
         }
     }
 
-    /// Requests checkpoints for savepoints that are wanted, and writes those whose checkpoint is published.
+    fn pin(&mut self, pinned: Option<(u64, Epoch)>) {
+        self.pinned = pinned;
+        if let Phase::Proposed(run) | Phase::Active(run) = &mut self.phase {
+            run.pinned = pinned.map(|(_, epoch)| epoch);
+        }
+    }
+
+    /// Requests checkpoints for savepoints that are wanted, and writes those whose checkpoint is complete, one after the
+    /// other.
     fn go_on_with_operations(&mut self, cx: &mut Context<'_>) {
         let Phase::Active(run) = &mut self.phase else { return };
         if !run.is_running() || !self.operations.values().any(|operation| operation.is_waiting()) {
@@ -624,33 +735,35 @@ impl Job {
             wanted.for_each(|operation| operation.state = State::After(after));
         }
         let newest = run.newest.as_ref().map_or(Epoch(0), |manifest| manifest.epoch);
-        for (number, operation) in &mut self.operations {
-            if let (State::After(after), Some(directory)) = (&operation.state, &operation.directory)
-                && newest > *after
-                && run.pinned.is_none()
-            {
-                run.pinned = Some(newest);
-                let (job, directory) = (self.id, directory.clone());
-                cx.out.push(ClusterAction::WriteSavepoint {
-                    job,
-                    operation: *number,
-                    epoch: newest,
-                    directory,
-                });
+        let is_made = |operation: &Operation| matches!(operation.state, State::After(after) if newest > after);
+        let next = self.operations.iter_mut().find(|(_, operation)| is_made(operation));
+        if let (Some((number, operation)), None) = (next, self.pinned) {
+            let (job, operation, directory) = {
                 operation.state = State::Writing;
-            }
+                (self.id, *number, operation.directory.clone().unwrap_or_default())
+            };
+            cx.out.push(ClusterAction::WriteSavepoint { job, operation, epoch: newest, directory });
+            self.pin(Some((operation, newest)));
         }
     }
 
-    fn add_operation(&mut self, number: u64, directory: Option<String>, state: State) {
-        self.operations.insert(number, Operation { directory, state });
-        while self.operations.len() > REMEMBERED {
-            self.operations.pop_first();
+    /// Adds an operation. The oldest that is over is forgotten.
+    fn add_operation(&mut self, number: u64, directory: Option<String>, state: State) -> Result<(), Error> {
+        let is_over = |operation: &Operation| matches!(operation.state, State::Over(_));
+        if self.operations.len() >= REMEMBERED {
+            let over = self.operations.iter().find(|(_, operation)| is_over(operation)).map(|(number, _)| *number);
+            let over = over.ok_or_else(|| {
+                Error::environment(format!("{REMEMBERED} savepoints and stops of the job are under way already"))
+            })?;
+            self.operations.remove(&over);
         }
+        self.operations.insert(number, Operation { directory, state });
+        Ok(())
     }
 
     fn set_operation(&mut self, number: u64, state: State) {
-        if let Some(operation) = self.operations.get_mut(&number) {
+        let operation = self.operations.get_mut(&number);
+        if let Some(operation) = operation.filter(|operation| !matches!(operation.state, State::Over(_))) {
             operation.state = state;
         }
     }
@@ -685,8 +798,9 @@ impl Job {
     /// What it waits for, as a sentence.
     pub(super) fn waits_for(&self, cx_now: Time, facts: &JobFacts, free: u32) -> Option<String> {
         match &self.phase {
-            Phase::Waiting { .. } if self.store_is_away.is_some() => {
-                self.store_is_away.as_ref().map(|why| format!("the checkpoint store does not answer: {why}"))
+            Phase::Waiting { .. } | Phase::Adopting { .. } if self.store_is_away.is_some() => {
+                let why = self.store_is_away.as_ref();
+                why.map(|(why, _)| format!("the checkpoint store does not answer: {why}"))
             }
             Phase::Waiting { due } if *due > cx_now => {
                 Some(format!("the next attempt starts in {:.1} s", due.since_ms(cx_now) as f64 / 1_000.0))
@@ -705,6 +819,7 @@ impl Job {
             }
             Phase::Proposed(_) => Some("the start of the attempt is being recorded".to_owned()),
             Phase::Active(run) => run.waits_for(),
+            Phase::Saving { .. } => Some("the savepoint is being made".to_owned()),
             Phase::Ending => Some("the end of the job is being recorded".to_owned()),
             Phase::Over => None,
         }
@@ -716,6 +831,7 @@ impl Job {
             (Some((Ending::Finished { .. }, _)), _) => "FINISHED",
             (Some((Ending::Canceled, _)), _) => "CANCELED",
             (Some((Ending::Failed { .. }, _)), _) => "FAILED",
+            (None, Phase::Saving { .. } | Phase::Ending) => "STOPPING",
             (None, _) if facts.stop.is_some() => "STOPPING",
             (None, Phase::Active(run)) if run.is_running() && !self.rescaling => "RUNNING",
             // It runs on while the jobmanager finds its processes again.
@@ -735,5 +851,10 @@ impl Operation {
 pub(super) enum Happened {
     Started(u32),
     Exited(String),
-    Message(Box<tidegate_protocol::process::FromJobProcess>),
+    Message(Box<FromJobProcess>),
+}
+
+/// The first slots of the processes that the ledger has placed on a taskmanager.
+fn placed_on(facts: &JobFacts, taskmanager: &TaskManagerId) -> impl Iterator<Item = Slot> {
+    facts.placed.iter().filter(|placed| placed.taskmanager == *taskmanager).map(|placed| placed.first)
 }

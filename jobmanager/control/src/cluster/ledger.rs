@@ -98,8 +98,9 @@ impl Ledger {
             }
             Record::Damaged { epoch, .. } => facts.snapshots.retain(|other| other != epoch),
             Record::StopRequested { stop, .. } => {
-                // A stop may become a drain, and get a savepoint; it is not taken back.
-                facts.stop = Some(stop.clone());
+                // The last request counts, but the savepoint that an earlier one wanted is not taken back.
+                let earlier = facts.stop.take().and_then(|stop| stop.savepoint);
+                facts.stop = Some(Stop { savepoint: stop.savepoint.clone().or(earlier), ..stop.clone() });
             }
             Record::Rescaled { parallelism, .. } => facts.parallelism = *parallelism,
             Record::Ended { ending, at_ms, .. } => facts.ended = Some((ending.clone(), *at_ms)),

@@ -34,6 +34,30 @@ pub(super) struct Submissions {
     pub(super) jobs: BTreeMap<JobId, Submission>,
 }
 
+impl Submissions {
+    /// A taskmanager that was asked for a plan is gone, or has forgotten that.
+    pub(super) fn forget_asked(&mut self, taskmanager: &TaskManagerId) {
+        for submission in self.describing.values_mut() {
+            if let Submission::Describing { asked, .. } = submission {
+                asked.take_if(|asked| asked == taskmanager);
+            }
+        }
+    }
+
+    /// A request to run a job takes the place of an earlier one that is not answered yet, which is returned.
+    pub(super) fn take_over(&mut self, job: JobId, by: RequestId) -> Option<RequestId> {
+        let is_ours = |submission: &&mut Submission| match submission {
+            Submission::Describing { run, .. } => run.as_ref().is_some_and(|run| run.job == job),
+            Submission::Importing { .. } | Submission::Proposed { .. } => false,
+        };
+        let submission = self.jobs.get_mut(&job).or_else(|| self.describing.values_mut().find(is_ours))?;
+        let (Submission::Describing { request, .. }
+        | Submission::Importing { request, .. }
+        | Submission::Proposed { request }) = submission;
+        Some(std::mem::replace(request, by))
+    }
+}
+
 /// The job as it goes into the ledger.
 pub(super) fn spec(
     run: RunJob,

@@ -2,6 +2,8 @@
 
 use tidegate_protocol::{Attempt, Epoch, JobId, Slot, TaskManagerId};
 
+use super::record::Ending;
+
 /// A job, as it is now.
 #[derive(Clone, Debug)]
 pub struct JobView {
@@ -66,6 +68,17 @@ pub enum OperationView {
     Completed(Option<String>),
     /// It has failed, for this reason.
     Failed(String),
+}
+
+impl From<&Ending> for OperationView {
+    /// How an operation is over when its job is.
+    fn from(ending: &Ending) -> Self {
+        match ending {
+            Ending::Finished { savepoint } => Self::Completed(savepoint.clone()),
+            Ending::Canceled => Self::Failed("the job was cancelled".to_owned()),
+            Ending::Failed { cause } => Self::Failed(format!("the job has failed: {cause}")),
+        }
+    }
 }
 
 /// A taskmanager.

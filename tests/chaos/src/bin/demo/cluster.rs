@@ -47,7 +47,13 @@ impl Cluster {
     }
 
     /// Submits a job, and returns its id.
-    pub(crate) fn submit(&self, parallelism: usize, interval: &str, job: &Path, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn submit(
+        &self,
+        parallelism: usize,
+        interval: &str,
+        job: &Path,
+        arguments: &[&str],
+    ) -> Result<String> {
         let (parallelism, interval) = (parallelism.to_string(), format!("checkpoint.interval={interval}"));
         let job = job.display().to_string();
         let run = ["run", "-d", "-p", &parallelism, "-D", &interval, &job, "--"];

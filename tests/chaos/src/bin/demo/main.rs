@@ -193,7 +193,9 @@ impl Demo {
             wait(until, job)?;
         }
         let info = cluster.info(job)?;
-        let Some(victim) = info.processes.first().filter(|_| info.state == "RUNNING") else { return Ok(None) };
+        let Some(victim) = info.processes.first().filter(|_| info.state == "RUNNING") else {
+            return Ok(None);
+        };
         let before = published.files();
         cluster.kill(&victim.taskmanager)?;
         let clock = Instant::now();
@@ -216,13 +218,7 @@ impl Demo {
         Ok(Some(recovery))
     }
 
-    fn conclude(
-        &self,
-        screen: &Screen,
-        verdict: &Verdict,
-        story: &Story,
-        all: Duration,
-    ) -> Result<()> {
+    fn conclude(&self, screen: &Screen, verdict: &Verdict, story: &Story, all: Duration) -> Result<()> {
         if !verdict.is_complete() {
             let examples: String = verdict.examples().map(|e| format!("\n    {e}")).collect();
             return Err(Failure::new(format!("the output is not what it must be: {verdict}{examples}")));
@@ -236,7 +232,9 @@ impl Demo {
         println!("  Recovery {recovery} ms, all of this demo {:.1} s.", all.as_secs_f64());
         println!(
             "  {}",
-            screen.dim("Next: `tidegate cluster up`, and docs/cluster.md; README.md shows the job's ten lines.")
+            screen.dim(
+                "Next: `tidegate cluster up`, and docs/cluster.md; README.md shows the job's ten lines."
+            )
         );
         Ok(())
     }
