@@ -544,12 +544,11 @@ impl AttemptRun {
 
     fn slot_published(&mut self, cx: &mut Context<'_>, slot: Slot, epoch: Epoch) {
         let is_newest = self.newest.as_ref().is_some_and(|manifest| manifest.epoch == epoch);
-        let is_ours = slot.0 < self.parallelism;
-        if !is_newest
-            || !is_ours
-            || !self.published.insert(slot)
-            || self.published.len() < self.parallelism as usize
-        {
+        if !is_newest || epoch <= self.past.published || slot.0 >= self.parallelism {
+            return;
+        }
+        self.published.insert(slot);
+        if self.published.len() < self.parallelism as usize {
             return;
         }
         self.command_all(cx, &Command::Completed(epoch));

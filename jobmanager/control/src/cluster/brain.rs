@@ -135,9 +135,8 @@ impl Brain {
     /// Starts the attempts that are due, of jobs in the order of their submission, when all slots are free that become so.
     fn start_attempts(&mut self, out: &mut Vec<ClusterAction>) {
         let due = self.jobs.iter().filter(|(_, job)| job.is_due(self.now.time));
-        let mut due: Vec<(u64, JobId)> = due
-            .filter_map(|(id, _)| Some((self.ledger.jobs.get(id)?.spec.submitted_at_ms, *id)))
-            .collect();
+        let mut due: Vec<(u64, JobId)> =
+            due.filter_map(|(id, _)| Some((self.ledger.jobs.get(id)?.spec.submitted_at_ms, *id))).collect();
         due.sort_unstable();
         let mut offers = None;
         for (_, id) in due {

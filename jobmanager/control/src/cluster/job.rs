@@ -190,6 +190,10 @@ impl Job {
             self.finish(cx);
             return false;
         }
+        let free: u64 = offers.iter().map(|offer| u64::from(offer.free)).sum();
+        if free < u64::from(cx.facts.parallelism) {
+            return false;
+        }
         let mut offers = offers.to_vec();
         let last: BTreeSet<&TaskManagerId> =
             cx.facts.placed.iter().map(|placed| &placed.taskmanager).collect();
@@ -349,7 +353,8 @@ impl Job {
 
     /// Its input was read to the end, or it was stopped, and all of its output is published.
     fn finish(&mut self, cx: &mut Context<'_>) {
-        let savepoint = cx.facts.stop.as_ref().and_then(|stop| Some((stop.operation, stop.savepoint.clone()?)));
+        let savepoint =
+            cx.facts.stop.as_ref().and_then(|stop| Some((stop.operation, stop.savepoint.clone()?)));
         let (Some((operation, directory)), Some(epoch)) = (savepoint, cx.facts.newest()) else {
             return self.end(cx, None);
         };
@@ -497,11 +502,11 @@ impl Job {
             return;
         }
         let has_ended = running.values().all(|process| process.ended.len() >= process.workers as usize);
-        if has_ended || self.is_at_its_end(cx) {
+        if has_ended || cx.facts.is_ending || cx.facts.workers() != cx.facts.parallelism {
+            // Which epoch is the last one is not in the ledger, and no barrier follows that one.
+            let attempt = cx.facts.attempt;
             let text = format!(
-                "attempt {} is followed by another one: its last checkpoint may have been under way while the jobmanager \
-                 was away, and there is only one",
-                cx.facts.attempt
+                "attempt {attempt} is followed by another one, as its last checkpoint may be over already"
             );
             cx.out.push(ClusterAction::Note { job: self.id, warning: false, text });
             return self.restart(cx);
@@ -513,16 +518,9 @@ impl Job {
         self.follow(cx, outcome);
     }
 
-    /// Whether the last checkpoint of the attempt in the ledger may have been triggered.
-    fn is_at_its_end(&self, cx: &Context<'_>) -> bool {
-        let workers: u32 = cx.facts.placed.iter().map(|placed| placed.workers).sum();
-        let stops = cx.facts.stop.as_ref().is_some_and(|stop| !stop.drain);
-        stops || cx.facts.finished || workers != cx.facts.parallelism
-    }
-
     /// An attempt cannot be adopted: its processes have failed, or have left after the last checkpoint.
     fn not_adopted(&mut self, cx: &mut Context<'_>, error: &Error) {
-        if self.is_at_its_end(cx) { self.restart(cx) } else { self.failed(cx, error) }
+        if cx.facts.is_ending { self.restart(cx) } else { self.failed(cx, error) }
     }
 
     /// A taskmanager has not come back.
@@ -655,7 +653,8 @@ impl Job {
         let most = u32::from(cx.facts.spec.key_groups.count);
         if parallelism == 0 || parallelism > most {
             return Err(Error::job(format!(
-                "a parallelism of {parallelism} is invalid: it must be at least 1 and at most {most}, the number of the job's                  key groups (--max-parallelism of its first start)"
+                "a parallelism of {parallelism} is invalid: it must be at least 1 and at most {most}, the number of the job's \
+                 key groups (--max-parallelism of its first start)"
             )));
         }
         // Also if it is the number of now: an earlier request may be on its way to the ledger.
@@ -735,7 +734,8 @@ impl Job {
             wanted.for_each(|operation| operation.state = State::After(after));
         }
         let newest = run.newest.as_ref().map_or(Epoch(0), |manifest| manifest.epoch);
-        let is_made = |operation: &Operation| matches!(operation.state, State::After(after) if newest > after);
+        let is_made =
+            |operation: &Operation| matches!(operation.state, State::After(after) if newest > after);
         let next = self.operations.iter_mut().find(|(_, operation)| is_made(operation));
         if let (Some((number, operation)), None) = (next, self.pinned) {
             let (job, operation, directory) = {
@@ -751,9 +751,12 @@ impl Job {
     fn add_operation(&mut self, number: u64, directory: Option<String>, state: State) -> Result<(), Error> {
         let is_over = |operation: &Operation| matches!(operation.state, State::Over(_));
         if self.operations.len() >= REMEMBERED {
-            let over = self.operations.iter().find(|(_, operation)| is_over(operation)).map(|(number, _)| *number);
+            let over =
+                self.operations.iter().find(|(_, operation)| is_over(operation)).map(|(number, _)| *number);
             let over = over.ok_or_else(|| {
-                Error::environment(format!("{REMEMBERED} savepoints and stops of the job are under way already"))
+                Error::environment(format!(
+                    "{REMEMBERED} savepoints and stops of the job are under way already"
+                ))
             })?;
             self.operations.remove(&over);
         }
@@ -804,6 +807,9 @@ impl Job {
             }
             Phase::Waiting { due } if *due > cx_now => {
                 Some(format!("the next attempt starts in {:.1} s", due.since_ms(cx_now) as f64 / 1_000.0))
+            }
+            Phase::Waiting { .. } if self.damaged.is_some() && self.damaged == facts.newest() => {
+                Some("the damaged snapshot is being set aside".to_owned())
             }
             Phase::Waiting { .. } if self.reading => {
                 Some("the manifest of the last snapshot is being read".to_owned())

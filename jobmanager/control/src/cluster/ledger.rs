@@ -26,6 +26,10 @@ pub struct JobFacts {
     pub attempt: Attempt,
     /// Where its processes run.
     pub placed: Vec<Placed>,
+    /// True once the last epoch of the attempt may have been triggered. No barrier follows that one, also if a later
+    /// request takes back what has led to it.
+    #[serde(default)]
+    pub is_ending: bool,
     /// The snapshot that it went on from.
     pub restored: Option<Epoch>,
     /// The complete snapshots that may be restored from, the newest last.
@@ -46,6 +50,7 @@ impl JobFacts {
             parallelism: spec.parallelism,
             attempt: spec.restored.map(|(_, attempt)| attempt).unwrap_or_default(),
             placed: Vec::new(),
+            is_ending: false,
             restored: None,
             snapshots: spec.restored.map(|(epoch, _)| epoch).into_iter().collect(),
             last_epoch: spec.restored.map(|(epoch, _)| epoch).unwrap_or_default(),
@@ -59,6 +64,11 @@ impl JobFacts {
     /// True once an attempt of this job was started.
     pub fn was_started(&self) -> bool {
         !self.placed.is_empty()
+    }
+
+    /// The number of workers of its attempt.
+    pub fn workers(&self) -> u32 {
+        self.placed.iter().map(|placed| placed.workers).sum()
     }
 
     /// The snapshot that the next attempt goes on from.
@@ -83,6 +93,7 @@ impl Ledger {
                 if *attempt > facts.attempt {
                     facts.attempt = *attempt;
                     facts.placed.clone_from(placed);
+                    facts.is_ending = facts.stop.as_ref().is_some_and(|stop| !stop.drain);
                     facts.restored = *restored;
                 }
             }
@@ -92,6 +103,7 @@ impl Ledger {
                     facts.snapshots.push(*epoch);
                     facts.last_epoch = *epoch;
                     facts.finished = *finished;
+                    facts.is_ending |= *finished;
                     let surplus = facts.snapshots.len().saturating_sub(facts.spec.settings.retain.max(1));
                     facts.snapshots.drain(..surplus);
                 }
@@ -99,10 +111,14 @@ impl Ledger {
             Record::Damaged { epoch, .. } => facts.snapshots.retain(|other| other != epoch),
             Record::StopRequested { stop, .. } => {
                 // The last request counts, but the savepoint that an earlier one wanted is not taken back.
+                facts.is_ending |= !stop.drain;
                 let earlier = facts.stop.take().and_then(|stop| stop.savepoint);
                 facts.stop = Some(Stop { savepoint: stop.savepoint.clone().or(earlier), ..stop.clone() });
             }
-            Record::Rescaled { parallelism, .. } => facts.parallelism = *parallelism,
+            Record::Rescaled { parallelism, .. } => {
+                facts.parallelism = *parallelism;
+                facts.is_ending |= facts.parallelism != facts.workers();
+            }
             Record::Ended { ending, at_ms, .. } => facts.ended = Some((ending.clone(), *at_ms)),
         }
     }

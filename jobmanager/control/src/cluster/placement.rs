@@ -33,9 +33,6 @@ pub struct Placed {
 
 /// Places the workers of an attempt; None if there are not enough free slots.
 pub fn place(parallelism: u32, offers: &[Offer]) -> Option<Vec<Placed>> {
-    if offers.iter().map(|offer| u64::from(offer.free)).sum::<u64>() < u64::from(parallelism) {
-        return None;
-    }
     let mut offers: Vec<&Offer> = offers.iter().filter(|offer| offer.free > 0).collect();
     offers.sort_by_key(|offer| (!offer.preferred, std::cmp::Reverse(offer.free), offer.taskmanager.clone()));
     let divisors = (1..=parallelism).filter(|workers| parallelism.is_multiple_of(*workers));
