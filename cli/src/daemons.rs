@@ -53,6 +53,7 @@ fn jobmanager_settings(config: &Config) -> Result<tidegate_jobmanager::Settings>
             retain: config.find(&keys::CHECKPOINT_RETAIN)?.map(|count| count as usize),
             restart_limit: config.find(&keys::RESTART_LIMIT)?,
         },
+        metrics: config.find(&keys::JOBMANAGER_METRICS)?.map(|address| resolve(&address)).transpose()?,
     })
 }
 
@@ -75,6 +76,7 @@ fn taskmanager_settings(config: &Config) -> Result<tidegate_taskmanager::Setting
         away: config.get(&keys::AWAY, None)?,
         log_bytes: config.get(&keys::LOG_BYTES, None)?,
         log_files: config.get(&keys::LOG_FILES, None)?,
+        metrics: config.find(&keys::TASKMANAGER_METRICS)?.map(|address| resolve(&address)).transpose()?,
     })
 }
 

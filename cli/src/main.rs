@@ -61,6 +61,7 @@ fn run(options: &Options) -> Result<u8> {
         Verb::Cancel(job) => verbs::cancel(&session()?, job),
         Verb::Rescale(rescale) => verbs::rescale(&session()?, rescale),
         Verb::Checkpoints(job) => verbs::checkpoints(&session()?, job),
+        Verb::Why(job) => verbs::why(&session()?, job),
         Verb::Logs(logs) => verbs::logs(&session()?, logs),
         Verb::Taskmanagers => verbs::taskmanagers(&session()?),
         Verb::Cluster(ClusterVerb::Up(up)) => cluster::up(up, &options.global),

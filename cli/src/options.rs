@@ -72,6 +72,8 @@ pub(crate) enum Verb {
     Rescale(RescaleOptions),
     /// Shows the checkpoints of a job
     Checkpoints(JobOption),
+    /// Says what holds the event time or the checkpoint of a job back: which partition or operator, on which worker and host
+    Why(JobOption),
     /// Prints the logs of a job's processes
     Logs(LogsOptions),
     /// Lists the taskmanagers of the cluster
@@ -267,6 +269,9 @@ pub(crate) struct JobManagerOptions {
     /// The addresses of all jobmanagers of the cluster
     #[arg(long, value_name = "HOST:PORT[,..]", value_parser = checked(&keys::PEERS))]
     peers: Option<String>,
+    /// Serves metrics for Prometheus at this address, to everybody who can connect: its requests are not signed
+    #[arg(long, value_name = "HOST:PORT", value_parser = checked(&keys::JOBMANAGER_METRICS))]
+    metrics: Option<String>,
 }
 
 /// Options of `taskmanager`.
@@ -284,6 +289,9 @@ pub(crate) struct TaskManagerOptions {
     /// The name or IP address by which other hosts reach this one [default: that of --listen]
     #[arg(long, value_name = "HOST", value_parser = checked(&keys::TASKMANAGER_ADDRESS))]
     address: Option<String>,
+    /// Serves metrics for Prometheus at this address, to everybody who can connect: its requests are not signed
+    #[arg(long, value_name = "HOST:PORT", value_parser = checked(&keys::TASKMANAGER_METRICS))]
+    metrics: Option<String>,
 }
 
 impl Options {
@@ -305,23 +313,25 @@ impl Options {
 }
 
 impl JobManagerOptions {
-    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 4] {
+    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 5] {
         [
             (&keys::JOBMANAGER_LISTEN, "--listen", &self.listen),
             (&keys::JOBMANAGER_DATA, "--data", &self.data),
             (&keys::CHECKPOINT_STORE, "--checkpoint-store", &self.checkpoint_store),
             (&keys::PEERS, "--peers", &self.peers),
+            (&keys::JOBMANAGER_METRICS, "--metrics", &self.metrics),
         ]
     }
 }
 
 impl TaskManagerOptions {
-    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 4] {
+    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 5] {
         [
             (&keys::SLOTS, "--slots", &self.slots),
             (&keys::TASKMANAGER_DATA, "--data", &self.data),
             (&keys::TASKMANAGER_LISTEN, "--listen", &self.listen),
             (&keys::TASKMANAGER_ADDRESS, "--address", &self.address),
+            (&keys::TASKMANAGER_METRICS, "--metrics", &self.metrics),
         ]
     }
 }

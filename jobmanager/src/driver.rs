@@ -14,7 +14,9 @@ use tidegate_control::Time;
 use tidegate_control::cluster::{
     Answer, Brain, ClusterAction, ClusterInput, ClusterSettings, Ledger, Now, Record, Request, RequestId,
 };
-use tidegate_protocol::taskmanager::{FromTaskManager, Registration, ToTaskManager};
+use tidegate_protocol::process::ToJobProcess;
+use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, Registration, ToTaskManager};
+use tidegate_protocol::why::{PassedOn, ProcessAnswer, ProcessWhy};
 use tidegate_protocol::{Attempt, Error, JobId, Result, TaskManagerId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +42,10 @@ pub(crate) enum Message {
     FromTaskManager(u64, TaskManagerId, FromTaskManager),
     /// The connection is over.
     Disconnected(u64, TaskManagerId),
+    /// A process of this taskmanager is asked what holds its job back.
+    Why(TaskManagerId, ProcessId, oneshot::Sender<ProcessWhy>),
+    /// A process has answered, by the connection of this number.
+    Answered(u64, TaskManagerId, PassedOn),
     /// The log of a job is wanted from a taskmanager.
     Logs(LogsWanted, oneshot::Sender<(String, u64)>),
 }
@@ -72,6 +78,28 @@ impl Driver {
         // Who has asked may have gone.
         self.send(Message::Look(Box::new(move |brain| drop(tell.send(look(brain))))));
         answer_of(told).await
+    }
+
+    /// The same, for a thread that may wait. None if the brain was busy for too long.
+    pub(crate) fn look_and_wait<R: Send + 'static>(
+        &self,
+        patience: Duration,
+        look: impl FnOnce(&Brain) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (tell, told) = channel();
+        self.send(Message::Look(Box::new(move |brain| drop(tell.send(look(brain))))));
+        told.recv_timeout(patience).ok()
+    }
+
+    /// Asks a process what holds its job back. The answer may not come.
+    pub(crate) fn why(
+        &self,
+        taskmanager: TaskManagerId,
+        process: ProcessId,
+    ) -> oneshot::Receiver<ProcessWhy> {
+        let (tell, told) = oneshot::channel();
+        self.send(Message::Why(taskmanager, process, tell));
+        told
     }
 
     pub(crate) async fn request(&self, request: Request) -> Result<Answer> {
@@ -124,6 +152,7 @@ pub(crate) fn start(settings: &Settings, store: &Path, log: Log, ledger: Ledger)
         connections: HashMap::new(),
         requests: HashMap::new(),
         logs: HashMap::new(),
+        whys: HashMap::new(),
         next: 0,
     };
     std::thread::Builder::new().name("driver".to_owned()).spawn(move || thread.run(&inbox))?;
@@ -146,6 +175,8 @@ struct Thread {
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer>>>,
     /// Who waits for logs, by the number of the request.
     logs: HashMap<u64, oneshot::Sender<(String, u64)>>,
+    /// Who waits for the answer of a process, by the number of the request.
+    whys: HashMap<u64, (ProcessId, oneshot::Sender<ProcessWhy>)>,
     next: u64,
 }
 
@@ -192,6 +223,21 @@ impl Thread {
                     self.step(ClusterInput::Disconnected(id));
                 }
             }
+            Message::Why(taskmanager, process, tell) => self.ask_why(&taskmanager, process, tell),
+            Message::Answered(
+                number,
+                id,
+                PassedOn { process, answer: ProcessAnswer::Why { request, why } },
+            ) => {
+                let is_asked = self.whys.get(&request).is_some_and(|(asked, _)| *asked == process);
+                if self.is_current(number, &id)
+                    && is_asked
+                    && let Some((_, tell)) = self.whys.remove(&request)
+                {
+                    // Who has asked may have given up.
+                    let _ = tell.send(*why);
+                }
+            }
             Message::Logs(wanted, tell) => self.ask_for_logs(wanted, tell),
         }
     }
@@ -223,6 +269,14 @@ impl Thread {
         self.logs.retain(|_, tell| !tell.is_closed());
         self.logs.insert(request, tell);
         self.send(&taskmanager, ToTaskManager::Logs { request, job, attempt, from, bytes });
+    }
+
+    fn ask_why(&mut self, id: &TaskManagerId, process: ProcessId, tell: oneshot::Sender<ProcessWhy>) {
+        let request = self.number();
+        self.whys.retain(|_, (_, tell)| !tell.is_closed());
+        self.whys.insert(request, (process, tell));
+        let message = Box::new(ToJobProcess::Why { request });
+        self.send(id, ToTaskManager::ToProcess { process, message });
     }
 
     fn step(&mut self, input: ClusterInput) {

@@ -4,6 +4,7 @@
 //! - `driver`: the one thread that has the brain: takes inputs, carries out actions.
 //! - `ledger`: the durable records, behind `propose -> committed`.
 //! - `stores`: the threads that read and write the checkpoint store for the brain.
+//! - `metrics`: those of the cluster and its jobs, for Prometheus.
 //! - `server`: HTTP: requests of users, connections of taskmanagers.
 //!
 //! Everything that the brain decides is decided in `tidegate-control`; nothing here holds a rule about jobs. The jobmanager
@@ -11,6 +12,7 @@
 
 mod driver;
 mod ledger;
+mod metrics;
 mod server;
 pub mod settings;
 mod stores;
@@ -24,8 +26,8 @@ use tidegate_protocol::{Error, ErrorContext, Result};
 /// # Errors
 /// If it cannot start: an address that is taken, a directory that cannot be written to or that another process uses.
 pub fn run(settings: Settings) -> Result<()> {
-    let store = stores::prepare(&settings.checkpoint_store)?;
     let (log, ledger) = ledger::Log::open(&settings.data)?;
+    let store = stores::prepare(&settings.checkpoint_store, !ledger.jobs.is_empty())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("server")
@@ -36,6 +38,9 @@ pub fn run(settings: Settings) -> Result<()> {
     let listener = listener.context(|| format!("cannot listen at {}", settings.listen))?;
     let driver = driver::start(&settings, &store, log, ledger)?;
     tracing::info!(target: "tidegate", "the jobmanager listens at {}, with the checkpoint store {}", settings.listen, store.display());
+    if let Some(address) = settings.metrics {
+        metrics::serve(address, driver.clone())?;
+    }
     let server = server::Server::new(&settings, store, driver);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     stop_on_signals(stop)?;

@@ -26,6 +26,9 @@ pub struct Settings {
     pub lease: Duration,
     /// What is set for a job that sets nothing.
     pub job: JobDefaults,
+    /// The address at which metrics are served, to everybody who can connect: Prometheus does not sign its requests. None
+    /// to serve none.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What is set for a job that sets nothing; None for what the job's own flags say.

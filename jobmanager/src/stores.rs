@@ -21,13 +21,44 @@ use tidegate_snapshots::{LocalStore, Snapshots};
 /// The number of threads.
 const THREADS: usize = 4;
 
-/// Makes the directories of a checkpoint store; returns its absolute path.
-pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
+/// The file that says that a directory is a checkpoint store: without it, a file system may not be mounted.
+const MARKER: &str = "tidegate-store";
+
+/// Makes the directories of a checkpoint store; returns its absolute path. A store that jobs have is not made anew.
+pub(crate) fn prepare(root: &Path, has_jobs: bool) -> Result<PathBuf> {
+    if has_jobs && !is_there(root) {
+        return Err(Error::environment(format!(
+            "the checkpoint store {} is not there, and the ledger has jobs whose snapshots are in it; is its file system mounted?",
+            root.display()
+        )));
+    }
     for folder in ["executables", "jobs", "savepoints"] {
         let path = root.join(folder);
         std::fs::create_dir_all(&path).context(|| format!("make the checkpoint store {}", path.display()))?;
     }
+    let marker = root.join(MARKER);
+    std::fs::write(&marker, "1\n").context(|| format!("write {}", marker.display()))?;
     root.canonicalize().context(|| format!("the checkpoint store {}", root.display()))
+}
+
+/// True if the checkpoint store can be reached.
+fn is_there(root: &Path) -> bool {
+    root.join(MARKER).is_file()
+}
+
+/// Makes the checkpoint directory of a new job.
+pub(crate) fn create(root: &Path, job: JobId) -> Result<()> {
+    if !is_there(root) {
+        return Err(away(root));
+    }
+    LocalStore::open(&directory(root, job)).map(drop)
+}
+
+fn away(root: &Path) -> Error {
+    Error::environment(format!(
+        "the checkpoint store {} is not there; is its file system mounted?",
+        root.display()
+    ))
 }
 
 /// Where the result of an action goes.
@@ -118,11 +149,15 @@ impl Thread {
         }
     }
 
+    /// The snapshots of a job. A store that is away is not taken for one without snapshots.
     fn of(&mut self, job: JobId) -> Result<Snapshots> {
+        if !is_there(&self.root) {
+            return Err(away(&self.root));
+        }
         if let Some(snapshots) = self.jobs.get(&job) {
             return Ok(snapshots.clone());
         }
-        let snapshots = Snapshots::new(Arc::new(LocalStore::open(&directory(&self.root, job))?));
+        let snapshots = Snapshots::new(Arc::new(LocalStore::existing(&directory(&self.root, job))?));
         self.jobs.insert(job, snapshots.clone());
         Ok(snapshots)
     }
@@ -139,6 +174,8 @@ impl Thread {
             self.of(job).and_then(|snapshots| Ok((snapshots.manifest(epoch)?, snapshots.published()?)));
         match read {
             Ok((Ok(manifest), published)) => SnapshotRead::Read(Arc::new(manifest), published),
+            // It may have gone while it was read.
+            Ok((Err(why), _)) if !is_there(&self.root) => SnapshotRead::Unavailable(why),
             Ok((Err(why), _)) => SnapshotRead::Damaged(why),
             Err(error) => SnapshotRead::Unavailable(error.to_string()),
         }
@@ -161,7 +198,7 @@ fn copy(root: &Path, action: ClusterAction) -> ClusterInput {
             ClusterInput::SavepointWritten { job, operation, result }
         }
         ClusterAction::Import { job, from } => {
-            let to = LocalStore::open(&directory(root, job));
+            let to = LocalStore::existing(&directory(root, job));
             let result = to.and_then(|to| tidegate_snapshots::import(Path::new(&from), &to));
             ClusterInput::Imported { job, result: result.map(Arc::new) }
         }

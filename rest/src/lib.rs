@@ -6,12 +6,14 @@
 //! - [`cluster`]: the cluster as a whole, its taskmanagers.
 //! - [`executables`]: what jobs are started from.
 //! - [`jobs`]: jobs, their checkpoints, savepoints, failures and logs.
+//! - [`why`]: what holds the event time or the barrier of a job back.
 //!
 //! Not here: how a request is signed (`tidegate-access`), and what the jobmanager answers when (`tidegate-jobmanager`).
 
 pub mod cluster;
 pub mod executables;
 pub mod jobs;
+pub mod why;
 
 use serde::{Deserialize, Serialize};
 

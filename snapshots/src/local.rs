@@ -42,6 +42,25 @@ impl LocalStore {
         Ok(Self { root })
     }
 
+    /// Opens a directory that is a store already. Nothing is made: a file system that is not mounted must not be mistaken for
+    /// an empty store.
+    ///
+    /// # Errors
+    /// If the directory is not there, or is none of a store.
+    pub fn existing(root: &Path) -> Result<Self> {
+        let missing = || {
+            format!("the checkpoint directory {} is not there; is its file system mounted?", root.display())
+        };
+        let root = root.canonicalize().context(missing)?;
+        if ["files", "staged"].iter().all(|folder| root.join(folder).is_dir()) {
+            return Ok(Self { root });
+        }
+        Err(Error::environment(format!(
+            "{} is no checkpoint directory: it has no folders files and staged; is its file system mounted?",
+            root.display()
+        )))
+    }
+
     /// A store for a directory that is not accessed and need not exist.
     pub fn unopened(root: &Path) -> Self {
         Self { root: root.to_owned() }

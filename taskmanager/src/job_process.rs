@@ -16,8 +16,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tidegate_protocol::process::{FromJobProcess, ToJobProcess};
+use tidegate_protocol::process::ToJobProcess;
 use tidegate_protocol::taskmanager::{ProcessId, Program};
+use tidegate_protocol::why::SaidByProcess;
 use tidegate_protocol::{ErrorContext, Result};
 
 use crate::child::{self, Child, Start, Started};
@@ -129,8 +130,9 @@ impl Threads {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            let event = match serde_json::from_slice::<FromJobProcess>(&line) {
-                Ok(message) => Event::FromProcess(self.id, message),
+            let event = match SaidByProcess::from_json(&line) {
+                Ok(SaidByProcess::Message(message)) => Event::FromProcess(self.id, message),
+                Ok(SaidByProcess::Answer(answer)) => Event::Answered(self.id, answer),
                 // A process that was killed may have sent the beginning of a message.
                 Err(_) if !line.ends_with(b"\n") && (line.len() as u64) < MESSAGE_BYTES_MAX => return,
                 Err(error) => {

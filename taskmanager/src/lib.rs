@@ -18,6 +18,7 @@
 //! - `job_process`: the threads around a process: its socket, its output, its exit. `child`: how it is started and killed.
 //! - `executables`, `describe`: how an executable gets here, and what it says of its job.
 //! - `log_file`, `log_reader`: the output of processes, as files and for who asks for it.
+//! - `metrics`: those of the taskmanager and of its processes, for Prometheus.
 //! - `data_directory`: where all of that is.
 //!
 //! Not here: which processes there should be (the jobmanager's), what a job process does (crate `tidegate`, module
@@ -31,6 +32,7 @@ mod job_process;
 mod link;
 mod log_file;
 mod log_reader;
+mod metrics;
 mod runner;
 mod settings;
 mod supervisor;

@@ -3,15 +3,16 @@
 //! It runs on the thread that calls [`run`], which starts all processes and lives as long as they do. It never waits for a
 //! process, a disk of another host or the network: if it did, processes would take the taskmanager for lost.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tidegate_client::Client;
-use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, Program};
+use tidegate_protocol::taskmanager::{ProcessId, Program};
 use tidegate_protocol::{Error, ErrorContext, JobId, Result};
 
 use crate::child::Child;
@@ -22,8 +23,9 @@ use crate::job_process::{JobProcess, spawn};
 use crate::link::{self, Link, Outgoing};
 use crate::log_file::{Limits, LogFile};
 use crate::log_reader::LogReader;
+use crate::metrics;
 use crate::settings::Settings;
-use crate::supervisor::{Effect, Event, Identity, Supervisor};
+use crate::supervisor::{Effect, Event, Gathered, Identity, Supervisor};
 
 /// Events that wait to be handled. Who has more waits: a process that floods its taskmanager, the jobmanager.
 const QUEUE: usize = 1024;
@@ -35,6 +37,8 @@ pub(crate) enum Incoming {
     Connected(Outgoing),
     /// That connection is broken.
     Disconnected,
+    /// The metrics are wanted; they go here.
+    Metrics(SyncSender<Gathered>),
 }
 
 /// Runs a taskmanager until it receives SIGTERM or SIGINT. Then it kills all its processes and returns.
@@ -61,6 +65,9 @@ pub fn run(settings: Settings) -> Result<()> {
         away: settings.away,
     };
     let (events, incoming) = sync_channel(QUEUE);
+    if let Some(address) = settings.metrics {
+        metrics::serve(address, events.clone())?;
+    }
     let signals = stop_on_signals(events.clone())?;
     let client = Client::new(settings.jobmanagers, settings.secret).with_timeout(settings.lease);
     let link = Link::start(client, settings.lease, events.clone())?;
@@ -79,6 +86,8 @@ pub fn run(settings: Settings) -> Result<()> {
             describing: Arc::default(),
         },
         describe_next: 0,
+        scrapes: HashMap::new(),
+        scrape_next: 0,
         data,
     };
     runner.run(&incoming, settings.lease);
@@ -111,6 +120,9 @@ struct Runner {
     helpers: Helpers,
     /// The number of the next directory for a description.
     describe_next: u64,
+    /// Who waits for metrics, by the number of the request.
+    scrapes: HashMap<u64, SyncSender<Gathered>>,
+    scrape_next: u64,
     data: DataDirectory,
 }
 
@@ -138,6 +150,11 @@ impl Runner {
                 Ok(Incoming::Disconnected) => {
                     self.outgoing = None;
                     self.handle(Event::Disconnected);
+                }
+                Ok(Incoming::Metrics(answer)) => {
+                    self.scrape_next += 1;
+                    self.scrapes.insert(self.scrape_next, answer);
+                    self.handle(Event::MetricsWanted { request: self.scrape_next });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // It has a sender itself.
@@ -185,6 +202,13 @@ impl Runner {
     fn act(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Send(message) => self.send(&message),
+            Effect::PassOn(passed_on) => self.send(&passed_on),
+            Effect::Metrics { request, gathered } => {
+                if let Some(answer) = self.scrapes.remove(&request) {
+                    // Who has asked may have given up. The channel has room for the one answer.
+                    let _ = answer.try_send(gathered);
+                }
+            }
             Effect::Disconnect => self.outgoing = None,
             Effect::Lease(lease) => self.link.set_lease(lease),
             Effect::Fetch { process, program } => {
@@ -238,7 +262,7 @@ impl Runner {
         None
     }
 
-    fn send(&mut self, message: &FromTaskManager) {
+    fn send(&mut self, message: &impl Serialize) {
         let Some(outgoing) = &self.outgoing else { return };
         let text = match serde_json::to_string(message) {
             Ok(text) if text.len() <= link::MESSAGE_BYTES_MAX => text,

@@ -1,6 +1,6 @@
 //! What a taskmanager is told at its start.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ pub struct Settings {
     pub log_bytes: u64,
     /// The most log files of a process.
     pub log_files: u32,
+    /// The address at which metrics are served, to everybody who can connect: Prometheus does not sign its requests. None
+    /// to serve none.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -47,6 +50,7 @@ impl Settings {
             away: Duration::from_secs(300),
             log_bytes: 10_000_000,
             log_files: 3,
+            metrics: None,
         }
     }
 

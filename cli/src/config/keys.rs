@@ -102,6 +102,10 @@ keys! {
     /// The addresses of all jobmanagers of the cluster, with commas between them.
     PEERS: Vec<String> = "jobmanager.peers", "TIDEGATE_JOBMANAGER_PEERS",
         Default::None { example: "host-1:8081" }, parse::addresses;
+    /// The address at which the jobmanager serves metrics for Prometheus, at /metrics. Requests need no signature, because
+    /// Prometheus cannot sign: whoever can connect to this address can read them. Without it, none are served.
+    JOBMANAGER_METRICS: String = "jobmanager.metrics", "TIDEGATE_JOBMANAGER_METRICS",
+        Default::None { example: "127.0.0.1:9400" }, parse::address;
 
     /// Where taskmanagers and the command line find the jobmanager.
     JOBMANAGER: Vec<String> = "taskmanager.jobmanager", "TIDEGATE_JOBMANAGER",
@@ -118,6 +122,11 @@ keys! {
     /// The name or IP address by which other hosts reach this one. Without it, that is the address in 'listen'.
     TASKMANAGER_ADDRESS: String = "taskmanager.address", "TIDEGATE_TASKMANAGER_ADDRESS",
         Default::None { example: "host-1.example" }, parse::host;
+    /// The address at which the taskmanager serves its metrics and those of its job processes for Prometheus, at /metrics.
+    /// Requests need no signature, because Prometheus cannot sign: whoever can connect to this address can read them. Without
+    /// it, none are served.
+    TASKMANAGER_METRICS: String = "taskmanager.metrics", "TIDEGATE_TASKMANAGER_METRICS",
+        Default::None { example: "127.0.0.1:9401" }, parse::address;
 
     /// The file with the secret of the cluster, which every process and every user of the cluster needs. Only its owner may
     /// be able to read it.

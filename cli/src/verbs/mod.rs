@@ -15,6 +15,7 @@ mod session;
 mod stop;
 mod taskmanagers;
 mod watch;
+mod why;
 
 use std::path::{Path, absolute};
 
@@ -32,6 +33,7 @@ pub(crate) use self::savepoint::savepoint;
 pub(crate) use self::session::Session;
 pub(crate) use self::stop::{cancel, stop};
 pub(crate) use self::taskmanagers::taskmanagers;
+pub(crate) use self::why::why;
 
 /// A state as the REST interface writes it.
 fn state(state: JobState) -> String {

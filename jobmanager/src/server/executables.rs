@@ -162,6 +162,7 @@ pub(super) async fn run(
     if request.parallelism == Some(0) {
         return Err(Wrong::invalid("a parallelism of 0 is invalid: it must be at least 1"));
     }
+    crate::stores::create(&state.store, request.jobid)?;
     let run = RunJob {
         job: request.jobid,
         program: program(&state, &id, (request.executable, request.directory), request.arguments)?,

@@ -38,7 +38,7 @@ fn unknown(job: JobId) -> Wrong {
 }
 
 /// Looks at a job.
-async fn look<R: Send + 'static>(
+pub(super) async fn look<R: Send + 'static>(
     state: &State,
     of: &OfJob,
     look: impl FnOnce(&JobView, &JobFacts) -> R + Send + 'static,
@@ -66,7 +66,7 @@ pub(super) async fn overview(Given(state): Given<Arc<State>>) -> Answered<Jobs> 
     Ok(Json(Jobs { jobs: jobs.await? }))
 }
 
-fn summary(view: &JobView, facts: &JobFacts) -> JobSummary {
+pub(super) fn summary(view: &JobView, facts: &JobFacts) -> JobSummary {
     let end = facts.ended.as_ref().map(|(_, at_ms)| *at_ms);
     let start = facts.spec.submitted_at_ms;
     JobSummary {
@@ -81,7 +81,7 @@ fn summary(view: &JobView, facts: &JobFacts) -> JobSummary {
     }
 }
 
-fn wall_ms() -> u64 {
+pub(super) fn wall_ms() -> u64 {
     let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     wall.unwrap_or_default().as_millis() as u64
 }

@@ -12,6 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use tidegate_protocol::TaskManagerId;
 use tidegate_protocol::taskmanager::{FromTaskManager, ToTaskManager};
+use tidegate_protocol::why::SaidByTaskManager;
 use tokio::sync::mpsc;
 
 use super::State;
@@ -29,7 +30,11 @@ pub(super) async fn connect(Given(state): Given<Arc<State>>, upgrade: WebSocketU
 async fn serve(state: Arc<State>, socket: WebSocket) {
     let (mut send, mut receive) = socket.split();
     let silence = state.lease;
-    let Some(FromTaskManager::Register(registration)) = next(&mut receive, silence).await else { return };
+    let Some(SaidByTaskManager::Message(FromTaskManager::Register(registration))) =
+        next(&mut receive, silence).await
+    else {
+        return;
+    };
     let id = registration.id.clone();
     let lease_ms = state.lease.as_millis() as u64;
     if tell(&mut send, &ToTaskManager::Registered { lease_ms }).await.is_none() {
@@ -53,18 +58,24 @@ async fn receive_all(
     receive: &mut SplitStream<WebSocket>,
     silence: Duration,
 ) {
-    while let Some(message) = next(receive, silence).await {
-        if !matches!(message, FromTaskManager::Pong) {
-            state.driver.send(Message::FromTaskManager(number, id.clone(), message));
+    while let Some(said) = next(receive, silence).await {
+        match said {
+            SaidByTaskManager::Message(FromTaskManager::Pong) => {}
+            SaidByTaskManager::Message(message) => {
+                state.driver.send(Message::FromTaskManager(number, id.clone(), message));
+            }
+            SaidByTaskManager::Answer(answer) => {
+                state.driver.send(Message::Answered(number, id.clone(), answer));
+            }
         }
     }
 }
 
 /// The next message; None if the connection is over, silent for too long, or sends what cannot be read.
-async fn next(receive: &mut SplitStream<WebSocket>, silence: Duration) -> Option<FromTaskManager> {
+async fn next(receive: &mut SplitStream<WebSocket>, silence: Duration) -> Option<SaidByTaskManager> {
     loop {
         match tokio::time::timeout(silence, receive.next()).await.ok()??.ok()? {
-            Frame::Text(text) => return serde_json::from_str(&text).ok(),
+            Frame::Text(text) => return SaidByTaskManager::from_json(&text).ok(),
             Frame::Ping(_) | Frame::Pong(_) => {}
             Frame::Binary(_) | Frame::Close(_) => return None,
         }

@@ -3,6 +3,7 @@
 //! - [`auth`]: who may ask. Every path but that of the challenge needs a signature, which is checked before the body is read.
 //! - [`link`]: the connection of a taskmanager.
 //! - [`executables`], [`jobs`], [`cluster`]: the paths, as `tidegate-rest` describes them.
+//! - [`why`]: what holds a job back.
 //! - [`answer`]: what is answered when something is wrong.
 
 mod answer;
@@ -11,6 +12,7 @@ mod cluster;
 mod executables;
 mod jobs;
 mod link;
+mod why;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,7 +68,8 @@ impl Server {
             .route("/savepoints/{request}", get(jobs::operation))
             .route("/stop", post(jobs::stop))
             .route("/resource-requirements", get(jobs::requirements).put(jobs::rescale))
-            .route("/logs", get(jobs::logs));
+            .route("/logs", get(jobs::logs))
+            .route("/why", get(why::why));
         let signed = Router::new()
             .route("/overview", get(cluster::overview))
             .route("/taskmanagers", get(cluster::taskmanagers))

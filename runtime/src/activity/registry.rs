@@ -3,24 +3,42 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidegate_protocol::why::PartitionProgress;
 use tidegate_protocol::{Epoch, Slot};
 
-use crate::activity::Activity;
+use crate::activity::{Activity, SourceActivity};
 use crate::link::Instructions;
 use crate::metrics::Gauge;
+use crate::step::Step;
 
 /// How long an operator chain takes from a trigger to its barrier. Until the barrier the observing thread updates the
 /// gauge; at the barrier the chain sets it.
 pub(crate) struct Alignment {
     gauge: Gauge,
+    activity: Arc<Activity>,
     /// The last epoch whose barrier the operator chain has reached.
     epoch: AtomicU64,
 }
 
 impl Alignment {
     /// The gauge of an operator chain that has reached the barrier of `epoch`.
-    pub(crate) fn new(gauge: Gauge, epoch: Epoch) -> Arc<Self> {
-        Arc::new(Self { gauge, epoch: AtomicU64::new(epoch.0) })
+    pub(crate) fn new(gauge: Gauge, activity: Arc<Activity>, epoch: Epoch) -> Arc<Self> {
+        Arc::new(Self { gauge, activity, epoch: AtomicU64::new(epoch.0) })
+    }
+
+    /// The operator chain, by the step that it is named after, and its worker.
+    pub(crate) fn chain(&self) -> (Arc<Step>, Slot) {
+        self.gauge.of()
+    }
+
+    /// What the operator chain does.
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// The last epoch whose barrier the operator chain has reached.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed))
     }
 
     /// The operator chain has reached the barrier of an epoch.
@@ -83,6 +101,7 @@ pub(crate) struct ActivityRegistry(Mutex<Sights>);
 struct Sights {
     activities: Vec<Arc<Activity>>,
     alignments: Vec<Arc<Alignment>>,
+    sources: Vec<Arc<SourceActivity>>,
     stores: Vec<Arc<StoreActivity>>,
 }
 
@@ -100,6 +119,29 @@ impl ActivityRegistry {
 
     pub(crate) fn add_alignment(&self, alignment: Arc<Alignment>) {
         self.lock().alignments.push(alignment);
+    }
+
+    /// All operator chains so far.
+    pub(crate) fn alignments(&self) -> Vec<Arc<Alignment>> {
+        self.lock().alignments.clone()
+    }
+
+    /// Adds a source of a worker, with the gauge of its lag.
+    pub(crate) fn source(&self, step: &Arc<Step>, lag: Gauge) -> Arc<SourceActivity> {
+        let source = Arc::new(SourceActivity::new(step, lag.of().1, lag));
+        self.lock().sources.push(source.clone());
+        source
+    }
+
+    /// How far all partitions are.
+    pub(crate) fn partitions(&self) -> Vec<PartitionProgress> {
+        let sources = self.lock().sources.clone();
+        sources.iter().flat_map(|source| source.progress()).collect()
+    }
+
+    /// Updates the gauges of the lag of all sources.
+    pub(crate) fn show_lags(&self, now_ms: i64) {
+        self.lock().sources.iter().for_each(|source| source.show_lag(now_ms));
     }
 
     /// The store of a worker.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::activity::PartitionWatermark;
 use crate::dataflow::operator::{OpenedPartition, WatermarkGenerator};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::{Outlet, Receiver};
@@ -251,6 +252,8 @@ struct Progress {
     /// True if it does not count in this epoch.
     idle: bool,
     ended: bool,
+    /// Where other threads see it, as of the last tick.
+    seen: Arc<PartitionWatermark>,
 }
 
 impl Progress {
@@ -344,6 +347,13 @@ impl<T, F> EventTime<T, F> {
         Ok(())
     }
 
+    /// Has other threads see the partitions as they are now.
+    fn show(&self) {
+        for Progress { seen, watermark, highest, idle, .. } in &self.partitions {
+            seen.set(*watermark, *highest, *idle);
+        }
+    }
+
     fn say(&mut self, watermark: Watermark)
     where
         T: 'static,
@@ -418,7 +428,8 @@ impl<T: 'static, F: FnMut(&T) -> i64> WatermarkGenerator for EventTime<T, F> {
             None => (i64::MIN, i64::MIN),
         };
         debug_assert_eq!(partition, self.partitions.len());
-        self.partitions.push(Progress { highest, watermark, idle: !opened.counts, ended: false });
+        let seen = opened.activity.watermark(&self.step);
+        self.partitions.push(Progress { highest, watermark, idle: !opened.counts, ended: false, seen });
         Ok(())
     }
 
@@ -440,10 +451,12 @@ impl<T: 'static, F: FnMut(&T) -> i64> WatermarkGenerator for EventTime<T, F> {
     }
 
     fn advance(&mut self, more: bool) {
+        self.show();
         self.say(self.joined(more));
     }
 
     fn announce(&mut self, more: bool) {
+        self.show();
         self.said = self.joined(more);
         self.next.watermark(WatermarkUpdate::NextEpoch(self.said));
     }

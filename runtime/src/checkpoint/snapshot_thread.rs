@@ -24,6 +24,7 @@ use super::staged_outputs::StagedOutputs;
 use crate::activity::Activity;
 use crate::attempt::AttemptSetup;
 use crate::link::{DriverHandle, Report};
+use crate::metrics::{Counter, Metrics, descriptors};
 use crate::panics::{catch, panic_text};
 use crate::state::store::{Rows, SharedStore};
 use crate::step::Step;
@@ -55,7 +56,7 @@ impl SnapshotThread {
         setup: &AttemptSetup,
         driver: Arc<DriverHandle>,
         outputs: Arc<StagedOutputs>,
-        activity: Arc<Activity>,
+        (activity, metrics): (Arc<Activity>, Arc<Metrics>),
     ) -> Result<Self> {
         let (barriers, inbox) = channel();
         let files = store.as_ref().map(|s| s.restored_files.clone()).unwrap_or_default();
@@ -63,6 +64,7 @@ impl SnapshotThread {
         let thread = Thread {
             slot,
             activity,
+            metrics,
             sinks: BTreeMap::new(),
             store: store.clone(),
             attempt: setup.attempt,
@@ -127,8 +129,9 @@ struct Thread {
     completed: StoreSnapshot,
     /// Where the thread is while it runs a connector's code.
     activity: Arc<Activity>,
-    /// The numbers of the sinks in `activity`, by their uid.
-    sinks: BTreeMap<String, usize>,
+    metrics: Arc<Metrics>,
+    /// The numbers of the sinks in `activity`, and the bytes that they have staged, by their uid.
+    sinks: BTreeMap<String, (usize, Counter)>,
     /// Staged output of epochs not known to be complete.
     unpublished: Vec<(String, Staged)>,
 }
@@ -192,11 +195,17 @@ impl Thread {
     /// Runs a connector's code, which may panic, or never return.
     fn stage(&mut self, step: &Arc<Step>, staging: Staging, epoch: Epoch) -> Result<Staged> {
         let known = self.sinks.entry(step.uid());
-        let number = *known.or_insert_with(|| self.activity.add_step(step, false));
-        self.activity.enter_staging(number);
+        let (number, bytes) = known.or_insert_with(|| {
+            let bytes = self.metrics.counter(step, descriptors::BYTES_OUT, self.slot);
+            (self.activity.add_step(step, false), bytes)
+        });
+        self.activity.enter_staging(*number);
         let staged = catch(|| staging.finish(self.slot, epoch, &self.staged_files));
         let staged = staged.context(|| format!("stage the output of step '{}'", step.name()));
         self.activity.leave();
+        if let Ok(Some(file)) = staged.as_ref().map(|staged| &staged.file) {
+            bytes.add(file.bytes);
+        }
         staged
     }
 

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use socket2::{SockRef, TcpKeepalive};
 use tidegate_access::{Secret, handshake};
 use tidegate_protocol::{Attempt, Error, ErrorContext, JobId, Result};
 
@@ -20,6 +21,8 @@ use crate::dataflow::sockets::{Socket, Sockets};
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long one handshake may wait for the other side.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// After this time without an answer of the other host's system a connection is broken.
+const GONE: Duration = Duration::from_secs(6);
 /// How long to wait before a process that does not listen yet is asked again.
 const AGAIN: Duration = Duration::from_millis(20);
 /// Connections whose handshake is under way; more are turned away.
@@ -190,10 +193,17 @@ fn prepare(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Removes the timeouts: a connection may be silent for long once the job runs.
+/// Removes the timeouts: a connection may be silent for long once the job runs. That the other host is gone is noticed by the
+/// system, which then breaks the connection.
 fn be_ready(stream: &TcpStream) -> Result<()> {
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
+    let options = SockRef::from(stream);
+    let second = Duration::from_secs(1);
+    options.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(2 * second).with_interval(second).with_retries(4),
+    )?;
+    options.set_tcp_user_timeout(Some(GONE))?;
     Ok(())
 }
 

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use tidegate_access::Secret;
 use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProcess};
+use tidegate_protocol::why::ProcessAnswer;
 use tidegate_protocol::{Error, ErrorContext, ErrorKind, Manifest, Result, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 use tracing::Level;
 
 use super::connect::Attendance;
+use super::measure::Measure;
 use super::taskmanager::TaskManager;
 use crate::allocator::give_back_freed_memory;
 use crate::api::job::{BuildJob, graph_builder};
@@ -94,7 +96,7 @@ struct JobProcess<'a> {
 
 impl JobProcess<'_> {
     fn go_on(&self) -> Result<()> {
-        let store = LocalStore::open(Path::new(&self.preparation.store))?;
+        let store = LocalStore::existing(Path::new(&self.preparation.store))?;
         let snapshots = Snapshots::new(Arc::new(store));
         let Some(restored) = self.restored(&snapshots)? else { return self.wait_for_end() };
         let setup = self.setup(snapshots, restored)?;
@@ -231,13 +233,14 @@ impl JobProcess<'_> {
         sockets: Sockets,
     ) -> Result<()> {
         let (done, all_done) = std::sync::mpsc::channel();
-        let to_driver = to_driver(self.taskmanager.clone(), done);
+        let measure = Measure::new(&self.run.metrics);
+        let to_driver = to_driver(self.taskmanager.clone(), measure.clone(), done);
         let drains = self.preparation.drains;
         let process = Arc::new(process(self.run, setup, self.workers(), assigned, drains, to_driver));
         report_broken_connections(&process);
         let build = graph_builder(self.build.clone(), job.outline.clone());
         let mut running = RunningProcess::start(&process, job, sockets, build)?;
-        self.serve(&process, &mut running);
+        self.serve(&process, &mut running, &measure);
         process.driver.abort();
         let until = Instant::now() + LEAVE;
         let left = || until.saturating_duration_since(Instant::now());
@@ -247,7 +250,7 @@ impl JobProcess<'_> {
     }
 
     /// Passes messages on until the attempt is over.
-    fn serve(&self, process: &Process, running: &mut RunningProcess) {
+    fn serve(&self, process: &Process, running: &mut RunningProcess, measure: &Measure) {
         let mut next_look = Instant::now() + watchdog::EVERY;
         loop {
             match self.messages.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
@@ -260,9 +263,15 @@ impl JobProcess<'_> {
                     if matches!(message.command, Command::StopReading) {
                         running.is_stopping();
                     }
+                    measure.told(&message.command);
                     process.driver.receive(vec![message]);
                 }
+                Ok(ToJobProcess::Why { request }) => {
+                    let why = Box::new(running.why());
+                    self.taskmanager.answer(&ProcessAnswer::Why { request, why });
+                }
                 Ok(ToJobProcess::Metrics) => {
+                    running.show_gauges();
                     let text = self.run.metrics.render(&self.run.job);
                     self.taskmanager.send(&FromJobProcess::Metrics(text));
                 }
@@ -291,8 +300,9 @@ fn process(
 }
 
 /// Sends reports to the taskmanager, and counts the workers that have ended.
-fn to_driver(taskmanager: TaskManager, done: Sender<()>) -> Connection<ToDriver> {
+fn to_driver(taskmanager: TaskManager, measure: Measure, done: Sender<()>) -> Connection<ToDriver> {
     Box::new(move |message| {
+        measure.reports(&message.report);
         let is_done = matches!(message.report, Report::Done(_));
         taskmanager.send(&FromJobProcess::Report(message));
         if is_done {

@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use tidegate_protocol::process::{FromJobProcess, SOCKET_VARIABLE, ToJobProcess};
+use tidegate_protocol::why::ProcessAnswer;
 use tidegate_protocol::{Error, Result};
 
 use crate::exit;
@@ -48,6 +50,15 @@ impl TaskManager {
 
     /// Sends a message. If it cannot be sent, the taskmanager is gone, and the process is about to end.
     pub(super) fn send(&self, message: &FromJobProcess) {
+        self.write(message);
+    }
+
+    /// Sends the answer to a question of a user.
+    pub(super) fn answer(&self, answer: &ProcessAnswer) {
+        self.write(answer);
+    }
+
+    fn write(&self, message: &impl Serialize) {
         let Ok(mut line) = serde_json::to_vec(message) else {
             // Every type of a message has an encoding; a connector's own JSON has been encoded before.
             return;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest::OperatorSnapshot;
 
+use crate::activity::PartitionActivity;
 use crate::checkpoint::collector::SnapshotParts;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
@@ -94,6 +95,8 @@ pub(crate) struct OpenedPartition<'a> {
     pub(crate) counts: bool,
     /// True if the partition is followed, that is read on as it grows.
     pub(crate) is_followed: bool,
+    /// Where other threads see how far it is.
+    pub(crate) activity: &'a PartitionActivity,
 }
 
 /// The context in which an operator is opened.

@@ -47,13 +47,15 @@ impl OperatorChain {
             blocked.set(0);
         }
         let before_first = process.setup.epoch_before();
-        let alignment = Alignment::new(gauge(descriptors::ALIGNMENT_MICROSECONDS), before_first);
+        let activity = process.activities.activity(slot);
+        let alignment =
+            Alignment::new(gauge(descriptors::ALIGNMENT_MICROSECONDS), activity.clone(), before_first);
         process.activities.add_alignment(alignment.clone());
         Self {
             busy: process.metrics.stopwatch(&step, descriptors::BUSY_MICROSECONDS, slot),
             blocked,
             alignment,
-            site: ErrorSite::new(process.activities.activity(slot)),
+            site: ErrorSite::new(activity),
             generators: reads_source.then(RefCell::default),
             id,
             name: name.to_owned(),

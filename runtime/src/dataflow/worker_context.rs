@@ -67,10 +67,10 @@ impl WorkerContext {
         let process = &self.process;
         let activity = process.activities.store(self.slot);
         let store = Store::open(self.slot, &process.setup, activity, self.barriers.clone())?;
-        let activity = process.activities.activity(self.slot);
+        let measured = (process.activities.activity(self.slot), process.metrics.clone());
         let (shared, driver) = (store.share_with_snapshot_thread(), process.driver.clone());
         let outputs = process.outputs.clone();
-        let thread = SnapshotThread::start(self.slot, shared, &process.setup, driver, outputs, activity)?;
+        let thread = SnapshotThread::start(self.slot, shared, &process.setup, driver, outputs, measured)?;
         let twice = || Error::internal("a worker was opened twice");
         self.store.set(Rc::new(store)).map_err(|_| twice())?;
         self.collector.set(Collector::new(self.barriers.clone(), thread)).map_err(|_| twice())

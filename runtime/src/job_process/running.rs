@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_protocol::Result;
+use tidegate_protocol::why::ProcessWhy;
 
 use super::description::Description;
 use super::discovery::Discovery;
@@ -52,10 +53,22 @@ impl RunningProcess {
     /// Looks for steps that hang, and updates how long barriers have been under way. Returns what a user should know.
     pub(crate) fn look(&mut self) -> Vec<String> {
         let process = &self.process;
-        process.activities.show_alignments(process.driver.instructions());
+        self.show_gauges();
         let found = self.watchdog.look(&process.activities, Instant::now());
         process.metrics.set_stuck(found.stuck);
         found.notes
+    }
+
+    /// Updates the gauges that nobody sets as time passes.
+    pub(crate) fn show_gauges(&self) {
+        let process = &self.process;
+        process.activities.show_alignments(process.driver.instructions());
+        process.activities.show_lags(process.clock.now_ms());
+    }
+
+    /// What holds event time or a barrier back, as far as this process knows.
+    pub(crate) fn why(&self) -> ProcessWhy {
+        super::why::why(&self.process, &self.watchdog)
     }
 
     /// The job is to stop: what holds it up is named sooner.

@@ -6,10 +6,11 @@
 //! code which stages or publishes output, and for a worker that waits for its state store.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::activity::{Activity, Observation};
-use crate::activity::{ActivityRegistry, is_awaited};
+use crate::activity::{ActivityRegistry, StoreActivity, is_awaited};
 use crate::metrics::Stuck;
 
 /// How often to look.
@@ -39,6 +40,15 @@ struct Seen {
     named: Option<String>,
 }
 
+/// A step whose code runs.
+pub(crate) struct Standing {
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) seen_at: Observation,
+    /// For how long it has not come back, if the last look has seen it at the same place.
+    pub(crate) time: Option<Duration>,
+    pub(crate) waits_for_store: bool,
+}
+
 /// What a look has found.
 #[derive(Default)]
 pub(crate) struct Found {
@@ -55,6 +65,21 @@ impl Watchdog {
         for seen in self.activities.iter_mut().chain(&mut self.stores) {
             seen.patience = if seen.named.is_some() { Duration::ZERO } else { PATIENCE_AT_STOP };
         }
+    }
+
+    /// All steps whose code runs now, as far as the last look knows for how long.
+    pub(crate) fn standing(&self, watch: &ActivityRegistry, now: Instant) -> Vec<Standing> {
+        let stores = watch.stores();
+        let standing = |(i, activity): (usize, Arc<Activity>)| {
+            let seen_at = activity.look();
+            let same = self.activities.get(i).filter(|seen| seen.moves == seen_at.moves);
+            let time = same.map(|seen| now - seen.since).filter(|time| *time >= EVERY);
+            let is_awaited =
+                |store: &Arc<StoreActivity>| store.slot == activity.slot && is_awaited(store.moves());
+            let waits_for_store = !seen_at.is_beside_the_worker() && stores.iter().any(is_awaited);
+            seen_at.is_in_step.then_some(Standing { activity, seen_at, time, waits_for_store })
+        };
+        watch.activities().into_iter().enumerate().filter_map(standing).collect()
     }
 
     /// Looks at all activities, and at all stores.
@@ -161,13 +186,11 @@ fn name(activity: &Activity, seen_at: &Observation) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use tidegate_connector_api::RecordId;
 
     use tidegate_protocol::Slot;
 
     use super::*;
-    use crate::activity::StoreActivity;
     use crate::step::{Step, StepKind};
 
     /// A worker with one step, and who looks at it once a second.
@@ -209,6 +232,8 @@ mod tests {
         assert_eq!(bench.notes(5), Vec::<String>::new());
         let times = [5, 10, 20].map(|seconds| format!("{named} not come back for {seconds} s"));
         assert_eq!(bench.notes(21), times);
+        let standing = bench.watchdog.standing(&bench.watch, bench.now + EVERY);
+        assert_eq!(standing.iter().map(|s| s.time).collect::<Vec<_>>(), [Some(Duration::from_secs(26))]);
         let stuck = bench.look().stuck;
         let stuck: Vec<_> = stuck.iter().map(|s| (s.step.name(), s.slot, &*s.record, s.seconds)).collect();
         assert_eq!(stuck, [("slow".to_owned(), Slot(1), "partition 'part-0', offset 17", 26.0)]);

@@ -13,8 +13,6 @@ use super::descriptors::{self, Descriptor};
 use super::{Counter, Gauge, Metrics, NOT_SET, Stuck, Whole, lock};
 use crate::step::Step;
 
-pub(crate) use prometheus_text::CONTENT_TYPE;
-
 /// The labels of a sample, beside the job.
 type Labels = Vec<(&'static str, String)>;
 

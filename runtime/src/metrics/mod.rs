@@ -84,6 +84,11 @@ impl Gauge {
     pub(crate) fn get(&self) -> i64 {
         self.value.load(Ordering::Relaxed)
     }
+
+    /// The step that it is about, and the worker.
+    pub(crate) fn of(&self) -> (Arc<Step>, Slot) {
+        (self.step.clone(), self.slot)
+    }
 }
 
 /// The time that a step has spent in some activity, in microseconds, including the interval in progress.
@@ -200,6 +205,14 @@ impl Metrics {
     pub(crate) fn least(&self, metric: Descriptor) -> Option<i64> {
         let gauges = lock(&self.gauges);
         gauges.iter().filter(|g| g.metric.name == metric.name).map(Gauge::get).filter(|&v| v != NOT_SET).min()
+    }
+
+    /// The watermarks of all steps that have one, on every worker; None for one that has none yet.
+    pub(crate) fn watermarks(&self) -> Vec<(Arc<Step>, Slot, Option<i64>)> {
+        let gauges = lock(&self.gauges);
+        let watermarks = gauges.iter().filter(|gauge| gauge.metric.name == descriptors::WATERMARK_MS.name);
+        let known = |gauge: &Gauge| Some(gauge.get()).filter(|value| *value != NOT_SET);
+        watermarks.map(|gauge| (gauge.step.clone(), gauge.slot, known(gauge))).collect()
     }
 
     /// Everything in Prometheus' text format.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tidegate_protocol::Epoch;
 use tidegate_protocol::manifest;
 
+use crate::activity::{PartitionActivity, SourceActivity};
 use crate::checkpoint::collector::SnapshotParts;
 use crate::dataflow::operator::{OpenContext, OpenedPartition, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
@@ -42,6 +43,9 @@ pub(crate) struct SourceStep<S: Source> {
     outlet: Outlet<S::Item>,
     route: Rc<ErrorRoute>,
     rows: Counter,
+    /// Bytes read since the start of the attempt; no part of a snapshot.
+    bytes: Counter,
+    activity: Arc<SourceActivity>,
     /// The number of partitions that were assigned to this worker, and of assignments to any, when it last looked.
     assigned_seen: usize,
     assignments_seen: Option<u64>,
@@ -49,6 +53,8 @@ pub(crate) struct SourceStep<S: Source> {
 
 struct Open {
     name: String,
+    /// Where other threads see how far it is.
+    activity: Arc<PartitionActivity>,
     ended: bool,
     /// Since when (ms of processing time) there was nothing to read, and when that was last observed. It is not known
     /// whether more has arrived since then: a source that is held up does not poll.
@@ -65,6 +71,11 @@ impl<S: Source> SourceStep<S> {
     ) -> Self {
         Self {
             rows: chain.counter(step, descriptors::RECORDS_IN),
+            bytes: chain.worker.process.metrics.counter(step, descriptors::BYTES_IN, chain.worker.slot),
+            activity: {
+                let lag = chain.gauge(step, descriptors::SOURCE_LAG_MS);
+                chain.worker.process.activities.source(step, lag)
+            },
             cx: StepContext::new(&chain, step),
             step: step.clone(),
             source,
@@ -107,17 +118,22 @@ impl<S: Source> SourceStep<S> {
         let reader = reader(&mut self.reader)?;
         catch(|| reader.open(&name, position)).context(|| self.cx.chain.site.describe())?;
         let ended = kept.as_ref().is_some_and(|p| p.ended) && self.is_bounded();
+        let activity = self.activity.partition(&name, position);
         let mut opened = Ok(());
         self.cx.chain.generators(|generator| {
             let kept = kept.as_ref().and_then(|p| p.watermark.as_ref()).and_then(|w| w.get(generator.uid()));
-            let partition = OpenedPartition { kept, counts: at_start, is_followed: !self.is_bounded() };
+            let is_followed = !self.is_bounded();
+            let partition = OpenedPartition { kept, counts: at_start, is_followed, activity: &activity };
             if let Err(error) = generator.open(number, &partition) {
                 opened = Err(error);
             } else if ended {
                 generator.end(number);
             }
         });
-        self.open.push(Open { name, ended, quiet: None });
+        if ended {
+            activity.end();
+        }
+        self.open.push(Open { name, activity, ended, quiet: None });
         opened
     }
 
@@ -131,6 +147,7 @@ impl<S: Source> SourceStep<S> {
         if total > 0 {
             self.rows.add(total as u64);
             self.open[i].quiet = None;
+            self.open[i].activity.set_quiet_since(None);
         }
         let malformed = self.polled.take_malformed();
         if !malformed.is_empty() {
@@ -149,6 +166,7 @@ impl<S: Source> SourceStep<S> {
             PartitionStatus::CaughtUp if !self.cx.chain.worker.instructions().is_to_drain() => self.quiet(i),
             PartitionStatus::CaughtUp | PartitionStatus::Ended => {
                 self.open[i].ended = true;
+                self.open[i].activity.end();
                 self.cx.chain.generators(|generator| generator.end(i));
             }
         }
@@ -172,6 +190,7 @@ impl<S: Source> SourceStep<S> {
         let now = self.cx.chain.worker.process.clock.now_ms();
         let since = self.open[i].quiet.map_or(now, |(since, _)| since);
         self.open[i].quiet = Some((since, now));
+        self.open[i].activity.set_quiet_since(Some(since));
         if let Some(quiet_ms) = self.quiet_ms(i) {
             self.cx.chain.generators(|generator| generator.quiet(i, quiet_ms));
         }
@@ -218,6 +237,7 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
             let status = this.poll_partition(i, budget)?;
             let records = (this.rows.get() - before) as usize;
             let bytes = this.polled.take_bytes();
+            this.bytes.add(bytes as u64);
             if records > 0 || status == PartitionStatus::More {
                 return Ok(Poll::Read { records, bytes });
             }
@@ -267,8 +287,10 @@ impl<S: Source> Operator for SourceStep<S> {
             self.cx.chain.generators(|generator| {
                 watermarks.insert(generator.uid(), generator.keep(i));
             });
+            let position = reader.position(i);
+            open.activity.set_position(&position);
             let kept = manifest::PartitionSnapshot {
-                position: reader.position(i),
+                position,
                 watermark: Some(Value::Object(watermarks)),
                 ended: open.ended,
             };

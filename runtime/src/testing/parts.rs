@@ -77,9 +77,9 @@ pub(crate) fn snapshot_thread(
     slot: Slot,
     store: Option<Arc<SharedStore>>,
 ) -> SnapshotThread {
-    let (driver, activity) = (process.driver.clone(), process.activities.activity(slot));
-    SnapshotThread::start(slot, store, &process.setup, driver, process.outputs.clone(), activity)
-        .expect("a thread")
+    let (driver, outputs) = (process.driver.clone(), process.outputs.clone());
+    let measured = (process.activities.activity(slot), process.metrics.clone());
+    SnapshotThread::start(slot, store, &process.setup, driver, outputs, measured).expect("a thread")
 }
 
 /// The manifest of what the workers wrote for an epoch.

@@ -5,26 +5,31 @@
 //! has surely received it. A process that is to end before it runs is forgotten at once.
 //!
 //! - [`process`]: what is known of one process.
+//! - [`scrapes`]: requests for the metrics of all processes.
 //! - [`uplink`]: what is sent to the jobmanager now, and what is sent again after a registration.
 //!
 //! Not here: threads, sockets, files and clocks (`runner.rs` and what it calls). The time is that since the start of the
 //! taskmanager.
 
 mod process;
+mod scrapes;
 #[cfg(test)]
 mod tests;
 mod uplink;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_protocol::link::Command;
 use tidegate_protocol::process::{FromJobProcess, Preparation, ToJobProcess};
 use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, Program, Registration, ToTaskManager};
+use tidegate_protocol::why::{PassedOn, ProcessAnswer};
 use tidegate_protocol::{Attempt, Error, JobId, Plan, TaskManagerId};
 
 use process::{Phase, Process};
+use scrapes::Scrapes;
+pub(crate) use scrapes::{Gathered, Own};
 use uplink::{Ended, Uplink};
 
 /// How long a process may take to end after it was told to.
@@ -51,6 +56,10 @@ pub(crate) enum Event {
     Spawned { process: ProcessId, result: Result<u32, String> },
     /// A message of a process.
     FromProcess(ProcessId, FromJobProcess),
+    /// A process has answered the question of a user.
+    Answered(ProcessId, ProcessAnswer),
+    /// The metrics of all processes are wanted.
+    MetricsWanted { request: u64 },
     /// A process has broken the rules of its socket, in this way.
     Misbehaved(ProcessId, String),
     /// A process has ended; the last event of a process.
@@ -70,6 +79,10 @@ pub(crate) enum Event {
 pub(crate) enum Effect {
     /// Send a message to the jobmanager.
     Send(FromTaskManager),
+    /// Pass an answer on to the jobmanager.
+    PassOn(PassedOn),
+    /// Answer a request for metrics.
+    Metrics { request: u64, gathered: Gathered },
     /// Close the connection to the jobmanager.
     Disconnect,
     /// A jobmanager counts as lost after this time without a message.
@@ -119,6 +132,9 @@ pub(crate) struct Supervisor {
     stops_since: Option<Duration>,
     /// Messages for processes that do not run.
     ignored: u64,
+    /// Processes that were killed because they did not answer or did not end.
+    killed: u64,
+    scrapes: Scrapes,
     effects: Vec<Effect>,
 }
 
@@ -133,6 +149,8 @@ impl Supervisor {
             requests: 0,
             stops_since: None,
             ignored: 0,
+            killed: 0,
+            scrapes: Scrapes::default(),
             effects: Vec::new(),
         }
     }
@@ -167,7 +185,9 @@ impl Supervisor {
             Event::Fetched { process, result } => self.fetched(now, process, result),
             Event::Spawned { process, result } => self.spawned(now, process, result),
             Event::FromProcess(id, message) => self.relay(now, id, message),
-            Event::Misbehaved(id, how) => self.kill(id, Some(format!("{how}, and was killed"))),
+            Event::Answered(process, answer) => self.pass_on(now, process, answer),
+            Event::MetricsWanted { request } => self.ask_for_metrics(now, request),
+            Event::Misbehaved(id, how) => drop(self.kill(id, Some(format!("{how}, and was killed")))),
             Event::Exited { process, how } => {
                 self.ended(now, process, how);
                 self.spawn_next(process.job);
@@ -186,7 +206,37 @@ impl Supervisor {
                 self.end(now, |_| true, None);
             }
         }
+        self.answer_scrapes(now);
         std::mem::take(&mut self.effects)
+    }
+
+    fn ask_for_metrics(&mut self, now: Duration, request: u64) {
+        let running = self.processes.iter().filter(|(_, process)| process.pid().is_some());
+        let asked: BTreeSet<ProcessId> = running.map(|(id, _)| *id).collect();
+        self.effects.extend(asked.iter().map(|id| Effect::Tell(*id, ToJobProcess::Metrics)));
+        self.scrapes.begin(now, request, asked);
+    }
+
+    fn answer_scrapes(&mut self, now: Duration) {
+        for (request, gathered) in self.scrapes.take_done(now) {
+            let own = Own {
+                slots: self.identity.slots,
+                processes: self.processes.values().filter(|process| process.pid().is_some()).count(),
+                killed: self.killed,
+                ignored: self.ignored,
+                is_connected: self.uplink.is_up(),
+            };
+            self.effects.push(Effect::Metrics { request, gathered: Gathered { own, ..gathered } });
+        }
+    }
+
+    /// Passes an answer on. Without a jobmanager nobody waits for it any more.
+    fn pass_on(&mut self, now: Duration, id: ProcessId, answer: ProcessAnswer) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        process.heard = now;
+        if self.uplink.is_up() {
+            self.effects.push(Effect::PassOn(PassedOn { process: id, answer }));
+        }
     }
 
     fn registration(&self) -> Registration {
@@ -357,8 +407,10 @@ impl Supervisor {
     fn relay(&mut self, now: Duration, id: ProcessId, message: FromJobProcess) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.hear(now, id.attempt, &message);
-        if !matches!(message, FromJobProcess::Pong) {
-            self.send(FromTaskManager::FromProcess { process: id, message: Box::new(message) });
+        match message {
+            FromJobProcess::Pong => {}
+            FromJobProcess::Metrics(text) => self.scrapes.answered(id, &text),
+            message => self.send(FromTaskManager::FromProcess { process: id, message: Box::new(message) }),
         }
     }
 
@@ -375,17 +427,20 @@ impl Supervisor {
         }
     }
 
-    /// Kills a process that runs, once. The reason takes the place of what the operating system says about its end.
-    fn kill(&mut self, id: ProcessId, why: Option<String>) {
+    /// Kills a process that runs, once; false if it was killed before. The reason takes the place of what the operating system
+    /// says about its end.
+    fn kill(&mut self, id: ProcessId, why: Option<String>) -> bool {
         let process = self.processes.get_mut(&id).filter(|process| process.pid().is_some());
-        let Some(process) = process.filter(|process| !process.is_killed) else { return };
+        let Some(process) = process.filter(|process| !process.is_killed) else { return false };
         process.is_killed = true;
         process.why_killed = why;
         self.effects.push(Effect::Kill(id));
+        true
     }
 
     fn ended(&mut self, now: Duration, id: ProcessId, how: String) {
         let Some(process) = self.processes.remove(&id) else { return };
+        self.scrapes.ended(id);
         let how = process.why_killed.clone().unwrap_or(how);
         let ended = Ended::new(id, process.last_facts(id), how);
         self.uplink.ended(now, ended, &mut self.effects);
@@ -414,7 +469,9 @@ impl Supervisor {
                 self.effects.push(Effect::Tell(*id, ToJobProcess::Ping));
             }
         }
-        overdue.into_iter().for_each(|(id, why)| self.kill(id, Some(why)));
+        for (id, why) in overdue {
+            self.killed += u64::from(self.kill(id, Some(why)));
+        }
         let away = self.identity.away;
         if self.alone_since.is_some_and(|since| now.saturating_sub(since) >= away) {
             let why = format!("was killed, because no jobmanager was reached for {} s", away.as_secs_f64());

@@ -148,6 +148,18 @@ fn show(effect: &Effect) -> String {
             format!("tell {} {text}", name(process))
         }
         Effect::Kill(process) => format!("kill {}", name(process)),
+        Effect::PassOn(PassedOn { process, answer: ProcessAnswer::Why { request, .. } }) => {
+            format!("pass on {} why {request}", name(process))
+        }
+        Effect::Metrics { request, gathered: Gathered { texts, silent, own } } => {
+            let texts: String =
+                texts.iter().map(|(process, text)| format!(" {} {text}", name(process))).collect();
+            let Own { slots, processes, killed, ignored, is_connected } = own;
+            format!(
+                "metrics {request}{texts} silent {silent} of {processes}, slots {slots} killed {killed} ignored {ignored} \
+                 connected {is_connected}"
+            )
+        }
         Effect::Describe { request, .. } => format!("describe {request}"),
         Effect::ReadLogs { request, .. } => format!("read logs {request}"),
     }
@@ -399,6 +411,54 @@ fn requests_are_answered_and_at_most_sixteen_at_a_time() {
         "send described 0 true"
     );
     assert_eq!(world.on(describe(18)), "describe 18");
+}
+
+#[test]
+fn metrics_are_gathered_for_a_second_and_without_a_jobmanager() {
+    let metrics = |text: &str| FromJobProcess::Metrics(text.to_owned());
+    let mut world = World::running(&[id(1, 0), id(1, 2)]);
+    assert_eq!(world.on(Event::MetricsWanted { request: 7 }), "tell 1-0 metrics; tell 1-2 metrics");
+    assert_eq!(world.on(Event::FromProcess(id(1, 2), metrics("b"))), "", "it is not for the jobmanager");
+    assert_eq!(
+        world.on(Event::FromProcess(id(1, 0), metrics("a"))),
+        "metrics 7 1-0 a 1-2 b silent 0 of 2, slots 4 killed 0 ignored 0 connected true"
+    );
+    world.on(Event::Disconnected);
+    world.on(Event::MetricsWanted { request: 8 });
+    world.on(Event::FromProcess(id(1, 0), metrics("a")));
+    assert_eq!(world.pass(Duration::from_millis(900), &[id(1, 0)]), "");
+    assert_eq!(
+        world.pass(Duration::from_millis(100), &[id(1, 0)]),
+        "metrics 8 1-0 a silent 1 of 2, slots 4 killed 0 ignored 0 connected false"
+    );
+    assert_eq!(world.on(Event::FromProcess(id(1, 2), metrics("late"))), "");
+    world.pass(Duration::from_secs(7), &[id(1, 0)]);
+    world.on(Event::MetricsWanted { request: 9 });
+    world.on(Event::FromProcess(id(1, 0), metrics("a")));
+    assert_eq!(
+        world.on(exited(id(1, 2))),
+        "metrics 9 1-0 a silent 1 of 1, slots 4 killed 1 ignored 0 connected false"
+    );
+    let mut idle = World::connected();
+    assert_eq!(
+        idle.on(Event::MetricsWanted { request: 1 }),
+        "metrics 1 silent 0 of 0, slots 4 killed 0 ignored 0 connected true"
+    );
+}
+
+#[test]
+fn a_question_and_its_answer_are_passed_on() {
+    let mut world = World::running(&[id(1, 0)]);
+    let message = Box::new(ToJobProcess::Why { request: 5 });
+    assert_eq!(
+        world.on(Event::Message(ToTaskManager::ToProcess { process: id(1, 0), message })),
+        "tell 1-0 why { request: 5 }"
+    );
+    let answer = || ProcessAnswer::Why { request: 5, why: Box::default() };
+    assert_eq!(world.on(Event::Answered(id(1, 0), answer())), "pass on 1-0 why 5");
+    assert_eq!(world.on(Event::Answered(id(1, 2), answer())), "", "no process of this taskmanager");
+    world.on(Event::Disconnected);
+    assert_eq!(world.on(Event::Answered(id(1, 0), answer())), "");
 }
 
 #[test]

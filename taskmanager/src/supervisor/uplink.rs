@@ -60,6 +60,11 @@ impl Uplink {
         out.push(Effect::Send(FromTaskManager::Register(Box::new(registration))));
     }
 
+    /// Whether the registration is accepted.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up)
+    }
+
     pub(super) fn disconnected(&mut self) {
         self.state = State::Down;
     }
