@@ -12,7 +12,8 @@
 //!
 //! Modules, in reading order:
 //!
-//! - `supervisor`: the decisions, without I/O: events and the time come in, effects go out.
+//! - [`supervisor`]: the decisions, without I/O: events and the time come in, effects go out. It is public for the simulation in
+//!   `tests/sim`.
 //! - `runner`: the event loop, which carries the effects out.
 //! - `link`: the connection to the jobmanager, on a thread of its own.
 //! - `job_process`: the threads around a process: its socket, its output, its exit. `child`: how it is started and killed.
@@ -35,7 +36,7 @@ mod log_reader;
 mod metrics;
 mod runner;
 mod settings;
-mod supervisor;
+pub mod supervisor;
 
 pub use runner::run;
 pub use settings::Settings;

@@ -4,9 +4,9 @@
 //! job have ended; it *runs*, and is told [`ToJobProcess::Prepare`]; it is *ended*, which is reported until the jobmanager
 //! has surely received it. A process that is to end before it runs is forgotten at once.
 //!
-//! - [`process`]: what is known of one process.
-//! - [`scrapes`]: requests for the metrics of all processes.
-//! - [`uplink`]: what is sent to the jobmanager now, and what is sent again after a registration.
+//! - `process`: what is known of one process.
+//! - `scrapes`: requests for the metrics of all processes.
+//! - `uplink`: what is sent to the jobmanager now, and what is sent again after a registration.
 //!
 //! Not here: threads, sockets, files and clocks (`runner.rs` and what it calls). The time is that since the start of the
 //! taskmanager.
@@ -29,7 +29,7 @@ use tidegate_protocol::{Attempt, Error, JobId, Plan, TaskManagerId};
 
 use process::{Phase, Process};
 use scrapes::Scrapes;
-pub(crate) use scrapes::{Gathered, Own};
+pub use scrapes::{Gathered, Own};
 use uplink::{Ended, Uplink};
 
 /// How long a process may take to end after it was told to.
@@ -43,7 +43,7 @@ const LEASE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// What has happened.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// A jobmanager is connected, and has proved that it has the secret.
     Connected,
     /// The connection is broken.
@@ -51,23 +51,53 @@ pub(crate) enum Event {
     /// A message of the jobmanager.
     Message(ToTaskManager),
     /// An executable is here, or cannot be fetched.
-    Fetched { process: ProcessId, result: Result<(), String> },
+    Fetched {
+        /// The process.
+        process: ProcessId,
+        /// Why it cannot be fetched, if it cannot.
+        result: Result<(), String>,
+    },
     /// A process was started, with this number, or cannot be.
-    Spawned { process: ProcessId, result: Result<u32, String> },
+    Spawned {
+        /// The process.
+        process: ProcessId,
+        /// Its number in the operating system, or why it cannot be started.
+        result: Result<u32, String>,
+    },
     /// A message of a process.
     FromProcess(ProcessId, FromJobProcess),
     /// A process has answered the question of a user.
     Answered(ProcessId, ProcessAnswer),
     /// The metrics of all processes are wanted.
-    MetricsWanted { request: u64 },
+    MetricsWanted {
+        /// The number of the request.
+        request: u64,
+    },
     /// A process has broken the rules of its socket, in this way.
     Misbehaved(ProcessId, String),
     /// A process has ended; the last event of a process.
-    Exited { process: ProcessId, how: String },
+    Exited {
+        /// The process.
+        process: ProcessId,
+        /// How, as the end of a sentence.
+        how: String,
+    },
     /// A job was described, or cannot be.
-    Described { request: u64, result: Result<Box<Plan>, Error> },
+    Described {
+        /// The number of the request.
+        request: u64,
+        /// The plan, or why there is none.
+        result: Result<Box<Plan>, Error>,
+    },
     /// Logs were read.
-    LogsRead { request: u64, text: String, position: u64 },
+    LogsRead {
+        /// The number of the request.
+        request: u64,
+        /// The lines.
+        text: String,
+        /// The position behind them.
+        position: u64,
+    },
     /// Time has passed.
     Tick,
     /// The taskmanager is to end.
@@ -76,50 +106,88 @@ pub(crate) enum Event {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Send a message to the jobmanager.
     Send(FromTaskManager),
     /// Pass an answer on to the jobmanager.
     PassOn(PassedOn),
     /// Answer a request for metrics.
-    Metrics { request: u64, gathered: Gathered },
+    Metrics {
+        /// The number of the request.
+        request: u64,
+        /// What is known of them.
+        gathered: Gathered,
+    },
     /// Close the connection to the jobmanager.
     Disconnect,
     /// A jobmanager counts as lost after this time without a message.
     Lease(Duration),
     /// Fetch an executable for a process.
-    Fetch { process: ProcessId, program: Program },
+    Fetch {
+        /// The process.
+        process: ProcessId,
+        /// The executable.
+        program: Program,
+    },
     /// Start a process in this directory.
-    Spawn { process: ProcessId, program: Program, working: PathBuf },
+    Spawn {
+        /// The process.
+        process: ProcessId,
+        /// The executable.
+        program: Program,
+        /// The directory.
+        working: PathBuf,
+    },
     /// Send a message to a process.
     Tell(ProcessId, ToJobProcess),
     /// Kill a process.
     Kill(ProcessId),
     /// Have a job described.
-    Describe { request: u64, program: Program },
+    Describe {
+        /// The number of the request.
+        request: u64,
+        /// The executable.
+        program: Program,
+    },
     /// Read logs.
-    ReadLogs { request: u64, job: JobId, attempt: Option<Attempt>, from: Option<u64>, bytes: u64 },
+    ReadLogs {
+        /// The number of the request.
+        request: u64,
+        /// The job.
+        job: JobId,
+        /// The attempt; None for the last one.
+        attempt: Option<Attempt>,
+        /// The position to go on from; None for the last lines.
+        from: Option<u64>,
+        /// The greatest number of bytes.
+        bytes: u64,
+    },
 }
 
 /// What does not change.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) id: TaskManagerId,
-    pub(crate) pid: u32,
-    pub(crate) slots: u32,
+pub struct Identity {
+    /// Who it is.
+    pub id: TaskManagerId,
+    /// Its number in the operating system.
+    pub pid: u32,
+    /// The number of workers that there is room for.
+    pub slots: u32,
     /// Where other hosts reach the processes.
-    pub(crate) address: String,
+    pub address: String,
     /// Where the processes listen.
-    pub(crate) listen: String,
+    pub listen: String,
     /// The directory with the working directories.
-    pub(crate) jobs: PathBuf,
-    pub(crate) lease: Duration,
-    pub(crate) away: Duration,
+    pub jobs: PathBuf,
+    /// After so long without a message a job process ends itself; one that has not answered for twice that time is killed.
+    pub lease: Duration,
+    /// After so long without a jobmanager all job processes are killed.
+    pub away: Duration,
 }
 
 /// The processes of a host, and the connection to the jobmanager.
 #[derive(Debug)]
-pub(crate) struct Supervisor {
+pub struct Supervisor {
     identity: Identity,
     processes: BTreeMap<ProcessId, Process>,
     uplink: Uplink,
@@ -139,7 +207,8 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(identity: Identity) -> Self {
+    /// One without processes or a jobmanager.
+    pub fn new(identity: Identity) -> Self {
         Self {
             uplink: Uplink::new(identity.lease),
             identity,
@@ -156,22 +225,22 @@ impl Supervisor {
     }
 
     /// True if the taskmanager is to end and no process is left, or none that can be killed.
-    pub(crate) fn is_finished(&self, now: Duration) -> bool {
+    pub fn is_finished(&self, now: Duration) -> bool {
         self.stops_since.is_some_and(|since| self.processes.is_empty() || now >= since + LEAVE)
     }
 
     /// Messages for processes that did not run.
-    pub(crate) fn ignored(&self) -> u64 {
+    pub fn ignored(&self) -> u64 {
         self.ignored
     }
 
     /// The jobs that have processes.
-    pub(crate) fn jobs(&self) -> impl Iterator<Item = JobId> {
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
         self.processes.keys().map(|process| process.job)
     }
 
     /// Decides what follows from an event.
-    pub(crate) fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+    pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         match event {
             Event::Connected => {
                 let registration = self.registration();

@@ -57,7 +57,8 @@ impl Process {
             killed_at: None,
             is_killed: false,
             why_killed: None,
-            triggered: Epoch(0),
+            // Those before its first one are over: who triggers none of them need not know which one that is.
+            triggered: Epoch(preparation.first_epoch.0.saturating_sub(1)),
             slots: first..first.saturating_add(preparation.workers),
             preparation: Some(preparation),
             ready: BTreeSet::new(),

@@ -10,26 +10,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of the metrics, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Gathered {
+pub struct Gathered {
     /// What processes have answered.
-    pub(crate) texts: BTreeMap<ProcessId, String>,
+    pub texts: BTreeMap<ProcessId, String>,
     /// Processes that have not answered in time, or have ended meanwhile.
-    pub(crate) silent: usize,
-    pub(crate) own: Own,
+    pub silent: usize,
+    /// The numbers of the taskmanager itself.
+    pub own: Own,
 }
 
 /// The numbers of the taskmanager itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Own {
-    pub(crate) slots: u32,
+pub struct Own {
+    /// The number of workers that there is room for.
+    pub slots: u32,
     /// Processes that run.
-    pub(crate) processes: usize,
+    pub processes: usize,
     /// Processes that were killed because they did not answer, since the start.
-    pub(crate) killed: u64,
+    pub killed: u64,
     /// Messages for processes that did not run, since the start.
-    pub(crate) ignored: u64,
+    pub ignored: u64,
     /// Whether a jobmanager has accepted the registration.
-    pub(crate) is_connected: bool,
+    pub is_connected: bool,
 }
 
 /// A request, until it is answered.

@@ -192,6 +192,13 @@ impl AttemptRun {
         Past { used: self.past.used.max(triggered), ..self.past }
     }
 
+    /// The newest complete epoch, if its output is published.
+    pub(super) fn newest_published(&self) -> Option<Epoch> {
+        let is_published =
+            self.adopted.is_none() && self.control.phase() != Some(CheckpointPhase::Publishing);
+        self.newest.as_ref().filter(|_| is_published).map(|manifest| manifest.epoch)
+    }
+
     /// The taskmanagers that run its processes.
     pub(super) fn hosts(&self) -> BTreeSet<TaskManagerId> {
         self.processes.values().map(|process| process.taskmanager.clone()).collect()
@@ -462,6 +469,9 @@ impl AttemptRun {
                 process.address = host.map(|host| address(&host, port));
                 self.begin_if_prepared(cx);
             }
+            // A taskmanager repeats it after a registration. For an adopted attempt it says nothing: it is about the snapshot
+            // that the attempt began with, which may be older than the newest.
+            FromJobProcess::Prepared { .. } if self.begun || self.prepared.is_some() => {}
             FromJobProcess::Prepared { partitions } => {
                 self.prepared = Some(partitions);
                 if let Some(epoch) = self.restored_epoch().filter(|epoch| *epoch > self.past.published) {

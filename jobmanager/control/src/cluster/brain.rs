@@ -50,6 +50,8 @@ pub struct Brain {
     submissions: Submissions,
     /// When submissions that wait for a taskmanager are given up.
     patience: BTreeMap<u64, Time>,
+    /// Requests that are answered when their record is committed: if the jobmanager dies before, they are forgotten.
+    unanswered: Vec<(Record, RequestId, Answer)>,
     next_number: u64,
     now: Now,
 }
@@ -65,6 +67,7 @@ impl Brain {
             taskmanagers: TaskManagers::default(),
             submissions: Submissions::default(),
             patience: BTreeMap::new(),
+            unanswered: Vec::new(),
             next_number: first_number,
             now,
         }
@@ -189,6 +192,8 @@ impl Brain {
             }
         }
         self.with_job(id, out, |job, cx| job.committed(cx, record));
+        let answered = self.unanswered.extract_if(.., |(proposed, ..)| proposed == record);
+        out.extend(answered.map(|(_, request, answer)| ClusterAction::Answer(request, Ok(answer))));
     }
 
     fn connected(&mut self, registration: &Registration, out: &mut Vec<ClusterAction>) {
@@ -229,7 +234,7 @@ impl Brain {
             | Request::Savepoint { job, .. }
             | Request::Rescale { job, .. } => *job,
         };
-        let number = self.number();
+        let (number, before) = (self.number(), out.len());
         let answer = self.with_job(job, out, |job, cx| match request {
             Request::Describe(_) | Request::Run(_) => Ok(Answer::Done),
             Request::Cancel(_) => job.request_cancel(cx),
@@ -238,7 +243,14 @@ impl Brain {
             Request::Rescale { parallelism, .. } => job.request_rescale(cx, parallelism),
         });
         let answer = answer.unwrap_or_else(|| Err(Error::job(format!("there is no job {job}"))));
-        out.push(ClusterAction::Answer(id, answer));
+        let proposed = out[before..].iter().find_map(|action| match action {
+            ClusterAction::Propose(record) => Some(record.clone()),
+            _ => None,
+        });
+        match (proposed, answer) {
+            (Some(record), Ok(answer)) => self.unanswered.push((record, id, answer)),
+            (_, answer) => out.push(ClusterAction::Answer(id, answer)),
+        }
     }
 
     fn run(&mut self, id: RequestId, run: Box<RunJob>, out: &mut Vec<ClusterAction>) {
@@ -399,8 +411,11 @@ impl Brain {
         let facts = self.ledger.jobs.get(&job)?;
         let known = self.jobs.get(&job)?.operation(number);
         // Of those of an earlier brain only the stop is known.
-        let is_stop = facts.stop.as_ref().is_some_and(|stop| stop.operation == number);
-        known.or_else(|| facts.ended.as_ref().filter(|_| is_stop).map(|(ending, _)| ending.into()))
+        let stop = facts.stop.as_ref().filter(|stop| stop.operation == number);
+        known.or_else(|| {
+            let ((ending, _), stop) = (facts.ended.as_ref()?, stop?);
+            Some(OperationView::of_stop(ending, stop.savepoint.is_some()))
+        })
     }
 
     /// All taskmanagers that have been connected.

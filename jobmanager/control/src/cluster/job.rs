@@ -451,7 +451,10 @@ impl Job {
                     let text = "the job ended before the savepoint was made".to_owned();
                     operation.state = State::Over(OperationView::Failed(text));
                 }
-                _ => operation.state = State::Over(ending.into()),
+                _ => {
+                    let over = OperationView::of_stop(ending, operation.directory.is_some());
+                    operation.state = State::Over(over);
+                }
             }
         }
     }
@@ -721,7 +724,7 @@ impl Job {
         }
     }
 
-    /// Requests checkpoints for savepoints that are wanted, and writes those whose checkpoint is complete, one after the
+    /// Requests checkpoints for savepoints that are wanted, and writes those whose checkpoint is published, one after the
     /// other.
     fn go_on_with_operations(&mut self, cx: &mut Context<'_>) {
         let Phase::Active(run) = &mut self.phase else { return };
@@ -733,7 +736,8 @@ impl Job {
             let wanted = self.operations.values_mut().filter(|o| matches!(o.state, State::Wanted));
             wanted.for_each(|operation| operation.state = State::After(after));
         }
-        let newest = run.newest.as_ref().map_or(Epoch(0), |manifest| manifest.epoch);
+        // A savepoint holds no staged output: what its snapshot has staged must be visible.
+        let Some(newest) = run.newest_published() else { return };
         let is_made =
             |operation: &Operation| matches!(operation.state, State::After(after) if newest > after);
         let next = self.operations.iter_mut().find(|(_, operation)| is_made(operation));

@@ -70,10 +70,13 @@ pub enum OperationView {
     Failed(String),
 }
 
-impl From<&Ending> for OperationView {
-    /// How an operation is over when its job is.
-    fn from(ending: &Ending) -> Self {
+impl OperationView {
+    /// How an operation is over when its job is; whether a savepoint was wanted.
+    pub(super) fn of_stop(ending: &Ending, wants_savepoint: bool) -> Self {
         match ending {
+            Ending::Finished { savepoint: None } if wants_savepoint => {
+                Self::Failed("the job ended before the savepoint was made".to_owned())
+            }
             Ending::Finished { savepoint } => Self::Completed(savepoint.clone()),
             Ending::Canceled => Self::Failed("the job was cancelled".to_owned()),
             Ending::Failed { cause } => Self::Failed(format!("the job has failed: {cause}")),

@@ -1,0 +1,111 @@
+//! The outside of a job: the partitions that it reads, and its published output, which is the truth that everything is
+//! measured by.
+//!
+//! A record of the output is a record of the input: a piece of output is ranges of positions. Published exactly once
+//! means that the ranges of all published pieces do not overlap, and have no gap up to where the job has come.
+
+use std::collections::BTreeMap;
+
+use tidegate_protocol::manifest::Staged;
+use tidegate_protocol::{Attempt, Epoch, Slot};
+
+/// Which piece of output: the attempt and the worker that staged it, and the epoch.
+pub(crate) type PieceId = (Attempt, Slot, Epoch);
+
+/// A piece of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) id: PieceId,
+    /// Partitions, and positions from where to where.
+    pub(crate) ranges: Vec<(String, u64, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Staged,
+    Published,
+}
+
+/// A partition is added to a source that grows once in so many milliseconds.
+const PARTITION_EVERY_MS: u64 = 15_000;
+/// A record is added to every partition of such a source once in so many milliseconds.
+const RECORD_EVERY_MS: u64 = 10;
+
+/// The outside of a job.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outside {
+    /// The records of every partition; None for a source that grows.
+    pub(crate) bounded: Option<u64>,
+    /// The number of partitions at first.
+    partitions_at_first: u64,
+    pieces: BTreeMap<PieceId, (Piece, State)>,
+    /// Pieces that an older attempt has staged cannot be published any more.
+    fence: Attempt,
+    /// The process that holds the target.
+    pub(crate) holder: Option<u32>,
+}
+
+impl Outside {
+    pub(crate) fn new(bounded: Option<u64>, partitions_at_first: u64) -> Self {
+        Self { bounded, partitions_at_first, ..Self::default() }
+    }
+
+    /// The partitions that there are.
+    pub(crate) fn partitions(&self, now: u64) -> Vec<String> {
+        let more = if self.bounded.is_some() { 0 } else { now / PARTITION_EVERY_MS };
+        (0..self.partitions_at_first + more).map(|number| format!("part-{number}")).collect()
+    }
+
+    /// The number of records of a partition, which has none when it is added.
+    pub(crate) fn length(&self, partition: &str, now: u64) -> u64 {
+        let number = partition.strip_prefix("part-").and_then(|number| number.parse().ok()).unwrap_or(0_u64);
+        let added = (number + 1).saturating_sub(self.partitions_at_first) * PARTITION_EVERY_MS;
+        self.bounded.unwrap_or(now.saturating_sub(added) / RECORD_EVERY_MS)
+    }
+
+    /// True if a newer attempt has had the target: an older one must not clean it up.
+    pub(crate) fn is_older(&self, attempt: Attempt) -> bool {
+        attempt < self.fence
+    }
+
+    pub(crate) fn stage(&mut self, piece: Piece) {
+        self.pieces.insert(piece.id, (piece, State::Staged));
+    }
+
+    /// Makes a piece visible for a process of an attempt. Returns the piece if it was not visible before.
+    pub(crate) fn publish(&mut self, by: Attempt, id: PieceId) -> Result<Option<Piece>, String> {
+        let fence = self.fence;
+        match self.pieces.get_mut(&id) {
+            Some((_, State::Published)) => Ok(None),
+            Some((piece, state)) if by >= fence => {
+                *state = State::Published;
+                Ok(Some(piece.clone()))
+            }
+            Some(_) => Err(format!("attempt {fence} has taken the target over")),
+            None => Err("the staged output is gone".to_owned()),
+        }
+    }
+
+    /// Prepares the target for an attempt that goes on after an epoch: removes what older attempts have staged, and takes
+    /// back what was published of later epochs. Returns what was taken back.
+    pub(crate) fn recover(&mut self, attempt: Attempt, restored: Option<Epoch>) -> Vec<Piece> {
+        self.fence = self.fence.max(attempt);
+        let goes = |(id, (_, state)): &(&PieceId, &mut (Piece, State))| match state {
+            State::Staged => id.0 < attempt,
+            State::Published => Some(id.2) > restored,
+        };
+        let gone = self.pieces.extract_if(.., |id, entry| goes(&(id, entry)));
+        gone.filter(|(_, (_, state))| *state == State::Published).map(|(_, (piece, _))| piece).collect()
+    }
+
+    /// True if a piece is visible.
+    pub(crate) fn is_published(&self, id: PieceId) -> bool {
+        matches!(self.pieces.get(&id), Some((_, State::Published)))
+    }
+}
+
+/// The piece that an entry of a manifest names.
+pub(crate) fn piece_of(staged: &Staged) -> PieceId {
+    let attempt = staged.place.as_u64().unwrap_or(0) as u32;
+    (Attempt(attempt), staged.slot, staged.epoch)
+}
