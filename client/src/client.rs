@@ -235,10 +235,6 @@ impl Client {
     }
 
     fn new_challenge(&self, address: &str) -> Result<Challenge, Failure> {
-        #[derive(serde::Deserialize)]
-        struct Body {
-            challenge: String,
-        }
         let call = Call { method: "GET", target: "/v1/challenge", body: None };
         // Nothing was asked for yet: another jobmanager may do it, whatever has gone wrong.
         let answer =
@@ -249,7 +245,7 @@ impl Client {
         if let Some(failure) = failure::of_unproved(address, answer.status, &answer.body) {
             return Err(failure);
         }
-        let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
+        let body: Option<tidegate_rest::Challenge> = serde_json::from_slice(&answer.body).ok();
         match body.filter(|_| answer.status == 200) {
             Some(body) => Ok(Challenge::new(body.challenge)),
             None => Err(Failure::NotDone(format!(

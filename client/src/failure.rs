@@ -1,6 +1,5 @@
 //! What an answer or its absence means for the user.
 
-use serde::Deserialize;
 use tidegate_protocol::Error;
 
 /// Why there is no answer from an address.
@@ -14,18 +13,9 @@ pub(crate) enum Failure {
     Final(Error),
 }
 
-/// The body of an answer that is an error.
-#[derive(Debug, Deserialize)]
-struct ErrorBody {
-    error: String,
-    /// True if another jobmanager leads the cluster.
-    #[serde(default)]
-    not_leading: bool,
-}
-
 /// Why an answer that was not proved cannot be used, if that is something that anybody may say.
 pub(crate) fn of_unproved(address: &str, status: u16, body: &[u8]) -> Option<Failure> {
-    let parsed = serde_json::from_slice::<ErrorBody>(body).ok();
+    let parsed = serde_json::from_slice::<tidegate_rest::Failure>(body).ok();
     match status {
         401 => {
             let why = parsed.map(|body| format!(": {}", body.error)).unwrap_or_default();
@@ -51,7 +41,7 @@ pub(crate) fn of_answer(address: &str, status: u16, body: &[u8]) -> Option<Error
     if (200..300).contains(&status) {
         return None;
     }
-    let text = match serde_json::from_slice::<ErrorBody>(body) {
+    let text = match serde_json::from_slice::<tidegate_rest::Failure>(body) {
         Ok(body) => body.error,
         Err(_) => format!("the jobmanager at {address} answered with the HTTP status {status} and no reason"),
     };

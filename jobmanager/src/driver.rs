@@ -160,8 +160,12 @@ pub(crate) fn start(settings: &Settings, store: &Path, log: Log, ledger: Ledger)
 }
 
 fn now(began: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { time: Time(began.elapsed().as_millis() as u64), wall_ms: wall.as_millis() as u64 }
+    Now { time: Time(began.elapsed().as_millis() as u64), wall_ms: wall_ms() }
+}
+
+/// Milliseconds since the Unix epoch, for people.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 struct Thread {

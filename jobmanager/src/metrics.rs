@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidegate_control::cluster::{Brain, JobFacts, JobView, TaskManagerView};
 use tidegate_exposition::{Exposition, Family};
-use tidegate_protocol::{ErrorContext, Result};
+use tidegate_protocol::{ErrorContext, JobState, Result};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, wall_ms};
 
 /// How long the brain may be busy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,9 +49,6 @@ const IN_FLIGHT: Family = Family::gauge(
     "The time since the trigger of the checkpoint in flight; 0 if there is none.",
 );
 
-/// All states, so that one without jobs is 0 instead of missing.
-const STATES: [&str; 7] = ["CREATED", "RUNNING", "RESTARTING", "STOPPING", "FINISHED", "CANCELED", "FAILED"];
-
 /// Starts to serve.
 pub(crate) fn serve(address: SocketAddr, driver: Driver) -> Result<()> {
     let listener = TcpListener::bind(address).context(|| {
@@ -59,28 +56,21 @@ pub(crate) fn serve(address: SocketAddr, driver: Driver) -> Result<()> {
     })?;
     tidegate_exposition::serve(listener, move || {
         let seen = driver.look_and_wait(PATIENCE, |brain| (brain.taskmanagers(), jobs(brain)));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        seen.map_or_else(String::new, |(taskmanagers, jobs)| text(&taskmanagers, &jobs, now_ms))
+        seen.map_or_else(String::new, |(taskmanagers, jobs)| text(&taskmanagers, &jobs, wall_ms()))
     })?;
     tracing::info!(target: "tidegate", "metrics are served at http://{address}/metrics, to everybody who can connect");
     Ok(())
 }
 
-/// A job, its name, and the number of its attempts after the first.
+/// A job and its name.
 struct Job {
     view: JobView,
     name: String,
-    restarts: u32,
 }
 
 fn jobs(brain: &Brain) -> Vec<Job> {
-    let job = |(id, facts): (&_, &JobFacts)| {
-        let view = brain.job(*id)?;
-        let restored = facts.spec.restored.map_or(0, |(_, attempt)| attempt.0);
-        let restarts = view.attempt.0.saturating_sub(restored + 1);
-        Some(Job { view, name: facts.spec.name.clone(), restarts })
-    };
+    let job =
+        |(id, facts): (&_, &JobFacts)| Some(Job { view: brain.job(*id)?, name: facts.spec.name.clone() });
     brain.ledger().jobs.iter().filter_map(job).collect()
 }
 
@@ -91,24 +81,24 @@ fn text(taskmanagers: &[TaskManagerView], jobs: &[Job], now_ms: u64) -> String {
     all.add(TASKMANAGERS, &[], connected.len() as f64);
     all.add(SLOTS, &[], sum(|t| t.slots));
     all.add(SLOTS_AVAILABLE, &[], sum(|t| t.free));
-    let mut states: BTreeMap<&str, u32> = STATES.map(|state| (state, 0)).into();
+    // All states, so that one without jobs is 0 instead of missing.
+    let mut states: BTreeMap<JobState, u32> = JobState::ALL.map(|state| (state, 0)).into();
     jobs.iter().for_each(|job| *states.entry(job.view.state).or_default() += 1);
     for (state, count) in states {
-        all.add(JOBS, &[("state", state)], f64::from(count));
+        all.add(JOBS, &[("state", state.as_str())], f64::from(count));
     }
     // A job that is over would stay for ever.
-    let is_over = |job: &&Job| matches!(job.view.state, "FINISHED" | "CANCELED" | "FAILED");
-    jobs.iter().filter(|job| !is_over(job)).for_each(|job| add_job(&mut all, job, now_ms));
+    jobs.iter().filter(|job| !job.view.state.is_over()).for_each(|job| add_job(&mut all, job, now_ms));
     all.to_string()
 }
 
-fn add_job(all: &mut Exposition, Job { view, name, restarts }: &Job, now_ms: u64) {
+fn add_job(all: &mut Exposition, Job { view, name }: &Job, now_ms: u64) {
     let id = view.job.to_string();
     let seconds = |ms: u64| ms as f64 / 1000.0;
     let mut add = |family, value| all.add(family, &[("job", name), ("job_id", &id)], value);
     add(ATTEMPT, f64::from(view.attempt.0));
-    add(RESTARTS, f64::from(*restarts));
-    add(RUNNING, f64::from(u8::from(view.state == "RUNNING")));
+    add(RESTARTS, f64::from(view.restarts));
+    add(RUNNING, f64::from(u8::from(view.state == JobState::Running)));
     add(COMPLETED, view.completed as f64);
     add(ABORTED, view.aborted as f64);
     add(IN_FLIGHT, seconds(view.in_flight.as_ref().map_or(0, |(_, _, ms, _)| *ms)));
@@ -130,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    fn job(number: u8, state: &'static str) -> Job {
+    fn job(number: u8, state: JobState) -> Job {
         let checkpoint = |epoch, failure: Option<&str>| CheckpointView {
             epoch: Epoch(epoch),
             failure: failure.map(str::to_owned),
@@ -141,6 +131,7 @@ mod tests {
         let view = JobView {
             job: JobId([number; 16]),
             state,
+            restarts: 2,
             attempt: Attempt(3),
             parallelism: 2,
             waits_for: None,
@@ -152,7 +143,7 @@ mod tests {
             in_flight: Some((Epoch(11), "pending".to_owned(), 250, vec![])),
             checkpoints: vec![checkpoint(10, Some("declined")), checkpoint(9, None)],
         };
-        Job { view, name: "a \"b\"".to_owned(), restarts: 2 }
+        Job { view, name: "a \"b\"".to_owned() }
     }
 
     #[test]
@@ -165,7 +156,7 @@ mod tests {
             free: 3,
             connected,
         };
-        let jobs = [job(1, "RUNNING"), job(2, "FAILED")];
+        let jobs = [job(1, JobState::Running), job(2, JobState::Failed)];
         let text = text(&[taskmanager("a", true), taskmanager("b", false)], &jobs, 12_500);
         let labels = format!("{{job=\"a \\\"b\\\"\",job_id=\"{}\"}}", "01".repeat(16));
         for line in [

@@ -8,6 +8,7 @@
 
 pub mod error;
 pub mod ids;
+pub mod job_state;
 pub mod link;
 pub mod manifest;
 pub mod plan;
@@ -17,5 +18,6 @@ pub mod why;
 
 pub use error::{Error, ErrorContext, ErrorKind, Result};
 pub use ids::{Attempt, Epoch, JobId, KeyGroup, KeyGroups, Slot, TaskManagerId};
+pub use job_state::JobState;
 pub use manifest::{FileRef, Manifest, ManifestError};
 pub use plan::{Plan, PlanSettings, SourcePlan};

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use crate::ids::{Attempt, Epoch, JobId, KeyGroups, Slot};
 use crate::link::{ToDriver, ToProcess};
 
@@ -129,11 +128,4 @@ pub struct Begin {
     pub addresses: Vec<String>,
     /// The partitions of each source, for every worker.
     pub assigned: BTreeMap<String, Vec<Vec<String>>>,
-}
-
-/// How a process that runs alone tells that it cannot describe its job, when it was asked for its plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct NoPlan {
-    /// Why.
-    pub error: Error,
 }

@@ -3,32 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::JobId;
 
-/// What a job is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum JobState {
-    /// It has not run yet.
-    Created,
-    /// Its workers run.
-    Running,
-    /// It was running, and is about to run again.
-    Restarting,
-    /// It is to stop; what it has read so far is being completed.
-    Stopping,
-    /// It has come to its end, or was stopped.
-    Finished,
-    /// It was ended by `cancel`.
-    Canceled,
-    /// It has failed for good.
-    Failed,
-}
-
-impl JobState {
-    /// True if nothing follows.
-    pub fn is_over(self) -> bool {
-        matches!(self, Self::Finished | Self::Canceled | Self::Failed)
-    }
-}
+pub use tidegate_protocol::JobState;
 
 /// All jobs: `GET /v1/jobs/overview`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -59,7 +59,7 @@ fn table(job: &JobDetails) -> Table {
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     row("Job", summary.name.clone());
     row("Id", summary.jid.to_string());
-    row("State", super::state(summary.state));
+    row("State", summary.state.to_string());
     if let Some(waits_for) = &job.waits_for {
         row("Waits for", waits_for.clone());
     }

@@ -28,7 +28,7 @@ fn is_beginning(text: &str, job: &JobSummary) -> bool {
 fn list(jobs: &[&JobSummary]) -> String {
     let mut table = Table::new(["", "", "", ""]);
     for job in jobs {
-        table.row([job.jid.to_string(), job.name.clone(), super::state(job.state), utc(job.start_time)]);
+        table.row([job.jid.to_string(), job.name.clone(), job.state.to_string(), utc(job.start_time)]);
     }
     table.to_string().trim_end().to_owned()
 }

@@ -39,7 +39,7 @@ fn table(jobs: &[JobSummary]) -> Table {
         table.row([
             job.jid.to_string(),
             job.name.clone(),
-            super::state(job.state),
+            job.state.to_string(),
             job.parallelism.to_string(),
             job.attempt.to_string(),
             utc(job.start_time),

@@ -35,12 +35,6 @@ pub(crate) use self::stop::{cancel, stop};
 pub(crate) use self::taskmanagers::taskmanagers;
 pub(crate) use self::why::why;
 
-/// A state as the REST interface writes it.
-fn state(state: JobState) -> String {
-    let text = serde_json::to_value(state).ok();
-    text.and_then(|text| Some(text.as_str()?.to_owned())).unwrap_or_else(|| format!("{state:?}"))
-}
-
 /// A directory as the cluster's processes can use it, which run in other directories. A URI stays as it is.
 fn absolute_path(text: &str) -> Result<String> {
     if text.contains("://") {
@@ -89,10 +83,5 @@ mod tests {
         assert_eq!(absolute_path("/a").unwrap(), "/a");
         assert_eq!(absolute_path("s3://bucket/a").unwrap(), "s3://bucket/a");
         assert!(absolute_path("").unwrap_err().to_string().starts_with("the path '' cannot be used"));
-    }
-
-    #[test]
-    fn a_state_is_written_as_in_json() {
-        assert_eq!(state(JobState::Running), "RUNNING");
     }
 }

@@ -4,8 +4,8 @@ use serde::de::IgnoredAny;
 use tidegate_protocol::{Error, Result};
 use tidegate_rest::jobs::{JobDetails, JobState, ResourceRequirements};
 
+use super::Session;
 use super::watch::{Watch, show_job};
-use super::{Session, state};
 use crate::options::RescaleOptions;
 use crate::output::{answer, answer_json};
 
@@ -51,5 +51,5 @@ fn runs_with(details: &JobDetails, parallelism: u32) -> bool {
 fn over(details: &JobDetails) -> Error {
     let cause = details.failure.as_ref().map_or_else(String::new, |failure| format!(": {}", failure.cause));
     let summary = &details.summary;
-    Error::job(format!("the job {} ({}) is {}{cause}", summary.name, summary.jid, state(summary.state)))
+    Error::job(format!("the job {} ({}) is {}{cause}", summary.name, summary.jid, summary.state))
 }

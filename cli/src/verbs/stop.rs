@@ -6,7 +6,7 @@ use tidegate_rest::jobs::{JobDetails, JobState, Operation, StopRequest, Triggere
 
 use super::savepoint::{is_over, reason};
 use super::watch::{Watch, show_job};
-use super::{Session, absolute_path, state};
+use super::{Session, absolute_path};
 use crate::options::{JobOption, StopOptions};
 use crate::output::{answer, answer_json};
 use crate::progress::Progress;
@@ -75,7 +75,7 @@ fn unexpected_end(details: &JobDetails) -> String {
         Some(failure) if details.summary.state == JobState::Failed => {
             format!("the job {name} ({id}) has failed instead: {}", failure.cause)
         }
-        _ => format!("the job {name} ({id}) is {} instead of FINISHED", state(details.summary.state)),
+        _ => format!("the job {name} ({id}) is {} instead of FINISHED", details.summary.state),
     }
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn cancel(session: &Session, job: &JobOption) -> Result<()> {
     if session.is_json() {
         answer_json(&serde_json::json!({"id": job, "state": summary.state}))?;
     } else {
-        answer(format_args!("Job {} ({job}) is {}.\n", summary.name, state(summary.state)))?;
+        answer(format_args!("Job {} ({job}) is {}.\n", summary.name, summary.state))?;
     }
     Ok(())
 }

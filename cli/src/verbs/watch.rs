@@ -52,7 +52,7 @@ impl Watch {
 /// Shows what a job is doing, and what it waits for.
 pub(super) fn show_job(progress: &mut Progress, job: &JobDetails) {
     let summary = &job.summary;
-    let mut what = format!("{} {}", summary.name, super::state(summary.state));
+    let mut what = format!("{} {}", summary.name, summary.state);
     if summary.attempt > 0 {
         what += &format!(", attempt {}", summary.attempt);
     }

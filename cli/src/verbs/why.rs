@@ -29,7 +29,7 @@ pub(crate) fn why(session: &Session, job: &JobOption) -> Result<()> {
 }
 
 fn sentences(why: &Why) -> Vec<String> {
-    let state = super::state(why.state);
+    let state = why.state;
     let runs = matches!(state.as_str(), "RUNNING" | "STOPPING");
     if let Some(waits_for) = &why.waits_for {
         return vec![format!("The job {} is {state}; it waits: {waits_for}.", why.name)];

@@ -15,7 +15,7 @@ use tidegate_protocol::link::{Command, Report, ToDriver};
 use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::process::{FromJobProcess, ToJobProcess};
 use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, RunningProcess, ToTaskManager};
-use tidegate_protocol::{Attempt, Epoch, Error, JobId, Slot, TaskManagerId};
+use tidegate_protocol::{Attempt, Epoch, Error, JobId, JobState, Slot, TaskManagerId};
 
 use world::{Told, World, show};
 
@@ -344,15 +344,15 @@ impl Checked {
         let views = jobs.filter_map(|job| self.world.brain.job(*job));
         let mut restless = views.filter(|view| {
             let waits = view.waits_for.as_deref().unwrap_or_default();
-            let is_over = matches!(view.state, "FINISHED" | "CANCELED" | "FAILED");
-            !is_over && view.state != "RUNNING" && !waits.starts_with("slots:")
+            let is_over = view.state.is_over();
+            !is_over && view.state != JobState::Running && !waits.starts_with("slots:")
         });
         let operation = || {
             let mut all =
                 self.world.brain.ledger().jobs.keys().flat_map(|job| (0..500).map(move |n| (*job, n)));
             all.find_map(|(job, number)| {
                 let waits = show::operation(self.world.brain.operation(job, number));
-                let can = self.world.brain.job(job).is_some_and(|view| view.state == "RUNNING");
+                let can = self.world.brain.job(job).is_some_and(|view| view.state == JobState::Running);
                 (can && waits.starts_with("in progress")).then_some(waits)
             })
         };

@@ -25,7 +25,7 @@ use tidegate_protocol::link::{Report, ToDriver};
 use tidegate_protocol::manifest::{FORMAT_VERSION, OperatorSnapshot, PartitionSnapshot, SlotSnapshot};
 use tidegate_protocol::process::FromJobProcess;
 use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId};
-use tidegate_protocol::{Attempt, Epoch, JobId, KeyGroups, Manifest, Plan, Slot, TaskManagerId};
+use tidegate_protocol::{Attempt, Epoch, JobId, JobState, KeyGroups, Manifest, Plan, Slot, TaskManagerId};
 
 use world::{World, show};
 
@@ -624,7 +624,8 @@ impl Runner {
     /// Lets everything happen that is needed until the job runs.
     fn again(&mut self, job: JobId) -> Answer {
         let of = Job(job);
-        let is_running = |world: &World| world.brain.job(job).is_some_and(|view| view.state == "RUNNING");
+        let is_running =
+            |world: &World| world.brain.job(job).is_some_and(|view| view.state == JobState::Running);
         for _ in 0..20 {
             if is_running(&self.0) {
                 return Ok(show::job(&self.0.brain, job));

@@ -9,13 +9,13 @@ use tidegate_control::cluster::{Answer, Brain, Ending, JobFacts, JobView, Operat
 use tidegate_protocol::{Attempt, Error, JobId, TaskManagerId};
 use tidegate_rest::jobs::{
     CheckpointCounts, CheckpointInProgress, CheckpointSummary, Checkpoints, JobDetails, JobFailure,
-    JobFailures, JobProcess, JobState, JobSummary, Jobs, Logs, Operation, ProcessLog, ResourceRequirements,
+    JobFailures, JobProcess, JobSummary, Jobs, Logs, Operation, ProcessLog, ResourceRequirements,
     SavepointRequest, StopRequest, Triggered,
 };
 
 use super::State;
 use super::answer::{Answered, Wrong};
-use crate::driver::LogsWanted;
+use crate::driver::{LogsWanted, wall_ms};
 use crate::stores::directory;
 
 /// The bytes of a log that one request gets.
@@ -72,29 +72,12 @@ pub(super) fn summary(view: &JobView, facts: &JobFacts) -> JobSummary {
     JobSummary {
         jid: view.job,
         name: facts.spec.name.clone(),
-        state: state_of(view.state),
+        state: view.state,
         start_time: start,
         end_time: end,
         duration: end.unwrap_or_else(wall_ms).saturating_sub(start),
         parallelism: view.parallelism,
         attempt: view.attempt.0,
-    }
-}
-
-pub(super) fn wall_ms() -> u64 {
-    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    wall.unwrap_or_default().as_millis() as u64
-}
-
-fn state_of(word: &str) -> JobState {
-    match word {
-        "CREATED" => JobState::Created,
-        "RUNNING" => JobState::Running,
-        "STOPPING" => JobState::Stopping,
-        "FINISHED" => JobState::Finished,
-        "CANCELED" => JobState::Canceled,
-        "FAILED" => JobState::Failed,
-        _ => JobState::Restarting,
     }
 }
 
@@ -106,7 +89,7 @@ pub(super) async fn details(Given(state): Given<Arc<State>>, Path(of): Path<OfJo
         max_parallelism: facts.spec.key_groups.count.into(),
         waits_for: view.waits_for.clone(),
         failure: failure(view, facts),
-        restarts: view.attempt.0.saturating_sub(facts.spec.restored.map_or(0, |(_, attempt)| attempt.0) + 1),
+        restarts: view.restarts,
         processes: view.processes.iter().map(process).collect(),
         checkpoints: counts(view),
         executable: facts.spec.program.sha256.clone(),

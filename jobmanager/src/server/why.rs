@@ -18,7 +18,8 @@ use tidegate_rest::why::{
 
 use super::State;
 use super::answer::Answered;
-use super::jobs::{OfJob, look, summary, wall_ms};
+use super::jobs::{OfJob, look, summary};
+use crate::driver::wall_ms;
 
 /// How long processes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);

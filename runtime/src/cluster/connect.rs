@@ -61,8 +61,8 @@ impl Attendance {
     /// Connects this process to all others, which listen at these addresses.
     pub(super) fn connect(self, listener: TcpListener, addresses: &[String]) -> Result<Sockets> {
         let until = Instant::now() + DEADLINE;
-        let (this, me) = (Arc::new(self), usize::try_from(u32::MAX).unwrap_or(usize::MAX));
-        let me = me.min(this.me as usize);
+        let me = self.me as usize;
+        let this = Arc::new(self);
         let none = || addresses.iter().map(|_| None).collect();
         let mut sockets = Sockets { data: none(), peers: none() };
         let accepted = this.clone().listen(listener)?;

@@ -1,7 +1,7 @@
 //! After the storm: everything is well again, and must come to rest.
 
 use tidegate_control::cluster::Ending;
-use tidegate_protocol::{Epoch, JobId};
+use tidegate_protocol::{Epoch, JobId, JobState};
 
 use crate::queue::Event;
 use crate::users::{Progress, Want};
@@ -96,7 +96,7 @@ impl World {
         }
         let (state, parallelism) = (view.state, view.parallelism);
         let is_fresh = facts.last_epoch.0 >= first.0 + CHECKPOINTS;
-        if state != "RUNNING" || parallelism != facts.parallelism || !is_fresh {
+        if state != JobState::Running || parallelism != facts.parallelism || !is_fresh {
             let waits = view.waits_for.unwrap_or_default();
             return Some(format!(
                 "job {short} is {state} with {parallelism} of {} workers and epoch {} of {} ({waits})",

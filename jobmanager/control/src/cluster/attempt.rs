@@ -123,8 +123,6 @@ pub(super) struct AttemptRun {
     exit: Option<Exit>,
     failed: Option<Error>,
     symptom: Option<Symptom>,
-    /// True once a checkpoint was completed.
-    pub(super) has_progressed: bool,
 }
 
 impl AttemptRun {
@@ -173,7 +171,6 @@ impl AttemptRun {
             exit: None,
             failed: None,
             symptom: None,
-            has_progressed: false,
         }
     }
 
@@ -619,7 +616,6 @@ impl AttemptRun {
             return Outcome::GoesOn;
         };
         let record = LedgerEntry::Completed { attempt: self.attempt, epoch, finished: manifest.finished };
-        self.has_progressed = true;
         self.learn_assignment(&manifest);
         self.newest = Some(manifest);
         self.step(cx, Input::Committed(record));

@@ -378,7 +378,7 @@ impl Brain {
         let (job, facts) = (self.jobs.get(&id)?, self.ledger.jobs.get(&id)?);
         let active = job.active();
         let last = active.or(job.last_attempt.as_ref());
-        let free = self.offers().iter().map(|offer| offer.free).sum();
+        let free = || self.offers().iter().map(|offer| offer.free).sum();
         let processes =
             active.into_iter().flat_map(|run| &run.processes).map(|(first, process)| ProcessView {
                 taskmanager: process.taskmanager.clone(),
@@ -393,6 +393,7 @@ impl Brain {
         Some(JobView {
             job: id,
             state: job.state(facts),
+            restarts: facts.restarts(),
             attempt: facts.attempt,
             parallelism: active.map_or(facts.parallelism, |run| run.parallelism),
             waits_for: job.waits_for(self.now.time, facts, free),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_protocol::link::{Report, ToDriver};
 use tidegate_protocol::process::FromJobProcess;
 use tidegate_protocol::taskmanager::{ProcessId, Registration, RunningProcess, ToTaskManager};
-use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Slot, TaskManagerId};
+use tidegate_protocol::{Attempt, Epoch, Error, JobId, JobState, Manifest, Slot, TaskManagerId};
 
 use super::action::{Answer, ClusterAction};
 use super::attempt::{AttemptRun, Context, Outcome, Past, exited};
@@ -803,7 +803,12 @@ impl Job {
     }
 
     /// What it waits for, as a sentence.
-    pub(super) fn waits_for(&self, cx_now: Time, facts: &JobFacts, free: u32) -> Option<String> {
+    pub(super) fn waits_for(
+        &self,
+        cx_now: Time,
+        facts: &JobFacts,
+        free: impl FnOnce() -> u32,
+    ) -> Option<String> {
         match &self.phase {
             Phase::Waiting { .. } | Phase::Adopting { .. } if self.store_is_away.is_some() => {
                 let why = self.store_is_away.as_ref();
@@ -819,7 +824,7 @@ impl Job {
                 Some("the manifest of the last snapshot is being read".to_owned())
             }
             Phase::Waiting { .. } => {
-                let needed = facts.parallelism;
+                let (needed, free) = (facts.parallelism, free());
                 Some(format!(
                     "slots: {needed} are needed, {free} are free; start another taskmanager, or rescale the job"
                 ))
@@ -836,17 +841,17 @@ impl Job {
     }
 
     /// What it is doing, in one word.
-    pub(super) fn state(&self, facts: &JobFacts) -> &'static str {
+    pub(super) fn state(&self, facts: &JobFacts) -> JobState {
         match (&facts.ended, &self.phase) {
-            (Some((Ending::Finished { .. }, _)), _) => "FINISHED",
-            (Some((Ending::Canceled, _)), _) => "CANCELED",
-            (Some((Ending::Failed { .. }, _)), _) => "FAILED",
-            (None, Phase::Saving { .. } | Phase::Ending) => "STOPPING",
-            (None, _) if facts.stop.is_some() => "STOPPING",
-            (None, Phase::Active(run)) if run.is_running() && !self.rescaling => "RUNNING",
+            (Some((Ending::Finished { .. }, _)), _) => JobState::Finished,
+            (Some((Ending::Canceled, _)), _) => JobState::Canceled,
+            (Some((Ending::Failed { .. }, _)), _) => JobState::Failed,
+            (None, Phase::Saving { .. } | Phase::Ending) => JobState::Stopping,
+            (None, _) if facts.stop.is_some() => JobState::Stopping,
+            (None, Phase::Active(run)) if run.is_running() && !self.rescaling => JobState::Running,
             // It runs on while the jobmanager finds its processes again.
-            (None, _) if !self.has_run => "CREATED",
-            (None, _) => "RESTARTING",
+            (None, _) if !self.has_run => JobState::Created,
+            (None, _) => JobState::Restarting,
         }
     }
 }

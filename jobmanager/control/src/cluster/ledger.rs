@@ -71,6 +71,12 @@ impl JobFacts {
         self.placed.iter().map(|placed| placed.workers).sum()
     }
 
+    /// The number of attempts of this job after the first.
+    pub fn restarts(&self) -> u32 {
+        let before = self.spec.restored.map_or(0, |(_, attempt)| attempt.0);
+        self.attempt.0.saturating_sub(before + 1)
+    }
+
     /// The snapshot that the next attempt goes on from.
     pub fn newest(&self) -> Option<Epoch> {
         self.snapshots.last().copied()

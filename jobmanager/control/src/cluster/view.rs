@@ -1,6 +1,6 @@
 //! What people are shown of jobs and taskmanagers.
 
-use tidegate_protocol::{Attempt, Epoch, JobId, Slot, TaskManagerId};
+use tidegate_protocol::{Attempt, Epoch, JobId, JobState, Slot, TaskManagerId};
 
 use super::record::Ending;
 
@@ -9,8 +9,10 @@ use super::record::Ending;
 pub struct JobView {
     /// Its id.
     pub job: JobId,
-    /// What it is doing: `CREATED`, `RUNNING`, `RESTARTING`, `STOPPING`, `FINISHED`, `CANCELED`, `FAILED`.
-    pub state: &'static str,
+    /// What it is doing.
+    pub state: JobState,
+    /// The number of its attempts after the first.
+    pub restarts: u32,
     /// Its attempt; 0 before the first.
     pub attempt: Attempt,
     /// The number of workers of the running attempt, or else of the next one.

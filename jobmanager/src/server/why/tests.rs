@@ -1,5 +1,5 @@
 use tidegate_protocol::why::{ChainProgress, OperatorWatermark, PartitionProgress};
-use tidegate_protocol::{Attempt, Epoch, JobId};
+use tidegate_protocol::{Attempt, Epoch, JobId, JobState};
 
 use super::*;
 
@@ -47,7 +47,8 @@ fn seen(answers: Vec<(Slot, ProcessWhy)>) -> Seen {
     Seen {
         view: JobView {
             job,
-            state: "RUNNING",
+            state: JobState::Running,
+            restarts: 0,
             attempt,
             parallelism: 2,
             waits_for: None,
