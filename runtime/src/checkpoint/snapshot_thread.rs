@@ -148,6 +148,7 @@ impl Thread {
             match written {
                 Ok(Ok(part)) => {
                     point("snapshot.acked");
+                    self.measure(&part);
                     self.driver.report(Report::Acked { slot, epoch, part: Box::new(part) });
                 }
                 Ok(Err(error)) => {
@@ -159,6 +160,14 @@ impl Thread {
                 }
             }
         }
+    }
+
+    /// Sets the metrics of the worker's part of a snapshot: its size, and the time since the trigger.
+    fn measure(&self, part: &SlotSnapshot) {
+        let bytes: u64 = part.store.values().map(|file| file.bytes).sum();
+        let seconds = self.driver.instructions().since_trigger().as_secs_f64();
+        self.metrics.set(descriptors::CHECKPOINT_BYTES, Some(self.slot), bytes as f64);
+        self.metrics.set(descriptors::CHECKPOINT_WORKER_SECONDS, Some(self.slot), seconds);
     }
 
     /// Releases the worker, which may be waiting for the thread; nothing of this attempt counts any more.

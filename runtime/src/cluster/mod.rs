@@ -2,14 +2,12 @@
 //!
 //! - [`taskmanager`]: the socket to the taskmanager, on which everything else depends.
 //! - [`connect`]: the connections to the other processes of the attempt.
-//! - [`measure`]: metrics that only a driver has where a job runs alone.
 //! - [`run`](mod@run): a process from its first message to its end.
 //!
 //! Not here: what runs in the process once it is connected ([`crate::job_process`]), and any decision about when that is:
 //! those are the jobmanager's.
 
 mod connect;
-mod measure;
 mod run;
 mod taskmanager;
 

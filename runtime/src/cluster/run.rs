@@ -15,7 +15,6 @@ use tidegate_snapshots::{LocalStore, Snapshots};
 use tracing::Level;
 
 use super::connect::Attendance;
-use super::measure::Measure;
 use super::taskmanager::TaskManager;
 use crate::allocator::give_back_freed_memory;
 use crate::api::job::{BuildJob, graph_builder};
@@ -27,7 +26,7 @@ use crate::dataflow::sockets::Sockets;
 use crate::job_process::description::Description;
 use crate::job_process::running::RunningProcess;
 use crate::job_process::watchdog;
-use crate::link::{Beginning, Command, Connection, Report, ToDriver, ToProcess};
+use crate::link::{Command, Connection, Report, ToDriver, ToProcess};
 use crate::local::Run;
 use crate::panics::catch;
 use crate::working_directory::WorkingDirectory;
@@ -172,9 +171,7 @@ impl JobProcess<'_> {
     }
 
     fn describe(&self, setup: &AttemptSetup) -> Result<Description> {
-        let apart = Run { metrics: Arc::default(), ..self.run.clone() };
-        let process = process(&apart, setup.clone(), self.workers(), BTreeMap::new(), false, Box::new(drop));
-        let job = Description::of(&self.run.job, &self.run.arguments, &self.build, process)?;
+        let job = self.run.describe(&self.build, setup.clone(), self.workers())?;
         if self.is_first() {
             job.warnings.iter().for_each(|warning| self.note(Level::WARN, warning));
         }
@@ -233,14 +230,13 @@ impl JobProcess<'_> {
         sockets: Sockets,
     ) -> Result<()> {
         let (done, all_done) = std::sync::mpsc::channel();
-        let measure = Measure::new(&self.run.metrics);
-        let to_driver = to_driver(self.taskmanager.clone(), measure.clone(), done);
+        let to_driver = to_driver(self.taskmanager.clone(), done);
         let drains = self.preparation.drains;
-        let process = Arc::new(process(self.run, setup, self.workers(), assigned, drains, to_driver));
+        let process = Arc::new(self.run.process(setup, self.workers(), (assigned, drains), to_driver));
         report_broken_connections(&process);
         let build = graph_builder(self.build.clone(), job.outline.clone());
         let mut running = RunningProcess::start(&process, job, sockets, build)?;
-        self.serve(&process, &mut running, &measure);
+        self.serve(&process, &mut running);
         process.driver.abort();
         let until = Instant::now() + LEAVE;
         let left = || until.saturating_duration_since(Instant::now());
@@ -250,7 +246,7 @@ impl JobProcess<'_> {
     }
 
     /// Passes messages on until the attempt is over.
-    fn serve(&self, process: &Process, running: &mut RunningProcess, measure: &Measure) {
+    fn serve(&self, process: &Process, running: &mut RunningProcess) {
         let mut next_look = Instant::now() + watchdog::EVERY;
         loop {
             match self.messages.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
@@ -263,7 +259,6 @@ impl JobProcess<'_> {
                     if matches!(message.command, Command::StopReading) {
                         running.is_stopping();
                     }
-                    measure.told(&message.command);
                     process.driver.receive(vec![message]);
                 }
                 Ok(ToJobProcess::Why { request }) => {
@@ -286,23 +281,9 @@ impl JobProcess<'_> {
     }
 }
 
-fn process(
-    run: &Run,
-    setup: AttemptSetup,
-    workers: ProcessWorkers,
-    assigned: BTreeMap<String, Vec<Vec<String>>>,
-    drains: bool,
-    to_driver: Connection<ToDriver>,
-) -> Process {
-    let (attempt, first_epoch) = (setup.attempt, setup.first_epoch);
-    let beginning = Beginning { attempt, first_epoch, assigned, drains };
-    Process::new(setup, workers, beginning, to_driver, run.clock.clone(), run.metrics.clone())
-}
-
 /// Sends reports to the taskmanager, and counts the workers that have ended.
-fn to_driver(taskmanager: TaskManager, measure: Measure, done: Sender<()>) -> Connection<ToDriver> {
+fn to_driver(taskmanager: TaskManager, done: Sender<()>) -> Connection<ToDriver> {
     Box::new(move |message| {
-        measure.reports(&message.report);
         let is_done = matches!(message.report, Report::Done(_));
         taskmanager.send(&FromJobProcess::Report(message));
         if is_done {

@@ -266,18 +266,6 @@ impl<'a> Driver<'a> {
         self.processes.iter().for_each(|(_, to)| to(ToProcess { attempt, command: command.clone() }));
     }
 
-    /// Sets the metrics of a worker's part of a snapshot: its size and the time that it took.
-    fn measure_worker(&self, slot: Slot, part: &SlotSnapshot) {
-        let bytes: u64 = part.store.values().map(|file| file.bytes).sum();
-        let metrics = &self.run.metrics;
-        metrics.set(descriptors::CHECKPOINT_BYTES, Some(slot), bytes as f64);
-        metrics.set(
-            descriptors::CHECKPOINT_WORKER_SECONDS,
-            Some(slot),
-            self.triggered.elapsed().as_secs_f64(),
-        );
-    }
-
     /// Logs what the attempt starts from, before anything of it can fail.
     fn note_start(&mut self) {
         let restored = self.setup.restored.as_ref().map(|m| m.epoch);
@@ -322,7 +310,6 @@ impl<'a> Driver<'a> {
             Action::Accept { slot, .. } => {
                 let part = self.arrived.take();
                 let part = part.ok_or_else(|| Error::internal(format!("no part came from slot {slot}")))?;
-                self.measure_worker(slot, &part);
                 self.parts.insert(slot, *part);
             }
             Action::Propose(record) => return self.commit(record).map(Some),

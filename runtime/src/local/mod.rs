@@ -30,7 +30,6 @@ use crate::checkpoint::recovery::Targets;
 use crate::checkpoint::staged_files::StagedFiles;
 use crate::dataflow::process::Process;
 use crate::job_process::description::Description;
-use crate::link::{Beginning, Connection, ToDriver};
 use crate::panics::catch;
 use crate::working_directory::WorkingDirectory;
 use driver::Driver;
@@ -161,28 +160,14 @@ fn processes(
     let process = |first: usize| {
         let workers = ProcessWorkers { first: Slot(first as u32), count };
         let to_driver = run.link.to_driver(mailbox.inbox());
-        Arc::new(process(run, setup.clone(), workers, assigned.clone(), to_driver))
+        Arc::new(run.process(setup.clone(), workers, (assigned.clone(), false), to_driver))
     };
     (0..parallelism).step_by(count).map(process).collect()
 }
 
-fn process(
-    run: &Run,
-    setup: AttemptSetup,
-    workers: ProcessWorkers,
-    assigned: BTreeMap<String, Vec<Vec<String>>>,
-    to_driver: Connection<ToDriver>,
-) -> Process {
-    let (attempt, first_epoch) = (setup.attempt, setup.first_epoch);
-    let beginning = Beginning { attempt, first_epoch, assigned, drains: false };
-    Process::new(setup, workers, beginning, to_driver, run.clock.clone(), run.metrics.clone())
-}
-
-/// Describes the job in a process in which no worker runs: nothing is reported, and nothing is counted.
+/// Describes the job before it is known what it goes on from.
 fn describe(run: &Run, build: &BuildJob, store: &LocalStore, groups: KeyGroups) -> Result<Description> {
-    let apart = Run { metrics: Arc::default(), ..run.clone() };
-    let setup = setup(&apart, store, run.workers(groups), groups);
+    let setup = setup(run, store, run.workers(groups), groups);
     let workers = ProcessWorkers { first: Slot(0), count: setup.settings.parallelism };
-    let process = process(&apart, setup, workers, BTreeMap::new(), Box::new(drop));
-    Description::of(&run.job, &run.arguments, build, process)
+    run.describe(build, setup, workers)
 }

@@ -1,17 +1,21 @@
-//! How a job is run in one process.
+//! How a job's program is run, alone or on a cluster.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_protocol::KeyGroups;
+use tidegate_protocol::{KeyGroups, Result};
 
+use crate::api::job::BuildJob;
+use crate::attempt::{AttemptSetup, ProcessWorkers};
 use crate::clock::Clock;
-use crate::link::Link;
+use crate::dataflow::process::Process;
+use crate::job_process::description::Description;
+use crate::link::{Beginning, Connection, Link, ToDriver};
 use crate::metrics::Metrics;
 
-/// How a job is run in one process.
+/// How a job's program is run: what its command line says, and what a test replaces.
 #[derive(Clone)]
 pub(crate) struct Run {
     pub(crate) job: String,
@@ -37,5 +41,30 @@ impl Run {
     pub(super) fn workers(&self, groups: KeyGroups) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.parallelism.unwrap_or_else(|| cores().min(groups.count.into()))
+    }
+
+    /// A process with some of the job's workers, which have these partitions; the last flag says whether the job drains.
+    pub(crate) fn process(
+        &self,
+        setup: AttemptSetup,
+        workers: ProcessWorkers,
+        (assigned, drains): (BTreeMap<String, Vec<Vec<String>>>, bool),
+        to_driver: Connection<ToDriver>,
+    ) -> Process {
+        let (attempt, first_epoch) = (setup.attempt, setup.first_epoch);
+        let beginning = Beginning { attempt, first_epoch, assigned, drains };
+        Process::new(setup, workers, beginning, to_driver, self.clock.clone(), self.metrics.clone())
+    }
+
+    /// Describes the job in a process in which no worker runs: nothing is reported, and nothing is counted.
+    pub(crate) fn describe(
+        &self,
+        build: &BuildJob,
+        setup: AttemptSetup,
+        workers: ProcessWorkers,
+    ) -> Result<Description> {
+        let apart = Self { metrics: Arc::default(), ..self.clone() };
+        let process = apart.process(setup, workers, (BTreeMap::new(), false), Box::new(drop));
+        Description::of(&self.job, &self.arguments, build, process)
     }
 }
