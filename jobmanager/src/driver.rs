@@ -296,15 +296,8 @@ impl Thread {
                 let _ = self.propose.send(record);
             }
             ClusterAction::Send(id, message) => self.send(&id, message),
-            ClusterAction::ReadSnapshot { job, .. }
-            | ClusterAction::WriteManifest { job, .. }
-            | ClusterAction::RemoveLeftovers { job, .. }
-            | ClusterAction::SetAside { job, .. }
-            | ClusterAction::Discard { job, .. }
-            | ClusterAction::NotePublished { job, .. }
-            | ClusterAction::Collect { job, .. }
-            | ClusterAction::WriteSavepoint { job, .. }
-            | ClusterAction::Import { job, .. } => self.stores.carry_out(job, action),
+            ClusterAction::Store(job, action) => self.stores.carry_out(job, action),
+            ClusterAction::Copy(job, action) => self.stores.copy(job, action),
             ClusterAction::Answer(id, answer) => {
                 if let Some(tell) = self.requests.remove(&id) {
                     // Who has asked may have gone.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use tidegate_control::cluster::{ClusterAction, ClusterInput, NotWritten, SnapshotRead};
+use tidegate_control::cluster::{ClusterInput, CopyAction, NotWritten, SnapshotRead, StoreAction};
 use tidegate_protocol::{Epoch, Error, ErrorContext, JobId, Manifest, Result};
 use tidegate_snapshots::{LocalStore, Snapshots};
 
@@ -68,7 +68,7 @@ pub(crate) type Report = Arc<dyn Fn(ClusterInput) + Send + Sync>;
 pub(crate) struct Stores {
     root: PathBuf,
     report: Report,
-    threads: Vec<Sender<ClusterAction>>,
+    threads: Vec<Sender<(JobId, StoreAction)>>,
 }
 
 impl Stores {
@@ -83,20 +83,20 @@ impl Stores {
         Ok(Self { root: root.to_owned(), report, threads })
     }
 
-    /// Carries out an action about the checkpoint store of a job.
-    pub(crate) fn carry_out(&self, job: JobId, action: ClusterAction) {
-        let copies = matches!(action, ClusterAction::WriteSavepoint { .. } | ClusterAction::Import { .. });
-        if copies {
-            let (root, report) = (self.root.clone(), self.report.clone());
-            let run = move || report(copy(&root, action));
-            if let Err(error) = std::thread::Builder::new().name("copy".to_owned()).spawn(run) {
-                tracing::warn!(target: "tidegate", "cannot start the thread of a copy: {error}");
-            }
-            return;
-        }
+    /// Carries out an action about the checkpoint directory of a job.
+    pub(crate) fn carry_out(&self, job: JobId, action: StoreAction) {
         let thread = usize::from(job.0[0]) % self.threads.len();
         // The threads live as long as this sender.
-        let _ = self.threads[thread].send(action);
+        let _ = self.threads[thread].send((job, action));
+    }
+
+    /// Copies a whole snapshot, on a thread of its own.
+    pub(crate) fn copy(&self, job: JobId, action: CopyAction) {
+        let (root, report) = (self.root.clone(), self.report.clone());
+        let run = move || report(copy(&root, job, action));
+        if let Err(error) = std::thread::Builder::new().name("copy".to_owned()).spawn(run) {
+            tracing::warn!(target: "tidegate", "cannot start the thread of a copy: {error}");
+        }
     }
 }
 
@@ -112,40 +112,34 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, inbox: &Receiver<ClusterAction>) {
-        while let Ok(action) = inbox.recv() {
-            self.act(action);
+    fn run(mut self, inbox: &Receiver<(JobId, StoreAction)>) {
+        while let Ok((job, action)) = inbox.recv() {
+            self.act(job, action);
         }
     }
 
-    fn act(&mut self, action: ClusterAction) {
+    fn act(&mut self, job: JobId, action: StoreAction) {
         match action {
-            ClusterAction::ReadSnapshot { job, epoch } => {
+            StoreAction::ReadSnapshot { epoch } => {
                 let read = self.read(job, epoch);
                 (self.report)(ClusterInput::SnapshotRead { job, epoch, read });
             }
-            ClusterAction::WriteManifest { job, manifest } => {
+            StoreAction::WriteManifest { manifest } => {
                 let (epoch, result) = (manifest.epoch, self.write(job, &manifest));
                 (self.report)(ClusterInput::ManifestWritten { job, epoch, result });
             }
-            ClusterAction::RemoveLeftovers { job, attempt, last_epoch } => self.tidy(job, |snapshots| {
+            StoreAction::RemoveLeftovers { attempt, last_epoch } => self.tidy(job, |snapshots| {
                 snapshots.remove_manifests_after(last_epoch)?;
                 snapshots.remove_leftovers_before(attempt)
             }),
-            ClusterAction::SetAside { job, epoch } => self.tidy(job, |snapshots| snapshots.set_aside(epoch)),
-            ClusterAction::Discard { job, attempt, epoch, slot } => {
+            StoreAction::SetAside { epoch } => self.tidy(job, |snapshots| snapshots.set_aside(epoch)),
+            StoreAction::Discard { attempt, epoch, slot } => {
                 self.tidy(job, |snapshots| snapshots.discard(attempt, epoch, slot));
             }
-            ClusterAction::NotePublished { job, epoch } => {
+            StoreAction::NotePublished { epoch } => {
                 self.tidy(job, |snapshots| snapshots.set_published(epoch))
             }
-            ClusterAction::Collect { job, oldest } => self.tidy(job, |snapshots| snapshots.collect(oldest)),
-            ClusterAction::Propose(_)
-            | ClusterAction::Send(..)
-            | ClusterAction::WriteSavepoint { .. }
-            | ClusterAction::Import { .. }
-            | ClusterAction::Answer(..)
-            | ClusterAction::Note { .. } => {}
+            StoreAction::Collect { oldest } => self.tidy(job, |snapshots| snapshots.collect(oldest)),
         }
     }
 
@@ -191,18 +185,17 @@ impl Thread {
     }
 }
 
-fn copy(root: &Path, action: ClusterAction) -> ClusterInput {
+fn copy(root: &Path, job: JobId, action: CopyAction) -> ClusterInput {
     match action {
-        ClusterAction::WriteSavepoint { job, operation, epoch, directory } => {
+        CopyAction::WriteSavepoint { operation, epoch, directory } => {
             let result = savepoint(root, job, epoch, &directory);
             ClusterInput::SavepointWritten { job, operation, result }
         }
-        ClusterAction::Import { job, from } => {
+        CopyAction::Import { from } => {
             let to = LocalStore::existing(&directory(root, job));
             let result = to.and_then(|to| tidegate_snapshots::import(Path::new(&from), &to));
             ClusterInput::Imported { job, result: result.map(Arc::new) }
         }
-        _ => ClusterInput::Tick,
     }
 }
 

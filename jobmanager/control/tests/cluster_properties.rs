@@ -10,7 +10,9 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tidegate_control::cluster::{ClusterAction, ClusterInput, NotWritten, Record, Request, SnapshotRead};
+use tidegate_control::cluster::{
+    ClusterAction, ClusterInput, NotWritten, Record, Request, SnapshotRead, StoreAction,
+};
 use tidegate_protocol::link::{Command, Report, ToDriver};
 use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::process::{FromJobProcess, ToJobProcess};
@@ -122,14 +124,14 @@ impl Checked {
             {
                 return wrong("its manifest is not written");
             }
-            ClusterAction::Collect { job, oldest } => {
+            ClusterAction::Store(job, StoreAction::Collect { oldest }) => {
                 let named = self.world.brain.ledger().jobs[job].snapshots.iter().min();
                 let copied = self.world.saving.iter().filter(|it| it.0 == *job).map(|it| &it.2).min();
                 if named.into_iter().chain(copied).any(|needed| needed < oldest) {
                     return wrong("it deletes what is needed");
                 }
             }
-            ClusterAction::WriteManifest { manifest, .. }
+            ClusterAction::Store(_, StoreAction::WriteManifest { manifest })
                 if manifest.slots.len() != manifest.parallelism as usize =>
             {
                 return wrong("a part is missing");
@@ -448,16 +450,9 @@ fn job_of(action: &ClusterAction) -> Option<JobId> {
         ClusterAction::Send(..) | ClusterAction::Answer(..) => None,
         // The first record about an end counts, and others may be on their way.
         ClusterAction::Propose(record) => Some(record.job()),
-        ClusterAction::ReadSnapshot { job, .. }
-        | ClusterAction::WriteManifest { job, .. }
-        | ClusterAction::RemoveLeftovers { job, .. }
-        | ClusterAction::SetAside { job, .. }
-        | ClusterAction::Discard { job, .. }
-        | ClusterAction::NotePublished { job, .. }
-        | ClusterAction::Collect { job, .. }
-        | ClusterAction::WriteSavepoint { job, .. }
-        | ClusterAction::Import { job, .. }
-        | ClusterAction::Note { job, .. } => Some(*job),
+        ClusterAction::Store(job, _) | ClusterAction::Copy(job, _) | ClusterAction::Note { job, .. } => {
+            Some(*job)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages, records and actions as short text, for the log.
 
-use tidegate_control::cluster::{ClusterAction, ClusterInput, Record, SnapshotRead};
+use tidegate_control::cluster::{ClusterAction, ClusterInput, Record, SnapshotRead, StoreAction};
 use tidegate_protocol::JobId;
 use tidegate_protocol::link::{Command, Report};
 use tidegate_protocol::process::{FromJobProcess, ToJobProcess};
@@ -89,13 +89,20 @@ pub(crate) fn action(action: &ClusterAction) -> String {
     match action {
         ClusterAction::Propose(proposed) => format!("propose {}", record(proposed)),
         ClusterAction::Send(id, message) => format!("{id}: {}", to_taskmanager(message)),
-        ClusterAction::WriteManifest { job: of, manifest } => {
-            format!("{} write manifest of attempt {} epoch {}", job(*of), manifest.attempt, manifest.epoch)
-        }
+        ClusterAction::Store(of, action) => format!("{} {}", job(*of), store_action(action)),
         ClusterAction::Answer(id, answer) => {
             let shown = format!("{answer:?}");
             let short: String = shown.chars().take(100).collect();
             format!("answer {}: {short}", id.0 % 10_000)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+pub(crate) fn store_action(action: &StoreAction) -> String {
+    match action {
+        StoreAction::WriteManifest { manifest } => {
+            format!("write manifest of attempt {} epoch {}", manifest.attempt, manifest.epoch)
         }
         other => format!("{other:?}"),
     }

@@ -8,88 +8,17 @@ use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Plan, Slot, Task
 use super::input::RequestId;
 use super::record::Record;
 
-/// Something for the driver to do, in the order of the list. Those about the checkpoint store are carried out in their order
-/// for every job.
+/// Something for the driver to do, in the order of the list.
 #[derive(Clone, Debug)]
 pub enum ClusterAction {
     /// Make the record durable, then report it by [`ClusterInput::Committed`](super::ClusterInput::Committed).
     Propose(Record),
     /// Send a message to a taskmanager. It is lost if the taskmanager is not connected.
     Send(TaskManagerId, ToTaskManager),
-    /// Read the manifest of a snapshot, then report it.
-    ReadSnapshot {
-        /// The job.
-        job: JobId,
-        /// The epoch.
-        epoch: Epoch,
-    },
-    /// Put a manifest into the checkpoint store, durably, then report that. It is no fact before the record is committed.
-    WriteManifest {
-        /// The job.
-        job: JobId,
-        /// The manifest.
-        manifest: Arc<Manifest>,
-    },
-    /// Remove what older attempts have left in the checkpoint store: manifests that were written but never committed, and
-    /// files that no manifest names.
-    RemoveLeftovers {
-        /// The job.
-        job: JobId,
-        /// The attempt that begins.
-        attempt: Attempt,
-        /// The last epoch that is complete; later manifests were not committed.
-        last_epoch: Epoch,
-    },
-    /// Never restore from a snapshot again.
-    SetAside {
-        /// The job.
-        job: JobId,
-        /// The epoch.
-        epoch: Epoch,
-    },
-    /// Delete the state files that a worker wrote for an epoch that was aborted. It may be done twice.
-    Discard {
-        /// The job.
-        job: JobId,
-        /// The attempt that wrote them.
-        attempt: Attempt,
-        /// The epoch.
-        epoch: Epoch,
-        /// The worker.
-        slot: Slot,
-    },
-    /// Note that an epoch is published. A note that is lost costs a second publishing.
-    NotePublished {
-        /// The job.
-        job: JobId,
-        /// The epoch.
-        epoch: Epoch,
-    },
-    /// Delete snapshots older than this one, and files that only they name.
-    Collect {
-        /// The job.
-        job: JobId,
-        /// The oldest epoch whose snapshot stays.
-        oldest: Epoch,
-    },
-    /// Copy a snapshot into a directory that belongs to the user, then report that.
-    WriteSavepoint {
-        /// The job.
-        job: JobId,
-        /// The number of the operation.
-        operation: u64,
-        /// The epoch.
-        epoch: Epoch,
-        /// Where; a directory of its own is made in it.
-        directory: String,
-    },
-    /// Copy the newest snapshot of another directory into the checkpoint directory of a job that does not run yet.
-    Import {
-        /// The job.
-        job: JobId,
-        /// The directory.
-        from: String,
-    },
+    /// Do something with the checkpoint directory of a job. What is wanted for one job is carried out in its order.
+    Store(JobId, StoreAction),
+    /// Copy a whole snapshot, which takes long: other actions do not wait for it.
+    Copy(JobId, CopyAction),
     /// Answer a user.
     Answer(RequestId, Result<Answer, Error>),
     /// Something for the log.
@@ -100,6 +29,75 @@ pub enum ClusterAction {
         warning: bool,
         /// The text.
         text: String,
+    },
+}
+
+/// Something to do with the checkpoint directory of a job.
+#[derive(Clone, Debug)]
+pub enum StoreAction {
+    /// Read the manifest of a snapshot, then report it by [`ClusterInput::SnapshotRead`](super::ClusterInput::SnapshotRead).
+    ReadSnapshot {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Put a manifest into the checkpoint store, durably, then report that by
+    /// [`ClusterInput::ManifestWritten`](super::ClusterInput::ManifestWritten). It is no fact before the record is committed.
+    WriteManifest {
+        /// The manifest.
+        manifest: Arc<Manifest>,
+    },
+    /// Remove what older attempts have left in the checkpoint store: manifests that were written but never committed, and
+    /// files that no manifest names.
+    RemoveLeftovers {
+        /// The attempt that begins.
+        attempt: Attempt,
+        /// The last epoch that is complete; later manifests were not committed.
+        last_epoch: Epoch,
+    },
+    /// Never restore from a snapshot again.
+    SetAside {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Delete the state files that a worker wrote for an epoch that was aborted. It may be done twice.
+    Discard {
+        /// The attempt that wrote them.
+        attempt: Attempt,
+        /// The epoch.
+        epoch: Epoch,
+        /// The worker.
+        slot: Slot,
+    },
+    /// Note that an epoch is published. A note that is lost costs a second publishing.
+    NotePublished {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Delete snapshots older than this one, and files that only they name.
+    Collect {
+        /// The oldest epoch whose snapshot stays.
+        oldest: Epoch,
+    },
+}
+
+/// A copy of a whole snapshot.
+#[derive(Clone, Debug)]
+pub enum CopyAction {
+    /// Copy a snapshot into a directory that belongs to the user, then report that by
+    /// [`ClusterInput::SavepointWritten`](super::ClusterInput::SavepointWritten).
+    WriteSavepoint {
+        /// The number of the operation.
+        operation: u64,
+        /// The epoch.
+        epoch: Epoch,
+        /// Where; a directory of its own is made in it.
+        directory: String,
+    },
+    /// Copy the newest snapshot of another directory into the checkpoint directory of a job that does not run yet, then report
+    /// that by [`ClusterInput::Imported`](super::ClusterInput::Imported).
+    Import {
+        /// The directory.
+        from: String,
     },
 }
 

@@ -9,7 +9,7 @@ use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProces
 use tidegate_protocol::taskmanager::{ProcessId, RunningProcess, ToTaskManager};
 use tidegate_protocol::{Attempt, Epoch, Error, ErrorKind, JobId, Manifest, Slot, TaskManagerId};
 
-use super::action::ClusterAction;
+use super::action::{ClusterAction, StoreAction};
 use super::brain::ClusterSettings;
 use super::input::{NotWritten, Now};
 use super::ledger::JobFacts;
@@ -569,7 +569,7 @@ impl AttemptRun {
 
     fn is_published(&mut self, cx: &mut Context<'_>, epoch: Epoch) {
         self.past.published = epoch;
-        cx.out.push(ClusterAction::NotePublished { job: self.job, epoch });
+        cx.out.push(ClusterAction::Store(self.job, StoreAction::NotePublished { epoch }));
     }
 
     fn remember(&mut self, cx: &Context<'_>, epoch: Epoch, failure: Option<String>) {
@@ -692,7 +692,7 @@ impl AttemptRun {
             }
             Action::Collect { oldest } => {
                 let oldest = self.pinned.map_or(oldest, |pinned| pinned.min(oldest));
-                cx.out.push(ClusterAction::Collect { job, oldest });
+                cx.out.push(ClusterAction::Store(job, StoreAction::Collect { oldest }));
             }
             Action::Abort { epoch, reason, .. } => {
                 self.parts.clear();
@@ -704,7 +704,7 @@ impl AttemptRun {
                 cx.out.push(ClusterAction::Note { job, warning: true, text });
             }
             Action::Discard { attempt, epoch, slot } => {
-                cx.out.push(ClusterAction::Discard { job, attempt, epoch, slot });
+                cx.out.push(ClusterAction::Store(job, StoreAction::Discard { attempt, epoch, slot }));
             }
             Action::Slow { epoch, phase, waited_ms } => {
                 let seconds = waited_ms as f64 / 1_000.0;
@@ -741,7 +741,7 @@ impl AttemptRun {
         }
         let manifest = Arc::new(manifest);
         self.writing = Some(manifest.clone());
-        cx.out.push(ClusterAction::WriteManifest { job: self.job, manifest });
+        cx.out.push(ClusterAction::Store(self.job, StoreAction::WriteManifest { manifest }));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_protocol::taskmanager::{FromTaskManager, Program, Registration, ToTaskManager};
 use tidegate_protocol::{Error, JobId, Manifest, Plan, TaskManagerId};
 
-use super::action::{Answer, ClusterAction};
+use super::action::{Answer, ClusterAction, CopyAction};
 use super::attempt::Context;
 use super::input::{ClusterInput, Now, Request, RequestId, RunJob};
 use super::job::{Happened, Job};
@@ -335,7 +335,7 @@ impl Brain {
                 Some(from) => {
                     let job = run.job;
                     self.submissions.jobs.insert(job, Submission::Importing { request, run, plan });
-                    out.push(ClusterAction::Import { job, from });
+                    out.push(ClusterAction::Copy(job, CopyAction::Import { from }));
                 }
                 None => self.submit(request, *run, *plan, None, out),
             },

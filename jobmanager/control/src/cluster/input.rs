@@ -35,7 +35,7 @@ pub enum ClusterInput {
     FromTaskManager(TaskManagerId, FromTaskManager),
     /// A user wants something.
     Request(RequestId, Request),
-    /// The answer to [`ClusterAction::ReadSnapshot`](super::ClusterAction::ReadSnapshot).
+    /// The answer to [`StoreAction::ReadSnapshot`](super::StoreAction::ReadSnapshot).
     SnapshotRead {
         /// The job.
         job: JobId,
@@ -44,7 +44,7 @@ pub enum ClusterInput {
         /// What was found.
         read: SnapshotRead,
     },
-    /// The answer to [`ClusterAction::WriteManifest`](super::ClusterAction::WriteManifest).
+    /// The answer to [`StoreAction::WriteManifest`](super::StoreAction::WriteManifest).
     ManifestWritten {
         /// The job.
         job: JobId,
@@ -53,7 +53,7 @@ pub enum ClusterInput {
         /// Why it is not there, if it is not, and whether that is certain.
         result: Result<(), NotWritten>,
     },
-    /// The answer to [`ClusterAction::WriteSavepoint`](super::ClusterAction::WriteSavepoint).
+    /// The answer to [`CopyAction::WriteSavepoint`](super::CopyAction::WriteSavepoint).
     SavepointWritten {
         /// The job.
         job: JobId,
@@ -62,7 +62,7 @@ pub enum ClusterInput {
         /// Where it is, or why it is not there.
         result: Result<String, Error>,
     },
-    /// The answer to [`ClusterAction::Import`](super::ClusterAction::Import).
+    /// The answer to [`CopyAction::Import`](super::CopyAction::Import).
     Imported {
         /// The job.
         job: JobId,

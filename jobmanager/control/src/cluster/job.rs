@@ -8,7 +8,7 @@ use tidegate_protocol::process::FromJobProcess;
 use tidegate_protocol::taskmanager::{ProcessId, Registration, RunningProcess, ToTaskManager};
 use tidegate_protocol::{Attempt, Epoch, Error, JobId, JobState, Manifest, Slot, TaskManagerId};
 
-use super::action::{Answer, ClusterAction};
+use super::action::{Answer, ClusterAction, CopyAction, StoreAction};
 use super::attempt::{AttemptRun, Context, Outcome, Past, exited};
 use super::brain::ClusterSettings;
 use super::input::{NotWritten, SnapshotRead};
@@ -234,7 +234,7 @@ impl Job {
         let is_away = self.store_is_away.as_ref().is_some_and(|(_, again)| *again > cx.now.time);
         if !self.reading && !is_away && self.damaged != Some(epoch) {
             self.reading = true;
-            cx.out.push(ClusterAction::ReadSnapshot { job: self.id, epoch });
+            cx.out.push(ClusterAction::Store(self.id, StoreAction::ReadSnapshot { epoch }));
         }
         None
     }
@@ -264,7 +264,7 @@ impl Job {
         cx.out.push(ClusterAction::Note { job, warning: true, text: text.clone() });
         if cx.facts.snapshots.len() > 1 {
             cx.out.push(ClusterAction::Propose(Record::Damaged { job, epoch }));
-            cx.out.push(ClusterAction::SetAside { job, epoch });
+            cx.out.push(ClusterAction::Store(job, StoreAction::SetAside { epoch }));
             self.damaged = Some(epoch);
         } else if cx.facts.newest() == Some(epoch) {
             self.fail(cx, format!("{text}; there is no older one to go on from"));
@@ -296,7 +296,7 @@ impl Job {
             return self.failed(cx, &Error::environment(format!("the taskmanager {host} is gone")));
         }
         let (job, last_epoch) = (self.id, cx.facts.last_epoch);
-        cx.out.push(ClusterAction::RemoveLeftovers { job, attempt, last_epoch });
+        cx.out.push(ClusterAction::Store(job, StoreAction::RemoveLeftovers { attempt, last_epoch }));
         run.launch(cx);
         if let Phase::Proposed(run) = std::mem::replace(&mut self.phase, Phase::Over) {
             self.phase = Phase::Active(run);
@@ -360,7 +360,7 @@ impl Job {
         };
         self.phase = Phase::Saving { operation };
         self.set_operation(operation, State::Writing);
-        cx.out.push(ClusterAction::WriteSavepoint { job: self.id, operation, epoch, directory });
+        cx.out.push(ClusterAction::Copy(self.id, CopyAction::WriteSavepoint { operation, epoch, directory }));
     }
 
     /// Has the processes end by themselves.
@@ -746,7 +746,10 @@ impl Job {
                 operation.state = State::Writing;
                 (self.id, *number, operation.directory.clone().unwrap_or_default())
             };
-            cx.out.push(ClusterAction::WriteSavepoint { job, operation, epoch: newest, directory });
+            cx.out.push(ClusterAction::Copy(
+                job,
+                CopyAction::WriteSavepoint { operation, epoch: newest, directory },
+            ));
             self.pin(Some((operation, newest)));
         }
     }

@@ -40,7 +40,7 @@ mod submission;
 mod taskmanagers;
 mod view;
 
-pub use action::{Answer, ClusterAction};
+pub use action::{Answer, ClusterAction, CopyAction, StoreAction};
 pub use brain::{Brain, ClusterSettings};
 pub use input::{ClusterInput, NotWritten, Now, Request, RequestId, RunJob, SnapshotRead};
 pub use ledger::{JobFacts, Ledger};

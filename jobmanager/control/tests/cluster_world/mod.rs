@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tidegate_control::Time;
 use tidegate_control::cluster::{
-    Brain, ClusterAction, ClusterInput, ClusterSettings, JobSettings, Ledger, Now, Record, Request,
-    RequestId, RunJob,
+    Brain, ClusterAction, ClusterInput, ClusterSettings, CopyAction, JobSettings, Ledger, Now, Record,
+    Request, RequestId, RunJob, StoreAction,
 };
 use tidegate_protocol::link::Command;
 use tidegate_protocol::manifest::{OperatorEntry, StateType};
@@ -139,17 +139,28 @@ impl World {
         match action.clone() {
             ClusterAction::Propose(record) => self.proposed.push_back(record),
             ClusterAction::Send(id, message) => self.told(&id, message),
-            ClusterAction::ReadSnapshot { job, epoch } => self.reading.push_back((job, epoch)),
-            ClusterAction::WriteManifest { job, manifest } => self.writing.push_back((job, manifest)),
-            ClusterAction::NotePublished { job, epoch } => drop(self.published.insert(job, epoch)),
-            ClusterAction::SetAside { job, epoch } => drop(self.manifests.remove(&(job, epoch))),
-            ClusterAction::WriteSavepoint { job, operation, epoch, directory } => {
+            ClusterAction::Store(job, StoreAction::ReadSnapshot { epoch }) => {
+                self.reading.push_back((job, epoch))
+            }
+            ClusterAction::Store(job, StoreAction::WriteManifest { manifest }) => {
+                self.writing.push_back((job, manifest))
+            }
+            ClusterAction::Store(job, StoreAction::NotePublished { epoch }) => {
+                self.published.insert(job, epoch);
+            }
+            ClusterAction::Store(job, StoreAction::SetAside { epoch }) => {
+                drop(self.manifests.remove(&(job, epoch)))
+            }
+            ClusterAction::Copy(job, CopyAction::WriteSavepoint { operation, epoch, directory }) => {
                 self.saving.push_back((job, operation, epoch, directory));
             }
-            ClusterAction::Import { job, .. } => self.importing.push_back(job),
-            ClusterAction::RemoveLeftovers { .. }
-            | ClusterAction::Discard { .. }
-            | ClusterAction::Collect { .. }
+            ClusterAction::Copy(job, CopyAction::Import { .. }) => self.importing.push_back(job),
+            ClusterAction::Store(
+                _,
+                StoreAction::RemoveLeftovers { .. }
+                | StoreAction::Discard { .. }
+                | StoreAction::Collect { .. },
+            )
             | ClusterAction::Answer(..)
             | ClusterAction::Note { .. } => {}
         }

@@ -2,7 +2,8 @@
 //! `a:0+2` is a process on the taskmanager a with the slots 0 and 1.
 
 use tidegate_control::cluster::{
-    Answer, Brain, ClusterAction, Ending, JobView, OperationView, Placed, ProcessView, Record,
+    Answer, Brain, ClusterAction, CopyAction, Ending, JobView, OperationView, Placed, ProcessView, Record,
+    StoreAction,
 };
 use tidegate_protocol::link::Command;
 use tidegate_protocol::process::{Preparation, ToJobProcess};
@@ -51,27 +52,33 @@ fn part(action: &ClusterAction) -> (String, String) {
         }
         ClusterAction::Send(to, ToTaskManager::Describe { .. }) => whole(format!("{to}: describe")),
         ClusterAction::Send(to, message) => whole(format!("{to}: {message:?}")),
-        ClusterAction::ReadSnapshot { job, epoch } => whole(format!("read {}", snapshot(*job, *epoch))),
-        ClusterAction::WriteManifest { job, manifest } => {
+        ClusterAction::Store(job, StoreAction::ReadSnapshot { epoch }) => {
+            whole(format!("read {}", snapshot(*job, *epoch)))
+        }
+        ClusterAction::Store(job, StoreAction::WriteManifest { manifest }) => {
             whole(format!("write {} of attempt {}", snapshot(*job, manifest.epoch), manifest.attempt))
         }
-        ClusterAction::RemoveLeftovers { job, attempt, last_epoch } => {
+        ClusterAction::Store(job, StoreAction::RemoveLeftovers { attempt, last_epoch }) => {
             whole(format!("tidy {} but {}", attempt_of(*job, *attempt), snapshot(*job, *last_epoch)))
         }
-        ClusterAction::SetAside { job, epoch } => whole(format!("set aside {}", snapshot(*job, *epoch))),
-        ClusterAction::Discard { job, epoch, slot, .. } => {
+        ClusterAction::Store(job, StoreAction::SetAside { epoch }) => {
+            whole(format!("set aside {}", snapshot(*job, *epoch)))
+        }
+        ClusterAction::Store(job, StoreAction::Discard { epoch, slot, .. }) => {
             (format!("discard {} of slot @", snapshot(*job, *epoch)), slot.to_string())
         }
-        ClusterAction::NotePublished { job, epoch } => {
+        ClusterAction::Store(job, StoreAction::NotePublished { epoch }) => {
             whole(format!("note published {}", snapshot(*job, *epoch)))
         }
-        ClusterAction::Collect { job, oldest } => {
+        ClusterAction::Store(job, StoreAction::Collect { oldest }) => {
             whole(format!("collect before {}", snapshot(*job, *oldest)))
         }
-        ClusterAction::WriteSavepoint { job, operation, epoch, directory } => {
+        ClusterAction::Copy(job, CopyAction::WriteSavepoint { operation, epoch, directory }) => {
             whole(format!("savepoint {} to {directory} for {operation}", snapshot(*job, *epoch)))
         }
-        ClusterAction::Import { job, from } => whole(format!("import {from} for {}", name(*job))),
+        ClusterAction::Copy(job, CopyAction::Import { from }) => {
+            whole(format!("import {from} for {}", name(*job)))
+        }
         ClusterAction::Answer(request, answer) => {
             whole(format!("answer {}: {}", request.0, answered(answer)))
         }

@@ -13,7 +13,9 @@ mod stores;
 use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_control::Time;
-use tidegate_control::cluster::{Brain, ClusterAction, ClusterInput, ClusterSettings, Now, Record};
+use tidegate_control::cluster::{
+    Brain, ClusterAction, ClusterInput, ClusterSettings, Now, Record, StoreAction,
+};
 use tidegate_protocol::link::Command;
 use tidegate_protocol::process::ToJobProcess;
 use tidegate_protocol::taskmanager::ToTaskManager;
@@ -42,7 +44,7 @@ pub(crate) struct JobManager {
     /// Records that are being written.
     writing: Vec<Record>,
     /// What is to be done in the checkpoint store, in the order for every job.
-    actions: BTreeMap<JobId, VecDeque<ClusterAction>>,
+    actions: BTreeMap<JobId, VecDeque<StoreAction>>,
     copies: BTreeMap<u64, Copying>,
     next_copy: u64,
     tick_version: u64,
@@ -89,7 +91,7 @@ impl World {
         self.jobmanager_stopped_until = 0;
         for (job, actions) in jobmanager.actions {
             if let Some(action) = actions.front().filter(|_| self.random.chance(400)) {
-                self.note(format_args!("  this was done nevertheless: {}", show::action(action)));
+                self.note(format_args!("  this was done nevertheless: {}", show::store_action(action)));
                 self.carry_out(job, action);
             }
         }
@@ -146,20 +148,14 @@ impl World {
 
     fn act(&mut self, action: ClusterAction) {
         self.note(format_args!("brain -> {}", show::action(&action)));
-        if let ClusterAction::NotePublished { job, epoch } = action {
+        if let ClusterAction::Store(job, StoreAction::NotePublished { epoch }) = action {
             self.happened.push(Happening::AllPublished { job, epoch });
         }
         match action {
             ClusterAction::Propose(record) => self.propose(record),
             ClusterAction::Send(id, message) => self.send_to_host(&id, message),
-            ClusterAction::ReadSnapshot { job, .. }
-            | ClusterAction::WriteManifest { job, .. }
-            | ClusterAction::RemoveLeftovers { job, .. }
-            | ClusterAction::SetAside { job, .. }
-            | ClusterAction::Discard { job, .. }
-            | ClusterAction::NotePublished { job, .. }
-            | ClusterAction::Collect { job, .. } => self.add_store_action(job, action),
-            ClusterAction::WriteSavepoint { .. } | ClusterAction::Import { .. } => self.begin_copy(action),
+            ClusterAction::Store(job, action) => self.add_store_action(job, action),
+            ClusterAction::Copy(job, action) => self.begin_copy(job, action),
             ClusterAction::Answer(request, answer) => self.answered(request, answer),
             ClusterAction::Note { .. } => {}
         }

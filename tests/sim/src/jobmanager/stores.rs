@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_control::cluster::{ClusterAction, ClusterInput, NotWritten, SnapshotRead};
+use tidegate_control::cluster::{ClusterInput, CopyAction, NotWritten, SnapshotRead, StoreAction};
 use tidegate_protocol::{Error, JobId, Manifest};
 
 use crate::happening::Happening;
@@ -13,13 +13,14 @@ use crate::world::World;
 /// A copy under way.
 #[derive(Clone, Debug)]
 pub(super) struct Copying {
-    action: ClusterAction,
+    job: JobId,
+    action: CopyAction,
     /// The manifest that is copied, once it was read.
     manifest: Option<Arc<Manifest>>,
 }
 
 impl World {
-    pub(super) fn add_store_action(&mut self, job: JobId, action: ClusterAction) {
+    pub(super) fn add_store_action(&mut self, job: JobId, action: StoreAction) {
         let Some(jobmanager) = &mut self.jobmanager else { return };
         let actions = jobmanager.actions.entry(job).or_default();
         actions.push_back(action);
@@ -47,7 +48,7 @@ impl World {
         }
         let first = self.jobmanager.as_ref().and_then(|j| j.actions.get(&job)?.front().cloned());
         let Some(action) = first else { return };
-        let writes = !matches!(action, ClusterAction::ReadSnapshot { .. });
+        let writes = !matches!(action, StoreAction::ReadSnapshot { .. });
         if writes && self.dies_at_write() {
             return;
         }
@@ -68,14 +69,14 @@ impl World {
     }
 
     /// Carries an action out; returns what is reported.
-    pub(super) fn carry_out(&mut self, job: JobId, action: &ClusterAction) -> Option<ClusterInput> {
+    pub(super) fn carry_out(&mut self, job: JobId, action: &StoreAction) -> Option<ClusterInput> {
         let is_away = self.is_store_away();
-        if let ClusterAction::WriteManifest { manifest, .. } = action {
+        if let StoreAction::WriteManifest { manifest } = action {
             return Some(self.write_manifest(job, manifest, is_away));
         }
         let is_half = !self.is_healed && self.random.chance(20);
         let store = self.store.jobs.entry(job).or_default();
-        if let ClusterAction::ReadSnapshot { epoch, .. } = action {
+        if let StoreAction::ReadSnapshot { epoch } = action {
             let unavailable = || SnapshotRead::Unavailable("the store is away".to_owned());
             let read = if is_away { unavailable() } else { store.read(*epoch) };
             return Some(ClusterInput::SnapshotRead { job, epoch: *epoch, read });
@@ -107,14 +108,14 @@ impl World {
         ClusterInput::ManifestWritten { job, epoch: manifest.epoch, result }
     }
 
-    pub(super) fn begin_copy(&mut self, action: ClusterAction) {
-        if let ClusterAction::WriteSavepoint { job, operation, epoch, .. } = action {
+    pub(super) fn begin_copy(&mut self, job: JobId, action: CopyAction) {
+        if let CopyAction::WriteSavepoint { operation, epoch, .. } = action {
             self.happened.push(Happening::SavepointRequested { job, operation, epoch });
         }
         let Some(jobmanager) = &mut self.jobmanager else { return };
         jobmanager.next_copy += 1;
         let (life, copy) = (jobmanager.life, jobmanager.next_copy);
-        jobmanager.copies.insert(copy, Copying { action, manifest: None });
+        jobmanager.copies.insert(copy, Copying { job, action, manifest: None });
         let takes = self.store_delay();
         self.after(takes, Event::Copies { life, copy });
     }
@@ -123,9 +124,9 @@ impl World {
     pub(crate) fn copies(&mut self, life: u64, copy: u64) {
         let copying =
             self.jobmanager.as_ref().filter(|j| j.life == life).and_then(|j| j.copies.get(&copy).cloned());
-        let Some(Copying { action, manifest }) = copying else { return };
+        let Some(Copying { job, action, manifest }) = copying else { return };
         let input = match action {
-            ClusterAction::WriteSavepoint { job, operation, epoch, directory } => {
+            CopyAction::WriteSavepoint { operation, epoch, directory } => {
                 let read = self.store.jobs.get(&job).map(|store| store.read(epoch));
                 if let (None, Some(SnapshotRead::Read(manifest, _)), false) =
                     (&manifest, read, self.is_store_away())
@@ -136,11 +137,10 @@ impl World {
                 self.happened.push(Happening::SavepointEnded { copy });
                 ClusterInput::SavepointWritten { job, operation, result }
             }
-            ClusterAction::Import { job, from } => {
+            CopyAction::Import { from } => {
                 let result = self.import(job, &from);
                 ClusterInput::Imported { job, result }
             }
-            _ => return,
         };
         if let Some(jobmanager) = &mut self.jobmanager {
             jobmanager.copies.remove(&copy);
@@ -190,21 +190,21 @@ impl World {
 }
 
 /// What only costs space or work if it is not done.
-fn tidy(store: &mut JobStore, job: JobId, action: &ClusterAction, is_half: bool) -> Vec<Happening> {
+fn tidy(store: &mut JobStore, job: JobId, action: &StoreAction, is_half: bool) -> Vec<Happening> {
     match action {
-        ClusterAction::RemoveLeftovers { attempt, last_epoch, .. } => {
+        StoreAction::RemoveLeftovers { attempt, last_epoch } => {
             store.remove_leftovers(job, *attempt, *last_epoch)
         }
-        ClusterAction::SetAside { epoch, .. } => {
+        StoreAction::SetAside { epoch } => {
             store.set_aside(*epoch);
             Vec::new()
         }
-        ClusterAction::Discard { attempt, epoch, slot, .. } => store.discard(job, (*attempt, *slot, *epoch)),
-        ClusterAction::NotePublished { epoch, .. } => {
+        StoreAction::Discard { attempt, epoch, slot } => store.discard(job, (*attempt, *slot, *epoch)),
+        StoreAction::NotePublished { epoch } => {
             store.published = *epoch;
             Vec::new()
         }
-        ClusterAction::Collect { oldest, .. } => store.collect(job, *oldest, is_half),
+        StoreAction::Collect { oldest } => store.collect(job, *oldest, is_half),
         _ => Vec::new(),
     }
 }
