@@ -410,7 +410,7 @@ impl Brain {
     /// How far an operation of a job is.
     pub fn operation(&self, job: JobId, number: u64) -> Option<OperationView> {
         let facts = self.ledger.jobs.get(&job)?;
-        let known = self.jobs.get(&job)?.operation(number);
+        let known = self.jobs.get(&job)?.operations.view(number);
         // Of those of an earlier brain only the stop is known.
         let stop = facts.stop.as_ref().filter(|stop| stop.operation == number);
         known.or_else(|| {

@@ -13,6 +13,7 @@ use super::attempt::{AttemptRun, Context, Outcome, Past, exited};
 use super::brain::ClusterSettings;
 use super::input::{NotWritten, SnapshotRead};
 use super::ledger::JobFacts;
+use super::operations::Operations;
 use super::placement::{Offer, Placed, place};
 use super::record::{Ending, Record, Stop};
 use super::restart::{Failures, Next};
@@ -22,7 +23,7 @@ use crate::time::Time;
 
 /// After a checkpoint store did not answer it is asked again after so many milliseconds.
 const STORE_AGAIN_MS: u64 = 1_000;
-/// Operations and failures that are remembered.
+/// Failures that are remembered.
 const REMEMBERED: usize = 50;
 
 /// What a job is doing.
@@ -59,37 +60,14 @@ pub(super) struct Job {
     damaged: Option<Epoch>,
     /// What earlier attempts have done.
     past: Past,
-    /// The snapshot that a savepoint is being made of, and the number of the operation.
-    pinned: Option<(u64, Epoch)>,
     failures: Failures,
     pub(super) history: Vec<(Attempt, String, u64)>,
-    pub(super) operations: BTreeMap<u64, Operation>,
+    pub(super) operations: Operations,
     pub(super) last_attempt: Option<AttemptRun>,
     /// Whether an attempt has been running.
     has_run: bool,
     /// A stop of the attempt is under way for another parallelism.
     rescaling: bool,
-}
-
-/// A savepoint or a stop.
-#[derive(Clone, Debug)]
-pub(super) struct Operation {
-    /// The directory of a savepoint.
-    directory: Option<String>,
-    state: State,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    /// A checkpoint is to be requested once the job runs.
-    Wanted,
-    /// A checkpoint is requested, and the first one after this epoch is the savepoint.
-    After(Epoch),
-    /// The savepoint is being written.
-    Writing,
-    /// The job is to stop.
-    Stopping,
-    Over(OperationView),
 }
 
 impl Job {
@@ -102,13 +80,6 @@ impl Job {
         } else {
             Phase::Waiting { due: cx_now }
         };
-        let mut operations = BTreeMap::new();
-        if let (Some(stop), None) = (&facts.stop, &facts.ended) {
-            operations.insert(
-                stop.operation,
-                Operation { directory: stop.savepoint.clone(), state: State::Stopping },
-            );
-        }
         Self {
             id,
             phase,
@@ -117,10 +88,9 @@ impl Job {
             store_is_away: None,
             damaged: None,
             past: Past::default(),
-            pinned: None,
             failures: Failures::default(),
             history: Vec::new(),
-            operations,
+            operations: Operations::new(facts),
             last_attempt: None,
             has_run: facts.was_started()
                 && facts.last_epoch > facts.spec.restored.map(|r| r.0).unwrap_or_default(),
@@ -221,7 +191,7 @@ impl Job {
     ) -> AttemptRun {
         let past = Past { used: self.past.used.max(cx.facts.last_epoch), ..self.past };
         let mut run = AttemptRun::new((self.id, attempt), placed, restored, cx, past);
-        run.pinned = self.pinned.map(|(_, epoch)| epoch);
+        run.pinned = self.operations.pinned();
         run
     }
 
@@ -359,7 +329,7 @@ impl Job {
             return self.end(cx, None);
         };
         self.phase = Phase::Saving { operation };
-        self.set_operation(operation, State::Writing);
+        self.operations.writes_last(operation, epoch);
         cx.out.push(ClusterAction::Copy(self.id, CopyAction::WriteSavepoint { operation, epoch, directory }));
     }
 
@@ -391,11 +361,7 @@ impl Job {
         self.past = run.past();
         self.last_attempt = Some(run);
         self.rescaling = false;
-        for operation in self.operations.values_mut() {
-            if let State::After(_) = operation.state {
-                operation.state = State::Wanted;
-            }
-        }
+        self.operations.attempt_is_over();
     }
 
     /// Ends the processes that the ledger has placed.
@@ -442,21 +408,7 @@ impl Job {
         self.forget_attempt(cx);
         self.phase = Phase::Over;
         let stop = cx.facts.stop.as_ref().map(|stop| stop.operation);
-        for (number, operation) in &mut self.operations {
-            match (&operation.state, ending) {
-                (State::Over(_), _) => {}
-                // It does not need the job any more.
-                (State::Writing, _) if stop != Some(*number) => {}
-                (State::Wanted | State::After(_), Ending::Finished { .. }) => {
-                    let text = "the job ended before the savepoint was made".to_owned();
-                    operation.state = State::Over(OperationView::Failed(text));
-                }
-                _ => {
-                    let over = OperationView::of_stop(ending, operation.directory.is_some());
-                    operation.state = State::Over(over);
-                }
-            }
-        }
+        self.operations.job_has_ended(ending, stop);
     }
 
     /// A taskmanager has connected.
@@ -623,7 +575,7 @@ impl Job {
         savepoint: Option<String>,
     ) -> Result<Answer, Error> {
         self.refuse_if_over(cx)?;
-        self.add_operation(operation, savepoint.clone(), State::Stopping)?;
+        self.operations.add_stop(operation, savepoint.clone())?;
         let stop = Stop { drain, savepoint, operation };
         cx.out.push(ClusterAction::Propose(Record::StopRequested { job: self.id, stop }));
         Ok(Answer::Operation(operation))
@@ -686,7 +638,7 @@ impl Job {
         directory: String,
     ) -> Result<Answer, Error> {
         self.refuse_if_over(cx)?;
-        self.add_operation(operation, Some(directory), State::Wanted)?;
+        self.operations.add_savepoint(operation, directory)?;
         self.go_on_with_operations(cx);
         Ok(Answer::Operation(operation))
     }
@@ -697,30 +649,26 @@ impl Job {
         operation: u64,
         result: Result<String, Error>,
     ) {
-        if self.pinned.is_some_and(|(by, _)| by == operation) {
-            self.pin(None);
-        }
         let is_last = matches!(self.phase, Phase::Saving { operation: last } if last == operation);
         match &result {
             // The operation is over when the record of the job's end is committed.
             Ok(_) if is_last => {}
             Ok(path) => {
-                self.set_operation(operation, State::Over(OperationView::Completed(Some(path.clone()))));
+                self.operations.finish(operation, OperationView::Completed(Some(path.clone())));
             }
-            Err(error) => {
-                self.set_operation(operation, State::Over(OperationView::Failed(error.to_string())));
-            }
+            Err(error) => self.operations.finish(operation, OperationView::Failed(error.to_string())),
         }
+        self.pin();
         if is_last {
             // Without a savepoint, too, the job has stopped, with its last snapshot in its own directory.
             self.end(cx, result.ok());
         }
     }
 
-    fn pin(&mut self, pinned: Option<(u64, Epoch)>) {
-        self.pinned = pinned;
+    /// The attempt keeps the snapshot that a savepoint is being made of.
+    fn pin(&mut self) {
         if let Phase::Proposed(run) | Phase::Active(run) = &mut self.phase {
-            run.pinned = pinned.map(|(_, epoch)| epoch);
+            run.pinned = self.operations.pinned();
         }
     }
 
@@ -728,53 +676,18 @@ impl Job {
     /// other.
     fn go_on_with_operations(&mut self, cx: &mut Context<'_>) {
         let Phase::Active(run) = &mut self.phase else { return };
-        if !run.is_running() || !self.operations.values().any(|operation| operation.is_waiting()) {
+        if !run.is_running() || !self.operations.is_any_waiting() {
             return;
         }
-        if self.operations.values().any(|operation| matches!(operation.state, State::Wanted)) {
-            let after = run.request_checkpoint(cx);
-            let wanted = self.operations.values_mut().filter(|o| matches!(o.state, State::Wanted));
-            wanted.for_each(|operation| operation.state = State::After(after));
+        if self.operations.want_checkpoint() {
+            self.operations.checkpoint_requested(run.request_checkpoint(cx));
         }
         // A savepoint holds no staged output: what its snapshot has staged must be visible.
-        let Some(newest) = run.newest_published() else { return };
-        let is_made =
-            |operation: &Operation| matches!(operation.state, State::After(after) if newest > after);
-        let next = self.operations.iter_mut().find(|(_, operation)| is_made(operation));
-        if let (Some((number, operation)), None) = (next, self.pinned) {
-            let (job, operation, directory) = {
-                operation.state = State::Writing;
-                (self.id, *number, operation.directory.clone().unwrap_or_default())
-            };
-            cx.out.push(ClusterAction::Copy(
-                job,
-                CopyAction::WriteSavepoint { operation, epoch: newest, directory },
-            ));
-            self.pin(Some((operation, newest)));
-        }
-    }
-
-    /// Adds an operation. The oldest that is over is forgotten.
-    fn add_operation(&mut self, number: u64, directory: Option<String>, state: State) -> Result<(), Error> {
-        let is_over = |operation: &Operation| matches!(operation.state, State::Over(_));
-        if self.operations.len() >= REMEMBERED {
-            let over =
-                self.operations.iter().find(|(_, operation)| is_over(operation)).map(|(number, _)| *number);
-            let over = over.ok_or_else(|| {
-                Error::environment(format!(
-                    "{REMEMBERED} savepoints and stops of the job are under way already"
-                ))
-            })?;
-            self.operations.remove(&over);
-        }
-        self.operations.insert(number, Operation { directory, state });
-        Ok(())
-    }
-
-    fn set_operation(&mut self, number: u64, state: State) {
-        let operation = self.operations.get_mut(&number);
-        if let Some(operation) = operation.filter(|operation| !matches!(operation.state, State::Over(_))) {
-            operation.state = state;
+        let Some(epoch) = run.newest_published() else { return };
+        if let Some((operation, directory)) = self.operations.next_to_write(epoch) {
+            let write = CopyAction::WriteSavepoint { operation, epoch, directory };
+            cx.out.push(ClusterAction::Copy(self.id, write));
+            self.pin();
         }
     }
 
@@ -791,18 +704,6 @@ impl Job {
                 }
             ))),
         }
-    }
-
-    /// How far an operation is.
-    pub(super) fn operation(&self, number: u64) -> Option<OperationView> {
-        let operation = self.operations.get(&number)?;
-        Some(match &operation.state {
-            State::Wanted => OperationView::InProgress("the job is not running yet".to_owned()),
-            State::After(epoch) => OperationView::InProgress(format!("a checkpoint after epoch {epoch}")),
-            State::Writing => OperationView::InProgress("the savepoint is being written".to_owned()),
-            State::Stopping => OperationView::InProgress("the last checkpoint".to_owned()),
-            State::Over(view) => view.clone(),
-        })
     }
 
     /// What it waits for, as a sentence.
@@ -856,12 +757,6 @@ impl Job {
             (None, _) if !self.has_run => JobState::Created,
             (None, _) => JobState::Restarting,
         }
-    }
-}
-
-impl Operation {
-    fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Wanted | State::After(_))
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `record`, `ledger`: the durable facts. An effect that must not be forgotten follows only when its record is committed.
 //! - `input`, `action`: the interface.
 //! - `brain`: takes inputs, and passes them on to the jobs; `submission`: a job until it is in the ledger.
-//! - `job`: a job from its record to its end; `attempt`: one attempt of it.
+//! - `job`: a job from its record to its end; `attempt`: one attempt of it; `operations`: its savepoints and stops.
 //! - `taskmanagers`: who is connected, and how many slots are free; `placement`: where processes go.
 //! - `restart`: when the next attempt follows a failed one, if it does.
 //! - `view`: what people are shown.
@@ -33,6 +33,7 @@ mod brain;
 mod input;
 mod job;
 mod ledger;
+mod operations;
 mod placement;
 mod record;
 mod restart;
