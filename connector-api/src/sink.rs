@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use tidegate_protocol::{Attempt, Epoch, Result, Slot};
+use tidegate_protocol::{Attempt, Epoch, JobId, Result, Slot};
 
 use crate::staged::{StagedOutput, StagedWriter, Staging};
 
@@ -26,12 +26,16 @@ pub trait TransactionalSink<T>: Send + Sync + 'static {
     /// If the target cannot be named, for example because its directory cannot be made.
     fn uri(&self) -> Result<String>;
 
-    /// Opens the target for an attempt. Called once before anything of the attempt is written or published; what it returns
-    /// lives as long as the attempt.
+    /// Opens the target for its owner, a run of the job. Called once before anything of the run is written or published;
+    /// what it returns lives as long as the run.
+    ///
+    /// Attempts of one job on a cluster may overlap: a host that the jobmanager has lost may still run an older one, or
+    /// start it late. A newer attempt takes the target over without waiting. An older one is refused from then on, also by
+    /// [`SinkTarget::recover`]: it would take back what newer attempts have published.
     ///
     /// # Errors
-    /// If the target cannot be reached, or another run writes to it.
-    fn target(&self) -> Result<Box<dyn SinkTarget>>;
+    /// If the target cannot be reached, another job writes to it, or a newer attempt has taken it over.
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>>;
 
     /// Makes the writer of one worker.
     ///
@@ -47,7 +51,16 @@ pub trait TransactionalSink<T>: Send + Sync + 'static {
     fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>>;
 }
 
-/// What a sink writes to, opened for an attempt.
+/// The run of a job that a target is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A job alone. Its checkpoint directory is locked, so no other run of it is alive.
+    Alone,
+    /// An attempt of a job on a cluster.
+    Attempt(JobId, Attempt),
+}
+
+/// What a sink writes to, opened for a run of a job.
 pub trait SinkTarget {
     /// Called once before a job's workers start, with what the restored snapshot holds already published: removes
     /// what older attempts staged without completing it, and what they published for epochs after `restored` (which
@@ -55,7 +68,7 @@ pub trait SinkTarget {
     /// output, for the log.
     ///
     /// # Errors
-    /// If the target cannot be cleaned.
+    /// If the target cannot be cleaned, or a newer attempt has taken it over.
     fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tidegate::connector::{
-    DeadLetter, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+    DeadLetter, Owner, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::manifest::{FileRef, Staged};
 use tidegate::protocol::{Attempt, Epoch, Slot};
@@ -53,7 +53,7 @@ struct Publishing {
 
 fn publisher(directory: impl AsRef<Path>) -> Publishing {
     let directory = directory.as_ref().to_owned();
-    let target = TransactionalSink::<Value>::target(&FileLog::sink(&directory).json()).unwrap();
+    let target = TransactionalSink::<Value>::target(&FileLog::sink(&directory).json(), Owner::Alone).unwrap();
     Publishing { target, directory, is_recovered: false }
 }
 
@@ -386,7 +386,7 @@ fn a_record_that_is_no_json_leaves_no_trace() {
 fn a_directory_has_one_run_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let first = publisher(&directory);
-    let second = TransactionalSink::<Value>::target(&FileLog::sink(&directory).json());
+    let second = TransactionalSink::<Value>::target(&FileLog::sink(&directory).json(), Owner::Alone);
     assert_says(&second.err().unwrap(), &["is being written by another run"]);
     drop(first);
     drop(publisher(&directory));

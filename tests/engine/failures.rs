@@ -1,8 +1,8 @@
 //! What user code can do wrong: the run ends with a message that names the place, and nothing of that epoch is seen.
 
 use tidegate::connector::{
-    PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader, StagedOutput,
-    Staging, TransactionalSink, Writer,
+    Owner, PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader,
+    StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
@@ -378,7 +378,7 @@ impl TransactionalSink<i64> for Bad {
         Ok(Box::new(*self))
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+    fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
         self.pass(At::Target)?;
         Ok(Box::new(*self))
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use tidegate::connector::{
-    Publisher, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink, Writer,
+    Owner, Publisher, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Error, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSource};
@@ -44,7 +44,7 @@ impl TransactionalSink<u64> for Numbers {
         Ok("numbers".to_owned())
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+    fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -216,8 +216,8 @@ impl TransactionalSink<u64> for Failing {
         Ok("failing".to_owned())
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        TransactionalSink::<u64>::target(&Discard::named("failing"))
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        TransactionalSink::<u64>::target(&Discard::named("failing"), owner)
     }
 
     fn writer(&self, _: SinkPlace) -> Result<Box<dyn Writer<u64>>> {
@@ -314,8 +314,8 @@ impl TransactionalSink<i64> for Given {
         Ok(self.name.to_owned())
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        TransactionalSink::<i64>::target(&Discard::named(self.name))
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        TransactionalSink::<i64>::target(&Discard::named(self.name), owner)
     }
 
     fn writer(&self, _: SinkPlace) -> Result<Box<dyn Writer<i64>>> {

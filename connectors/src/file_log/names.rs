@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tidegate_connector_api::Owner;
 use tidegate_protocol::{Attempt, Epoch, Slot};
 
 const PARTITION_PREFIX: &str = "part-";
@@ -66,6 +67,32 @@ impl StagedName {
     }
 }
 
+/// The name of the file by which a run claims the directory: `.lock` for a job alone, `.lock-<job>-a<attempt>` on a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClaimName(pub(super) Owner);
+
+impl fmt::Display for ClaimName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Owner::Alone => f.write_str(".lock"),
+            Owner::Attempt(job, attempt) => write!(f, ".lock-{job}-a{attempt}"),
+        }
+    }
+}
+
+impl ClaimName {
+    /// The name, if it is exactly as this type writes it.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(".lock")?;
+        if rest.is_empty() {
+            return Some(Self(Owner::Alone));
+        }
+        let (job, attempt) = rest.strip_prefix('-')?.split_once("-a")?;
+        let claim = Self(Owner::Attempt(job.parse().ok()?, Attempt(number(attempt)?)));
+        Some(claim).filter(|claim| claim.to_string() == name)
+    }
+}
+
 /// A number as `Display` writes it: no sign, no leading zero.
 fn number<N: FromStr + fmt::Display>(digits: &str) -> Option<N> {
     digits.parse().ok().filter(|number: &N| number.to_string() == digits)
@@ -73,6 +100,8 @@ fn number<N: FromStr + fmt::Display>(digits: &str) -> Option<N> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_protocol::JobId;
+
     use super::*;
 
     #[test]
@@ -103,5 +132,15 @@ mod tests {
             [".part-0-12-7.staged", "part-0-a12-7.staged", ".part-0-a12-7.stage", ".part-0-a12-07.staged"];
         assert_eq!(others.map(StagedName::parse), [None; 4]);
         assert!(!is_partition(staged.to_string().as_bytes()));
+
+        let job = JobId([0xab; 16]);
+        for owner in [Owner::Alone, Owner::Attempt(job, Attempt(12))] {
+            let name = ClaimName(owner).to_string();
+            assert_eq!(ClaimName::parse(&name), Some(ClaimName(owner)), "{name}");
+            assert!(!is_partition(name.as_bytes()), "{name}");
+        }
+        let of_job = |rest: &str| ClaimName::parse(&format!(".lock-{job}{rest}"));
+        assert_eq!(["", "-a", "-a012", "-a1-", "-1"].map(of_job), [None; 5]);
+        assert_eq!([".lock-", ".lockx", ".lock-ab-a1", "lock"].map(ClaimName::parse), [None; 4]);
     }
 }

@@ -1,6 +1,7 @@
 //! Renames staged files to the names that readers see.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tidegate_connector_api::{Publisher, StagedOutput};
@@ -57,7 +58,13 @@ impl FilePublisher {
             (Some(bytes), None) => {
                 piece.check(&piece.from, bytes, is_restored)?;
                 point("sink.before_rename");
-                fs::rename(&piece.from, &piece.to).map_err(|e| storage::failed("publish", &piece.to, e))?;
+                match fs::rename(&piece.from, &piece.to) {
+                    // An older attempt that is still alive has just published the same piece.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        return self.publish_piece(piece, true);
+                    }
+                    renamed => renamed.map_err(|e| storage::failed("publish", &piece.to, e))?,
+                }
                 point("sink.after_rename");
             }
             (waits, Some(bytes)) => {

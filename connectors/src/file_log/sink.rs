@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tidegate_connector_api::{DeadLetter, Publisher, SinkPlace, SinkTarget, TransactionalSink, Writer};
+use tidegate_connector_api::{
+    DeadLetter, Owner, Publisher, SinkPlace, SinkTarget, TransactionalSink, Writer,
+};
 use tidegate_protocol::{Result, Slot};
 
 use super::publisher::FilePublisher;
@@ -33,17 +35,17 @@ impl FileLogSink {
         JsonSink { log: self }
     }
 
+    /// Nothing is made: a job is also described where it will not run.
     fn uri(&self) -> Result<String> {
-        storage::make_directory(&self.directory)?;
-        storage::canonical(&self.directory)
+        storage::canonical_if_made(&self.directory)
     }
 
     fn writer<T: Serialize>(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
         Ok(Box::new(JsonWriter::new(storage::canonical_made(&self.directory)?, &place)))
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        Ok(Box::new(OutputDirectory::open(storage::canonical_made(&self.directory)?)?))
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        Ok(Box::new(OutputDirectory::open(storage::canonical_made(&self.directory)?, owner)?))
     }
 
     fn publisher(&self) -> Result<Box<dyn Publisher>> {
@@ -83,8 +85,8 @@ impl<T: Serialize + 'static> TransactionalSink<T> for JsonSink {
         self.log.writer(place)
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        self.log.target()
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        self.log.target(owner)
     }
 
     fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
@@ -101,8 +103,8 @@ impl TransactionalSink<DeadLetter> for FileLogSink {
         self.writer(place)
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        self.target()
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        self.target(owner)
     }
 
     fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub(super) use tidegate_connector_api::files::{failed, sync_directory};
 use tidegate_protocol::{Error, Result};
@@ -10,18 +10,26 @@ use tidegate_protocol::{Error, Result};
 /// The absolute path without links, as text that fits into a manifest.
 pub(super) fn canonical(path: &Path) -> Result<String> {
     let canonical = fs::canonicalize(path).map_err(|e| failed("find", path, e))?;
+    text(canonical, path)
+}
+
+fn text(canonical: PathBuf, path: &Path) -> Result<String> {
     let text = canonical.into_os_string().into_string();
     text.map_err(|_| Error::job(format!("the path {} is not UTF-8; use another directory", path.display())))
+}
+
+fn is_no_directory(path: &Path) -> Error {
+    Error::job(format!(
+        "{} is a file, and a directory is needed: remove the file, or name another directory",
+        path.display()
+    ))
 }
 
 /// Makes a directory with those above it, so that they are still there after a loss of power.
 pub(super) fn make_directory(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(path).map_err(|e| match fs::metadata(path) {
-        Ok(there) if !there.is_dir() => Error::job(format!(
-            "{} is a file, and a directory is needed: remove the file, or name another directory",
-            path.display()
-        )),
+        Ok(there) if !there.is_dir() => is_no_directory(path),
         _ => failed("make the directory", path, e),
     })?;
     for made in missing {
@@ -78,8 +86,56 @@ pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The canonical form that a directory has or, if it is missing, will have once it is made.
+pub(super) fn canonical_if_made(directory: &Path) -> Result<String> {
+    let here = Path::new(".");
+    let existing = directory.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(here);
+    if !existing.is_dir() {
+        return Err(is_no_directory(existing));
+    }
+    let missing = directory.strip_prefix(existing).unwrap_or(directory);
+    if missing.components().any(|component| !matches!(component, Component::Normal(_))) {
+        return Err(Error::job(format!(
+            "the path {} leads out of a directory that is not there; write it without '..', or make the directory",
+            directory.display()
+        )));
+    }
+    let existing = if existing.as_os_str().is_empty() { here } else { existing };
+    text(PathBuf::from(canonical(existing)?).join(missing), directory)
+}
+
 /// The canonical form of a directory that is made if it is missing.
 pub(super) fn canonical_made(directory: &Path) -> Result<PathBuf> {
     make_directory(directory)?;
     canonical(directory).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_directory_has_the_name_that_it_has_once_it_is_made() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(root.path(), root.path().join("link")).unwrap();
+        let directory = root.path().join("link/a/b");
+        let before = canonical_if_made(&directory).unwrap();
+        assert!(!directory.exists());
+        assert_eq!(canonical_made(&directory).unwrap().to_str(), Some(before.as_str()));
+        assert_eq!(canonical_if_made(&directory).unwrap(), before);
+        let here = fs::canonicalize(".").unwrap();
+        assert_eq!(canonical_if_made(Path::new("no/such")).unwrap(), here.join("no/such").to_str().unwrap());
+    }
+
+    #[test]
+    fn a_path_that_cannot_become_a_directory_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        for path in ["file", "file/below"] {
+            let error = canonical_if_made(&root.path().join(path)).unwrap_err().to_string();
+            assert!(error.contains("file is a file, and a directory is needed"), "{error}");
+        }
+        let error = canonical_if_made(&root.path().join("a/../b")).unwrap_err().to_string();
+        assert!(error.contains("write it without '..'"), "{error}");
+    }
 }

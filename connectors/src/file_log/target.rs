@@ -1,35 +1,88 @@
-//! The directory that a sink writes to, locked against other runs and cleaned up before an attempt starts.
+//! The directory that a sink writes to, claimed by a run of the job and cleaned up before the run starts.
+//!
+//! A run claims the directory by a file, which it keeps locked as long as it is alive ([`ClaimName`]). The lock says whether
+//! *another job* writes here. Attempts of *one job* on a cluster do not wait for each other's locks, as the host of an older one may
+//! be paused: for them the files themselves count. A claim is made before anything is published, so a listing that was
+//! made while there was no newer claim has no output of a newer attempt, and what is on the list may be removed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use tidegate_connector_api::SinkTarget;
+use tidegate_connector_api::{Owner, SinkTarget};
 use tidegate_protocol::{Epoch, Error, Result};
 
-use super::names::{PublishedName, StagedName};
+use super::names::{ClaimName, PublishedName, StagedName};
 use super::storage;
 
-/// An output directory, for as long as an attempt lasts.
+/// An output directory, for as long as a run lasts.
 pub(super) struct OutputDirectory {
     path: PathBuf,
-    /// Without the lock, another run would remove what this one has staged.
-    _lock: fs::File,
+    owner: Owner,
+    /// The claim, locked.
+    _claim: fs::File,
 }
 
 impl OutputDirectory {
-    pub(super) fn open(path: PathBuf) -> Result<Self> {
-        let lock = path.join(".lock");
-        let file = fs::File::options().create(true).truncate(false).write(true).open(&lock);
-        let file = file.map_err(|e| storage::failed("open", &lock, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::environment(format!(
-                "the output directory {} is being written by another run; stop that one first, or give this one a \
-                 directory of its own",
-                path.display()
-            ))),
-            Err(fs::TryLockError::Error(e)) => Err(storage::failed("lock", &lock, e)),
+    pub(super) fn open(path: PathBuf, owner: Owner) -> Result<Self> {
+        let claim = path.join(ClaimName(owner).to_string());
+        let file = fs::File::options().create(true).truncate(false).write(true).open(&claim);
+        let file = file.map_err(|e| storage::failed("open", &claim, e))?;
+        if is_locked(&file, &claim)? {
+            return Err(held(&path));
         }
+        storage::sync_directory(&path)?;
+        let target = Self { path, owner, _claim: file };
+        match target.check_other_claims() {
+            Ok(older) => {
+                older.iter().try_for_each(|name| storage::remove(&target.path.join(name)))?;
+                Ok(target)
+            }
+            Err(refused) => {
+                // The name of a job alone is that of other runs, too: one may have opened the file by now.
+                if owner != Owner::Alone {
+                    storage::remove(&claim)?;
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// Refuses a directory that another job writes to, or that a newer attempt has claimed. Returns the claims of older
+    /// attempts, which count no more.
+    fn check_other_claims(&self) -> Result<Vec<String>> {
+        let mut older = Vec::new();
+        for name in storage::names(&self.path)? {
+            let Some(ClaimName(other)) = ClaimName::parse(&name) else { continue };
+            match (self.owner, other) {
+                _ if other == self.owner => {}
+                (Owner::Attempt(job, attempt), Owner::Attempt(of, its)) if of == job => {
+                    if its > attempt {
+                        return Err(self.taken_over(other));
+                    }
+                    older.push(name);
+                }
+                _ => self.check_is_over(&self.path.join(name))?,
+            }
+        }
+        Ok(older)
+    }
+
+    fn check_is_over(&self, claim: &Path) -> Result<()> {
+        match fs::File::options().write(true).open(claim) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(storage::failed("open", claim, error)),
+            Ok(file) if is_locked(&file, claim)? => Err(held(&self.path)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The names in the directory, none of which a newer attempt has made.
+    fn names(&self) -> Result<Vec<String>> {
+        let names = storage::names(&self.path)?;
+        // Only now: a newer attempt may have come while the names were read.
+        self.check_other_claims()?;
+        Ok(names)
     }
 
     fn refuse_output_of_another_run(&self, names: &[String]) -> Result<()> {
@@ -42,25 +95,159 @@ impl OutputDirectory {
             self.path.display()
         )))
     }
+
+    fn taken_over(&self, by: Owner) -> Error {
+        let by = match by {
+            Owner::Attempt(_, attempt) => format!("attempt {attempt} of the job"),
+            Owner::Alone => "another run".to_owned(),
+        };
+        Error::environment(format!(
+            "{by} has taken over the output directory {}; this attempt is older and must end",
+            self.path.display()
+        ))
+    }
 }
 
 impl SinkTarget for OutputDirectory {
     fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>> {
-        let names = storage::names(&self.path)?;
+        let names = self.names()?;
         if restored.is_none() {
             self.refuse_output_of_another_run(&names)?;
         }
+        for name in names.iter().filter(|name| StagedName::parse(name).is_some()) {
+            storage::remove(&self.path.join(name))?;
+        }
+        // From here on an older attempt that is still alive has nothing left to publish; until here it could.
         let mut taken_back = Vec::new();
-        for name in names {
-            let published = PublishedName::parse(&name);
-            if published.is_some_and(|published| Some(published.epoch) > restored) {
+        for name in self.names()? {
+            if PublishedName::parse(&name).is_some_and(|published| Some(published.epoch) > restored) {
                 storage::remove(&self.path.join(&name))?;
                 taken_back.push(name);
-            } else if StagedName::parse(&name).is_some() {
-                storage::remove(&self.path.join(&name))?;
             }
         }
         storage::sync_directory(&self.path)?;
         Ok(taken_back)
+    }
+}
+
+/// Locks a claim; true if another run holds it.
+fn is_locked(file: &fs::File, path: &Path) -> Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Err(fs::TryLockError::Error(e)) => Err(storage::failed("lock", path, e)),
+    }
+}
+
+fn held(path: &Path) -> Error {
+    Error::environment(format!(
+        "the output directory {} is being written by another run; stop that one first, or give this one a directory of \
+         its own",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::{Attempt, JobId};
+
+    use super::*;
+
+    const JOB: JobId = JobId([1; 16]);
+    const OTHER: JobId = JobId([2; 16]);
+
+    fn open(directory: &tempfile::TempDir, owner: Owner) -> Result<OutputDirectory> {
+        OutputDirectory::open(directory.path().to_owned(), owner)
+    }
+
+    fn attempt(directory: &tempfile::TempDir, number: u32) -> Result<OutputDirectory> {
+        open(directory, Owner::Attempt(JOB, Attempt(number)))
+    }
+
+    fn write(directory: &tempfile::TempDir, names: &[&str]) {
+        names.iter().for_each(|name| fs::write(directory.path().join(name), "1\n").unwrap());
+    }
+
+    /// The names of all files but claims.
+    fn output(directory: &tempfile::TempDir) -> Vec<String> {
+        let names = storage::names(directory.path()).unwrap();
+        names.into_iter().filter(|name| ClaimName::parse(name).is_none()).collect()
+    }
+
+    fn claims(directory: &tempfile::TempDir) -> usize {
+        storage::names(directory.path())
+            .unwrap()
+            .iter()
+            .filter(|name| ClaimName::parse(name).is_some())
+            .count()
+    }
+
+    fn assert_says(refused: Result<impl Sized>, part: &str) {
+        let error = refused.err().expect("refused").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    #[test]
+    fn a_newer_attempt_does_not_wait_for_an_older_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut older = attempt(&directory, 3).unwrap();
+        let mut newer = attempt(&directory, 5).unwrap();
+        write(&directory, &["part-0-7.jsonl", "part-0-8.jsonl", ".part-0-a3-9.staged"]);
+        assert_eq!(newer.recover(Some(Epoch(7))).unwrap(), ["part-0-8.jsonl"]);
+
+        write(&directory, &["part-0-9.jsonl", ".part-0-a5-0.staged"]);
+        assert_says(
+            older.recover(Some(Epoch(7))),
+            "attempt 5 of the job has taken over the output directory",
+        );
+        assert_eq!(output(&directory), [".part-0-a5-0.staged", "part-0-7.jsonl", "part-0-9.jsonl"]);
+    }
+
+    #[test]
+    fn an_attempt_that_comes_late_is_refused_also_when_the_newer_one_is_over() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(attempt(&directory, 5).unwrap());
+        assert_says(attempt(&directory, 4), "this attempt is older and must end");
+        drop(open(&directory, Owner::Attempt(OTHER, Attempt(1))).unwrap());
+        drop(open(&directory, Owner::Alone).unwrap());
+        assert_says(attempt(&directory, 4), "attempt 5 of the job");
+        drop(attempt(&directory, 6).unwrap());
+    }
+
+    #[test]
+    fn there_is_one_claim_for_each_job() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 1..5 {
+            drop(attempt(&directory, number).unwrap());
+            drop(open(&directory, Owner::Attempt(OTHER, Attempt(number))).unwrap());
+            drop(open(&directory, Owner::Alone).unwrap());
+        }
+        assert_eq!(claims(&directory), 3);
+        assert_says(attempt(&directory, 2), "older");
+        assert_eq!(claims(&directory), 3, "the claim of a refused attempt is removed");
+    }
+
+    #[test]
+    fn another_job_is_refused_while_this_one_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let owners = [Owner::Alone, Owner::Attempt(JOB, Attempt(1)), Owner::Attempt(OTHER, Attempt(7))];
+        for owner in owners {
+            let holder = open(&directory, owner).unwrap();
+            for other in owners.into_iter().filter(|other| *other != owner) {
+                assert_says(open(&directory, other), "is being written by another run");
+            }
+            assert_says(open(&directory, owner), "is being written by another run");
+            drop(holder);
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_claims_while_another_one_cleans_up_ends_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let older = attempt(&directory, 1).unwrap();
+        write(&directory, &["part-0-7.jsonl"]);
+        let newer = attempt(&directory, 2).unwrap();
+        assert_says(older.names(), "attempt 2");
+        assert_eq!(newer.names().unwrap().len(), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_connector_api::{Publisher, SinkTarget, StagedOutput};
+use tidegate_connector_api::{Owner, Publisher, SinkTarget, StagedOutput};
 use tidegate_protocol::{Epoch, ErrorContext, Result, Slot};
 
 use super::staged_files::StagedFiles;
@@ -13,7 +13,7 @@ use crate::step::Step;
 /// The publishing side of a sink, whatever the type of its records is.
 pub(crate) trait PublishedSink: Send + Sync {
     fn uri(&self) -> Result<String>;
-    fn target(&self) -> Result<Box<dyn SinkTarget>>;
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>>;
     fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>>;
 }
 
@@ -29,8 +29,8 @@ impl JobSink {
         self.step.uid()
     }
 
-    pub(super) fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        catch(|| self.sink.target()).context(|| format!("sink '{}'", self.uid()))
+    pub(super) fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        catch(|| self.sink.target(owner)).context(|| format!("sink '{}'", self.uid()))
     }
 
     pub(super) fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use tidegate_connector_api::SinkTarget;
+use tidegate_connector_api::{Owner, SinkTarget};
 use tidegate_failpoint::point;
 use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result, Slot};
 
@@ -19,7 +19,7 @@ const AT_ONCE: usize = 64;
 /// After this time a publisher that delays the start is named in the log, and again whenever the time has doubled.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The targets of all sinks, opened for an attempt.
+/// The targets of all sinks, opened for a run of the job.
 pub(crate) struct Targets(#[allow(dead_code, reason = "a target may hold a lock")] Vec<Box<dyn SinkTarget>>);
 
 impl Targets {
@@ -27,13 +27,14 @@ impl Targets {
     /// epoch `published` is not published again, because its readers may have removed it. `note` is called with messages
     /// for the user.
     pub(crate) fn recover(
+        owner: Owner,
         sinks: &[JobSink],
         restored: Option<&Arc<Manifest>>,
         published: Epoch,
         files: &StagedFiles,
         note: &mut dyn FnMut(&str),
     ) -> Result<Self> {
-        let mut targets = sinks.iter().map(JobSink::target).collect::<Result<Vec<_>>>()?;
+        let mut targets = sinks.iter().map(|sink| sink.target(owner)).collect::<Result<Vec<_>>>()?;
         if let Some(manifest) = restored.filter(|m| m.epoch > published) {
             publish_restored(sinks, manifest, files, note)?;
         }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use tidegate_access::Secret;
+use tidegate_connector_api::Owner;
 use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProcess};
 use tidegate_protocol::why::ProcessAnswer;
 use tidegate_protocol::{Error, ErrorContext, ErrorKind, Manifest, Result, Slot};
@@ -35,7 +36,7 @@ use crate::working_directory::WorkingDirectory;
 const BROKEN_CONNECTION: &str = "the connection to another process of the job is broken";
 /// How long all threads of an attempt may take to come to their end.
 const LEAVE: Duration = Duration::from_secs(3);
-/// For how long a target of a sink may still be held by a process of an older attempt, which is being ended.
+/// For how long a target of a sink may still be held by another job, which has just ended.
 const HELD: Duration = Duration::from_secs(5);
 /// How long to wait before such a target is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -191,11 +192,12 @@ impl JobProcess<'_> {
     /// Publishes what the snapshot holds and the outside has not got, and finds the partitions of the sources.
     fn prepare(&self, job: &mut Description, setup: &AttemptSetup) -> Result<Targets> {
         let files = StagedFiles::new(&setup.snapshots);
+        let owner = Owner::Attempt(self.preparation.job, self.preparation.attempt);
         let until = Instant::now() + HELD;
         let mut note = |text: &str| self.note(Level::WARN, text);
         let targets = loop {
-            let published = self.preparation.published;
-            match Targets::recover(&job.sinks, setup.restored.as_ref(), published, &files, &mut note) {
+            let (restored, published) = (setup.restored.as_ref(), self.preparation.published);
+            match Targets::recover(owner, &job.sinks, restored, published, &files, &mut note) {
                 Err(error) if error.kind() == ErrorKind::Environment && Instant::now() < until => {
                     std::thread::sleep(AGAIN);
                 }

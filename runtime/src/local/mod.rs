@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_connector_api::Owner;
 use tidegate_control::rules::{Assignment, changes, check_fits, check_parallelism, store_ids};
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Plan, PlanSettings, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
@@ -89,9 +90,10 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     check_parallelism(parallelism, groups, restored.is_some())?;
     let published = snapshots.published()?;
     let staged_files = StagedFiles::new(&snapshots);
-    // The targets hold their locks until the attempt is over.
     let mut note = |note: &str| watcher.note(Level::WARN, note);
-    let _targets = Targets::recover(&job.sinks, restored.as_ref(), published, &staged_files, &mut note)?;
+    // They hold their locks until the attempt is over.
+    let _targets =
+        Targets::recover(Owner::Alone, &job.sinks, restored.as_ref(), published, &staged_files, &mut note)?;
     if let Some(manifest) = restored.as_ref().filter(|m| m.epoch > published) {
         snapshots.set_published(manifest.epoch)?;
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_connector_api::{
-    Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+    Owner, Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate_protocol::{Attempt, Epoch, Error, Result, Slot};
 
@@ -140,7 +140,7 @@ impl<T: Clone + Send + 'static> TransactionalSink<T> for VecSink<T> {
         Ok(Box::new(VecWriter { place, shared: self.shared.clone(), buffer: Vec::new() }))
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+    fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
         Ok(Box::new(VecTarget(self.shared.clone())))
     }
 
@@ -232,7 +232,7 @@ impl<T: 'static> TransactionalSink<T> for Discard {
         Ok(Box::new(self.clone()))
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+    fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
         Ok(Box::new(self.clone()))
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tidegate::aggregates::Count;
 use tidegate::connector::{
-    PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader, Staging,
-    TransactionalSink, Writer,
+    Owner, PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader,
+    Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSink, VecSource};
@@ -241,8 +241,8 @@ impl<T: 'static> TransactionalSink<T> for SlowSink {
         Ok(Box::new(Self(self.0)))
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        TransactionalSink::<T>::target(&Discard::named("nowhere"))
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        TransactionalSink::<T>::target(&Discard::named("nowhere"), owner)
     }
 
     fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {

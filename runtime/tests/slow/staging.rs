@@ -7,8 +7,8 @@ use std::time::Duration;
 use tidegate::Result;
 use tidegate::aggregates::Count;
 use tidegate::connector::{
-    PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader, StagedOutput,
-    Staging, TransactionalSink, Writer,
+    Owner, PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader,
+    StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
 use tidegate::testing::{TestJob, TestSource, VecSink};
@@ -60,8 +60,8 @@ impl<T: Clone + Send + 'static> TransactionalSink<T> for GatedSink<T> {
         Ok(Box::new(GatedWriter { writer: self.sink.writer(place)?, gate: self.gate(At::Staging) }))
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        self.sink.target()
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        self.sink.target(owner)
     }
 
     fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {

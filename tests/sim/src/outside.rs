@@ -39,10 +39,8 @@ pub(crate) struct Outside {
     /// The number of partitions at first.
     partitions_at_first: u64,
     pieces: BTreeMap<PieceId, (Piece, State)>,
-    /// Pieces that an older attempt has staged cannot be published any more.
-    fence: Attempt,
-    /// The process that holds the target.
-    pub(crate) holder: Option<u32>,
+    /// The newest attempt that has claimed the target.
+    claimed: Attempt,
 }
 
 impl Outside {
@@ -63,39 +61,63 @@ impl Outside {
         self.bounded.unwrap_or(now.saturating_sub(added) / RECORD_EVERY_MS)
     }
 
-    /// True if a newer attempt has had the target: an older one must not clean it up.
-    pub(crate) fn is_older(&self, attempt: Attempt) -> bool {
-        attempt < self.fence
+    /// Claims the target for an attempt; an older one must not clean it up from now on.
+    pub(crate) fn claim(&mut self, attempt: Attempt) -> Result<(), String> {
+        self.check_claim(attempt)?;
+        self.claimed = attempt;
+        Ok(())
+    }
+
+    fn check_claim(&self, attempt: Attempt) -> Result<(), String> {
+        if self.claimed > attempt {
+            return Err(format!("attempt {} has taken the target over", self.claimed));
+        }
+        Ok(())
     }
 
     pub(crate) fn stage(&mut self, piece: Piece) {
         self.pieces.insert(piece.id, (piece, State::Staged));
     }
 
-    /// Makes a piece visible for a process of an attempt. Returns the piece if it was not visible before.
-    pub(crate) fn publish(&mut self, by: Attempt, id: PieceId) -> Result<Option<Piece>, String> {
-        let fence = self.fence;
+    /// Makes a piece visible. Returns it if it was not visible before.
+    pub(crate) fn publish(&mut self, id: PieceId) -> Result<Option<Piece>, String> {
         match self.pieces.get_mut(&id) {
             Some((_, State::Published)) => Ok(None),
-            Some((piece, state)) if by >= fence => {
+            Some((piece, state)) => {
                 *state = State::Published;
                 Ok(Some(piece.clone()))
             }
-            Some(_) => Err(format!("attempt {fence} has taken the target over")),
             None => Err("the staged output is gone".to_owned()),
         }
     }
 
-    /// Prepares the target for an attempt that goes on after an epoch: removes what older attempts have staged, and takes
-    /// back what was published of later epochs. Returns what was taken back.
-    pub(crate) fn recover(&mut self, attempt: Attempt, restored: Option<Epoch>) -> Vec<Piece> {
-        self.fence = self.fence.max(attempt);
-        let goes = |(id, (_, state)): &(&PieceId, &mut (Piece, State))| match state {
-            State::Staged => id.0 < attempt,
-            State::Published => Some(id.2) > restored,
-        };
-        let gone = self.pieces.extract_if(.., |id, entry| goes(&(id, entry)));
-        gone.filter(|(_, (_, state))| *state == State::Published).map(|(_, (piece, _))| piece).collect()
+    /// All pieces that there are.
+    pub(crate) fn names(&self) -> Vec<PieceId> {
+        self.pieces.keys().copied().collect()
+    }
+
+    /// Removes those of the listed pieces that are only staged, for an attempt.
+    pub(crate) fn remove_staged(&mut self, listed: &[PieceId], attempt: Attempt) -> Result<(), String> {
+        self.check_claim(attempt)?;
+        for id in listed {
+            if !self.is_published(*id) {
+                self.pieces.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes those of the listed pieces back that are of later epochs than the restored one. Returns what was taken back.
+    pub(crate) fn take_back(
+        &mut self,
+        listed: &[PieceId],
+        attempt: Attempt,
+        restored: Option<Epoch>,
+    ) -> Result<Vec<Piece>, String> {
+        self.check_claim(attempt)?;
+        let later: Vec<PieceId> = listed.iter().copied().filter(|id| Some(id.2) > restored).collect();
+        let published = later.into_iter().filter(|id| self.is_published(*id)).collect::<Vec<_>>();
+        Ok(published.iter().filter_map(|id| self.pieces.remove(id)).map(|(piece, _)| piece).collect())
     }
 
     /// True if a piece is visible.

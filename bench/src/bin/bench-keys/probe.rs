@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tidegate::Result;
 use tidegate::connector::{
-    Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+    Owner, Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
 
@@ -47,7 +47,7 @@ impl TransactionalSink<bool> for Probe {
         }))
     }
 
-    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+    fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
         Ok(Box::new(Nothing))
     }
 

@@ -22,6 +22,7 @@ use tidegate_protocol::{Error, ErrorKind, Manifest, Slot};
 use tidegate_taskmanager::supervisor::Event as Given;
 
 use crate::happening::Happening;
+use crate::outside::PieceId;
 use crate::queue::Event;
 use crate::show;
 use crate::world::World;
@@ -35,12 +36,14 @@ pub(crate) enum Phase {
     New,
     /// It checks the snapshot.
     Restoring,
-    /// The first process waits for the target, until that time.
-    Acquiring(u64),
+    /// The first process claims the target.
+    Claiming,
     /// It publishes what the snapshot holds.
     Publishing,
-    /// It cleans the target up.
-    Recovering,
+    /// It has listed what is in the target, and removes what is staged.
+    CleaningUp,
+    /// It has listed what is left, and takes back what the snapshot has not got.
+    TakingBack,
     /// It waits for the others.
     Listening,
     /// It connects to the others, until that time.
@@ -71,6 +74,8 @@ pub(crate) struct Process {
     pub(crate) phase: Phase,
     preparation: Option<Box<Preparation>>,
     restored: Option<std::sync::Arc<Manifest>>,
+    /// What was in the target when it was listed.
+    listed: Vec<PieceId>,
     /// Nothing is reported any more but failures.
     is_aborted: bool,
     instructions: Instructions,
@@ -97,6 +102,7 @@ impl Process {
             phase: Phase::New,
             preparation: None,
             restored: None,
+            listed: Vec::new(),
             is_aborted: false,
             instructions: Instructions::default(),
             workers: BTreeMap::new(),
@@ -235,9 +241,6 @@ impl World {
         self.note(format_args!("process {} (pid {pid}) {how}", show::process(&id)));
         let at = (self.now + noticed).max(last);
         self.queue.add(at, Event::ExitSeen { host, life, pid });
-        if let Some(outside) = self.outsides.get_mut(&id.job).filter(|outside| outside.holder == Some(pid)) {
-            outside.holder = None;
-        }
         let fabric = self.fabrics.get(&(id.job, id.attempt));
         let members: Vec<u32> = fabric.into_iter().flat_map(|f| f.members.iter().copied()).collect();
         if members.contains(&pid) {

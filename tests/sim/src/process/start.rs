@@ -10,16 +10,10 @@ use tidegate_protocol::{Epoch, Error, Manifest, Slot};
 use super::worker::Worker;
 use super::{Phase, Process};
 use crate::happening::Happening;
-use crate::outside::piece_of;
+use crate::outside::{Outside, piece_of};
 use crate::queue::Event;
 use crate::world::World;
 
-/// For how long the target of a sink may be held by an older process.
-const HELD_MS: u64 = 5_000;
-/// Whether a target refuses an attempt that is older than one that has had it. THE RUNTIME DOES NOT DO THIS YET: a first process
-/// that is started late, on a host that the jobmanager has lost, takes back what newer attempts have published (seed 89
-/// without this).
-const REFUSES_OLDER: bool = true;
 /// For how long the other processes are waited for.
 const CONNECT_MS: u64 = 10_000;
 
@@ -37,9 +31,10 @@ impl World {
         let Some(process) = self.process(pid) else { return };
         match process.phase {
             Phase::Restoring => self.restores(pid),
-            Phase::Acquiring(until) => self.acquires(pid, until),
+            Phase::Claiming => self.claims(pid),
             Phase::Publishing => self.publishes_restored(pid),
-            Phase::Recovering => self.recovers(pid),
+            Phase::CleaningUp => self.cleans_up(pid),
+            Phase::TakingBack => self.takes_back(pid),
             Phase::Connecting(until) if until <= now => {
                 self.process_fails(pid, Error::environment("the other processes have not come"));
             }
@@ -57,10 +52,9 @@ impl World {
         match self.restored(&preparation, is_first) {
             Ok(restored) => {
                 let port = pid as u16;
-                let until = self.now + HELD_MS;
                 if let Some(process) = self.process(pid) {
                     process.restored = restored;
-                    process.phase = if is_first { Phase::Acquiring(until) } else { Phase::Listening };
+                    process.phase = if is_first { Phase::Claiming } else { Phase::Listening };
                 }
                 self.process_sends(pid, FromJobProcess::Listening { port });
                 if is_first {
@@ -95,30 +89,26 @@ impl World {
         Ok(Some(manifest))
     }
 
-    /// The first process takes the target, which one of an older attempt may hold.
-    fn acquires(&mut self, pid: u32, until: u64) {
-        let takes = self.random.delay(50, 3_000, 50);
+    /// The first process takes the target over from older attempts, whether they are alive or not.
+    fn claims(&mut self, pid: u32) {
         let Some(id) = self.process(pid).map(|process| process.id) else { return };
         let Some(outside) = self.outsides.get_mut(&id.job) else { return };
-        if REFUSES_OLDER && outside.holder.is_none() && outside.is_older(id.attempt) {
-            self.process_fails(pid, Error::environment("a newer attempt has had the target"));
-        } else if outside.holder.is_none() {
-            outside.holder = Some(pid);
-            if let Some(process) = self.process(pid) {
-                process.phase = Phase::Publishing;
-            }
-            self.after(takes, Event::ProcessGoesOn { pid });
-        } else if self.now < until {
-            self.after(50, Event::ProcessGoesOn { pid });
-        } else {
-            self.process_fails(pid, Error::environment("the target is held by another process"));
+        match outside.claim(id.attempt) {
+            Ok(()) => self.goes_on_to(pid, Phase::Publishing),
+            Err(why) => self.process_fails(pid, Error::environment(why)),
         }
     }
 
-    fn publishes_restored(&mut self, pid: u32) {
+    fn goes_on_to(&mut self, pid: u32, phase: Phase) {
         let takes = self.random.delay(50, 3_000, 50);
+        if let Some(process) = self.process(pid) {
+            process.phase = phase;
+        }
+        self.after(takes, Event::ProcessGoesOn { pid });
+    }
+
+    fn publishes_restored(&mut self, pid: u32) {
         let Some(process) = self.process(pid) else { return };
-        process.phase = Phase::Recovering;
         let published = process.preparation.as_ref().map(|p| p.published).unwrap_or_default();
         if let Some(manifest) = process.restored.clone().filter(|manifest| manifest.epoch > published) {
             let staged: Vec<Staged> = manifest.staged().map(|(_, staged)| staged.clone()).collect();
@@ -126,7 +116,17 @@ impl World {
                 return self.process_fails(pid, Error::environment(why));
             }
         }
-        self.after(takes, Event::ProcessGoesOn { pid });
+        self.lists_then(pid, Phase::CleaningUp);
+    }
+
+    /// Lists what is in the target; what happens until the list is used is not on it.
+    fn lists_then(&mut self, pid: u32, phase: Phase) {
+        let Some(job) = self.process(pid).map(|process| process.id.job) else { return };
+        let Some(listed) = self.outsides.get(&job).map(Outside::names) else { return };
+        if let Some(process) = self.process(pid) {
+            process.listed = listed;
+        }
+        self.goes_on_to(pid, phase);
     }
 
     /// Publishes pieces of output for a process.
@@ -142,24 +142,40 @@ impl World {
             if !outside.is_published(id) {
                 store.check(in_store)?;
             }
-            if let Some(piece) = outside.publish(attempt, id)? {
+            if let Some(piece) = outside.publish(id)? {
                 self.happened.push(Happening::Published { job, attempt, epoch, piece });
             }
         }
         Ok(())
     }
 
-    fn recovers(&mut self, pid: u32) {
+    fn cleans_up(&mut self, pid: u32) {
+        let Some(process) = self.process(pid) else { return };
+        let (job, attempt, listed) =
+            (process.id.job, process.id.attempt, std::mem::take(&mut process.listed));
+        let Some(outside) = self.outsides.get_mut(&job) else { return };
+        match outside.remove_staged(&listed, attempt) {
+            Ok(()) => self.lists_then(pid, Phase::TakingBack),
+            Err(why) => self.process_fails(pid, Error::environment(why)),
+        }
+    }
+
+    fn takes_back(&mut self, pid: u32) {
         let Some(process) = self.process(pid) else { return };
         process.phase = Phase::Listening;
-        let (job, attempt) = (process.id.job, process.id.attempt);
+        let (job, attempt, listed) =
+            (process.id.job, process.id.attempt, std::mem::take(&mut process.listed));
         let restored = process.restored.as_ref().map(|manifest| manifest.epoch);
         let Some(outside) = self.outsides.get_mut(&job) else { return };
-        let pieces = outside.recover(attempt, restored);
         let partitions = [("in".to_owned(), outside.partitions(self.now))].into();
-        self.happened.push(Happening::TakenBack { job, pieces });
-        self.happened.extend(restored.map(|epoch| Happening::AllPublished { job, epoch }));
-        self.process_sends(pid, FromJobProcess::Prepared { partitions });
+        match outside.take_back(&listed, attempt, restored) {
+            Ok(pieces) => {
+                self.happened.push(Happening::TakenBack { job, pieces });
+                self.happened.extend(restored.map(|epoch| Happening::AllPublished { job, epoch }));
+                self.process_sends(pid, FromJobProcess::Prepared { partitions });
+            }
+            Err(why) => self.process_fails(pid, Error::environment(why)),
+        }
     }
 
     pub(super) fn connects(&mut self, pid: u32, begin: &Begin) {
