@@ -21,16 +21,7 @@ use crate::logging;
 /// Runs a jobmanager until it is asked to end by a signal.
 pub(crate) fn jobmanager(config: &Config) -> Result<()> {
     logging::start()?;
-    warn_of_keys_without_effect(config);
     tidegate_jobmanager::run(jobmanager_settings(config)?)
-}
-
-fn warn_of_keys_without_effect(config: &Config) {
-    for key in keys::WITHOUT_EFFECT {
-        if let Some(entry) = config.entry(*key).filter(|entry| entry.origin != Origin::Default) {
-            tracing::warn!(target: "tidegate", "{} ({}) has no effect yet", key.name(), entry.origin);
-        }
-    }
 }
 
 fn jobmanager_settings(config: &Config) -> Result<tidegate_jobmanager::Settings> {
@@ -48,13 +39,20 @@ fn jobmanager_settings(config: &Config) -> Result<tidegate_jobmanager::Settings>
         checkpoint_store: config.get(&keys::CHECKPOINT_STORE, Some("--checkpoint-store"))?,
         secret: secret(config, listen.ip())?,
         lease: config.get(&keys::LEASE, None)?,
-        job: JobDefaults {
-            interval: config.find(&keys::CHECKPOINT_INTERVAL)?,
-            retain: config.find(&keys::CHECKPOINT_RETAIN)?.map(|count| count as usize),
-            restart_limit: config.find(&keys::RESTART_LIMIT)?,
-        },
+        job: job_defaults(config)?,
         metrics: config.find(&keys::JOBMANAGER_METRICS)?.map(|address| resolve(&address)).transpose()?,
     })
+}
+
+/// What is set for the jobs of the cluster.
+fn job_defaults(config: &Config) -> Result<JobDefaults> {
+    let mut job = JobDefaults::default();
+    for key in keys::OF_JOBS {
+        if let Some(text) = config.find(key)? {
+            job.set(key.name(), &text).map_err(Error::environment)?;
+        }
+    }
+    Ok(job)
 }
 
 /// Runs a taskmanager until it is asked to end by a signal.

@@ -38,12 +38,6 @@ pub(crate) fn parallelism(text: &str) -> Result<u32, String> {
 
 /// A duration such as `250ms`, `1s`, `1.5m`, of at least a millisecond; a number without a unit is one of seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = duration_or_zero(text)?;
-    if duration.is_zero() { Err("it must be at least 1ms".to_owned()) } else { Ok(duration) }
-}
-
-/// The same, but no time at all is possible, too.
-pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     check_is_no_flag(text)?;
     let is_number = text.parse::<f64>().is_ok();
     let with_unit = if is_number { format!("{text}s") } else { text.to_owned() };
@@ -53,7 +47,7 @@ pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
              seconds"
         )
     })?;
-    if duration < SignedDuration::from_millis(1) && !duration.is_zero() {
+    if duration < SignedDuration::from_millis(1) {
         return Err("it must be at least 1ms".to_owned());
     }
     if duration > SignedDuration::from_hours(1_000_000) {
@@ -159,7 +153,6 @@ mod tests {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
-        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
         for text in ["0s", "-1s", "0.5ms"] {
             assert_eq!(duration(text).unwrap_err(), "it must be at least 1ms", "{text}");
         }

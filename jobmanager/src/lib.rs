@@ -36,8 +36,9 @@ pub fn run(settings: Settings) -> Result<()> {
         .map_err(|e| Error::environment("cannot start the threads of the server").caused_by(e))?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind(settings.listen));
     let listener = listener.context(|| format!("cannot listen at {}", settings.listen))?;
+    let address = listener.local_addr().context(|| format!("cannot listen at {}", settings.listen))?;
     let driver = driver::start(&settings, &store, log, ledger)?;
-    tracing::info!(target: "tidegate", "the jobmanager listens at {}, with the checkpoint store {}", settings.listen, store.display());
+    tracing::info!(target: "tidegate", "the jobmanager listens at {address}, with the checkpoint store {}", store.display());
     if let Some(address) = settings.metrics {
         metrics::serve(address, driver.clone())?;
     }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidegate_jobmanager::settings::JobDefaults;
+
 use crate::parse;
 
 /// A key of the configuration with values of one type.
@@ -143,29 +145,34 @@ keys! {
     AWAY: Duration = "timeouts.away", "TIDEGATE_TIMEOUTS_AWAY", Default::Is("5m"), parse::duration;
 
     /// How often a checkpoint is taken and output published, for jobs that are submitted without this setting.
-    CHECKPOINT_INTERVAL: Duration = "checkpoint.interval", "TIDEGATE_CHECKPOINT_INTERVAL",
-        of_job("1s"), parse::duration;
-    /// A checkpoint that takes longer is reported as slow. Has no effect yet.
-    CHECKPOINT_TIMEOUT: Duration = "checkpoint.timeout", "TIDEGATE_CHECKPOINT_TIMEOUT",
-        Default::Is("30s"), parse::duration;
-    /// The least time between the end of a checkpoint and the start of the next. Has no effect yet.
-    CHECKPOINT_MIN_PAUSE: Duration = "checkpoint.min-pause", "TIDEGATE_CHECKPOINT_MIN_PAUSE",
-        Default::Is("0s"), parse::duration_or_zero;
+    CHECKPOINT_INTERVAL: String = "checkpoint.interval", "TIDEGATE_CHECKPOINT_INTERVAL",
+        of_job("1s"), |text| job_setting("checkpoint.interval", text);
+    /// A checkpoint for which a worker has not answered after this time is aborted. Its changes and its output go with the next
+    /// one.
+    CHECKPOINT_TIMEOUT: String = "checkpoint.timeout", "TIDEGATE_CHECKPOINT_TIMEOUT",
+        Default::Is("10m"), |text| job_setting("checkpoint.timeout", text);
+    /// The least time between the end of a checkpoint and the start of the next.
+    CHECKPOINT_MIN_PAUSE: String = "checkpoint.min-pause", "TIDEGATE_CHECKPOINT_MIN_PAUSE",
+        Default::Is("0s"), |text| job_setting("checkpoint.min-pause", text);
     /// The number of complete snapshots that are kept of a job, for jobs that are submitted without this setting.
-    CHECKPOINT_RETAIN: u32 = "checkpoint.retain", "TIDEGATE_CHECKPOINT_RETAIN",
-        of_job("3"), |text| parse::number(text, 1, 1_000_000);
-    /// The number of checkpoints in a row that may fail before the job is restarted. Has no effect yet.
-    TOLERABLE_FAILURES: u32 = "checkpoint.tolerable-failures", "TIDEGATE_CHECKPOINT_TOLERABLE_FAILURES",
-        Default::Is("0"), |text| parse::number(text, 0, u32::MAX);
+    CHECKPOINT_RETAIN: String = "checkpoint.retain", "TIDEGATE_CHECKPOINT_RETAIN",
+        of_job("3"), |text| job_setting("checkpoint.retain", text);
+    /// The number of checkpoints in a row that may fail; after one more the job is restarted from the last complete one.
+    /// Without it, any number may: what a failed checkpoint has not written, the next one writes.
+    TOLERABLE_FAILURES: String = "checkpoint.tolerable-failures", "TIDEGATE_CHECKPOINT_TOLERABLE_FAILURES",
+        Default::None { example: "10" }, |text| job_setting("checkpoint.tolerable-failures", text);
 
     /// The number of attempts in a row that may fail with an error of the job, without a checkpoint in between, before the
     /// job has failed for good.
-    RESTART_LIMIT: u32 = "restart.limit", "TIDEGATE_RESTART_LIMIT", Default::Is("10"), |text| parse::number(text, 1, 1_000_000);
-    /// The delay before the first restart. Has no effect yet.
-    RESTART_DELAY: Duration = "restart.delay", "TIDEGATE_RESTART_DELAY", Default::Is("100ms"), parse::duration_or_zero;
-    /// The longest delay before a restart. Has no effect yet.
-    RESTART_DELAY_MAX: Duration = "restart.delay-max", "TIDEGATE_RESTART_DELAY_MAX",
-        Default::Is("10s"), parse::duration_or_zero;
+    RESTART_LIMIT: String = "restart.limit", "TIDEGATE_RESTART_LIMIT",
+        Default::Is("10"), |text| job_setting("restart.limit", text);
+    /// The delay before the second restart without a checkpoint in between; the first one is at once. It doubles with every
+    /// further one.
+    RESTART_DELAY: String = "restart.delay", "TIDEGATE_RESTART_DELAY",
+        Default::Is("100ms"), |text| job_setting("restart.delay", text);
+    /// The longest delay before a restart.
+    RESTART_DELAY_MAX: String = "restart.delay-max", "TIDEGATE_RESTART_DELAY_MAX",
+        Default::Is("30s"), |text| job_setting("restart.delay-max", text);
 
     /// The size at which a job process' log goes on in a new file.
     LOG_BYTES: u64 = "log.bytes", "TIDEGATE_LOG_BYTES", Default::Is("10MB"), parse::size;
@@ -173,9 +180,22 @@ keys! {
     LOG_FILES: u32 = "log.files", "TIDEGATE_LOG_FILES", Default::Is("3"), |text| parse::number(text, 1, 1000);
 }
 
-/// Keys that can be set and checked already, but that no daemon reads.
-pub(crate) static WITHOUT_EFFECT: &[&dyn AnyKey] =
-    &[&CHECKPOINT_TIMEOUT, &CHECKPOINT_MIN_PAUSE, &TOLERABLE_FAILURES, &RESTART_DELAY, &RESTART_DELAY_MAX];
+/// The keys that are set for all jobs of the cluster. `-D` sets them for one job.
+pub(crate) static OF_JOBS: &[&Key<String>] = &[
+    &CHECKPOINT_INTERVAL,
+    &CHECKPOINT_TIMEOUT,
+    &CHECKPOINT_MIN_PAUSE,
+    &CHECKPOINT_RETAIN,
+    &TOLERABLE_FAILURES,
+    &RESTART_LIMIT,
+    &RESTART_DELAY,
+    &RESTART_DELAY_MAX,
+];
+
+/// Checks a value as the jobmanager does, which is also given those of `-D`.
+fn job_setting(key: &str, text: &str) -> Result<String, String> {
+    JobDefaults::default().set(key, text).map(|()| text.to_owned())
+}
 
 /// The default of a key that the flags of a job's program set, if nobody else does.
 const fn of_job(example: &'static str) -> Default {
@@ -226,9 +246,18 @@ mod tests {
             assert_eq!(key.check(text), Ok(()), "{}", key.name());
             assert_eq!(ALL.iter().filter(|other| other.name() == key.name()).count(), 1);
             assert_eq!(ALL.iter().filter(|other| other.variable() == key.variable()).count(), 1);
-            let is_without_effect = WITHOUT_EFFECT.iter().any(|other| other.name() == key.name());
-            assert_eq!(key.doc().contains("Has no effect yet."), is_without_effect, "{}", key.name());
         }
+    }
+
+    #[test]
+    fn the_defaults_of_jobs_are_those_of_the_jobmanager() {
+        let mut shown = JobDefaults::default();
+        for key in OF_JOBS {
+            if let Default::Is(text) = key.default() {
+                shown.set(key.name(), text).unwrap();
+            }
+        }
+        assert_eq!(shown, JobDefaults::default());
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(crate) fn new(epoch: Epoch, last: Option<Last>, now: Time, timeout_ms: u64) -> Self {
-        let slow_at = now.plus_ms(timeout_ms);
+    pub(crate) fn new(epoch: Epoch, last: Option<Last>, now: Time, slow_ms: u64) -> Self {
+        let slow_at = now.plus_ms(slow_ms);
         Self {
             epoch,
             last,
@@ -56,17 +56,23 @@ impl Checkpoint {
         }
     }
 
+    /// When it is aborted because workers have not answered; None once they all have.
+    pub(crate) fn times_out_at(&self, timeout_ms: Option<u64>) -> Option<Time> {
+        let timeout_ms = timeout_ms.filter(|_| self.phase == CheckpointPhase::Pending)?;
+        Some(self.triggered_at.plus_ms(timeout_ms))
+    }
+
     /// The record that completes it.
     pub(crate) fn record(&self, attempt: Attempt) -> LedgerEntry {
         LedgerEntry::Completed { attempt, epoch: self.epoch, finished: self.last == Some(Last::Finish) }
     }
 
-    /// The milliseconds that it has taken so far, if a report is due; the next report is due one timeout later.
-    pub(crate) fn slow(&mut self, now: Time, timeout_ms: u64) -> Option<u64> {
+    /// The milliseconds that it has taken so far, if a report is due; the next report is due as much later.
+    pub(crate) fn slow(&mut self, now: Time, slow_ms: u64) -> Option<u64> {
         if now < self.slow_at {
             return None;
         }
-        self.slow_at = now.plus_ms(timeout_ms);
+        self.slow_at = now.plus_ms(slow_ms);
         Some(now.since_ms(self.triggered_at))
     }
 }

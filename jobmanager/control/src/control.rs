@@ -46,6 +46,8 @@ pub struct Control {
     pub(crate) stop_requested: bool,
     /// A checkpoint is wanted before it is due.
     checkpoint_requested: bool,
+    /// Checkpoints that have failed since the last one that was completed.
+    pub(crate) failures: u32,
     dropped: u64,
 }
 
@@ -75,6 +77,7 @@ impl Control {
             ended: BTreeSet::new(),
             stop_requested: false,
             checkpoint_requested: false,
+            failures: 0,
             dropped: 0,
         }
     }
@@ -100,7 +103,10 @@ impl Control {
     pub fn deadline(&self) -> Option<Time> {
         match (&self.in_flight, self.life) {
             (_, Life::Starting | Life::Exited) => None,
-            (Some(checkpoint), Life::Running) => Some(checkpoint.slow_at),
+            (Some(checkpoint), Life::Running) => {
+                let times_out_at = checkpoint.times_out_at(self.settings.timeout_ms);
+                times_out_at.into_iter().chain([checkpoint.slow_at]).min()
+            }
             (None, Life::Running) => self.due,
         }
     }
@@ -120,6 +126,11 @@ impl Control {
     /// The last epoch that was triggered, whether it was completed or not.
     pub fn triggered(&self) -> Epoch {
         self.progress.triggered
+    }
+
+    /// The number of checkpoints that have failed since the last one that was completed.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// The number of messages dropped so far: repeated, too late, of another attempt or epoch, or of a slot that is not
@@ -204,7 +215,7 @@ impl Control {
         let checkpoint = self.in_phase(CheckpointPhase::Pending, attempt, epoch)?;
         let mut answered = checkpoint.acked.clone();
         answered.insert(slot);
-        self.abort(epoch, reason, answered, out);
+        self.fail(epoch, reason, answered, out);
         Ok(())
     }
 
@@ -229,6 +240,7 @@ impl Control {
         let epoch = checkpoint.epoch;
         self.progress.snapshots.push(epoch);
         self.aborted.clear();
+        self.failures = 0;
         out.push(Action::Publish { attempt: self.attempt, epoch });
         Ok(())
     }
@@ -236,13 +248,14 @@ impl Control {
     fn refused(&mut self, record: LedgerEntry, reason: String, out: &mut Vec<Action>) -> Result<(), Stale> {
         let checkpoint = self.proposed(record)?;
         let (epoch, answered) = (checkpoint.epoch, checkpoint.acked.clone());
-        self.abort(epoch, reason, answered, out);
+        self.fail(epoch, reason, answered, out);
         Ok(())
     }
 
     fn published(&mut self, attempt: Attempt, epoch: Epoch, out: &mut Vec<Action>) -> Result<(), Stale> {
         let last = self.in_phase(CheckpointPhase::Publishing, attempt, epoch)?.last;
         self.in_flight = None;
+        self.pause();
         self.progress.published = Some(epoch);
         let oldest = self.progress.collect(self.settings.retain);
         out.extend(oldest.map(|oldest| Action::Collect { oldest }));
@@ -289,13 +302,16 @@ impl Control {
         Ok(())
     }
 
-    /// Does what is due: a trigger when idle, a line for the log when not.
+    /// Does what is due: a trigger when idle, a line for the log or the end of a checkpoint that takes too long when not.
     fn advance(&mut self, out: &mut Vec<Action>) {
+        if self.life == Life::Running {
+            self.time_out(out);
+        }
         if self.life != Life::Running {
             return;
         }
         if let Some(checkpoint) = &mut self.in_flight {
-            let slow = checkpoint.slow(self.now, self.settings.timeout_ms);
+            let slow = checkpoint.slow(self.now, self.settings.slow_ms);
             let (epoch, phase) = (checkpoint.epoch, checkpoint.phase);
             out.extend(slow.map(|waited_ms| Action::Slow { epoch, phase, waited_ms }));
             return;
@@ -305,6 +321,20 @@ impl Control {
         if last.is_some() || is_due {
             self.trigger(last, out);
         }
+    }
+
+    /// Aborts a checkpoint for which workers have not answered in time.
+    fn time_out(&mut self, out: &mut Vec<Action>) {
+        let Some(checkpoint) = &self.in_flight else { return };
+        if checkpoint.times_out_at(self.settings.timeout_ms).is_none_or(|at| at > self.now) {
+            return;
+        }
+        let (epoch, answered) = (checkpoint.epoch, checkpoint.acked.clone());
+        let silent = (0..self.settings.writers).map(Slot).filter(|slot| !answered.contains(slot));
+        let silent: Vec<String> = silent.map(|slot| slot.to_string()).collect();
+        let waited_ms = self.now.since_ms(checkpoint.triggered_at);
+        let reason = format!("no answer of slot {} after {waited_ms} ms", silent.join(", "));
+        self.fail(epoch, reason, answered, out);
     }
 
     /// Why the next checkpoint is the last one, if it is.
@@ -319,9 +349,25 @@ impl Control {
     fn trigger(&mut self, last: Option<Last>, out: &mut Vec<Action>) {
         self.checkpoint_requested = false;
         let epoch = self.progress.trigger();
-        self.in_flight = Some(Checkpoint::new(epoch, last, self.now, self.settings.timeout_ms));
+        self.in_flight = Some(Checkpoint::new(epoch, last, self.now, self.settings.slow_ms));
         self.due = self.an_interval_later();
         out.push(Action::Trigger { attempt: self.attempt, epoch, last });
+    }
+
+    /// Aborts a checkpoint that could not be taken, and ends the attempt if there were too many of them.
+    fn fail(&mut self, epoch: Epoch, reason: String, answered: BTreeSet<Slot>, out: &mut Vec<Action>) {
+        self.failures += 1;
+        self.abort(epoch, reason.clone(), answered, out);
+        if self.life == Life::Running && self.has_failed_too_often() {
+            let failures = self.failures;
+            let reason =
+                format!("{failures} checkpoints in a row have failed, the last one because: {reason}");
+            self.exit(Exit::Failed { reason }, out);
+        }
+    }
+
+    pub(crate) fn has_failed_too_often(&self) -> bool {
+        self.settings.tolerable_failures.is_some_and(|tolerable| self.failures > tolerable)
     }
 
     fn abort(&mut self, epoch: Epoch, reason: String, answered: BTreeSet<Slot>, out: &mut Vec<Action>) {
@@ -331,11 +377,19 @@ impl Control {
         out.push(Action::Abort { attempt, epoch, reason: reason.clone() });
         out.extend(answered.into_iter().map(|slot| Action::Discard { attempt, epoch, slot }));
         if last.is_some() {
+            let reason = format!("the last snapshot could not be written: {reason}");
             self.exit(Exit::Failed { reason }, out);
         } else if self.due.is_some_and(|due| due <= self.now) {
             // The next checkpoint is overdue, but the cause of the failure probably persists: it is not triggered at once.
             self.due = self.an_interval_later();
         }
+        self.pause();
+    }
+
+    /// A checkpoint has ended: the next one has to wait a little.
+    fn pause(&mut self) {
+        let earliest = self.now.plus_ms(self.settings.min_pause_ms);
+        self.due = self.due.map(|due| due.max(earliest));
     }
 
     fn exit(&mut self, exit: Exit, out: &mut Vec<Action>) {

@@ -164,7 +164,8 @@ impl<'a> Step<'a> {
             Action::Exit(Exit::Finished) => self.publishes() == Some(Some(Last::Finish)),
             Action::Exit(Exit::Stopped) => self.publishes() == Some(Some(Last::Stop)),
             Action::Exit(Exit::Failed { .. }) => {
-                self.fails() && self.flying().is_some_and(|c| c.last.is_some())
+                self.fails()
+                    && (self.flying().is_some_and(|c| c.last.is_some()) || self.after.has_failed_too_often())
             }
         }
     }
@@ -240,19 +241,27 @@ impl<'a> Step<'a> {
         checkpoint.is_some_and(|checkpoint| record == checkpoint.record(attempt))
     }
 
+    /// Whether the checkpoint in flight fails, by the input or because it takes too long.
     fn fails(&self) -> bool {
-        match *self.input {
-            Input::Declined { attempt, epoch, .. } => {
-                self.about(CheckpointPhase::Pending, attempt, epoch).is_some()
+        self.times_out()
+            || match *self.input {
+                Input::Declined { attempt, epoch, .. } => {
+                    self.about(CheckpointPhase::Pending, attempt, epoch).is_some()
+                }
+                Input::Refused { record: LedgerEntry::Completed { attempt, epoch, .. }, .. } => {
+                    self.about(CheckpointPhase::Completing, attempt, epoch).is_some()
+                }
+                Input::MessagesLost { .. } => {
+                    self.flying().is_some_and(|checkpoint| checkpoint.phase == CheckpointPhase::Pending)
+                }
+                _ => false,
             }
-            Input::Refused { record: LedgerEntry::Completed { attempt, epoch, .. }, .. } => {
-                self.about(CheckpointPhase::Completing, attempt, epoch).is_some()
-            }
-            Input::MessagesLost { .. } => {
-                self.flying().is_some_and(|checkpoint| checkpoint.phase == CheckpointPhase::Pending)
-            }
-            _ => false,
-        }
+    }
+
+    fn times_out(&self) -> bool {
+        let timeout_ms = self.before.settings.timeout_ms;
+        let at = self.flying().and_then(|checkpoint| checkpoint.times_out_at(timeout_ms));
+        at.is_some_and(|at| at <= self.after.now)
     }
 
     /// If the input says that the epoch in flight is visible: whether and why that was the last one.

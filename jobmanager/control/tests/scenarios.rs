@@ -50,9 +50,20 @@ enum Command {
         interval: Option<String>,
         /// Milliseconds.
         #[arg(key)]
-        timeout: Option<u64>,
+        slow: Option<u64>,
         #[arg(key)]
         retain: Option<usize>,
+    },
+    /// What else is set for the machines that follow. Example: set timeout=5000 pause=100 tolerable=1
+    Set {
+        /// Milliseconds.
+        #[arg(key)]
+        timeout: Option<u64>,
+        /// Milliseconds.
+        #[arg(key)]
+        pause: Option<u64>,
+        #[arg(key)]
+        tolerable: Option<u32>,
     },
     /// A machine whose workers do not run yet. Example: new attempt=1 writers=2
     New {
@@ -63,7 +74,7 @@ enum Command {
         #[arg(key)]
         interval: Option<String>,
         #[arg(key)]
-        timeout: Option<u64>,
+        slow: Option<u64>,
         #[arg(key)]
         retain: Option<usize>,
     },
@@ -129,6 +140,10 @@ enum Command {
         #[arg(key)]
         attempt: Option<u32>,
     },
+    /// Messages of workers may be lost. Example: lost "a new connection"
+    Lost(String),
+    /// Somebody asks for a checkpoint.
+    Request,
     /// Somebody asks for a stop.
     Stop,
 }
@@ -161,6 +176,8 @@ impl TryFrom<&goldenscript::Command> for Line {
 
 /// A machine and the time of the script.
 struct Runner {
+    /// The settings of machines, but for what their command says.
+    usual: CheckpointSettings,
     control: Control,
     attempt: Attempt,
     now: Time,
@@ -188,7 +205,7 @@ impl goldenscript::Runner for Runner {
 impl Runner {
     fn new() -> Self {
         let control = Control::new(CheckpointSettings::default(), Attempt(0));
-        Self { control, attempt: Attempt(0), now: Time(0) }
+        Self { usual: CheckpointSettings::default(), control, attempt: Attempt(0), now: Time(0) }
     }
 
     /// What a command means for the machine; None for a new machine, to which nothing has happened.
@@ -196,12 +213,18 @@ impl Runner {
         let of = |attempt: &Option<u32>, current: Attempt| attempt.map_or(current, Attempt);
         let current = self.attempt;
         Some(match command {
-            Command::New { attempt, writers, interval, timeout, retain } => {
-                self.begin(*attempt, settings(*writers, interval.as_deref(), *timeout, *retain));
+            Command::Set { timeout, pause, tolerable } => {
+                self.usual.timeout_ms = *timeout;
+                self.usual.min_pause_ms = pause.unwrap_or(0);
+                self.usual.tolerable_failures = *tolerable;
                 return None;
             }
-            Command::Start { attempt, restored, older, last, writers, interval, timeout, retain } => {
-                self.begin(*attempt, settings(*writers, interval.as_deref(), *timeout, *retain));
+            Command::New { attempt, writers, interval, slow, retain } => {
+                self.begin(*attempt, self.settings(*writers, interval.as_deref(), *slow, *retain));
+                return None;
+            }
+            Command::Start { attempt, restored, older, last, writers, interval, slow, retain } => {
+                self.begin(*attempt, self.settings(*writers, interval.as_deref(), *slow, *retain));
                 started(*restored, older, *last)
             }
             Command::Started { restored, older, last } => started(*restored, older, *last),
@@ -231,6 +254,8 @@ impl Runner {
             Command::Ended { slot, attempt } => {
                 Input::SourcesEnded { attempt: of(attempt, current), slot: Slot(*slot) }
             }
+            Command::Lost(reason) => Input::MessagesLost { reason: reason.clone() },
+            Command::Request => Input::CheckpointRequested,
             Command::Stop => Input::StopRequested,
         })
     }
@@ -240,31 +265,33 @@ impl Runner {
         self.control = Control::new(settings, self.attempt);
     }
 
+    fn settings(
+        &self,
+        writers: Option<u32>,
+        interval: Option<&str>,
+        slow: Option<u64>,
+        retain: Option<usize>,
+    ) -> CheckpointSettings {
+        let usual = self.usual.clone();
+        CheckpointSettings {
+            interval_ms: match interval {
+                Some("none") => None,
+                Some(ms) => Some(ms.parse().expect("an interval is a number of milliseconds, or none")),
+                None => usual.interval_ms,
+            },
+            slow_ms: slow.unwrap_or(usual.slow_ms),
+            retain: retain.unwrap_or(usual.retain),
+            writers: writers.unwrap_or(usual.writers),
+            ..usual
+        }
+    }
+
     fn step(&mut self, input: Input) -> Result<String, Box<dyn Error>> {
         let (before, mut actions) = (self.control.clone(), Vec::new());
         self.control.step(self.now, input.clone(), &mut actions);
         check_step(&before, &input, &actions, &self.control).map_err(|violation| format!("{violation:?}"))?;
         let words: Vec<String> = actions.iter().map(Action::to_string).collect();
         Ok(if words.is_empty() { "-".to_owned() } else { words.join("; ") })
-    }
-}
-
-fn settings(
-    writers: Option<u32>,
-    interval: Option<&str>,
-    timeout: Option<u64>,
-    retain: Option<usize>,
-) -> CheckpointSettings {
-    let usual = CheckpointSettings::default();
-    CheckpointSettings {
-        interval_ms: match interval {
-            Some("none") => None,
-            Some(ms) => Some(ms.parse().expect("an interval is a number of milliseconds, or none")),
-            None => usual.interval_ms,
-        },
-        timeout_ms: timeout.unwrap_or(usual.timeout_ms),
-        retain: retain.unwrap_or(usual.retain),
-        writers: writers.unwrap_or(usual.writers),
     }
 }
 

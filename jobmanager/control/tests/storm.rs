@@ -86,12 +86,18 @@ fn stray() -> impl Strategy<Value = Input> {
 }
 
 fn settings() -> impl Strategy<Value = CheckpointSettings> {
-    (prop::option::of(0u64..2_000), 0u64..4_000, 0usize..4, 0u32..4).prop_map(
-        |(interval_ms, timeout_ms, retain, writers)| CheckpointSettings {
-            interval_ms,
-            timeout_ms,
-            retain,
-            writers,
+    let times = (prop::option::of(0u64..2_000), 0u64..4_000, prop::option::of(0u64..4_000), 0u64..1_000);
+    (times, prop::option::of(0u32..4), 0usize..4, 0u32..4).prop_map(
+        |((interval_ms, slow_ms, timeout_ms, min_pause_ms), tolerable_failures, retain, writers)| {
+            CheckpointSettings {
+                interval_ms,
+                slow_ms,
+                timeout_ms,
+                min_pause_ms,
+                tolerable_failures,
+                retain,
+                writers,
+            }
         },
     )
 }
@@ -309,7 +315,7 @@ impl World {
                 self.parts.clear();
             }
             Action::Discard { epoch, slot, .. } => self.discard(epoch, slot),
-            Action::Slow { waited_ms, .. } => assert!(waited_ms >= self.settings.timeout_ms),
+            Action::Slow { waited_ms, .. } => assert!(waited_ms >= self.settings.slow_ms),
             Action::Exit(exit) => self.exit(exit),
         }
     }

@@ -22,7 +22,6 @@ use tokio::io::AsyncWriteExt;
 use super::State;
 use super::answer::{Answered, Wrong};
 use super::auth::with_proof;
-use crate::settings::SettingsOfJob;
 
 /// The greatest length of an executable.
 const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
@@ -158,7 +157,7 @@ pub(super) async fn run(
     InPath(id): InPath<String>,
     Json(request): Json<RunRequest>,
 ) -> Answered<RunReply> {
-    let set = SettingsOfJob::read(&request.settings, &state.defaults)?;
+    let set = state.defaults.with(&request.settings)?;
     if request.parallelism == Some(0) {
         return Err(Wrong::invalid("a parallelism of 0 is invalid: it must be at least 1"));
     }

@@ -90,9 +90,10 @@ impl<'a> Driver<'a> {
         let setup = processes[0].setup.clone();
         let settings = CheckpointSettings {
             interval_ms: run.interval.map(millis),
-            timeout_ms: SLOW_CHECKPOINT_MS,
+            slow_ms: SLOW_CHECKPOINT_MS,
             retain: run.retain,
             writers: setup.settings.parallelism as u32,
+            ..CheckpointSettings::default()
         };
         let control = Control::new(settings, setup.attempt);
         let checkpoints = setup.restored.as_ref().map_or(0, |m| m.checkpoints);
@@ -137,8 +138,7 @@ impl<'a> Driver<'a> {
         match self.exit.take() {
             Some(Exit::Failed { reason }) => {
                 return Err(Error::environment(format!(
-                    "the last snapshot could not be written: {reason}; nothing of it was published, and the next \
-                     start goes on from the snapshot before"
+                    "{reason}; nothing of it was published, and the next start goes on from the snapshot before"
                 )));
             }
             Some(Exit::Finished | Exit::Stopped) | None => {}

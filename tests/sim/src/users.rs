@@ -168,7 +168,7 @@ impl World {
             name: None,
             interval_ms: Some(config.interval_ms),
             retain: Some(config.retain),
-            settings: JobSettings { interval_ms: 0, retain: 0, memory: None, restart_limit: 10 },
+            settings: JobSettings { interval_ms: 0, retain: 0, ..JobSettings::default() },
         })
     }
 

@@ -138,10 +138,14 @@ impl AttemptRun {
             let Placed { taskmanager, first, workers } = placed.clone();
             (first, Process { taskmanager, workers, pid: None, address: None })
         };
+        let of_job = &cx.facts.spec.settings;
         let settings = CheckpointSettings {
-            interval_ms: Some(cx.facts.spec.settings.interval_ms),
-            timeout_ms: SLOW_CHECKPOINT_MS,
-            retain: cx.facts.spec.settings.retain,
+            interval_ms: Some(of_job.interval_ms),
+            slow_ms: SLOW_CHECKPOINT_MS,
+            timeout_ms: Some(of_job.timeout_ms),
+            min_pause_ms: of_job.min_pause_ms,
+            tolerable_failures: of_job.tolerable_failures,
+            retain: of_job.retain,
             writers: parallelism,
         };
         Self {
@@ -698,10 +702,7 @@ impl AttemptRun {
                 self.parts.clear();
                 self.aborted += 1;
                 self.remember(cx, epoch, Some(reason.clone()));
-                let text = format!(
-                    "the checkpoint of epoch {epoch} was aborted, the next one takes its place: {reason}"
-                );
-                cx.out.push(ClusterAction::Note { job, warning: true, text });
+                self.note_aborted(cx, epoch, &reason);
             }
             Action::Discard { attempt, epoch, slot } => {
                 cx.out.push(ClusterAction::Store(job, StoreAction::Discard { attempt, epoch, slot }));
@@ -713,6 +714,19 @@ impl AttemptRun {
             }
             Action::Exit(exit) => self.exit = Some(exit),
         }
+    }
+
+    /// Says that a checkpoint was aborted. If one after the other is, the log has the 1st, 2nd, 4th, 8th and so on.
+    fn note_aborted(&self, cx: &mut Context<'_>, epoch: Epoch, reason: &str) {
+        let failures = self.control.failures();
+        if failures > 1 && !failures.is_power_of_two() {
+            return;
+        }
+        let in_a_row = if failures > 1 { format!(" ({failures} in a row)") } else { String::new() };
+        let text = format!(
+            "the checkpoint of epoch {epoch} was aborted{in_a_row}, the next one takes its place: {reason}"
+        );
+        cx.out.push(ClusterAction::Note { job: self.job, warning: true, text });
     }
 
     fn write_manifest(&mut self, cx: &mut Context<'_>, record: LedgerEntry) {

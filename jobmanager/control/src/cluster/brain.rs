@@ -48,7 +48,7 @@ pub struct Brain {
     taskmanagers: TaskManagers,
     jobs: BTreeMap<JobId, Job>,
     submissions: Submissions,
-    /// When submissions that wait for a taskmanager are given up.
+    /// When submissions that wait for a taskmanager expire.
     patience: BTreeMap<u64, Time>,
     /// Requests that are answered when their record is committed: if the jobmanager dies before, they are forgotten.
     unanswered: Vec<(Record, RequestId, Answer)>,
@@ -130,7 +130,7 @@ impl Brain {
         for lost in self.taskmanagers.take_lost(self.now.time) {
             self.for_all_jobs(out, |job, cx| job.lost(cx, &lost));
         }
-        self.give_up_submissions(out);
+        self.expire_submissions(out);
         self.for_all_jobs(out, Job::advance);
         self.start_attempts(out);
     }
@@ -295,7 +295,7 @@ impl Brain {
         }
     }
 
-    fn give_up_submissions(&mut self, out: &mut Vec<ClusterAction>) {
+    fn expire_submissions(&mut self, out: &mut Vec<ClusterAction>) {
         let late: Vec<u64> = self
             .patience
             .iter()

@@ -305,10 +305,7 @@ impl Job {
 
     fn exited(&mut self, cx: &mut Context<'_>, exit: Exit) {
         match exit {
-            Exit::Failed { reason } => {
-                let text = format!("the last snapshot could not be written: {reason}");
-                self.failed(cx, &Error::environment(text));
-            }
+            Exit::Failed { reason } => self.failed(cx, &Error::environment(reason)),
             Exit::Stopped if cx.facts.stop.as_ref().is_none_or(|stop| stop.drain) => {
                 // It was stopped for another parallelism, or before it was to drain.
                 self.dismiss(cx);
@@ -382,9 +379,9 @@ impl Job {
         cx.out.push(ClusterAction::Note { job: self.id, warning: true, text });
         self.history.insert(0, (attempt, error.to_string(), cx.now.wall_ms));
         self.history.truncate(REMEMBERED);
-        match self.failures.add((self.id, attempt), error, cx.facts.spec.settings.restart_limit) {
+        match self.failures.add((self.id, attempt), error, &cx.facts.spec.settings) {
             Next::Restart(delay_ms) => self.phase = Phase::Waiting { due: cx.now.time.plus_ms(delay_ms) },
-            Next::GiveUp(cause) => self.fail(cx, cause),
+            Next::Fail(cause) => self.fail(cx, cause),
         }
     }
 

@@ -6,17 +6,44 @@ use tidegate_protocol::{Attempt, Epoch, JobId, KeyGroups, Plan};
 
 use super::placement::Placed;
 
-/// What a user has set for a job.
+/// What is set for a job. The times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JobSettings {
-    /// Milliseconds from one checkpoint to the next.
+    /// From one checkpoint to the next.
     pub interval_ms: u64,
+    /// After so long a checkpoint is aborted that not all workers have answered.
+    pub timeout_ms: u64,
+    /// From the end of one checkpoint to the next, at least.
+    pub min_pause_ms: u64,
+    /// Checkpoints in a row that may fail before the attempt has failed; None for any number.
+    pub tolerable_failures: Option<u32>,
     /// Complete snapshots that are kept.
     pub retain: usize,
     /// Memory for keyed state of all workers, in bytes; None for what the job's own flags say.
     pub memory: Option<u64>,
     /// Attempts in a row that may fail with an error of the job without a checkpoint in between.
     pub restart_limit: u32,
+    /// The delay before the second restart in a row.
+    pub restart_delay_ms: u64,
+    /// The longest delay before a restart.
+    pub restart_delay_max_ms: u64,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self {
+            interval_ms: 1_000,
+            timeout_ms: 600_000,
+            min_pause_ms: 0,
+            tolerable_failures: None,
+            retain: 3,
+            memory: None,
+            restart_limit: 10,
+            restart_delay_ms: 100,
+            restart_delay_max_ms: 30_000,
+        }
+    }
 }
 
 /// A job as it was submitted.

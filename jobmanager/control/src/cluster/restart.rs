@@ -1,16 +1,16 @@
 //! When the next attempt follows a failed one, if it does.
 //!
-//! The first failure is followed by a restart at once. Without a checkpoint in between, the next ones wait: a tenth of a
-//! second, then twice as long every time up to half a minute, each a little more or less by chance, so that many jobs that
-//! have failed together do not come back together. Failures of the environment (a disk, a network, a killed process) are
+//! The first failure is followed by a restart at once. Without a checkpoint in between, the next ones wait: the delay that is
+//! set for the job, then twice as long every time up to the longest one, each a little more or less by chance, so that many
+//! jobs that have failed together do not come back together. Failures of the environment (a disk, a network, a killed process) are
 //! followed by a restart however many there are: they heal. A job that fails with the same error of its own three times in
 //! a row fails for good, whether it has taken checkpoints in between or not: it stumbles over one record. So does one
 //! that has failed with errors of its own as often as its limit says, without a checkpoint in between.
 
 use tidegate_protocol::{Attempt, Error, ErrorKind, JobId};
 
-/// The first delay, and the longest, in milliseconds.
-const DELAY_MS: (u64, u64) = (100, 30_000);
+use super::record::JobSettings;
+
 /// How often the same error of a job in a row ends it.
 const SAME: u32 = 3;
 
@@ -30,8 +30,8 @@ pub(super) struct Failures {
 pub(super) enum Next {
     /// Another attempt, after so many milliseconds.
     Restart(u64),
-    /// The job has failed, for this cause.
-    GiveUp(String),
+    /// The job has failed for good, for this cause.
+    Fail(String),
 }
 
 impl Failures {
@@ -41,10 +41,10 @@ impl Failures {
     }
 
     /// An attempt has failed.
-    pub(super) fn add(&mut self, (job, attempt): (JobId, Attempt), error: &Error, limit: u32) -> Next {
+    pub(super) fn add(&mut self, (job, attempt): (JobId, Attempt), error: &Error, set: &JobSettings) -> Next {
         self.in_a_row += 1;
         if error.kind() == ErrorKind::Environment {
-            return Next::Restart(self.delay_ms(job, attempt));
+            return Next::Restart(self.delay_ms(job, attempt, set));
         }
         self.of_job += 1;
         let text = error.to_string();
@@ -54,26 +54,26 @@ impl Failures {
         };
         self.last = Some((text.clone(), times));
         if times >= SAME {
-            return Next::GiveUp(format!("{text} (the same error ended {times} attempts in a row)"));
+            return Next::Fail(format!("{text} (the same error ended {times} attempts in a row)"));
         }
-        if self.of_job >= limit.max(1) {
+        if self.of_job >= set.restart_limit.max(1) {
             let attempts = self.of_job;
-            return Next::GiveUp(format!(
+            return Next::Fail(format!(
                 "{text} ({attempts} attempts in a row have failed without a checkpoint in between)"
             ));
         }
-        Next::Restart(self.delay_ms(job, attempt))
+        Next::Restart(self.delay_ms(job, attempt, set))
     }
 
-    fn delay_ms(&self, job: JobId, attempt: Attempt) -> u64 {
+    fn delay_ms(&self, job: JobId, attempt: Attempt, set: &JobSettings) -> u64 {
         let Some(doublings) = self.in_a_row.checked_sub(2) else { return 0 };
-        let delay = DELAY_MS.0.saturating_mul(1 << doublings.min(20)).min(DELAY_MS.1);
+        let delay = set.restart_delay_ms.saturating_mul(1 << doublings.min(20)).min(set.restart_delay_max_ms);
         // Between 80 and 120 percent, by the identity of the attempt: the brain knows no chance.
         let bytes = job.0.iter().copied().chain(attempt.0.to_le_bytes());
         let mixed = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        delay * (80 + mixed % 41) / 100
+        delay.saturating_mul(80 + mixed % 41) / 100
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
     const JOB: JobId = JobId([1; 16]);
 
     fn fail(failures: &mut Failures, attempt: u32, error: &Error) -> Next {
-        failures.add((JOB, Attempt(attempt)), error, 10)
+        failures.add((JOB, Attempt(attempt)), error, &JobSettings::default())
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         let delays: Vec<u64> = (1..20)
             .map(|attempt| match fail(&mut failures, attempt, &killed) {
                 Next::Restart(delay) => delay,
-                Next::GiveUp(cause) => panic!("{cause}"),
+                Next::Fail(cause) => panic!("{cause}"),
             })
             .collect();
         assert_eq!(delays[0], 0);
@@ -107,6 +107,18 @@ mod tests {
     }
 
     #[test]
+    fn delays_are_what_is_set_for_the_job() {
+        let set =
+            JobSettings { restart_delay_ms: 1_000, restart_delay_max_ms: 3_000, ..JobSettings::default() };
+        let mut failures = Failures::default();
+        for (number, middle) in [(1, 0), (2, 1_000), (3, 2_000), (4, 3_000), (5, 3_000)] {
+            let next = failures.add((JOB, Attempt(number)), &Error::environment("killed"), &set);
+            let Next::Restart(delay) = next else { panic!("{next:?}") };
+            assert!((middle * 8 / 10..=middle * 12 / 10).contains(&delay), "{number}: {delay}");
+        }
+    }
+
+    #[test]
     fn a_job_that_stumbles_over_one_record_fails_though_it_takes_checkpoints() {
         let mut failures = Failures::default();
         let error = Error::job("step 'x', offset 17: no");
@@ -114,7 +126,7 @@ mod tests {
             assert!(matches!(fail(&mut failures, attempt, &error), Next::Restart(_)));
             failures.has_progressed();
         }
-        let Next::GiveUp(cause) = fail(&mut failures, 3, &error) else { panic!("a third time") };
+        let Next::Fail(cause) = fail(&mut failures, 3, &error) else { panic!("a third time") };
         assert!(cause.contains("offset 17") && cause.contains("3 attempts"), "{cause}");
     }
 
@@ -126,6 +138,6 @@ mod tests {
             assert!(matches!(fail(&mut failures, attempt, &error), Next::Restart(_)));
             assert!(matches!(fail(&mut failures, attempt, &Error::environment("killed")), Next::Restart(_)));
         }
-        assert!(matches!(fail(&mut failures, 10, &Error::job("error 10")), Next::GiveUp(_)));
+        assert!(matches!(fail(&mut failures, 10, &Error::job("error 10")), Next::Fail(_)));
     }
 }

@@ -261,6 +261,6 @@ pub(crate) fn run(job: JobId, parallelism: Option<u32>) -> RunJob {
         name: None,
         interval_ms: None,
         retain: None,
-        settings: JobSettings { interval_ms: 1_000, retain: 3, memory: None, restart_limit: 10 },
+        settings: JobSettings::default(),
     }
 }
