@@ -1,20 +1,24 @@
 //! One RocksDB a worker: what earlier barriers wrote, and what does not fit in memory.
 //!
 //! - [`row_key`]: where a row lies; [`codec`]: its bytes; [`rows`]: changes of many.
+//! - [`heritage`]: which stores of a snapshot have a worker's key groups; [`sorted_rows`]: rows that are copied from them.
 //! - [`shared`]: what the worker and its snapshot thread share of a store.
 //!
 //! The log of RocksDB is off: the store is only ever restored from a checkpoint.
 
 mod codec;
+mod heritage;
 mod row_key;
 mod rows;
 mod shared;
+mod sorted_rows;
 
 pub(crate) use codec::{cannot_read_back, cannot_serialize, decode, decode_all, encode};
 pub(crate) use row_key::RowKey;
 pub(crate) use rows::Rows;
 pub(crate) use shared::SharedStore;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,14 +27,16 @@ use std::sync::atomic::Ordering;
 use rocksdb::{DB, Direction, IteratorMode, Options};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidegate_protocol::{Error, ErrorContext, KeyGroups, Manifest, Result, Slot};
+use tidegate_protocol::{Error, ErrorContext, KeyGroups, Result, Slot};
 
 use super::barriers::Barriers;
 use super::budget::Shares;
 use super::engine::{open_db, options};
 use crate::activity::StoreActivity;
 use crate::attempt::AttemptSetup;
+use heritage::Heritage;
 use row_key::{prefix, split};
+use sorted_rows::SortedRows;
 
 /// A row read back.
 pub(crate) struct Row<K, V> {
@@ -75,74 +81,67 @@ impl Store {
         std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
         let options = options(Shares::of(setup.settings.memory, setup.settings.parallelism));
         let restored = setup.restored.as_deref();
-        let same = restored.is_some_and(|m| m.parallelism as usize == setup.settings.parallelism);
+        let heritage = restored.map(|manifest| Heritage::new(manifest, &owned));
         let mut restored_files = Default::default();
-        if let Some(part) = restored.filter(|_| same).and_then(|m| m.slots.get(&slot)) {
-            setup.snapshots.get_state_files(&part.store, &path)?;
-            restored_files = part.store.clone();
+        if let Some(files) = heritage.as_ref().and_then(Heritage::linked_files) {
+            setup.snapshots.get_state_files(files, &path)?;
+            restored_files = files.clone();
         }
         tidegate_failpoint::point("restore.files_linked");
         let db = open_db(&options, &path)?;
         let shared = SharedStore::new(db, path, restored_files, setup.epoch_before());
         let store = Self { shared: Some(Arc::new(shared)), groups, owned, activity, barriers };
-        match restored {
-            Some(manifest) if same => store.leave_behind(manifest, setup)?,
-            Some(manifest) => store.take_over(manifest, setup, &options)?,
-            None => {}
+        if let Some(heritage) = heritage {
+            store.leave_behind(&heritage, setup)?;
+            store.take_over(&heritage, setup, &options)?;
         }
         Ok(store)
     }
 
-    /// Deletes the rows of operators that the job no longer has: another one may be given their number.
-    fn leave_behind(&self, manifest: &Manifest, setup: &AttemptSetup) -> Result<()> {
-        let is_gone = |uid: &String| !setup.store_ids.contains_key(uid);
-        let gone =
-            manifest.operators.iter().filter(|(uid, operator)| operator.state.is_some() && is_gone(uid));
+    /// Deletes those rows of the linked store that are not of this worker: of operators that the job no longer has (another one
+    /// may be given their number), and of key groups that other workers own.
+    fn leave_behind(&self, heritage: &Heritage<'_>, setup: &AttemptSetup) -> Result<()> {
+        let Some((_, theirs)) = &heritage.linked else { return Ok(()) };
+        let shared = self.shared()?;
         let mut rows = Rows::default();
-        for (_, operator) in gone {
-            rows.batch()
-                .delete_range(prefix(operator.store_id, 0, None), prefix(operator.store_id + 1, 0, None));
+        for (uid, operator) in heritage.manifest.operators.iter().filter(|(_, o)| o.state.is_some()) {
+            let of = |groups: Range<u16>| {
+                (prefix(operator.store_id, groups.start, None), prefix(operator.store_id, groups.end, None))
+            };
+            let gone = if setup.store_ids.contains_key(uid) {
+                vec![of(theirs.start..self.owned.start), of(self.owned.end..theirs.end)]
+            } else {
+                vec![(prefix(operator.store_id, 0, None), prefix(operator.store_id + 1, 0, None))]
+            };
+            for (from, to) in gone.into_iter().filter(|(from, to)| from < to) {
+                // Files that have nothing else are not read again by a compaction.
+                let deleted = shared.db.delete_file_in_range(&from, &to);
+                deleted.map_err(|e| Error::environment("delete state of other workers").caused_by(e))?;
+                rows.batch().delete_range(from, to);
+            }
         }
-        self.shared()?.write(rows)
+        shared.write(rows)
     }
 
-    /// Copies the owned key groups out of a snapshot that was written with another parallelism.
-    fn take_over(&self, manifest: &Manifest, setup: &AttemptSetup, options: &Options) -> Result<()> {
+    /// Copies the owned key groups out of the stores that are not linked.
+    fn take_over(&self, heritage: &Heritage<'_>, setup: &AttemptSetup, options: &Options) -> Result<()> {
         let shared = self.shared()?;
-        for (slot, part) in &manifest.slots {
-            let theirs = manifest.key_groups.range(slot.0 as usize, manifest.parallelism as usize);
-            let common = theirs.start.max(self.owned.start)..theirs.end.min(self.owned.end);
-            if common.is_empty() || part.store.is_empty() {
-                continue;
-            }
+        for (slot, files, groups) in &heritage.copied {
             let path = shared.path.with_extension(format!("from-{slot}"));
-            setup.snapshots.get_state_files(&part.store, &path)?;
+            setup.snapshots.get_state_files(files, &path)?;
             let old = open_db(options, &path)?;
-            for store_id in manifest.operators.keys().filter_map(|uid| setup.store_ids.get(uid)) {
-                self.copy(&old, *store_id, common.clone())?;
+            let operators = heritage.manifest.operators.keys();
+            let store_ids: BTreeSet<u16> =
+                operators.filter_map(|uid| setup.store_ids.get(uid).copied()).collect();
+            let mut sorted = SortedRows::new(options, shared.path.with_extension("sorted"));
+            for store_id in store_ids {
+                copy(&old, store_id, groups.clone(), &mut sorted)?;
             }
+            sorted.move_into(shared)?;
             drop(old);
             std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))?;
         }
         Ok(())
-    }
-
-    fn copy(&self, old: &DB, operator: u16, groups: Range<u16>) -> Result<()> {
-        let shared = self.shared()?;
-        let from = prefix(operator, groups.start, None);
-        let to = prefix(operator, groups.end, None);
-        let mut rows = Rows::default();
-        for row in old.iterator(IteratorMode::From(&from, Direction::Forward)) {
-            let (key, value) = row.map_err(|e| Error::environment("read a snapshot's state").caused_by(e))?;
-            if key.as_ref() >= to.as_slice() {
-                break;
-            }
-            rows.batch().put(key, value);
-            if !rows.full.is_empty() {
-                shared.write(std::mem::take(&mut rows))?;
-            }
-        }
-        shared.write(rows)
     }
 
     /// What the snapshot thread needs; None for a job without keyed state.
@@ -306,6 +305,20 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Copies the rows of an operator in these key groups, in the order of their keys.
+fn copy(old: &DB, operator: u16, groups: Range<u16>, to: &mut SortedRows<'_>) -> Result<()> {
+    let from = prefix(operator, groups.start, None);
+    let end = prefix(operator, groups.end, None);
+    for row in old.iterator(IteratorMode::From(&from, Direction::Forward)) {
+        let (key, value) = row.map_err(|e| Error::environment("read a snapshot's state").caused_by(e))?;
+        if key.as_ref() >= end.as_slice() {
+            break;
+        }
+        to.put(&key, &value)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

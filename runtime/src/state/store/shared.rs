@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{DB, IngestExternalFileOptions};
 use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Epoch, Error, Result};
 
@@ -102,6 +102,14 @@ impl SharedStore {
             })?;
         }
         Ok(())
+    }
+
+    /// Makes the rows of a file those of the store, by a hard link. No row of the store may lie among them.
+    pub(super) fn ingest(&self, file: &Path) -> Result<(), rocksdb::Error> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        self.db.ingest_external_file_opts(&options, vec![file])
     }
 
     /// Makes a checkpoint of the current store by hard links, in a directory that does not exist yet.
