@@ -75,6 +75,11 @@ impl Watched {
         Err("cannot tell the CPU time of the process: it has ended".into())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Bytes that are resident now.
     pub fn resident(&self) -> u64 {
         1024 * self.proc("status", "VmRSS:")
@@ -88,6 +93,17 @@ impl Watched {
     /// Bytes that it has had written to disk.
     pub fn written(&self) -> u64 {
         self.proc("io", "write_bytes:")
+    }
+
+    /// The CPU time of the children that it has waited for, theirs included.
+    pub fn cpu_of_children(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
+        // The name of the program, in brackets, may have blanks. The third field follows it.
+        let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let ticks = fields.split(' ').skip(13).take(2).filter_map(|field| field.parse::<u64>().ok());
+        // SAFETY: sysconf has no pointers.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
+        Duration::from_secs_f64(ticks.sum::<u64>() as f64 / per_second as f64)
     }
 
     fn proc(&self, file: &str, field: &str) -> u64 {
@@ -107,6 +123,18 @@ impl Drop for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_time_of_children_is_known_once_they_have_ended() {
+        let busy = "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; sleep 60";
+        let parent = Watched::start(Command::new("sh").args(["-c", busy])).expect("a shell");
+        let began = Instant::now();
+        while parent.cpu_of_children() < Duration::from_millis(50) {
+            assert!(began.elapsed() < Duration::from_secs(60), "a child has ended that was busy");
+            std::thread::yield_now();
+        }
+        assert!(parent.cpu().expect("it runs") < parent.cpu_of_children());
+    }
 
     #[test]
     fn cpu_time_is_that_of_the_child() {

@@ -49,7 +49,7 @@ impl<'a> Keys<'a> {
         let _ = fs::remove_file(&notes);
         let _ = fs::remove_dir_all(self.checkpoints());
         let log = fs::File::create(self.setting.path("job.log")).map_err(|e| e.to_string())?;
-        let mut command = Command::new(self.setting.keys()?);
+        let mut command = Command::new(self.setting.beside("bench-keys")?);
         command.arg("--probe").arg(&notes).arg("--checkpoint-dir").arg(self.checkpoints());
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let ended = Watched::start(&mut command)?.until_end(PATIENCE, look);

@@ -9,6 +9,7 @@
 //! | [`measure`] | the measurements, one file each; add yours to its list |
 //! | [`setting`] | the programs, the input and the directories of one bench run |
 //! | [`child`], [`keys`] | a child that is looked at while it runs; runs of the job over synthetic keys |
+//! | [`cluster`], [`published`] | a cluster on this machine; when the output of its jobs became visible |
 //! | [`manifest`] | the manifests of a job's snapshots |
 //! | [`process`] | CPU, wall time and peak memory of a child, from the kernel's accounts |
 //! | [`quantile`] | the middle, the tail and the worst of a set of figures |
@@ -17,11 +18,13 @@
 //! A figure never fails a bench run; a program that fails, or writes something else than the bare loop, does.
 
 pub mod child;
+pub mod cluster;
 pub mod keys;
 pub mod machine;
 pub mod manifest;
 pub mod measure;
 pub mod process;
+pub mod published;
 pub mod quantile;
 pub mod setting;
 pub mod table;

@@ -7,8 +7,12 @@ use crate::setting::Setting;
 use crate::table::Table;
 
 pub mod alignment;
+pub mod cluster_cpu;
 pub mod firing;
 pub mod idle;
+pub mod many_jobs;
+pub mod recovery;
+pub mod rescale;
 pub mod restart;
 pub mod slow_sink;
 pub mod state;
@@ -53,6 +57,26 @@ pub const ALL: &[Measurement] = &[
         name: "firing",
         about: "memory with many windows or timers that are due at once, and with maps as state",
         take: firing::take,
+    },
+    Measurement {
+        name: "cluster-cpu",
+        about: "CPU of 2 processes with a worker each beside 1 process with 2",
+        take: cluster_cpu::take,
+    },
+    Measurement {
+        name: "recovery",
+        about: "time without output after a killed process, a killed and a silent host",
+        take: recovery::take,
+    },
+    Measurement {
+        name: "many-jobs",
+        about: "an idle cluster, a submission, and the jobmanager with 200 jobs",
+        take: many_jobs::take,
+    },
+    Measurement {
+        name: "rescale",
+        about: "time without output of a rescale and a savepoint with 1 GB of state (minutes)",
+        take: rescale::take,
     },
     Measurement {
         name: "state",

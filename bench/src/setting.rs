@@ -139,10 +139,7 @@ impl Setting {
     /// The same with another checkpoint interval.
     pub fn job_every(&self, interval: &str, input: &Path, workers: usize) -> Command {
         let mut command = Command::new(&self.job);
-        command.arg("--input").arg(input).arg("--model").arg(&self.model);
-        for name in ["output", "dead-letters"] {
-            command.arg(format!("--{name}")).arg(self.path(name));
-        }
+        command.args(self.job_arguments(input));
         command.arg("--checkpoint-dir").arg(self.path("checkpoints"));
         command.arg("--checkpoint-interval").arg(interval);
         command.arg("--parallelism").arg(workers.to_string());
@@ -152,9 +149,24 @@ impl Setting {
         command
     }
 
-    /// The executable of the job over synthetic keys.
-    pub fn keys(&self) -> Result<PathBuf> {
-        executable(None, "bench-keys")
+    /// A program beside this one.
+    pub fn beside(&self, name: &str) -> Result<PathBuf> {
+        executable(None, name)
+    }
+
+    /// The job's executable.
+    pub fn job_executable(&self) -> &Path {
+        &self.job
+    }
+
+    /// The arguments of the job over an input, without those that say how it runs.
+    pub fn job_arguments(&self, input: &Path) -> Vec<String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut arguments = vec!["--input".to_owned(), text(input), "--model".to_owned(), text(&self.model)];
+        for name in ["output", "dead-letters"] {
+            arguments.extend([format!("--{name}"), text(&self.path(name))]);
+        }
+        arguments
     }
 
     /// Runs the job to its end; where it fails, its last words are in the error.

@@ -18,7 +18,8 @@ use source::Updates;
 use std::path::PathBuf;
 use std::time::Duration;
 use tidegate::aggregates::Count;
-use tidegate::{Job, KeyedStream, Result, Stream, Tumbling, Watermarks, Windowed};
+use tidegate::{Error, Job, KeyedStream, Result, Stream, Tumbling, Watermarks, Windowed};
+use tidegate_connectors::FileLog;
 use value::Value;
 
 #[global_allocator]
@@ -27,6 +28,8 @@ static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
 /// What is kept for every key.
 #[derive(clap::ValueEnum, Clone, Copy)]
 enum Kept {
+    /// Nothing: every update is passed on
+    Nothing,
     /// A running value, which goes on with every update
     Values,
     /// A value in one window, which ends with the input
@@ -69,8 +72,11 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     sink_rate: u64,
     /// Where the sink writes a line an epoch and worker.
+    #[arg(long, required_unless_present = "output")]
+    probe: Option<PathBuf>,
+    /// Every record is written to files in this directory instead.
     #[arg(long)]
-    probe: PathBuf,
+    output: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -80,6 +86,7 @@ fn main() -> Result<()> {
 fn build(job: &mut Job, args: &Args) -> Result<()> {
     let updates = job.source("updates", Updates::new(args));
     let churned = match args.kept {
+        Kept::Nothing => updates.map(|update| update.churn),
         Kept::Values => by_key(updates).aggregate("values", Value::of(args.bytes)).map(|(_, churn)| churn),
         Kept::Windows => windows(updates, args).map(|value| value.value),
         Kept::ExchangedWindows => {
@@ -88,7 +95,11 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
         Kept::Timers => by_key(in_time(updates)).process("timers", Reminders).map(|()| false),
         Kept::Cards => by_key(updates).process("cards", Cards),
     };
-    churned.sink("probe", Probe::new(&args.probe, args.sink_rate));
+    match (&args.output, &args.probe) {
+        (Some(directory), _) => drop(churned.sink("output", FileLog::sink(directory).json())),
+        (None, Some(probe)) => drop(churned.sink("probe", Probe::new(probe, args.sink_rate))),
+        (None, None) => return Err(Error::job("either --probe or --output must be given")),
+    }
     Ok(())
 }
 
