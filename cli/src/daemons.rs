@@ -7,11 +7,12 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{self, Path};
 use std::process;
 
 use tidegate_access::Secret;
 use tidegate_jobmanager::settings::JobDefaults;
+use tidegate_object_store::S3Settings;
 use tidegate_protocol::{Error, ErrorContext, Result};
 
 use crate::config::keys::{self, AnyKey};
@@ -37,6 +38,7 @@ fn jobmanager_settings(config: &Config) -> Result<tidegate_jobmanager::Settings>
         listen,
         data: config.get(&keys::JOBMANAGER_DATA, Some("--data"))?,
         checkpoint_store: config.get(&keys::CHECKPOINT_STORE, Some("--checkpoint-store"))?,
+        s3: s3_settings(config)?,
         secret: secret(config, listen.ip())?,
         lease: config.get(&keys::LEASE, None)?,
         job: job_defaults(config)?,
@@ -74,7 +76,22 @@ fn taskmanager_settings(config: &Config) -> Result<tidegate_taskmanager::Setting
         away: config.get(&keys::AWAY, None)?,
         log_bytes: config.get(&keys::LOG_BYTES, None)?,
         log_files: config.get(&keys::LOG_FILES, None)?,
+        s3: s3_settings(config)?,
         metrics: config.find(&keys::TASKMANAGER_METRICS)?.map(|address| resolve(&address)).transpose()?,
+    })
+}
+
+/// How a daemon reaches a bucket. Job processes run elsewhere: the path of a file is absolute for them.
+fn s3_settings(config: &Config) -> Result<S3Settings> {
+    let file = config.find(&keys::S3_CREDENTIALS_FILE)?;
+    let file =
+        file.map(|path| path::absolute(&path).context(|| keys::S3_CREDENTIALS_FILE.name())).transpose()?;
+    Ok(S3Settings {
+        endpoint: config.find(&keys::S3_ENDPOINT)?,
+        region: config.find(&keys::S3_REGION)?,
+        virtual_hosted_style: config.find(&keys::S3_VIRTUAL_HOSTED_STYLE)?,
+        credentials_file: file,
+        ..S3Settings::default()
     })
 }
 

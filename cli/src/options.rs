@@ -115,7 +115,7 @@ pub(crate) struct RunOptions {
     /// The number of workers [default: what the job says, or else as many as there are free slots]
     #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse::parallelism)]
     pub(crate) parallelism: Option<u32>,
-    /// The snapshot to start from: a savepoint, or a checkpoint directory, of which the newest is taken
+    /// The snapshot to start from: a savepoint, or a checkpoint directory, of which the newest is taken; or s3://bucket/prefix
     #[arg(short, long, value_name = "SNAPSHOT")]
     pub(crate) snapshot: Option<String>,
     /// Starts from the snapshot even if the job no longer has some of the operators whose state is in it
@@ -154,7 +154,7 @@ pub(crate) struct SavepointOptions {
     /// The job: its id, the unique beginning of its id, or its name
     #[arg(value_name = "JOB", required = true)]
     pub(crate) job: Option<String>,
-    /// The directory in which the savepoint is made [default: one of the checkpoint store]
+    /// Where the savepoint is made, a directory or s3://bucket/prefix [default: in the checkpoint store]
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<String>,
 }
@@ -169,7 +169,7 @@ pub(crate) enum SavepointVerb {
 /// Options of `savepoint check`.
 #[derive(Args)]
 pub(crate) struct CheckOptions {
-    /// The directory of a savepoint, or a checkpoint directory, of which the newest snapshot is taken
+    /// A savepoint, or a checkpoint directory, of which the newest snapshot is taken; or s3://bucket/prefix
     pub(crate) snapshot: String,
     /// The job's executable
     pub(crate) executable: PathBuf,
@@ -184,7 +184,7 @@ pub(crate) struct StopOptions {
     /// Reads the input to its present end and closes all windows, instead of keeping them for another start
     #[arg(long)]
     pub(crate) drain: bool,
-    /// Makes a savepoint in this directory
+    /// Makes a savepoint in this directory, or at s3://bucket/prefix
     #[arg(long, value_name = "DIR")]
     pub(crate) savepoint_path: Option<String>,
     #[command(flatten)]
@@ -263,8 +263,8 @@ pub(crate) struct JobManagerOptions {
     /// The directory in which it keeps what it must know after a restart
     #[arg(long, value_name = "DIR", value_parser = checked(&keys::JOBMANAGER_DATA))]
     data: Option<String>,
-    /// The directory for snapshots and executables, which all hosts see under this path
-    #[arg(long, value_name = "DIR", value_parser = checked(&keys::CHECKPOINT_STORE))]
+    /// Where snapshots and executables are: a directory that all hosts see under this path, or s3://bucket/prefix
+    #[arg(long, value_name = "STORE", value_parser = checked(&keys::CHECKPOINT_STORE))]
     checkpoint_store: Option<String>,
     /// The addresses of all jobmanagers of the cluster
     #[arg(long, value_name = "HOST:PORT[,..]", value_parser = checked(&keys::PEERS))]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::SignedDuration;
+use tidegate_object_store::{S3Settings, S3Uri};
 
 /// Refuses the next flag where a value is missing. Flags take values with a hyphen, so that the error for a negative number
 /// says what is wrong with it.
@@ -120,6 +121,37 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
+/// A checkpoint store: a path, or a place in a bucket.
+pub(crate) fn store(text: &str) -> Result<String, String> {
+    check_is_no_flag(text)?;
+    match S3Uri::is_meant_by(text) {
+        true => text.parse::<S3Uri>().map(|uri| uri.to_string()).map_err(|error| error.to_string()),
+        false if text.is_empty() => Err("the path is empty".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// The URL of an object store.
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
+    check_is_no_flag(text)?;
+    S3Settings::check_endpoint(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A word of letters, digits and hyphens.
+pub(crate) fn word(text: &str) -> Result<String, String> {
+    check_is_no_flag(text)?;
+    let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    is_word
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("'{text}' must consist of letters, digits and hyphens"))
+}
+
+/// Whether something is so.
+pub(crate) fn flag(text: &str) -> Result<bool, String> {
+    check_is_no_flag(text)?;
+    text.parse().map_err(|_| format!("'{text}' is neither true nor false"))
+}
+
 /// A setting of a job, `key=value`.
 pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -184,5 +216,18 @@ mod tests {
     fn a_setting_has_a_key_and_a_value() {
         assert_eq!(setting("a.b=1=2"), Ok(("a.b".to_owned(), "1=2".to_owned())));
         assert!(setting("=1").is_err() && setting("a").unwrap_err().contains("KEY=VALUE"));
+    }
+
+    #[test]
+    fn a_store_is_a_path_or_a_place_in_a_bucket() {
+        assert_eq!(store("/mnt/tidegate"), Ok("/mnt/tidegate".to_owned()));
+        assert_eq!(store("s3://bucket/a/"), Ok("s3://bucket/a".to_owned()));
+        assert!(store("gs://bucket").unwrap_err().contains("only s3:// is supported"));
+        assert!(endpoint("https://key:secret@host").unwrap_err().contains("must not have credentials"));
+        assert!(endpoint("host").is_err() && word("eu central").is_err() && flag("yes").is_err());
+        assert_eq!(
+            (endpoint("http://host:9000"), flag("true")),
+            (Ok("http://host:9000".to_owned()), Ok(true))
+        );
     }
 }

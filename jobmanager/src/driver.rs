@@ -4,7 +4,6 @@
 //! their own, which report by further inputs.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +19,7 @@ use tidegate_protocol::why::{PassedOn, ProcessAnswer, ProcessWhy};
 use tidegate_protocol::{Attempt, Error, JobId, Result, TaskManagerId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cluster_store::ClusterStore;
 use crate::ledger::Log;
 use crate::settings::Settings;
 use crate::stores::Stores;
@@ -124,7 +124,7 @@ async fn answer_of<R>(told: oneshot::Receiver<R>) -> Result<R> {
 }
 
 /// Starts the thread.
-pub(crate) fn start(settings: &Settings, store: &Path, log: Log, ledger: Ledger) -> Result<Driver> {
+pub(crate) fn start(settings: &Settings, store: &ClusterStore, log: Log, ledger: Ledger) -> Result<Driver> {
     let (sender, inbox) = channel();
     let driver = Driver(sender);
     let report = driver.clone();
@@ -133,10 +133,10 @@ pub(crate) fn start(settings: &Settings, store: &Path, log: Log, ledger: Ledger)
     let stores = Stores::start(store, Arc::new(move |input| report.send(Message::Input(input))))?;
     let lease_ms = settings.lease.as_millis() as u64;
     let cluster = ClusterSettings {
-        store: store.display().to_string(),
+        store: store.name(),
         reconnect_ms: 250,
         adoption_ms: lease_ms,
-        start_timeout_ms: 60_000,
+        start_timeout_ms: store.start_timeout_ms(),
         describe_timeout_ms: 30_000,
     };
     let began = Instant::now();

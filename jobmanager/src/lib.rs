@@ -3,6 +3,7 @@
 //! - [`settings`]: what it is started with.
 //! - `driver`: the one thread that has the brain: takes inputs, carries out actions.
 //! - `ledger`: the durable records, behind `propose -> committed`.
+//! - `cluster_store`: the checkpoint store of the cluster, a directory or a place in a bucket.
 //! - `stores`: the threads that read and write the checkpoint store for the brain.
 //! - `metrics`: those of the cluster and its jobs, for Prometheus.
 //! - `server`: HTTP: requests of users, connections of taskmanagers.
@@ -10,6 +11,7 @@
 //! Everything that the brain decides is decided in `tidegate-control`; nothing here holds a rule about jobs. The jobmanager
 //! runs no code of users, and knows of a job only its plan.
 
+mod cluster_store;
 mod driver;
 mod ledger;
 mod metrics;
@@ -27,7 +29,9 @@ use tidegate_protocol::{Error, ErrorContext, Result};
 /// If it cannot start: an address that is taken, a directory that cannot be written to or that another process uses.
 pub fn run(settings: Settings) -> Result<()> {
     let (log, ledger) = ledger::Log::open(&settings.data)?;
-    let store = stores::prepare(&settings.checkpoint_store, !ledger.jobs.is_empty())?;
+    let has_jobs = !ledger.jobs.is_empty();
+    let (name, s3) = (&settings.checkpoint_store, settings.s3.clone());
+    let store = cluster_store::ClusterStore::open(name, s3, &settings.data, has_jobs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("server")
@@ -38,7 +42,7 @@ pub fn run(settings: Settings) -> Result<()> {
     let listener = listener.context(|| format!("cannot listen at {}", settings.listen))?;
     let address = listener.local_addr().context(|| format!("cannot listen at {}", settings.listen))?;
     let driver = driver::start(&settings, &store, log, ledger)?;
-    tracing::info!(target: "tidegate", "the jobmanager listens at {address}, with the checkpoint store {}", store.display());
+    tracing::info!(target: "tidegate", "the jobmanager listens at {address}, with the checkpoint store {}", store.name());
     if let Some(address) = settings.metrics {
         metrics::serve(address, driver.clone())?;
     }

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use jiff::SignedDuration;
 use tidegate_access::Secret;
 use tidegate_control::cluster::JobSettings;
+use tidegate_object_store::S3Settings;
 use tidegate_protocol::{Error, Result};
 
 /// The longest time that can be set.
@@ -21,8 +22,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the ledger is, on a disk of its own.
     pub data: PathBuf,
-    /// The checkpoint store: a directory that all hosts see by the same path.
-    pub checkpoint_store: PathBuf,
+    /// The checkpoint store: a directory that all hosts see by the same path, or `s3://bucket/prefix`.
+    pub checkpoint_store: String,
+    /// How this host reaches a checkpoint store in a bucket.
+    pub s3: S3Settings,
     /// What everybody proves to have who connects.
     pub secret: Secret,
     /// After so long without a message a taskmanager is taken for lost.

@@ -3,84 +3,41 @@
 //! What is asked for one job is carried out in order, on one of a few threads; jobs do not wait for each other more than that.
 //! Copies of whole snapshots, which take long, have threads of their own.
 //!
-//! ```text
-//! executables/<sha256>   what jobs are started from
-//! jobs/<job>/            the checkpoint directory of a job; its layout is that of `tidegate-snapshots`
-//! savepoints/            savepoints for which no directory was named
-//! ```
+//! Not here: where the checkpoint stores of jobs are (`cluster_store.rs`).
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tidegate_control::cluster::{ClusterInput, CopyAction, NotWritten, SnapshotRead, StoreAction};
-use tidegate_protocol::{Epoch, Error, ErrorContext, JobId, Manifest, Result};
-use tidegate_snapshots::{LocalStore, Snapshots};
+use tidegate_protocol::{Epoch, Error, JobId, Manifest, Result};
+use tidegate_snapshots::Snapshots;
+
+use crate::cluster_store::ClusterStore;
 
 /// The number of threads.
 const THREADS: usize = 4;
-
-/// The file that says that a directory is a checkpoint store: without it, a file system may not be mounted.
-const MARKER: &str = "tidegate-store";
-
-/// Makes the directories of a checkpoint store; returns its absolute path. A store that jobs have is not made anew.
-pub(crate) fn prepare(root: &Path, has_jobs: bool) -> Result<PathBuf> {
-    if has_jobs && !is_there(root) {
-        return Err(Error::environment(format!(
-            "the checkpoint store {} is not there, and the ledger has jobs whose snapshots are in it; is its file system mounted?",
-            root.display()
-        )));
-    }
-    for folder in ["executables", "jobs", "savepoints"] {
-        let path = root.join(folder);
-        std::fs::create_dir_all(&path).context(|| format!("make the checkpoint store {}", path.display()))?;
-    }
-    let marker = root.join(MARKER);
-    std::fs::write(&marker, "1\n").context(|| format!("write {}", marker.display()))?;
-    root.canonicalize().context(|| format!("the checkpoint store {}", root.display()))
-}
-
-/// True if the checkpoint store can be reached.
-fn is_there(root: &Path) -> bool {
-    root.join(MARKER).is_file()
-}
-
-/// Makes the checkpoint directory of a new job.
-pub(crate) fn create(root: &Path, job: JobId) -> Result<()> {
-    if !is_there(root) {
-        return Err(away(root));
-    }
-    LocalStore::open(&directory(root, job)).map(drop)
-}
-
-fn away(root: &Path) -> Error {
-    Error::environment(format!(
-        "the checkpoint store {} is not there; is its file system mounted?",
-        root.display()
-    ))
-}
 
 /// Where the result of an action goes.
 pub(crate) type Report = Arc<dyn Fn(ClusterInput) + Send + Sync>;
 
 /// The threads.
 pub(crate) struct Stores {
-    root: PathBuf,
+    store: ClusterStore,
     report: Report,
     threads: Vec<Sender<(JobId, StoreAction)>>,
 }
 
 impl Stores {
-    pub(crate) fn start(root: &Path, report: Report) -> Result<Self> {
+    pub(crate) fn start(store: &ClusterStore, report: Report) -> Result<Self> {
         let mut threads = Vec::new();
         for _ in 0..THREADS {
             let (actions, inbox) = channel();
-            let thread = Thread { root: root.to_owned(), report: report.clone(), jobs: HashMap::new() };
+            let thread = Thread { store: store.clone(), report: report.clone(), jobs: HashMap::new() };
             std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run(&inbox))?;
             threads.push(actions);
         }
-        Ok(Self { root: root.to_owned(), report, threads })
+        Ok(Self { store: store.clone(), report, threads })
     }
 
     /// Carries out an action about the checkpoint directory of a job.
@@ -92,21 +49,16 @@ impl Stores {
 
     /// Copies a whole snapshot, on a thread of its own.
     pub(crate) fn copy(&self, job: JobId, action: CopyAction) {
-        let (root, report) = (self.root.clone(), self.report.clone());
-        let run = move || report(copy(&root, job, action));
+        let (store, report) = (self.store.clone(), self.report.clone());
+        let run = move || report(copy(&store, job, action));
         if let Err(error) = std::thread::Builder::new().name("copy".to_owned()).spawn(run) {
             tracing::warn!(target: "tidegate", "cannot start the thread of a copy: {error}");
         }
     }
 }
 
-/// The checkpoint directory of a job.
-pub(crate) fn directory(root: &Path, job: JobId) -> PathBuf {
-    root.join("jobs").join(job.to_string())
-}
-
 struct Thread {
-    root: PathBuf,
+    store: ClusterStore,
     report: Report,
     jobs: HashMap<JobId, Snapshots>,
 }
@@ -145,13 +97,10 @@ impl Thread {
 
     /// The snapshots of a job. A store that is away is not taken for one without snapshots.
     fn of(&mut self, job: JobId) -> Result<Snapshots> {
-        if !is_there(&self.root) {
-            return Err(away(&self.root));
-        }
-        if let Some(snapshots) = self.jobs.get(&job) {
+        if let Some(snapshots) = self.jobs.get(&job).filter(|_| self.store.is_there()) {
             return Ok(snapshots.clone());
         }
-        let snapshots = Snapshots::new(Arc::new(LocalStore::existing(&directory(&self.root, job))?));
+        let snapshots = Snapshots::new(self.store.of(job)?);
         self.jobs.insert(job, snapshots.clone());
         Ok(snapshots)
     }
@@ -169,7 +118,7 @@ impl Thread {
         match read {
             Ok((Ok(manifest), published)) => SnapshotRead::Read(Arc::new(manifest), published),
             // It may have gone while it was read.
-            Ok((Err(why), _)) if !is_there(&self.root) => SnapshotRead::Unavailable(why),
+            Ok((Err(why), _)) if !self.store.is_there() => SnapshotRead::Unavailable(why),
             Ok((Err(why), _)) => SnapshotRead::Damaged(why),
             Err(error) => SnapshotRead::Unavailable(error.to_string()),
         }
@@ -185,31 +134,15 @@ impl Thread {
     }
 }
 
-fn copy(root: &Path, job: JobId, action: CopyAction) -> ClusterInput {
+fn copy(store: &ClusterStore, job: JobId, action: CopyAction) -> ClusterInput {
     match action {
         CopyAction::WriteSavepoint { operation, epoch, directory } => {
-            let result = savepoint(root, job, epoch, &directory);
+            let result = store.write_savepoint(job, epoch, &directory);
             ClusterInput::SavepointWritten { job, operation, result }
         }
         CopyAction::Import { from } => {
-            let to = LocalStore::existing(&directory(root, job));
-            let result = to.and_then(|to| tidegate_snapshots::import(Path::new(&from), &to));
-            ClusterInput::Imported { job, result: result.map(Arc::new) }
+            let import = || tidegate_snapshots::import(&store.named(&from)?, &store.of(job)?);
+            ClusterInput::Imported { job, result: import().map(Arc::new) }
         }
     }
-}
-
-fn savepoint(root: &Path, job: JobId, epoch: Epoch, target: &str) -> Result<String> {
-    let target = if target.is_empty() { root.join("savepoints") } else { PathBuf::from(target) };
-    std::fs::create_dir_all(&target).context(|| format!("make {}", target.display()))?;
-    let short = &job.to_string()[..8];
-    let names = (1..).map(|n| match n {
-        1 => format!("savepoint-{short}-{epoch}"),
-        n => format!("savepoint-{short}-{epoch}-{n}"),
-    });
-    let free = names.map(|name| target.join(name)).find(|path| !path.exists());
-    let path = free.ok_or_else(|| Error::internal("no name is left for a savepoint"))?;
-    let from = LocalStore::unopened(&directory(root, job));
-    tidegate_snapshots::write_savepoint(&from, epoch, &path)?;
-    Ok(path.display().to_string())
 }

@@ -103,6 +103,9 @@ pub struct Preparation {
     pub store: String,
     /// Where running state stores are, on a disk of the host.
     pub working: PathBuf,
+    /// Where copies of stored files may be kept on the host, for a store that is not a directory.
+    #[serde(default)]
+    pub copies: PathBuf,
     /// The epoch whose snapshot is restored; None for a start from the beginning.
     pub restored: Option<Epoch>,
     /// The last epoch that is known to be published.

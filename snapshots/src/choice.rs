@@ -25,7 +25,7 @@ pub(crate) fn newest_whole(snapshots: &Snapshots, published: Epoch) -> Result<Op
     let mut damaged =
         found.damaged.into_iter().map(|(epoch, why)| format!("epoch {epoch}: {why}")).collect::<Vec<_>>();
     for manifest in found.manifests {
-        match snapshots.check_files(&manifest, published) {
+        match snapshots.check_files(&manifest, published)? {
             Ok(()) => return Ok(Some(manifest)),
             Err(why) => damaged.push(format!("epoch {}: {why}", manifest.epoch)),
         }
@@ -58,7 +58,7 @@ pub fn choose(snapshots: &Snapshots) -> Result<Choice> {
             choice.older.push(manifest.epoch);
             continue;
         }
-        match snapshots.check_files(&manifest, published) {
+        match snapshots.check_files(&manifest, published)? {
             Ok(()) => choice.manifest = Some(manifest),
             Err(why) => damaged.push((manifest.epoch, why)),
         }

@@ -1,7 +1,7 @@
 //! Copies of a snapshot: a savepoint, which belongs to the user, and a job that goes on from one.
 //!
 //! A copy is a checkpoint directory of its own, with one snapshot. Files that never change are linked where the file system
-//! can do that: a link stays when the original is deleted.
+//! can do that: a link stays when the original is deleted. Within a bucket they are copied by the object store itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,68 +11,83 @@ use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result};
 use crate::choice::newest_whole;
 use crate::local::LocalStore;
 use crate::snapshots::Snapshots;
+use crate::store::CheckpointStore;
 
-/// Copies the snapshot of an epoch, whose output is published, from the checkpoint directory `from` into a new directory `to`.
+/// Copies the snapshot of an epoch, whose output is published, from a job's checkpoint store into a new directory `to`.
 ///
 /// # Errors
 /// If the snapshot is not whole, a file cannot be copied, or there is something at `to` already.
-pub fn write_savepoint(from: &LocalStore, epoch: Epoch, to: &Path) -> Result<()> {
+pub fn write_savepoint(from: &Arc<dyn CheckpointStore>, epoch: Epoch, to: &Path) -> Result<()> {
     if to.exists() {
         return Err(Error::environment(format!("there is something at {} already", to.display())));
     }
-    let snapshots = Snapshots::new(Arc::new(from.clone()));
-    let manifest =
-        snapshots.manifest(epoch)?.map_err(|why| Error::environment(format!("epoch {epoch}: {why}")))?;
     let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let part = to.with_file_name(format!(".{name}.part"));
     if part.exists() {
         std::fs::remove_dir_all(&part).context(|| format!("remove {}", part.display()))?;
     }
-    copy(from, &manifest, &LocalStore::open(&part)?, epoch)?;
+    let copy: Arc<dyn CheckpointStore> = Arc::new(LocalStore::open(&part)?);
+    copy_snapshot(from, epoch, &copy)?;
     std::fs::rename(&part, to).context(|| format!("rename {} to {}", part.display(), to.display()))?;
     crate::local::sync_directory(to.parent().unwrap_or(Path::new("/")))
 }
 
-/// Copies the newest whole snapshot of the checkpoint directory or savepoint `from` into the checkpoint directory of a job
+/// Copies the snapshot of an epoch, whose output is published, into an empty store. The copy is there when its manifest is,
+/// which is written last.
+///
+/// # Errors
+/// If the snapshot is not whole, or a file cannot be copied.
+pub fn copy_snapshot(
+    from: &Arc<dyn CheckpointStore>,
+    epoch: Epoch,
+    to: &Arc<dyn CheckpointStore>,
+) -> Result<()> {
+    let manifest = Snapshots::new(from.clone()).manifest(epoch)?;
+    let manifest = manifest.map_err(|why| Error::environment(format!("epoch {epoch}: {why}")))?;
+    copy(from, &manifest, to, epoch)
+}
+
+/// Copies the newest whole snapshot of a savepoint, or of another job's checkpoint store, into the checkpoint store of a job
 /// that has not run yet.
 ///
 /// # Errors
 /// If there is no whole snapshot, or a file cannot be copied.
-pub fn import(from: &Path, to: &LocalStore) -> Result<Manifest> {
-    let (source, published, manifest) = find(from)?;
-    copy(&source, &manifest, to, published)?;
+pub fn import(from: &Arc<dyn CheckpointStore>, to: &Arc<dyn CheckpointStore>) -> Result<Manifest> {
+    let (published, manifest) = find(from)?;
+    copy(from, &manifest, to, published)?;
     Ok(manifest)
 }
 
-/// The manifest of the newest whole snapshot of a checkpoint directory or savepoint. Nothing is changed.
+/// The manifest of the newest whole snapshot in a store. Nothing is changed.
 ///
 /// # Errors
 /// If there is no whole snapshot.
-pub fn newest(from: &Path) -> Result<Manifest> {
-    Ok(find(from)?.2)
+pub fn newest(from: &Arc<dyn CheckpointStore>) -> Result<Manifest> {
+    Ok(find(from)?.1)
 }
 
-/// The newest whole snapshot of a directory, and the last epoch that is published.
-fn find(from: &Path) -> Result<(LocalStore, Epoch, Manifest)> {
-    let missing = || format!("{} is not the directory of a savepoint or of checkpoints", from.display());
-    let is_one = from.join("files").is_dir();
-    let root = from.canonicalize().ok().filter(|_| is_one).ok_or_else(|| Error::job(missing()))?;
-    let source = LocalStore::unopened(&root);
-    let snapshots = Snapshots::new(Arc::new(source.clone()));
+/// The last epoch that is published, and the newest whole snapshot.
+fn find(from: &Arc<dyn CheckpointStore>) -> Result<(Epoch, Manifest)> {
+    let snapshots = Snapshots::new(from.clone());
     let published = snapshots.published()?;
     let manifest = newest_whole(&snapshots, published)?;
-    let manifest = manifest.ok_or_else(|| Error::job(format!("{} holds no snapshot", from.display())))?;
-    Ok((source, published, manifest))
+    let manifest = manifest.ok_or_else(|| Error::job(format!("{} holds no snapshot", from.uri())))?;
+    Ok((published, manifest))
 }
 
-fn copy(from: &LocalStore, manifest: &Manifest, to: &LocalStore, published: Epoch) -> Result<()> {
-    let copies = Snapshots::new(Arc::new(to.clone()));
+fn copy(
+    from: &Arc<dyn CheckpointStore>,
+    manifest: &Manifest,
+    to: &Arc<dyn CheckpointStore>,
+    published: Epoch,
+) -> Result<()> {
+    let copies = Snapshots::new(to.clone());
     let is_needed = |path: &str| !Path::new(path).is_absolute();
     let state = manifest.store_files();
     let staged = manifest.staged().filter_map(|(_, staged)| staged.file.as_ref());
     let staged = staged.filter(|_| manifest.epoch > published);
     for file in state.chain(staged).filter(|file| is_needed(&file.path)) {
-        copies.put_copy(&from.root().join(&file.path), &file.path)?;
+        copies.put_copy(from.as_ref(), &file.path)?;
     }
     copies.sync_all()?;
     copies.set_attempt(manifest.attempt)?;

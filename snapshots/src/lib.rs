@@ -1,9 +1,9 @@
 //! The snapshots of a job: how they are written, found, checked, retained and collected.
 //!
 //! A snapshot is a manifest and the files that it names. Both are objects in a [`CheckpointStore`], which is a directory
-//! ([`LocalStore`]); an object store is a second implementation of the same trait. [`Snapshots`] is the layout of one job's
+//! ([`LocalStore`]) or a bucket (the crate `tidegate-object-store`). [`Snapshots`] is the layout of one job's
 //! snapshots in such a store and everything that is done with them. [`choose`] finds the one to restore from;
-//! [`write_savepoint`] and [`import`] copy one.
+//! [`write_savepoint`], [`copy_snapshot`] and [`import`] copy one.
 //!
 //! ```text
 //! attempt                    the number of the last attempt, with its checksum
@@ -31,7 +31,7 @@ mod snapshots;
 mod store;
 
 pub use choice::{Choice, choose};
-pub use copy::{import, newest, write_savepoint};
-pub use local::LocalStore;
+pub use copy::{copy_snapshot, import, newest, write_savepoint};
+pub use local::{LocalStore, checksum};
 pub use snapshots::{Found, Snapshots, state_file_name};
-pub use store::CheckpointStore;
+pub use store::{CheckpointStore, Checksum, Upload};

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_failpoint::point;
 use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, Manifest, ManifestError, Result, Slot};
 
-use crate::store::CheckpointStore;
+use crate::store::{CheckpointStore, Upload};
 use crate::{local, numbers};
 
 /// The folder of the state files.
@@ -85,17 +85,24 @@ impl Snapshots {
         Ok(self.store.read(name)?.as_deref().and_then(numbers::from_bytes))
     }
 
-    /// Puts a file of a RocksDB checkpoint among the state files, under a name of [`state_file_name`]. RocksDB never changes
-    /// its `.sst` files, so they may be shared; the others are copied.
+    /// Puts files of a RocksDB checkpoint among the state files, each under a name of [`state_file_name`]. RocksDB never
+    /// changes its `.sst` files, so they may be shared; the others are copied.
     ///
     /// # Errors
-    /// If the file cannot be read, or the store cannot be written to.
-    pub fn put_state_file(&self, from: &Path, name: &str) -> Result<FileRef> {
-        let immutable = from.extension().is_some_and(|extension| extension == "sst");
-        let path = format!("{FILES}/{name}");
-        self.store.put_file(from, &path, immutable)?;
-        let (bytes, crc32) = local::checksum(from)?;
-        Ok(FileRef { path, bytes, crc32 })
+    /// If a file cannot be read, or the store cannot be written to.
+    pub fn put_state_files(&self, files: &[(PathBuf, String)]) -> Result<Vec<FileRef>> {
+        let upload = |(from, name): &(PathBuf, String)| Upload {
+            from: from.clone(),
+            name: format!("{FILES}/{name}"),
+            immutable: from.extension().is_some_and(|extension| extension == "sst"),
+        };
+        let uploads: Vec<Upload> = files.iter().map(upload).collect();
+        self.store.put_files(&uploads)?;
+        let stored = |upload: Upload| {
+            let (bytes, crc32) = local::checksum(&upload.from)?;
+            Ok(FileRef { path: upload.name, bytes, crc32 })
+        };
+        uploads.into_iter().map(stored).collect()
     }
 
     /// Stores a staged file, which is not changed any more, durably, and returns its path in the store.
@@ -109,10 +116,23 @@ impl Snapshots {
         Ok(path)
     }
 
-    /// Puts a file of another checkpoint directory into the store, by its path there.
-    pub(crate) fn put_copy(&self, from: &Path, path: &str) -> Result<()> {
+    /// Puts a file of another store into this one, by its path there.
+    pub(crate) fn put_copy(&self, from: &dyn CheckpointStore, path: &str) -> Result<()> {
         let is_state = path.starts_with(FILES);
-        self.store.put_file(from, path, !is_state || path.ends_with(".sst"))
+        self.store.copy_file(from, path, !is_state || path.ends_with(".sst"))
+    }
+
+    /// Says that an attempt is about to begin from a snapshot: copies of other files on this host are of no use.
+    pub fn keep_copies_of(&self, restored: &Manifest) {
+        let needed: HashSet<&str> = restored.files().map(|file| &*file.path).collect();
+        self.store.keep_copies(&|name| needed.contains(name));
+    }
+
+    /// Says which files of a worker a later start may need, by their paths: copies of others that the worker has written are
+    /// of no use on this host.
+    pub fn keep_copies_of_slot(&self, slot: Slot, needed: &HashSet<&str>) {
+        let is_of_slot = |name: &str| name.split_once('/').and_then(|(_, own)| slot_in(own)) == Some(slot);
+        self.store.keep_copies(&|name| !is_of_slot(name) || needed.contains(name));
     }
 
     /// Makes the names of all files durable.
@@ -154,9 +174,8 @@ impl Snapshots {
     /// # Errors
     /// If the store cannot be written to.
     pub fn discard(&self, attempt: Attempt, epoch: Epoch, slot: Slot) -> Result<()> {
-        let written = written_by(attempt, slot, epoch);
-        let names = self.store.list(FILES)?.into_iter().filter(|name| name.starts_with(&written));
-        names.into_iter().try_for_each(|name| self.store.delete(&format!("{FILES}/{name}")))
+        let names = self.store.list_with_prefix(FILES, &written_by(attempt, slot, epoch))?;
+        self.delete(names.into_iter().map(|name| format!("{FILES}/{name}")).collect())
     }
 
     /// Writes a manifest. When this returns, the snapshot is complete.
@@ -237,50 +256,60 @@ impl Snapshots {
     }
 
     /// Compares the files of a snapshot with their lengths and checksums: those of the state store, and the staged output
-    /// that is still to be published.
+    /// that is still to be published. The inner error is the first difference, as a sentence.
     ///
     /// # Errors
-    /// The first difference, as a sentence.
-    pub fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
-        self.check_state_files(manifest, |_| true)?;
-        self.check_staged_files(manifest, published)
+    /// If the store cannot be reached.
+    pub fn check_files(&self, manifest: &Manifest, published: Epoch) -> Result<Result<(), String>> {
+        match self.check_state_files(manifest, |_| true)? {
+            Ok(()) => self.check_staged_files(manifest, published),
+            different => Ok(different),
+        }
     }
 
-    /// Compares the state files that some workers wrote for a snapshot with their lengths and checksums.
+    /// Compares the state files that some workers wrote for a snapshot with their lengths and checksums. The inner error is
+    /// the first difference, as a sentence.
     ///
     /// # Errors
-    /// The first difference, as a sentence.
-    pub fn check_state_files(&self, manifest: &Manifest, of: impl Fn(Slot) -> bool) -> Result<(), String> {
+    /// If the store cannot be reached.
+    pub fn check_state_files(
+        &self,
+        manifest: &Manifest,
+        of: impl Fn(Slot) -> bool,
+    ) -> Result<Result<(), String>> {
         let slots = manifest.slots.iter().filter(|(slot, _)| of(**slot));
-        slots.flat_map(|(_, part)| part.store.values()).try_for_each(|file| self.check_stored(file))
+        self.check_stored(&slots.flat_map(|(_, part)| part.store.values()).collect::<Vec<_>>())
     }
 
     /// Compares the staged output of a snapshot that is still to be published, as far as it is in files, with the lengths and
     /// checksums. A staged file that lies outside of the store and is not there may have been published already; its
-    /// publisher checks that.
+    /// publisher checks that. The inner error is the first difference, as a sentence.
     ///
     /// # Errors
-    /// The first difference, as a sentence.
-    pub fn check_staged_files(&self, manifest: &Manifest, published: Epoch) -> Result<(), String> {
+    /// If the store cannot be reached.
+    pub fn check_staged_files(&self, manifest: &Manifest, published: Epoch) -> Result<Result<(), String>> {
         if manifest.epoch <= published {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let staged = manifest.staged().filter_map(|(_, staged)| staged.file.as_ref());
-        staged.into_iter().try_for_each(|file| {
-            let path = Path::new(&file.path);
-            if !path.is_absolute() {
-                return self.check_stored(file);
-            }
-            if !path.exists() {
-                return Ok(());
-            }
-            compare(&file.path, local::checksum(path).map_err(|e| e.to_string())?, file)
-        })
+        let (outside, stored): (Vec<_>, Vec<_>) =
+            staged.into_iter().partition(|file| Path::new(&file.path).is_absolute());
+        let check = |file: &&FileRef| {
+            let actual = local::checksum(Path::new(&file.path)).map_err(|e| e.to_string())?;
+            compare(&file.path, actual, file)
+        };
+        match outside.iter().filter(|file| Path::new(&file.path).exists()).try_for_each(check) {
+            Ok(()) => self.check_stored(&stored),
+            different => Ok(different),
+        }
     }
 
-    fn check_stored(&self, file: &FileRef) -> Result<(), String> {
-        let actual = self.store.checksum(&file.path).map_err(|e| e.to_string())?;
-        compare(&format!("{}/{}", self.uri(), file.path), actual, file)
+    fn check_stored(&self, files: &[&FileRef]) -> Result<Result<(), String>> {
+        let names: Vec<&str> = files.iter().map(|file| &*file.path).collect();
+        let actual = self.store.checksums(&names)?;
+        let check =
+            |(file, actual): (&&FileRef, _)| compare(&format!("{}/{}", self.uri(), file.path), actual?, file);
+        Ok(files.iter().zip(actual).try_for_each(check))
     }
 
     /// Sets a damaged snapshot aside, so that no later start restores from it when its epochs have been computed again.
@@ -307,23 +336,21 @@ impl Snapshots {
                     let bytes = self.store.read(&name(epoch))?.unwrap_or_default();
                     go.extend(Manifest::from_bytes(&bytes).ok());
                 }
-                self.store.delete(&name(epoch))?;
+                self.store.delete(&[&name(epoch)])?;
             }
         }
         self.store.sync("")?;
         point("collect.half_way");
         let needed: HashSet<&str> = stay.iter().flat_map(Manifest::files).map(|file| &*file.path).collect();
         let gone: HashSet<&str> = go.iter().flat_map(Manifest::files).map(|file| &*file.path).collect();
-        for path in gone.difference(&needed).filter(|path| is_in_store(path)) {
-            self.delete_if_there(path)?;
-        }
+        let gone: Vec<&str> = gone.difference(&needed).copied().filter(|path| is_in_store(path)).collect();
+        self.store.delete(&gone)?;
         point("collect.after");
         Ok(())
     }
 
-    /// Staged output may have been deleted before.
-    fn delete_if_there(&self, name: &str) -> Result<()> {
-        if self.store.exists(name)? { self.store.delete(name) } else { Ok(()) }
+    fn delete(&self, names: Vec<String>) -> Result<()> {
+        self.store.delete(&names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Removes what attempts have written that ended before a manifest named it. Does nothing while a damaged manifest is set
@@ -349,9 +376,8 @@ impl Snapshots {
     /// # Errors
     /// If the store cannot be written to.
     pub fn remove_manifests_after(&self, last: Epoch) -> Result<()> {
-        for epoch in self.epochs(manifest_name)?.into_iter().filter(|epoch| *epoch > last) {
-            self.store.delete(&manifest_name(epoch))?;
-        }
+        let after = self.epochs(manifest_name)?.into_iter().filter(|epoch| *epoch > last);
+        self.delete(after.map(manifest_name).collect())?;
         self.store.sync("")
     }
 
@@ -362,12 +388,9 @@ impl Snapshots {
             found.manifests.iter().flat_map(Manifest::files).map(|file| file.path.as_str()).collect();
         for folder in [FILES, STAGED] {
             let old = |name: &String| written_in(name).is_some_and(|attempt| attempt < before);
-            for name in self.store.list(folder)?.into_iter().filter(old) {
-                let name = format!("{folder}/{name}");
-                if !needed.contains(name.as_str()) {
-                    self.store.delete(&name)?;
-                }
-            }
+            let names =
+                self.store.list(folder)?.into_iter().filter(old).map(|name| format!("{folder}/{name}"));
+            self.delete(names.filter(|name| !needed.contains(name.as_str())).collect())?;
         }
         Ok(())
     }
@@ -382,9 +405,18 @@ pub fn state_file_name(attempt: Attempt, slot: Slot, epoch: Epoch, name: &str) -
 /// The attempt that wrote a file, if its name begins as those of state files and staged files do, with attempt, slot and a
 /// number.
 fn written_in(name: &str) -> Option<Attempt> {
+    numbers_in(name).map(|[attempt, _]| Attempt(attempt))
+}
+
+/// The slot of the worker that wrote a file, by the same rule.
+fn slot_in(name: &str) -> Option<Slot> {
+    numbers_in(name).map(|[_, slot]| Slot(slot))
+}
+
+fn numbers_in(name: &str) -> Option<[u32; 2]> {
     let numbers: Vec<u64> = name.splitn(4, '-').take(3).map_while(|part| part.parse().ok()).collect();
-    let attempt = numbers.first().filter(|_| numbers.len() == 3)?;
-    u32::try_from(*attempt).ok().map(Attempt)
+    let [attempt, slot, _] = *numbers else { return None };
+    Some([u32::try_from(attempt).ok()?, u32::try_from(slot).ok()?])
 }
 
 /// True for the path of a state file or a staged file in the store, with a name that this crate gives.
@@ -546,7 +578,7 @@ mod tests {
         fs::write(&from, "row").unwrap();
         for epoch in 1..=3 {
             let name = |epoch| state_file_name(Attempt(1), Slot(0), Epoch(epoch), "row.sst");
-            let file = snapshots.put_state_file(&from, &name(epoch)).unwrap();
+            let file = snapshots.put_state_files(&[(from.clone(), name(epoch))]).unwrap().remove(0);
             // The first file is in all snapshots.
             let first = FileRef { path: format!("{FILES}/{}", name(1)), ..file.clone() };
             let store = BTreeMap::from([("1".to_owned(), first), ("own".to_owned(), file)]);
@@ -569,9 +601,9 @@ mod tests {
         assert_eq!(snapshots.store.list(STAGED).unwrap(), ["part-0.jsonl"]);
         let found = snapshots.find().unwrap();
         assert_eq!(found.manifests.len(), 1);
-        snapshots.check_files(&found.manifests[0], Epoch(0)).unwrap();
+        snapshots.check_files(&found.manifests[0], Epoch(0)).unwrap().unwrap();
         fs::write(root.join(FILES).join("1-0-3-row.sst"), "raw").unwrap();
-        let why = snapshots.check_files(&found.manifests[0], Epoch(0)).unwrap_err();
+        let why = snapshots.check_files(&found.manifests[0], Epoch(0)).unwrap().unwrap_err();
         assert!(why.contains("row.sst is damaged"), "{why}");
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Child {
 pub(crate) struct Start<'a> {
     pub(crate) executable: &'a Path,
     pub(crate) arguments: Vec<OsString>,
+    /// Environment variables beside those of this process, which they outweigh.
+    pub(crate) variables: &'a [(&'static str, OsString)],
     /// The directory that it runs in.
     pub(crate) working: &'a Path,
     /// Its end of the socket to the taskmanager.
@@ -105,9 +107,11 @@ impl Start<'_> {
         for argument in &self.arguments {
             arguments.push(text(argument)?);
         }
-        let is_other = |(name, _): &(OsString, OsString)| name != SOCKET_VARIABLE;
+        let is_set = |name: &OsString| self.variables.iter().any(|(other, _)| name == other);
+        let is_other = |(name, _): &(OsString, OsString)| name != SOCKET_VARIABLE && !is_set(name);
+        let set = self.variables.iter().map(|(name, value)| (OsString::from(name), value.clone()));
         let mut environment = Vec::new();
-        for (name, value) in std::env::vars_os().filter(is_other) {
+        for (name, value) in std::env::vars_os().filter(is_other).chain(set) {
             environment.push(CString::new([name.into_vec(), value.into_vec()].join(&b'='))?);
         }
         if let Some(socket) = socket {

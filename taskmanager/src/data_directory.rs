@@ -4,6 +4,7 @@
 //! LOCK                                   held while the taskmanager runs; contains its process number
 //! id                                     who the taskmanager is, for ever
 //! executables/<sha256>                   executables of jobs
+//! copies/<job>/                          copies of files that the job has in a bucket, see `copies.rs`
 //! jobs/<job>/<attempt>-<first slot>/     the working directory of a process; removed when it has ended
 //! logs/<job>/<attempt>-<first slot>.log  the output of a process, see `log_file.rs`
 //! ```
@@ -23,6 +24,7 @@ use tidegate_protocol::{Error, ErrorContext, Result, TaskManagerId};
 pub(crate) struct DataDirectory {
     pub(crate) id: TaskManagerId,
     pub(crate) executables: PathBuf,
+    pub(crate) copies: PathBuf,
     pub(crate) jobs: PathBuf,
     pub(crate) logs: PathBuf,
     /// Closing it releases the lock.
@@ -38,11 +40,11 @@ impl DataDirectory {
         let path = &path.canonicalize().context(|| format!("the data directory {shown}"))?;
         let lock = lock(path)?;
         let id = id(path).context(|| format!("the data directory {shown}"))?;
-        let directories = ["executables", "jobs", "logs"].map(|name| path.join(name));
+        let directories = ["executables", "jobs", "logs", "copies"].map(|name| path.join(name));
         remove(&directories[1]).context(|| format!("remove what jobs have left in {shown}"))?;
         directories.iter().try_for_each(|it| create(it)).context(|| format!("the data directory {shown}"))?;
-        let [executables, jobs, logs] = directories;
-        Ok(Self { id, executables, jobs, logs, _lock: lock })
+        let [executables, jobs, logs, copies] = directories;
+        Ok(Self { id, executables, copies, jobs, logs, _lock: lock })
     }
 }
 

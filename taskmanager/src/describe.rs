@@ -60,8 +60,13 @@ fn run(
 ) -> Result<Printed> {
     let name = &program.name;
     let arguments = program.arguments.iter().map(Into::into).chain(["--plan".into()]).collect();
-    let start =
-        Start { executable, arguments, working: program.directory_or(working, Path::is_dir), socket: None };
+    let start = Start {
+        executable,
+        arguments,
+        variables: &[],
+        working: program.directory_or(working, Path::is_dir),
+        socket: None,
+    };
     let Started { child, stdout, stderr } = start.start().map_err(|error| match error.raw_os_error() {
         Some(libc::ENOEXEC) => Error::job(format!(
             "{name} is not executable: it is no program for this kind of host, and no script that begins with '#!'"
@@ -178,7 +183,7 @@ mod tests {
         let path = path.to_str().unwrap().to_owned();
         let arguments = vec!["--in".to_owned(), "a b".to_owned()];
         let program = Program { name: "orders".to_owned(), sha256, path, arguments, directory: None };
-        let result = describe(&Executables::new(stored), &working, &program, |_| {});
+        let result = describe(&Executables::new(stored, Default::default()), &working, &program, |_| {});
         assert!(!working.exists());
         result
     }

@@ -1,5 +1,7 @@
 //! The executables of jobs, copied from the checkpoint store to this host, each under its SHA-256.
 //!
+//! The store is a directory that this host sees, or a bucket.
+//!
 //! An executable is checked while it is copied, and once more by every run of the taskmanager that uses it: a torn or
 //! changed file is fetched again. What was not used for a week is removed at the start.
 
@@ -13,8 +15,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use tidegate_object_store::{S3Uri, Stores};
 use tidegate_protocol::taskmanager::Program;
 use tidegate_protocol::{Error, ErrorContext, Result};
+use tidegate_snapshots::CheckpointStore;
 
 /// How long an executable is kept that is not used.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -23,6 +27,7 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Executables {
     directory: PathBuf,
+    stores: Stores,
     /// Those that this run of the taskmanager has checked.
     checked: Mutex<HashSet<String>>,
     /// The number of the next temporary file.
@@ -30,8 +35,8 @@ pub(crate) struct Executables {
 }
 
 impl Executables {
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, checked: Mutex::default(), next: AtomicU64::new(0) }
+    pub(crate) fn new(directory: PathBuf, stores: Stores) -> Self {
+        Self { directory, stores, checked: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     /// Where an executable is, or will be.
@@ -53,8 +58,7 @@ impl Executables {
                 let _ = file.set_modified(SystemTime::now());
             }
         } else {
-            self.copy(Path::new(source), &path, sha256)
-                .context(|| format!("fetch the executable {source}"))?;
+            self.copy(source, &path, sha256).context(|| format!("fetch the executable {source}"))?;
         }
         self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(sha256.clone());
         Ok(path)
@@ -65,14 +69,11 @@ impl Executables {
         hashed.is_ok_and(|found| found == sha256)
     }
 
-    fn copy(&self, source: &Path, target: &Path, sha256: &str) -> Result<()> {
-        let mut from = File::open(source)?;
-        if !from.metadata()?.is_file() {
-            return Err(Error::environment("it is not a file"));
-        }
+    fn copy(&self, source: &str, target: &Path, sha256: &str) -> Result<()> {
+        let from = self.open(source)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let temporary = self.directory.join(format!("{sha256}.{number}.new"));
-        let copied = self.write(&mut from, &temporary, sha256).and_then(|()| {
+        let copied = self.write(from, &temporary, sha256).and_then(|()| {
             fs::rename(&temporary, target)?;
             Ok(())
         });
@@ -83,10 +84,24 @@ impl Executables {
         copied
     }
 
-    fn write(&self, from: &mut File, temporary: &Path, sha256: &str) -> Result<()> {
+    fn open(&self, source: &str) -> Result<Box<dyn Read + Send>> {
+        if S3Uri::is_meant_by(source) {
+            let uri: S3Uri = source.parse()?;
+            let place = uri.parent_and_name();
+            let (parent, name) = place.ok_or_else(|| Error::environment("it is a bucket and not a file"))?;
+            return self.stores.bucket(&parent)?.open_file(name);
+        }
+        let from = File::open(source)?;
+        if !from.metadata()?.is_file() {
+            return Err(Error::environment("it is not a file"));
+        }
+        Ok(Box::new(from))
+    }
+
+    fn write(&self, mut from: impl Read, temporary: &Path, sha256: &str) -> Result<()> {
         let mut options = File::options();
         let mut to = options.write(true).create(true).truncate(true).mode(0o700).open(temporary)?;
-        let found = hash(from, &mut to)?;
+        let found = hash(&mut from, &mut to)?;
         to.sync_all()?;
         if found != sha256 {
             return Err(Error::environment(format!("its SHA-256 is {found}, and should be {sha256}")));
@@ -142,14 +157,14 @@ mod tests {
     #[test]
     fn an_executable_is_copied_once_and_again_if_it_was_changed() {
         let directory = tempfile::tempdir().unwrap();
-        let executables = Executables::new(directory.path().join("executables"));
+        let executables = Executables::new(directory.path().join("executables"), Stores::default());
         fs::create_dir(&executables.directory).unwrap();
         let program = program(directory.path(), "abc");
         let path = executables.fetch(&program).unwrap();
         assert_eq!(path, executables.path(&program));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         fs::write(&path, "ab").unwrap();
-        let executables = Executables::new(executables.directory);
+        let executables = Executables::new(executables.directory, Stores::default());
         executables.fetch(&program).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"abc");
         fs::remove_file(&program.path).unwrap();
@@ -166,7 +181,7 @@ mod tests {
     #[test]
     fn what_is_not_the_executable_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let executables = Executables::new(directory.path().join("executables"));
+        let executables = Executables::new(directory.path().join("executables"), Stores::default());
         fs::create_dir(&executables.directory).unwrap();
         let program = program(directory.path(), "abd");
         let error = executables.fetch(&program).unwrap_err().to_string();

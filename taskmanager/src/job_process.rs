@@ -6,6 +6,7 @@
 //!
 //! Not here: what a message means (`supervisor`), how a process is started (`child.rs`).
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -47,7 +48,7 @@ impl JobProcess {
     /// Starts a process, and the threads that report what it does.
     pub(crate) fn start(
         id: ProcessId,
-        (executable, program): (&Path, &Program),
+        (executable, program, variables): (&Path, &Program, &[(&'static str, OsString)]),
         working: &Path,
         log: LogFile,
         events: &SyncSender<Incoming>,
@@ -57,8 +58,13 @@ impl JobProcess {
         let (socket, its_socket) = UnixStream::pair()?;
         let arguments = program.arguments.iter().map(Into::into).collect();
         let directory = program.directory_or(working, Path::is_dir);
-        let start =
-            Start { executable, arguments, working: directory, socket: Some(OwnedFd::from(its_socket)) };
+        let start = Start {
+            executable,
+            arguments,
+            variables,
+            working: directory,
+            socket: Some(OwnedFd::from(its_socket)),
+        };
         let started = start.start().context(|| format!("execute {}", executable.display()))?;
         let (child, (queue, queued)) = (started.child.clone(), sync_channel(QUEUE));
         let threads = Threads { id, events: events.clone(), working: working.to_owned() };

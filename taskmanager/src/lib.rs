@@ -18,6 +18,7 @@
 //! - `link`: the connection to the jobmanager, on a thread of its own.
 //! - `job_process`: the threads around a process: its socket, its output, its exit. `child`: how it is started and killed.
 //! - `executables`, `describe`: how an executable gets here, and what it says of its job.
+//! - `copies`: copies of files that jobs have in a bucket.
 //! - `log_file`, `log_reader`: the output of processes, as files and for who asks for it.
 //! - `metrics`: those of the taskmanager and of its processes, for Prometheus.
 //! - `data_directory`: where all of that is.
@@ -26,6 +27,7 @@
 //! `cluster`), the connections between job processes, which do not pass through the taskmanager.
 
 mod child;
+mod copies;
 mod data_directory;
 mod describe;
 mod executables;

@@ -4,6 +4,7 @@
 //! process, a disk of another host or the network: if it did, processes would take the taskmanager for lost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,10 +13,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tidegate_client::Client;
+use tidegate_object_store::Stores;
 use tidegate_protocol::taskmanager::{ProcessId, Program};
 use tidegate_protocol::{Error, ErrorContext, JobId, Result};
 
 use crate::child::Child;
+use crate::copies;
 use crate::data_directory::DataDirectory;
 use crate::describe::describe;
 use crate::executables::Executables;
@@ -49,11 +52,12 @@ pub(crate) enum Incoming {
 pub fn run(settings: Settings) -> Result<()> {
     let address = settings.public_address()?;
     let data = DataDirectory::open(&settings.data)?;
-    let executables = Executables::new(data.executables.clone());
+    let executables = Executables::new(data.executables.clone(), Stores::new(settings.s3.clone()));
     let cleaned = executables.remove_old();
     cleaned.context(|| format!("remove old executables in {}", data.executables.display()))?;
     let log_reader = LogReader::new(data.logs.clone());
     log_reader.remove_old(&BTreeSet::new());
+    copies::remove_old(&data.copies, &BTreeSet::new());
     let identity = Identity {
         id: data.id.clone(),
         pid: std::process::id(),
@@ -61,6 +65,7 @@ pub fn run(settings: Settings) -> Result<()> {
         address,
         listen: settings.listen.to_string(),
         jobs: data.jobs.clone(),
+        copies: data.copies.clone(),
         lease: settings.lease,
         away: settings.away,
     };
@@ -88,6 +93,7 @@ pub fn run(settings: Settings) -> Result<()> {
         describe_next: 0,
         scrapes: HashMap::new(),
         scrape_next: 0,
+        variables: settings.s3.variables(),
         data,
     };
     runner.run(&incoming, settings.lease);
@@ -123,6 +129,8 @@ struct Runner {
     /// Who waits for metrics, by the number of the request.
     scrapes: HashMap<u64, SyncSender<Gathered>>,
     scrape_next: u64,
+    /// What the environment of job processes has beside that of this process.
+    variables: Vec<(&'static str, OsString)>,
     data: DataDirectory,
 }
 
@@ -217,8 +225,10 @@ impl Runner {
                     result: result.map_err(|error| error.to_string()),
                 };
                 let active: BTreeSet<JobId> = self.supervisor.jobs().collect();
+                let copies = self.data.copies.clone();
                 return self.helpers.ask(fetched, move |helpers| {
                     helpers.log_reader.remove_old(&active);
+                    copies::remove_old(&copies, &active);
                     helpers.executables.fetch(&program).map(drop)
                 });
             }
@@ -283,7 +293,13 @@ impl Runner {
     fn spawn(&mut self, id: ProcessId, program: &Program, working: &Path) -> Result<u32> {
         let log = LogFile::open(&self.data.logs, id, self.limits);
         let executable = self.helpers.executables.path(program);
-        let process = JobProcess::start(id, (&executable, program), working, log, &self.helpers.events)?;
+        let process = JobProcess::start(
+            id,
+            (&executable, program, &self.variables),
+            working,
+            log,
+            &self.helpers.events,
+        )?;
         let pid = process.pid();
         self.running.insert(id, process);
         Ok(pid)

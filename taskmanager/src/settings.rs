@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_access::Secret;
+use tidegate_object_store::S3Settings;
 use tidegate_protocol::{Error, Result};
 
 /// What a taskmanager is told at its start.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub log_bytes: u64,
     /// The most log files of a process.
     pub log_files: u32,
+    /// How this host reaches a checkpoint store in a bucket; job processes are told the same.
+    pub s3: S3Settings,
     /// The address at which metrics are served, to everybody who can connect: Prometheus does not sign its requests. None
     /// to serve none.
     pub metrics: Option<SocketAddr>,
@@ -50,6 +53,7 @@ impl Settings {
             away: Duration::from_secs(300),
             log_bytes: 10_000_000,
             log_files: 3,
+            s3: S3Settings::of_environment(),
             metrics: None,
         }
     }

@@ -98,9 +98,10 @@ keys! {
     /// The directory in which the jobmanager keeps what it must know after a restart.
     JOBMANAGER_DATA: PathBuf = "jobmanager.data", "TIDEGATE_JOBMANAGER_DATA",
         Default::None { example: "/var/lib/tidegate/jobmanager" }, parse::path;
-    /// The directory for snapshots, staged output and executables of jobs. All hosts see it under this path.
-    CHECKPOINT_STORE: PathBuf = "jobmanager.checkpoint-store", "TIDEGATE_JOBMANAGER_CHECKPOINT_STORE",
-        Default::None { example: "/mnt/shared/tidegate" }, parse::path;
+    /// Where snapshots, staged output and executables of jobs are: a directory that all hosts see under this path, or a
+    /// place in a bucket of an object store, such as s3://bucket/tidegate. [s3] says how a bucket is reached.
+    CHECKPOINT_STORE: String = "jobmanager.checkpoint-store", "TIDEGATE_JOBMANAGER_CHECKPOINT_STORE",
+        Default::None { example: "/mnt/shared/tidegate" }, parse::store;
     /// The addresses of all jobmanagers of the cluster, with commas between them.
     PEERS: Vec<String> = "jobmanager.peers", "TIDEGATE_JOBMANAGER_PEERS",
         Default::None { example: "host-1:8081" }, parse::addresses;
@@ -138,6 +139,22 @@ keys! {
             example: "/etc/tidegate/secret",
             find: secret_file_of_user,
         }, parse::path;
+
+    /// The URL of the object store, for a store other than that of AWS. The daemons need what is in this section if the
+    /// checkpoint store or a savepoint is in a bucket; taskmanagers hand it to job processes.
+    S3_ENDPOINT: String = "s3.endpoint", "AWS_ENDPOINT_URL",
+        Default::None { example: "https://s3.example:9000" }, parse::endpoint;
+    /// The region of the bucket.
+    S3_REGION: String = "s3.region", "AWS_REGION", Default::None { example: "eu-central-1" }, parse::word;
+    /// Whether requests name the bucket in the host and not in the path of a URL: true or false. With 'endpoint', the bucket
+    /// is in that URL then.
+    S3_VIRTUAL_HOSTED_STYLE: bool = "s3.virtual-hosted-style", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+        Default::None { example: "true" }, parse::flag;
+    /// A file with the keys of the object store, in the format of AWS: a section [default] with aws_access_key_id and
+    /// aws_secret_access_key. Only its owner may be able to read it; it is read again when it has changed. The environment
+    /// variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY outweigh it. Without any of them, the role of the host is used.
+    S3_CREDENTIALS_FILE: PathBuf = "s3.credentials-file", "AWS_SHARED_CREDENTIALS_FILE",
+        Default::None { example: "/etc/tidegate/s3-credentials" }, parse::path;
 
     /// A connection between daemons, or to a job process, on which nothing was received for so long is lost.
     LEASE: Duration = "timeouts.lease", "TIDEGATE_TIMEOUTS_LEASE", Default::Is("3s"), parse::duration;

@@ -1,6 +1,6 @@
 //! Executables: how they are uploaded, described and run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
@@ -44,7 +44,7 @@ pub(super) async fn upload(
     let (parts, body) = request.into_parts();
     let proof = state.auth.check(&parts, expected)?;
     let id = announced.sha256.to_lowercase();
-    let (part, whole) = (part(&state, &id), path(&state.store, &id));
+    let part = part(&state, &id);
     let mut file = tokio::fs::File::create(&part).await.context(|| format!("write {}", part.display()))?;
     let (mut hash, mut bytes) = (Sha256::new(), 0);
     let mut pieces = body.into_data_stream();
@@ -65,7 +65,8 @@ pub(super) async fn upload(
         drop(tokio::fs::remove_file(&part).await);
         return Err(Wrong::invalid("the executable is another one than its SHA-256 says; send it again"));
     }
-    tokio::fs::rename(&part, &whole).await.context(|| format!("write {}", whole.display()))?;
+    let (store, kept) = (state.store.clone(), id.clone());
+    blocking(move || store.keep_executable(&part, &kept)).await?;
     Ok(with_proof(Json(Executable { id, bytes }).into_response(), &proof))
 }
 
@@ -73,11 +74,14 @@ pub(super) async fn upload(
 fn part(state: &State, id: &str) -> PathBuf {
     let number = state.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let name = format!(".{id}-{}-{number}.part", std::process::id());
-    path(&state.store, &name)
+    state.store.upload(&name)
 }
 
-fn path(store: &Path, name: &str) -> PathBuf {
-    store.join("executables").join(name)
+/// Does something that waits for the checkpoint store.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(e.to_string()))?
 }
 
 fn digest(text: &str) -> Option<[u8; 32]> {
@@ -92,7 +96,7 @@ fn digest(text: &str) -> Option<[u8; 32]> {
 }
 
 /// An executable that was uploaded, with arguments.
-fn program(
+async fn program(
     state: &State,
     id: &str,
     (name, directory): (Option<String>, Option<String>),
@@ -101,10 +105,13 @@ fn program(
     let unknown = || {
         Wrong::not_found(format!("there is no executable '{id}'; upload it first, with POST /v1/executables"))
     };
-    let path =
-        digest(id).map(|_| path(&state.store, id)).filter(|path| path.is_file()).ok_or_else(unknown)?;
+    digest(id).ok_or_else(unknown)?;
+    let (store, kept) = (state.store.clone(), id.to_owned());
+    if !blocking(move || store.has_executable(&kept)).await? {
+        return Err(unknown());
+    }
     let name = name.unwrap_or_else(|| "the executable".to_owned());
-    Ok(Program { name, sha256: id.to_owned(), path: path.display().to_string(), arguments, directory })
+    Ok(Program { name, sha256: id.to_owned(), path: state.store.executable(id), arguments, directory })
 }
 
 /// `POST /v1/executables/ID/plan`
@@ -113,7 +120,7 @@ pub(super) async fn plan(
     InPath(id): InPath<String>,
     Json(request): Json<PlanRequest>,
 ) -> Answered<Plan> {
-    let program = program(&state, &id, (request.executable, request.directory), request.arguments)?;
+    let program = program(&state, &id, (request.executable, request.directory), request.arguments).await?;
     Ok(Json(describe(&state, program).await?))
 }
 
@@ -130,11 +137,10 @@ pub(super) async fn check(
     InPath(id): InPath<String>,
     Json(request): Json<CheckRequest>,
 ) -> Answered<CheckReply> {
-    let plan =
-        describe(&state, program(&state, &id, (request.executable, request.directory), request.arguments)?)
-            .await?;
-    let read = tokio::task::spawn_blocking(move || tidegate_snapshots::newest(Path::new(&request.snapshot)));
-    let manifest = read.await.map_err(|e| Error::internal(e.to_string()))??;
+    let program = program(&state, &id, (request.executable, request.directory), request.arguments).await?;
+    let plan = describe(&state, program).await?;
+    let store = state.store.clone();
+    let manifest = blocking(move || tidegate_snapshots::newest(&store.named(&request.snapshot)?)).await?;
     let problem = check_fits(&plan, &manifest).err().map(|error| error.to_string());
     let operators = operators_fit(&plan, &manifest).into_iter().map(|fit| OperatorCheck {
         uid: fit.uid,
@@ -161,10 +167,11 @@ pub(super) async fn run(
     if request.parallelism == Some(0) {
         return Err(Wrong::invalid("a parallelism of 0 is invalid: it must be at least 1"));
     }
-    crate::stores::create(&state.store, request.jobid)?;
+    let store = state.store.clone();
+    blocking(move || store.create(request.jobid)).await?;
     let run = RunJob {
         job: request.jobid,
-        program: program(&state, &id, (request.executable, request.directory), request.arguments)?,
+        program: program(&state, &id, (request.executable, request.directory), request.arguments).await?,
         parallelism: request.parallelism,
         snapshot: request.snapshot,
         allow_non_restored_state: request.allow_non_restored_state,

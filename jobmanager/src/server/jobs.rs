@@ -16,7 +16,6 @@ use tidegate_rest::jobs::{
 use super::State;
 use super::answer::{Answered, Wrong};
 use crate::driver::{LogsWanted, wall_ms};
-use crate::stores::directory;
 
 /// The bytes of a log that one request gets.
 const LOG_BYTES: u64 = 256 << 10;
@@ -94,7 +93,7 @@ pub(super) async fn details(Given(state): Given<Arc<State>>, Path(of): Path<OfJo
         checkpoints: counts(view),
         executable: facts.spec.program.sha256.clone(),
         arguments: facts.spec.program.arguments.clone(),
-        checkpoint_directory: directory(&store, view.job).display().to_string(),
+        checkpoint_directory: store.place_of(view.job),
     });
     Ok(Json(details.await?))
 }

@@ -14,7 +14,6 @@ mod jobs;
 mod link;
 mod why;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use axum::routing::{get, post};
 use tidegate_protocol::{ErrorContext, Result};
 use tokio::net::TcpListener;
 
+use crate::cluster_store::ClusterStore;
 use crate::driver::Driver;
 use crate::settings::{JobDefaults, Settings};
 
@@ -33,7 +33,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What every request needs.
 pub(crate) struct State {
-    store: PathBuf,
+    store: ClusterStore,
     driver: Driver,
     auth: auth::Auth,
     lease: Duration,
@@ -46,7 +46,7 @@ pub(crate) struct State {
 pub(crate) struct Server(Arc<State>);
 
 impl Server {
-    pub(crate) fn new(settings: &Settings, store: PathBuf, driver: Driver) -> Self {
+    pub(crate) fn new(settings: &Settings, store: ClusterStore, driver: Driver) -> Self {
         Self(Arc::new(State {
             store,
             driver,

@@ -226,6 +226,10 @@ impl Thread {
             self.completed = self.newest.clone();
         }
         self.unpublished.retain(|(_, staged)| staged.epoch > completed);
+        let of_state = self.completed.files.values().chain(self.newest.files.values());
+        let staged = self.unpublished.iter().filter_map(|(_, staged)| staged.file.as_ref());
+        let needed = of_state.chain(staged).map(|file| &*file.path).collect();
+        self.snapshots.keep_copies_of_slot(self.slot, &needed);
     }
 
     fn write_store(
@@ -255,22 +259,21 @@ impl Thread {
         Ok(linked.inspect(|files| self.newest = StoreSnapshot { epoch, writes, files: files.clone() }))
     }
 
-    /// Links the checkpoint's files that are not yet in the checkpoint directory into it.
+    /// Puts the checkpoint's files that are not yet in the checkpoint store into it.
     fn link(&self, made: &Path, epoch: Epoch) -> Result<BTreeMap<String, FileRef>> {
-        let mut files = BTreeMap::new();
+        let (mut files, mut names, mut new) = (BTreeMap::new(), Vec::new(), Vec::new());
         for entry in std::fs::read_dir(made)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let known = self.completed.files.get(&name).filter(|_| name.ends_with(".sst"));
-            let file = match known {
-                Some(file) => file.clone(),
+            match self.completed.files.get(&name).filter(|_| name.ends_with(".sst")) {
+                Some(file) => drop(files.insert(name, file.clone())),
                 None => {
-                    let stored = state_file_name(self.attempt, self.slot, epoch, &name);
-                    self.snapshots.put_state_file(&entry.path(), &stored)?
+                    new.push((entry.path(), state_file_name(self.attempt, self.slot, epoch, &name)));
+                    names.push(name);
                 }
-            };
-            files.insert(name, file);
+            }
         }
+        files.extend(names.into_iter().zip(self.snapshots.put_state_files(&new)?));
         self.snapshots.sync_state_files()?;
         Ok(files)
     }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use tidegate_access::Secret;
 use tidegate_connector_api::Owner;
+use tidegate_object_store::{S3Settings, Stores};
 use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProcess};
 use tidegate_protocol::why::ProcessAnswer;
 use tidegate_protocol::{Error, ErrorContext, ErrorKind, Manifest, Result, Slot};
-use tidegate_snapshots::{LocalStore, Snapshots};
+use tidegate_snapshots::Snapshots;
 use tracing::Level;
 
 use super::connect::Attendance;
@@ -96,8 +96,7 @@ struct JobProcess<'a> {
 
 impl JobProcess<'_> {
     fn go_on(&self) -> Result<()> {
-        let store = LocalStore::existing(Path::new(&self.preparation.store))?;
-        let snapshots = Snapshots::new(Arc::new(store));
+        let snapshots = self.snapshots()?;
         let Some(restored) = self.restored(&snapshots)? else { return self.wait_for_end() };
         let setup = self.setup(snapshots, restored)?;
         let mut job = self.describe(&setup)?;
@@ -121,25 +120,40 @@ impl JobProcess<'_> {
         ProcessWorkers { first: self.preparation.first, count: self.preparation.workers as usize }
     }
 
+    /// The snapshots of the job. A bucket is reached as the environment of the process says.
+    fn snapshots(&self) -> Result<Snapshots> {
+        let Preparation { store, copies, .. } = &*self.preparation;
+        let copies = Some(copies.as_path()).filter(|path| !path.as_os_str().is_empty());
+        Ok(Snapshots::new(Stores::new(S3Settings::of_environment()).of_job(store, copies)?))
+    }
+
     /// The snapshot that is restored, if any. The outer None says that it is damaged, which has been reported.
     fn restored(&self, snapshots: &Snapshots) -> Result<Option<Option<Arc<Manifest>>>> {
         let Some(epoch) = self.preparation.restored else { return Ok(Some(None)) };
-        let checked = snapshots.manifest(epoch)?.and_then(|manifest| {
-            let same = manifest.parallelism == self.preparation.parallelism;
-            let workers = self.workers();
-            let is_read = |slot: Slot| !same || workers.contains(slot.0 as usize);
-            snapshots.check_state_files(&manifest, is_read)?;
-            if self.is_first() {
-                snapshots.check_staged_files(&manifest, self.preparation.published)?;
+        let checked = match snapshots.manifest(epoch)? {
+            Ok(manifest) => {
+                snapshots.keep_copies_of(&manifest);
+                self.check(snapshots, &manifest)?.map(|()| manifest)
             }
-            Ok(manifest)
-        });
+            Err(why) => Err(why),
+        };
         match checked {
             Ok(manifest) => Ok(Some(Some(Arc::new(manifest)))),
             Err(why) => {
                 self.taskmanager.send(&FromJobProcess::Damaged { epoch, why });
                 Ok(None)
             }
+        }
+    }
+
+    /// Checks the files that this process is about to use; the inner error says which one is damaged.
+    fn check(&self, snapshots: &Snapshots, manifest: &Manifest) -> Result<Result<(), String>> {
+        let same = manifest.parallelism == self.preparation.parallelism;
+        let workers = self.workers();
+        let is_read = |slot: Slot| !same || workers.contains(slot.0 as usize);
+        match snapshots.check_state_files(manifest, is_read)? {
+            Ok(()) if self.is_first() => snapshots.check_staged_files(manifest, self.preparation.published),
+            checked => Ok(checked),
         }
     }
 

@@ -15,11 +15,13 @@ pub(crate) mod summary;
 mod watcher;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_connector_api::Owner;
 use tidegate_control::rules::{Assignment, changes, check_fits, check_parallelism, store_ids};
+use tidegate_object_store::S3Uri;
 use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Plan, PlanSettings, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 use tracing::Level;
@@ -71,6 +73,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     if run.parallelism == Some(0) {
         return Err(Error::job("--parallelism 0 is invalid: it must be at least 1"));
     }
+    check_is_directory(&run.checkpoint_dir)?;
     let store = LocalStore::open(&run.checkpoint_dir)?;
     let _lock = store.lock()?;
     point("start.locked");
@@ -119,6 +122,18 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let processes = processes(run, &setup, &assigned, &mailbox);
     let driver = Driver::new(run, &job, processes, assignment, found.older, watcher);
     driver.run(build, &mailbox.receiver)
+}
+
+/// Refuses a bucket: nothing in it keeps a second process of the job away.
+fn check_is_directory(checkpoint_dir: &Path) -> Result<()> {
+    let name = checkpoint_dir.to_string_lossy();
+    if !S3Uri::is_meant_by(&name) {
+        return Ok(());
+    }
+    Err(Error::job(format!(
+        "--checkpoint-dir {name} is not a directory: a job alone locks its checkpoint directory, and a bucket has no lock; run \
+         the job on a cluster whose checkpoint store is in the bucket, or name a directory"
+    )))
 }
 
 /// Refuses a snapshot that does not fit the job, and says what has changed since it was taken.

@@ -179,6 +179,8 @@ pub struct Identity {
     pub listen: String,
     /// The directory with the working directories.
     pub jobs: PathBuf,
+    /// The directory with the copies of stored files, job by job.
+    pub copies: PathBuf,
     /// After so long without a message a job process ends itself; one that has not answered for twice that time is killed.
     pub lease: Duration,
     /// After so long without a jobmanager all job processes are killed.
@@ -432,6 +434,7 @@ impl Supervisor {
             Ok(pid) => {
                 let preparation = process.runs(now, pid).map(|preparation| Preparation {
                     working,
+                    copies: self.identity.copies.join(id.job.to_string()),
                     listen: self.identity.listen.clone(),
                     silence_ms: u64::try_from(self.identity.lease.as_millis()).unwrap_or(u64::MAX),
                     ..*preparation

@@ -29,6 +29,7 @@ fn launch(process: ProcessId) -> Event {
         memory: None,
         store: "/store".to_owned(),
         working: PathBuf::new(),
+        copies: PathBuf::new(),
         restored: None,
         published: Epoch(0),
         first_epoch: Epoch(1),
@@ -78,6 +79,7 @@ impl World {
             address: "host".to_owned(),
             listen: "127.0.0.1".to_owned(),
             jobs: PathBuf::from("/data/jobs"),
+            copies: PathBuf::from("/data/copies"),
             lease: LEASE,
             away: Duration::from_secs(300),
         };

@@ -120,6 +120,7 @@ impl Cluster {
             memory: None,
             store: "/store".to_owned(),
             working: PathBuf::new(),
+            copies: PathBuf::new(),
             restored: None,
             published: Epoch(0),
             first_epoch: Epoch(1),

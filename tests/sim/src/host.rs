@@ -64,6 +64,7 @@ impl World {
             address: id.0.clone(),
             listen: "127.0.0.1".to_owned(),
             jobs: PathBuf::from("/jobs"),
+            copies: PathBuf::from("/copies"),
             lease: Duration::from_millis(LEASE_MS),
             away: Duration::from_secs(300),
         }));

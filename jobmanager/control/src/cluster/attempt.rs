@@ -278,6 +278,7 @@ impl AttemptRun {
                 drains: cx.facts.stop.as_ref().is_some_and(|stop| stop.drain),
                 // The rest is filled in by the driver and the taskmanager.
                 working: Default::default(),
+                copies: Default::default(),
                 secret: String::new(),
                 listen: String::new(),
                 silence_ms: 0,

@@ -311,7 +311,7 @@ impl Life {
         let (attempt, command) = (self.process.setup.attempt, Command::Completed(epoch));
         self.process.driver.receive(vec![ToProcess { attempt, command }]);
         let manifest = parts::manifest(&self.process, epoch, slots);
-        self.process.setup.snapshots.check_files(&manifest, manifest.epoch).unwrap();
+        self.process.setup.snapshots.check_files(&manifest, manifest.epoch).unwrap().unwrap();
         manifest
     }
 }
