@@ -45,7 +45,9 @@ impl Cluster {
             cluster.server.endpoint()
         );
         fs::write(cluster.path("tidegate.toml"), configuration).unwrap();
-        for line in ["jobmanager --data jm", "taskmanager --data tm1 --slots 1", "taskmanager --data tm2 --slots 1"] {
+        for line in
+            ["jobmanager --data jm", "taskmanager --data tm1 --slots 1", "taskmanager --data tm2 --slots 1"]
+        {
             cluster.daemon(line);
         }
         cluster.until("the taskmanagers are connected", |cluster| {
@@ -207,7 +209,8 @@ fn a_job_with_its_snapshots_in_a_bucket_survives_kills_and_a_store_that_is_away(
     assert!(generating.wait().unwrap().success());
     let drained = cluster.run(&format!("stop --drain --savepoint-path s3://{BUCKET}/mine {JOB}")).unwrap();
     assert!(drained.contains(&format!("s3://{BUCKET}/mine/savepoint-")), "{drained}");
-    let alone = cluster.command(&job, &format!("{} --checkpoint-dir alone", arguments("-alone"))).output().unwrap();
+    let alone =
+        cluster.command(&job, &format!("{} --checkpoint-dir alone", arguments("-alone"))).output().unwrap();
     assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
     let (expected, found) = (cluster.lines("out-alone"), cluster.lines("out"));
     assert!(expected.len() > 1000 && expected == found, "{} and {} lines", expected.len(), found.len());

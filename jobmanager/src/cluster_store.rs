@@ -232,3 +232,63 @@ fn prepare_bucket(store: &dyn CheckpointStore, has_jobs: bool) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tidegate_s3_server::{BUCKET, KEY_ID, S3Server, SECRET_KEY};
+
+    use super::*;
+
+    fn settings(server: &S3Server, place: &Path) -> S3Settings {
+        let path = place.join("credentials");
+        let keys = format!("[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET_KEY}\n");
+        std::fs::write(&path, keys).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        S3Settings {
+            endpoint: Some(server.endpoint()),
+            credentials_file: Some(path),
+            ..S3Settings::default()
+        }
+    }
+
+    #[test]
+    fn a_store_in_a_bucket_keeps_executables_and_is_not_made_anew() {
+        let (server, place) = (S3Server::new(), tempfile::tempdir().unwrap());
+        let (name, data) = (format!("s3://{BUCKET}/cluster"), place.path());
+        let open = |has_jobs| ClusterStore::open(&name, settings(&server, data), data, has_jobs);
+        let error = open(true).unwrap_err().to_string();
+        assert!(error.contains(&format!("there is no checkpoint store at {name}")), "{error}");
+        let store = open(false).unwrap();
+        open(true).unwrap();
+        let job = JobId([0xab; 16]);
+        assert_eq!((store.name(), store.place_of(job)), (name.clone(), format!("{name}/jobs/{job}")));
+        store.create(job).unwrap();
+        assert!(store.of(job).unwrap().list("files").unwrap().is_empty());
+
+        assert!(!store.has_executable("aa").unwrap());
+        for _ in 0..2 {
+            let received = store.upload("part");
+            std::fs::write(&received, "program").unwrap();
+            store.keep_executable(&received, "aa").unwrap();
+            assert!(store.has_executable("aa").unwrap() && !received.exists());
+        }
+        assert_eq!(store.executable("aa"), format!("{name}/executables/aa"));
+        assert_eq!(std::fs::read(server.bucket().join("cluster/executables/aa")).unwrap(), b"program");
+    }
+
+    #[test]
+    fn a_directory_that_jobs_have_is_not_made_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("store");
+        let name = root.to_str().unwrap();
+        let open = |has_jobs| ClusterStore::open(name, S3Settings::default(), place.path(), has_jobs);
+        assert!(open(true).unwrap_err().to_string().contains("is its file system mounted?"));
+        let store = open(false).unwrap();
+        store.create(JobId([1; 16])).unwrap();
+        store.of(JobId([1; 16])).unwrap();
+        std::fs::remove_file(root.join(MARKER)).unwrap();
+        assert!(!store.is_there() && store.of(JobId([1; 16])).is_err());
+    }
+}
