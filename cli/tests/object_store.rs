@@ -22,7 +22,6 @@ const JOB: &str = "predictive-maintenance";
 /// An object store, and a cluster of one jobmanager and two taskmanagers of one slot each.
 struct Cluster {
     directory: TempDir,
-    jobmanager: u16,
     server: S3Server,
     daemons: Vec<Child>,
 }
@@ -33,7 +32,7 @@ impl Cluster {
         let jobmanager = listener.local_addr().unwrap().port();
         drop(listener);
         let directory = tempfile::tempdir().unwrap();
-        let mut cluster = Self { directory, jobmanager, server: S3Server::new(), daemons: Vec::new() };
+        let mut cluster = Self { directory, server: S3Server::new(), daemons: Vec::new() };
         let file = cluster.path("credentials");
         let keys = format!("[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET_KEY}\n");
         fs::write(&file, keys).unwrap();
