@@ -17,7 +17,7 @@
 //!
 //! Not here: timeouts. The caller sets them on its socket. If strangers can connect, the caller also bounds the time of the
 //! whole handshake: a peer that sends one byte a second never exceeds the timeout of a single read. The data after the
-//! handshake is neither encrypted nor signed.
+//! handshake is neither encrypted nor signed, unless the stream is one over TLS.
 
 use std::io::{ErrorKind, Read, Write};
 

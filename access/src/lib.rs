@@ -10,8 +10,8 @@
 //! is not valid for another.
 //!
 //! Not here: sockets and HTTP (the caller has the stream and the headers), clocks (time comes in), timeouts (the caller
-//! sets them on its socket), encryption. An attacker who can read the network traffic can read requests, responses and
-//! records, but not the secret. One who can change the traffic can change responses, and the data after a handshake. A
+//! sets them on its socket), encryption (crate `tidegate-transport`). Without that an attacker who can read the network
+//! traffic can read requests, responses and records, but not the secret. One who can change the traffic can change responses, and the data after a handshake. A
 //! request is not bound to one server: an attacker who can redirect connections can have a signed request processed, once,
 //! by another server with the same secret.
 //!

@@ -11,18 +11,21 @@ use std::path::{self, Path};
 use std::process;
 
 use tidegate_access::Secret;
-use tidegate_jobmanager::settings::JobDefaults;
+use tidegate_jobmanager::settings::{ConnectionLimits, JobDefaults};
 use tidegate_object_store::S3Settings;
 use tidegate_protocol::{Error, ErrorContext, Result};
 
 use crate::config::keys::{self, AnyKey};
 use crate::config::{Config, Origin};
-use crate::logging;
+use crate::{logging, open_files, tls};
 
 /// Runs a jobmanager until it is asked to end by a signal.
 pub(crate) fn jobmanager(config: &Config) -> Result<()> {
     logging::start()?;
-    tidegate_jobmanager::run(jobmanager_settings(config)?)
+    let settings = jobmanager_settings(config)?;
+    tls::warn_of_plain_connections(settings.listen.ip(), settings.tls.as_ref());
+    let connections = open_files::make_room(settings.connections);
+    tidegate_jobmanager::run(tidegate_jobmanager::Settings { connections, ..settings })
 }
 
 fn jobmanager_settings(config: &Config) -> Result<tidegate_jobmanager::Settings> {
@@ -43,6 +46,13 @@ fn jobmanager_settings(config: &Config) -> Result<tidegate_jobmanager::Settings>
         lease: config.get(&keys::LEASE, None)?,
         job: job_defaults(config)?,
         metrics: config.find(&keys::JOBMANAGER_METRICS)?.map(|address| resolve(&address)).transpose()?,
+        connections: ConnectionLimits {
+            total: config.get(&keys::CONNECTIONS, None)? as usize,
+            strangers: config.get(&keys::CONNECTIONS_UNAUTHENTICATED, None)? as usize,
+            strangers_per_address: config.get(&keys::CONNECTIONS_PER_ADDRESS, None)? as usize,
+            authentication: config.get(&keys::AUTHENTICATION, None)?,
+        },
+        tls: tls::files(config)?,
     })
 }
 
@@ -60,7 +70,9 @@ fn job_defaults(config: &Config) -> Result<JobDefaults> {
 /// Runs a taskmanager until it is asked to end by a signal.
 pub(crate) fn taskmanager(config: &Config) -> Result<()> {
     logging::start()?;
-    tidegate_taskmanager::run(taskmanager_settings(config)?)
+    let settings = taskmanager_settings(config)?;
+    tls::warn_of_plain_connections(settings.listen, settings.tls.as_ref());
+    tidegate_taskmanager::run(settings)
 }
 
 fn taskmanager_settings(config: &Config) -> Result<tidegate_taskmanager::Settings> {
@@ -78,6 +90,7 @@ fn taskmanager_settings(config: &Config) -> Result<tidegate_taskmanager::Setting
         log_files: config.get(&keys::LOG_FILES, None)?,
         s3: s3_settings(config)?,
         metrics: config.find(&keys::TASKMANAGER_METRICS)?.map(|address| resolve(&address)).transpose()?,
+        tls: tls::files(config)?,
     })
 }
 

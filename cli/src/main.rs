@@ -3,7 +3,8 @@
 //! - [`options`]: subcommands and flags. [`parse`]: the values of flags and of configuration keys.
 //! - [`config`]: what is in force of flags, environment, configuration file and defaults.
 //! - [`verbs`]: `run`, `list`, `info` and all else that asks the jobmanager.
-//! - [`daemons`]: `jobmanager` and `taskmanager`; [`logging`]: their log.
+//! - [`daemons`]: `jobmanager` and `taskmanager`; [`logging`]: their log; [`open_files`]: how many they may have.
+//! - [`tls`]: which files connections need.
 //! - [`cluster`]: a cluster on this machine.
 //! - [`output`], [`progress`]: standard output has the answer, standard error everything else.
 //!
@@ -16,10 +17,12 @@ mod cluster;
 mod config;
 mod daemons;
 mod logging;
+mod open_files;
 mod options;
 mod output;
 mod parse;
 mod progress;
+mod tls;
 mod verbs;
 
 use std::process::ExitCode;
@@ -64,7 +67,7 @@ fn run(options: &Options) -> Result<u8> {
         Verb::Why(job) => verbs::why(&session()?, job),
         Verb::Logs(logs) => verbs::logs(&session()?, logs),
         Verb::Taskmanagers => verbs::taskmanagers(&session()?),
-        Verb::Cluster(ClusterVerb::Up(up)) => cluster::up(up, &options.global),
+        Verb::Cluster(ClusterVerb::Up(up)) => cluster::up(up, &options.global, &config),
         Verb::Cluster(ClusterVerb::Down(down)) => cluster::down(down, format),
         Verb::Jobmanager(_) => daemons::jobmanager(&config),
         Verb::Taskmanager(_) => daemons::taskmanager(&config),

@@ -36,6 +36,9 @@ pub(crate) struct GlobalOptions {
     /// The file with the cluster's secret
     #[arg(long, global = true, value_name = "FILE", value_parser = checked(&keys::SECRET_FILE))]
     secret_file: Option<String>,
+    /// The file with the cluster's CA, for connections over TLS
+    #[arg(long, global = true, value_name = "FILE", value_parser = checked(&keys::TLS_CA))]
+    pub(crate) tls_ca: Option<String>,
     /// The configuration file [default: ./tidegate.toml or /etc/tidegate/tidegate.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -272,6 +275,8 @@ pub(crate) struct JobManagerOptions {
     /// Serves metrics for Prometheus at this address, to everybody who can connect: its requests are not signed
     #[arg(long, value_name = "HOST:PORT", value_parser = checked(&keys::JOBMANAGER_METRICS))]
     metrics: Option<String>,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 /// Options of `taskmanager`.
@@ -292,6 +297,19 @@ pub(crate) struct TaskManagerOptions {
     /// Serves metrics for Prometheus at this address, to everybody who can connect: its requests are not signed
     #[arg(long, value_name = "HOST:PORT", value_parser = checked(&keys::TASKMANAGER_METRICS))]
     metrics: Option<String>,
+    #[command(flatten)]
+    tls: TlsOptions,
+}
+
+/// Options of daemons for TLS, beside `--tls-ca`.
+#[derive(Args)]
+pub(crate) struct TlsOptions {
+    /// The file with the certificate of this host
+    #[arg(long, value_name = "FILE", value_parser = checked(&keys::TLS_CERTIFICATE))]
+    tls_certificate: Option<String>,
+    /// The file with the key of the certificate
+    #[arg(long, value_name = "FILE", value_parser = checked(&keys::TLS_KEY))]
+    tls_key: Option<String>,
 }
 
 impl Options {
@@ -301,6 +319,7 @@ impl Options {
         let mut all: Vec<(&'static dyn AnyKey, &'static str, &Option<String>)> = vec![
             (&keys::JOBMANAGER, "--jobmanager", &global.jobmanager),
             (&keys::SECRET_FILE, "--secret-file", &global.secret_file),
+            (&keys::TLS_CA, "--tls-ca", &global.tls_ca),
         ];
         match &self.verb {
             Verb::Jobmanager(options) => all.extend(options.keys()),
@@ -313,25 +332,29 @@ impl Options {
 }
 
 impl JobManagerOptions {
-    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 5] {
+    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 7] {
         [
             (&keys::JOBMANAGER_LISTEN, "--listen", &self.listen),
             (&keys::JOBMANAGER_DATA, "--data", &self.data),
             (&keys::CHECKPOINT_STORE, "--checkpoint-store", &self.checkpoint_store),
             (&keys::PEERS, "--peers", &self.peers),
             (&keys::JOBMANAGER_METRICS, "--metrics", &self.metrics),
+            (&keys::TLS_CERTIFICATE, "--tls-certificate", &self.tls.tls_certificate),
+            (&keys::TLS_KEY, "--tls-key", &self.tls.tls_key),
         ]
     }
 }
 
 impl TaskManagerOptions {
-    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 5] {
+    fn keys(&self) -> [(&'static dyn AnyKey, &'static str, &Option<String>); 7] {
         [
             (&keys::SLOTS, "--slots", &self.slots),
             (&keys::TASKMANAGER_DATA, "--data", &self.data),
             (&keys::TASKMANAGER_LISTEN, "--listen", &self.listen),
             (&keys::TASKMANAGER_ADDRESS, "--address", &self.address),
             (&keys::TASKMANAGER_METRICS, "--metrics", &self.metrics),
+            (&keys::TLS_CERTIFICATE, "--tls-certificate", &self.tls.tls_certificate),
+            (&keys::TLS_KEY, "--tls-key", &self.tls.tls_key),
         ]
     }
 }

@@ -7,10 +7,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_access::{Request, Secret};
 use tidegate_protocol::{Error, ErrorContext, Result};
+use tidegate_transport::Connector;
 use ureq::http;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use crate::failure::{self, Failure};
 use crate::signed::{Challenge, PROOF_HEADER, Signed};
+use crate::tls::TlsConnector;
 
 /// How long a jobmanager may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -26,6 +30,8 @@ const CHALLENGE_BYTES_MAX: u64 = 64 << 10;
 pub struct Client {
     agent: ureq::Agent,
     timeout: Duration,
+    /// None for connections without TLS.
+    tls: Option<Connector>,
     secret: Secret,
     addresses: Vec<String>,
     known: Mutex<Known>,
@@ -62,13 +68,24 @@ impl Client {
     pub fn new(addresses: Vec<String>, secret: Secret) -> Self {
         let challenges = addresses.iter().map(|_| None).collect();
         let known = Mutex::new(Known { current: 0, challenges });
-        Self { agent: agent(TIMEOUT), timeout: TIMEOUT, secret, addresses, known }
+        Self { agent: agent(TIMEOUT, None), timeout: TIMEOUT, tls: None, secret, addresses, known }
     }
 
     /// The same with another timeout for a whole request.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
-        Self { agent: agent(timeout), timeout, ..self }
+        Self { agent: agent(timeout, self.tls.as_ref()), timeout, ..self }
+    }
+
+    /// The same over TLS; None for connections without.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Connector>) -> Self {
+        Self { agent: agent(self.timeout, tls.as_ref()), tls, ..self }
+    }
+
+    /// What makes the connections, if they are over TLS.
+    pub fn tls(&self) -> Option<&Connector> {
+        self.tls.as_ref()
     }
 
     /// The addresses of the jobmanagers.
@@ -248,10 +265,7 @@ impl Client {
         let body: Option<tidegate_rest::Challenge> = serde_json::from_slice(&answer.body).ok();
         match body.filter(|_| answer.status == 200) {
             Some(body) => Ok(Challenge::new(body.challenge)),
-            None => Err(Failure::NotDone(format!(
-                "what answers there (HTTP status {}) is no jobmanager",
-                answer.status
-            ))),
+            None => Err(failure::of_no_challenge(answer.status, &answer.body)),
         }
     }
 
@@ -263,8 +277,9 @@ impl Client {
         authorization: Option<&str>,
         bytes_max: u64,
     ) -> Result<Answer, Failure> {
-        let mut request =
-            http::Request::builder().method(call.method).uri(format!("http://{address}{}", call.target));
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let uri = format!("{scheme}://{address}{}", call.target);
+        let mut request = http::Request::builder().method(call.method).uri(uri);
         if let Some(authorization) = authorization {
             request = request.header(http::header::AUTHORIZATION, authorization);
         }
@@ -297,7 +312,7 @@ impl Client {
 }
 
 /// Without kept connections: one that the jobmanager has closed meanwhile could not be told from a request that was lost.
-fn agent(timeout: Duration) -> ureq::Agent {
+fn agent(timeout: Duration, tls: Option<&Connector>) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -305,7 +320,13 @@ fn agent(timeout: Duration) -> ureq::Agent {
         .proxy(None)
         .timeout_connect(Some(CONNECT.min(timeout)))
         .timeout_global(Some(timeout));
-    config.build().into()
+    match tls {
+        Some(tls) => {
+            let connector = TcpConnector::default().chain(TlsConnector(tls.clone()));
+            ureq::Agent::with_parts(config.build(), connector, DefaultResolver::default())
+        }
+        None => config.build().into(),
+    }
 }
 
 /// An empty body is JSON's `null`: the answer to a request that has nothing to tell.

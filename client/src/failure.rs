@@ -1,6 +1,12 @@
 //! What an answer or its absence means for the user.
 
 use tidegate_protocol::Error;
+use tidegate_transport::explain_io;
+
+use crate::tls::NoTls;
+
+/// How much is shown of what somebody says who has not proved anything.
+const SAID_CHARS_MAX: usize = 300;
 
 /// Why there is no answer from an address.
 #[derive(Debug)]
@@ -34,6 +40,17 @@ pub(crate) fn of_unproved(address: &str, status: u16, body: &[u8]) -> Option<Fai
         }
         _ => None,
     }
+}
+
+/// Why there was no challenge where there should be a jobmanager.
+pub(crate) fn of_no_challenge(status: u16, body: &[u8]) -> Failure {
+    // Nothing is proved, so what is said has to be short and plain.
+    let said = serde_json::from_slice::<tidegate_rest::Failure>(body).ok();
+    let said = said.filter(|body| status == 400 && !body.error.contains(char::is_control));
+    Failure::NotDone(match said {
+        Some(body) => body.error.chars().take(SAID_CHARS_MAX).collect(),
+        None => format!("what answers there (HTTP status {status}) is no jobmanager"),
+    })
 }
 
 /// The error that a jobmanager has answered with; None for a success.
@@ -76,6 +93,8 @@ pub(crate) fn of_transport(error: ureq::Error, timeout_s: f64) -> Failure {
         {
             Failure::NotDone(e.to_string())
         }
+        ureq::Error::Io(e) => Failure::Unknown(explain_io(&e)),
+        ureq::Error::Other(e) if e.is::<NoTls>() => Failure::NotDone(e.to_string()),
         error => Failure::Unknown(error.to_string()),
     }
 }

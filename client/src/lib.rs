@@ -11,14 +11,18 @@
 //! - [`Client`]: `get`, `post`, `patch`, `delete` with JSON, `upload` with bytes.
 //! - [`Signed`]: a signature for a request that the caller sends by other means, such as the upgrade to a WebSocket.
 //!
-//! Not here: the requests that exist and their types (crate `tidegate-rest`), WebSockets (the taskmanager), encryption: the
-//! traffic is plain HTTP, see the crate `tidegate-access` for what that protects and what it does not.
+//! With a [`Connector`] all of it goes over TLS; without one the traffic is plain HTTP, see the crate `tidegate-access` for
+//! what that protects and what it does not.
+//!
+//! Not here: the requests that exist and their types (crate `tidegate-rest`), WebSockets (the taskmanager).
 
 #![forbid(unsafe_code)]
 
 mod client;
 mod failure;
 mod signed;
+mod tls;
 
 pub use client::Client;
 pub use signed::{PROOF_HEADER, Signed};
+pub use tidegate_transport::Connector;

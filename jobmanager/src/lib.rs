@@ -22,12 +22,14 @@ mod stores;
 pub use settings::Settings;
 
 use tidegate_protocol::{Error, ErrorContext, Result};
+use tidegate_transport::{Clients, Tls};
 
 /// Runs a jobmanager until the process is asked to end by SIGTERM or SIGINT. Jobs run on without it.
 ///
 /// # Errors
 /// If it cannot start: an address that is taken, a directory that cannot be written to or that another process uses.
 pub fn run(settings: Settings) -> Result<()> {
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
     let (log, ledger) = ledger::Log::open(&settings.data)?;
     let has_jobs = !ledger.jobs.is_empty();
     let (name, s3) = (&settings.checkpoint_store, settings.s3.clone());
@@ -42,16 +44,17 @@ pub fn run(settings: Settings) -> Result<()> {
     let listener = listener.context(|| format!("cannot listen at {}", settings.listen))?;
     let address = listener.local_addr().context(|| format!("cannot listen at {}", settings.listen))?;
     let driver = driver::start(&settings, &store, log, ledger)?;
-    tracing::info!(target: "tidegate", "the jobmanager listens at {address}, with the checkpoint store {}", store.name());
+    tracing::info!(target: "tidegate", "the jobmanager listens at {address}{}, with the checkpoint store {}", if tls.is_some() { " with TLS" } else { "" }, store.name());
     if let Some(address) = settings.metrics {
-        metrics::serve(address, driver.clone())?;
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor(Clients::Anybody)).transpose()?;
+        metrics::serve(address, acceptor, driver.clone())?;
     }
     let server = server::Server::new(&settings, store, driver);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     stop_on_signals(stop)?;
     runtime.block_on(async {
         tokio::select! {
-            served = server.serve(listener) => served,
+            served = server.serve(listener, tls.as_ref()) => served,
             _ = stopped => Ok(()),
         }
     })?;

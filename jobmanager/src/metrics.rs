@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate_control::cluster::{Brain, JobFacts, JobView, TaskManagerView};
 use tidegate_exposition::{Exposition, Family};
 use tidegate_protocol::{ErrorContext, JobState, Result};
+use tidegate_transport::Acceptor;
 
 use crate::driver::{Driver, wall_ms};
 
@@ -50,15 +51,16 @@ const IN_FLIGHT: Family = Family::gauge(
 );
 
 /// Starts to serve.
-pub(crate) fn serve(address: SocketAddr, driver: Driver) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, tls: Option<Acceptor>, driver: Driver) -> Result<()> {
     let listener = TcpListener::bind(address).context(|| {
         format!("cannot serve metrics at {address} (--metrics takes an address of this host that is free)")
     })?;
-    tidegate_exposition::serve(listener, move || {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tidegate_exposition::serve(listener, tls, move || {
         let seen = driver.look_and_wait(PATIENCE, |brain| (brain.taskmanagers(), jobs(brain)));
         seen.map_or_else(String::new, |(taskmanagers, jobs)| text(&taskmanagers, &jobs, wall_ms()))
     })?;
-    tracing::info!(target: "tidegate", "metrics are served at http://{address}/metrics, to everybody who can connect");
+    tracing::info!(target: "tidegate", "metrics are served at {scheme}://{address}/metrics, to everybody who can connect");
     Ok(())
 }
 

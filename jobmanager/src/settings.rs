@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use tidegate_access::Secret;
 use tidegate_control::cluster::JobSettings;
 use tidegate_object_store::S3Settings;
+use tidegate_protocol::process::TlsFiles;
 use tidegate_protocol::{Error, Result};
 
 /// The longest time that can be set.
@@ -35,6 +36,23 @@ pub struct Settings {
     /// The address at which metrics are served, to everybody who can connect: Prometheus does not sign its requests. None
     /// to serve none.
     pub metrics: Option<SocketAddr>,
+    /// How many connections there may be.
+    pub connections: ConnectionLimits,
+    /// The files for TLS on all connections; None for connections without.
+    pub tls: Option<TlsFiles>,
+}
+
+/// How many connections there may be at a time. A stranger is a connection on which nobody has proved the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// All of them.
+    pub total: usize,
+    /// Those of strangers; if there are more, the oldest is closed.
+    pub strangers: usize,
+    /// Those of strangers from one address; if there are more, its oldest is closed.
+    pub strangers_per_address: usize,
+    /// How long a connection may be a stranger's, and a request may take to arrive.
+    pub authentication: Duration,
 }
 
 /// What is set for a job: by the configuration of the cluster, and then for the job itself.

@@ -82,6 +82,19 @@ pub enum FromJobProcess {
     Metrics(String),
 }
 
+/// The files with which a daemon or a job process proves who it is, and knows the others. All are PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsFiles {
+    /// The certificate, and those of intermediate authorities behind it.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities whose certificates are accepted.
+    pub ca: PathBuf,
+    /// The name that the certificate of whoever is connected to must have; None for the host of the address.
+    pub server_name: Option<String>,
+}
+
 /// What a process has to know before it can be connected to the others.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Preparation {
@@ -120,6 +133,10 @@ pub struct Preparation {
     pub secret: String,
     /// The address to listen at.
     pub listen: String,
+    /// The files for connections to the other processes of the attempt; None for connections without TLS. It is filled in
+    /// by the taskmanager, whose host has the files.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
     /// After so many milliseconds without a message of the taskmanager the process ends itself.
     pub silence_ms: u64,
 }

@@ -19,6 +19,8 @@ use futures_util::{SinkExt, StreamExt};
 use tidegate_client::{Client, PROOF_HEADER, Signed};
 use tidegate_protocol::taskmanager::ToTaskManager;
 use tidegate_protocol::{Error, Result};
+use tidegate_transport::{explain_handshake, explain_io};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -158,18 +160,18 @@ impl Connector {
         Duration::from_millis(self.lease_ms.load(Ordering::Relaxed))
     }
 
-    async fn connect(&self, address: &str) -> Result<WebSocketStream<TcpStream>> {
+    async fn connect(&self, address: &str) -> Result<Socket> {
         // It blocks, for at most the client's timeout: nothing else is to be done on this thread meanwhile.
         let signed = self.client.signed_upgrade(address, PATH)?;
         let lease = self.lease();
-        let connected = timeout(lease, upgrade(&signed)).await;
+        let connected = timeout(lease, upgrade(&signed, self.client.tls())).await;
         connected.unwrap_or_else(|_| {
             Err(Error::environment(format!("no answer to the upgrade within {} s", lease.as_secs_f64())))
         })
     }
 
     /// Passes messages on until the connection is over; says why.
-    async fn serve(&self, socket: WebSocketStream<TcpStream>) -> String {
+    async fn serve(&self, socket: Socket) -> String {
         let (outgoing, queued) = mpsc::channel(QUEUE);
         if self.events.send(Incoming::Connected(outgoing)).is_err() {
             return String::new();
@@ -223,10 +225,26 @@ impl Connector {
     }
 }
 
-async fn upgrade(signed: &Signed) -> Result<WebSocketStream<TcpStream>> {
-    let stream = TcpStream::connect(signed.address()).await?;
+/// The jobmanager's end of a connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// Connects, and goes through the handshake of TLS.
+async fn open(address: &str, tls: Option<&tidegate_transport::Connector>) -> Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let uri = format!("ws://{}{PATH}", signed.address()).parse().map_err(invalid_address)?;
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    let connecting = tokio_rustls::TlsConnector::from(tls.config()).connect(tls.name(address)?, stream);
+    Ok(Box::new(connecting.await.map_err(|e| Error::environment(explain_handshake(&e)))?))
+}
+
+async fn upgrade(signed: &Signed, tls: Option<&tidegate_transport::Connector>) -> Result<Socket> {
+    let stream = open(signed.address(), tls).await?;
+    let scheme = if tls.is_some() { "wss" } else { "ws" };
+    let uri = format!("{scheme}://{}{PATH}", signed.address()).parse().map_err(invalid_address)?;
     let request = ClientRequestBuilder::new(uri).with_header("Authorization", signed.authorization());
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
@@ -244,8 +262,15 @@ fn invalid_address(error: tungstenite::http::uri::InvalidUri) -> Error {
 
 /// Why there is no WebSocket.
 fn refused(error: tungstenite::Error) -> Error {
-    let tungstenite::Error::Http(response) = &error else { return Error::environment(error.to_string()) };
+    let response = match &error {
+        tungstenite::Error::Http(response) => response,
+        tungstenite::Error::Io(error) => return Error::environment(explain_io(error)),
+        error => return Error::environment(error.to_string()),
+    };
     Error::environment(match response.status() {
+        StatusCode::FORBIDDEN => {
+            "it wants a certificate of this taskmanager: set tls.certificate and tls.key".to_owned()
+        }
         StatusCode::UNAUTHORIZED => "it refuses the cluster secret".to_owned(),
         StatusCode::SERVICE_UNAVAILABLE => "it does not lead the cluster".to_owned(),
         status => format!("it answered with the HTTP status {}", status.as_u16()),

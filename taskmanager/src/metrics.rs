@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tidegate_exposition::{Exposition, Family};
 use tidegate_protocol::{ErrorContext, Result};
+use tidegate_transport::Acceptor;
 
 use crate::runner::Incoming;
 use crate::supervisor::{Gathered, Own};
@@ -41,17 +42,18 @@ const REFUSED: Family = Family::gauge(
 );
 
 /// Starts to serve.
-pub(crate) fn serve(address: SocketAddr, events: SyncSender<Incoming>) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, tls: Option<Acceptor>, events: SyncSender<Incoming>) -> Result<()> {
     let listener = TcpListener::bind(address).context(|| {
         format!("cannot serve metrics at {address} (--metrics takes an address of this host that is free)")
     })?;
-    tidegate_exposition::serve(listener, move || {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tidegate_exposition::serve(listener, tls, move || {
         let (answer, answered) = sync_channel(1);
         // Without an event loop the taskmanager is about to end.
         let _ = events.send(Incoming::Metrics(answer));
         answered.recv_timeout(PATIENCE).map_or_else(|_| String::new(), |gathered| text(&gathered))
     })?;
-    tracing::info!(target: "tidegate", "metrics are served at http://{address}/metrics, to everybody who can connect");
+    tracing::info!(target: "tidegate", "metrics are served at {scheme}://{address}/metrics, to everybody who can connect");
     Ok(())
 }
 

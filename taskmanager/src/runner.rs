@@ -16,6 +16,7 @@ use tidegate_client::Client;
 use tidegate_object_store::Stores;
 use tidegate_protocol::taskmanager::{ProcessId, Program};
 use tidegate_protocol::{Error, ErrorContext, JobId, Result};
+use tidegate_transport::{Clients, Tls};
 
 use crate::child::Child;
 use crate::copies;
@@ -51,6 +52,7 @@ pub(crate) enum Incoming {
 /// at all addresses and it is not said at which they are reached.
 pub fn run(settings: Settings) -> Result<()> {
     let address = settings.public_address()?;
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
     let data = DataDirectory::open(&settings.data)?;
     let executables = Executables::new(data.executables.clone(), Stores::new(settings.s3.clone()));
     let cleaned = executables.remove_old();
@@ -64,6 +66,7 @@ pub fn run(settings: Settings) -> Result<()> {
         slots: settings.slots,
         address,
         listen: settings.listen.to_string(),
+        tls: settings.tls,
         jobs: data.jobs.clone(),
         copies: data.copies.clone(),
         lease: settings.lease,
@@ -71,10 +74,13 @@ pub fn run(settings: Settings) -> Result<()> {
     };
     let (events, incoming) = sync_channel(QUEUE);
     if let Some(address) = settings.metrics {
-        metrics::serve(address, events.clone())?;
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor(Clients::Anybody)).transpose()?;
+        metrics::serve(address, acceptor, events.clone())?;
     }
     let signals = stop_on_signals(events.clone())?;
-    let client = Client::new(settings.jobmanagers, settings.secret).with_timeout(settings.lease);
+    let client = Client::new(settings.jobmanagers, settings.secret)
+        .with_timeout(settings.lease)
+        .with_tls(tls.map(|tls| tls.connector().clone()));
     let link = Link::start(client, settings.lease, events.clone())?;
     tracing::info!(target: "tidegate", "taskmanager {} with {} slots", identity.id, identity.slots);
     let runner = Runner {

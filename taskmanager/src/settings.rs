@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidegate_access::Secret;
 use tidegate_object_store::S3Settings;
+use tidegate_protocol::process::TlsFiles;
 use tidegate_protocol::{Error, Result};
 
 /// What a taskmanager is told at its start.
@@ -37,6 +38,8 @@ pub struct Settings {
     /// The address at which metrics are served, to everybody who can connect: Prometheus does not sign its requests. None
     /// to serve none.
     pub metrics: Option<SocketAddr>,
+    /// The files for TLS on all connections, with absolute paths: job processes use them, too. None for connections without.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Settings {
@@ -55,6 +58,7 @@ impl Settings {
             log_files: 3,
             s3: S3Settings::of_environment(),
             metrics: None,
+            tls: None,
         }
     }
 

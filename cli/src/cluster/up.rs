@@ -13,16 +13,18 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tidegate_access::Secret;
-use tidegate_client::Client;
+use tidegate_client::{Client, Connector};
 use tidegate_protocol::{Error, ErrorContext, Result};
 use tidegate_rest::cluster::Overview;
 
 use super::SECRET;
 use super::daemon::{self, Daemon};
 use super::pid_file::{PidFile, Process};
+use crate::config::Config;
 use crate::options::{Format, GlobalOptions, UpOptions};
 use crate::output::{answer, answer_json, say};
 use crate::progress::Progress;
+use crate::tls;
 
 /// The time between two questions whether the cluster is ready.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -32,8 +34,8 @@ const REQUEST: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts a cluster on this machine. In the foreground, it is watched until Ctrl-C.
-pub(crate) fn up(options: &UpOptions, global: &GlobalOptions) -> Result<()> {
-    let plan = Plan::new(options, global)?;
+pub(crate) fn up(options: &UpOptions, global: &GlobalOptions, config: &Config) -> Result<()> {
+    let plan = Plan { tls: tls::connector(config)?, ..Plan::new(options, global)? };
     plan.refuse_if_running()?;
     let secret = plan.prepare()?;
     let interrupted = interrupted()?;
@@ -63,6 +65,9 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
 struct Plan<'a> {
     options: &'a UpOptions,
     config: Option<&'a Path>,
+    /// What the command itself connects with; None for connections without TLS.
+    tls: Option<Connector>,
+    tls_ca: Option<&'a str>,
     /// An absolute path.
     directory: PathBuf,
     jobmanager: String,
@@ -73,7 +78,8 @@ impl<'a> Plan<'a> {
         let directory = absolute(&options.data).context(|| "--data cannot be used")?;
         let port = free_port(options.port)?;
         let config = global.config.as_deref();
-        Ok(Self { options, config, directory, jobmanager: format!("127.0.0.1:{port}") })
+        let tls_ca = global.tls_ca.as_deref();
+        Ok(Self { options, config, tls: None, tls_ca, directory, jobmanager: format!("127.0.0.1:{port}") })
     }
 
     fn refuse_if_running(&self) -> Result<()> {
@@ -104,7 +110,9 @@ impl<'a> Plan<'a> {
             daemons.push(self.start_daemon(&name, &id, &self.taskmanager_arguments(&id))?);
         }
         self.write_pids(daemons)?;
-        let client = Client::new(vec![self.jobmanager.clone()], secret).with_timeout(REQUEST);
+        let client = Client::new(vec![self.jobmanager.clone()], secret)
+            .with_timeout(REQUEST)
+            .with_tls(self.tls.clone());
         self.wait_until_ready(daemons, &client, interrupted)
     }
 
@@ -134,6 +142,9 @@ impl<'a> Plan<'a> {
         arguments.extend(["--secret-file".into(), self.directory.join(SECRET).into()]);
         if let Some(config) = self.config {
             arguments.extend(["--config".into(), config.into()]);
+        }
+        if let Some(ca) = self.tls_ca {
+            arguments.extend(["--tls-ca".into(), ca.into()]);
         }
         arguments
     }

@@ -155,11 +155,39 @@ keys! {
     /// variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY outweigh it. Without any of them, the role of the host is used.
     S3_CREDENTIALS_FILE: PathBuf = "s3.credentials-file", "AWS_SHARED_CREDENTIALS_FILE",
         Default::None { example: "/etc/tidegate/s3-credentials" }, parse::path;
+    /// The file with the certificate of this host, as PEM, behind it those of intermediate authorities. With it, its key and
+    /// tls.ca, all connections of daemons and job processes are over TLS. It must allow server and client authentication, and
+    /// have the names and addresses by which the host is reached. Files of TLS are read when a process starts.
+    TLS_CERTIFICATE: PathBuf = "tls.certificate", "TIDEGATE_TLS_CERTIFICATE",
+        Default::None { example: "/etc/tidegate/host.pem" }, parse::path;
+    /// The file with the key of the certificate, as PEM. Only its owner and its group may be able to read it.
+    TLS_KEY: PathBuf = "tls.key", "TIDEGATE_TLS_KEY",
+        Default::None { example: "/etc/tidegate/host.key" }, parse::path;
+    /// The file with the certificates of the authorities that are believed, as PEM. It is all that the command line needs for
+    /// TLS.
+    TLS_CA: PathBuf = "tls.ca", "TIDEGATE_TLS_CA", Default::None { example: "/etc/tidegate/ca.pem" }, parse::path;
+    /// The name that the certificate of whoever is connected to must have. Without it, that is the host of the address.
+    TLS_SERVER_NAME: String = "tls.server-name", "TIDEGATE_TLS_SERVER_NAME",
+        Default::None { example: "tidegate.example" }, parse::host;
+
+    /// The number of connections that a jobmanager has at a time. Each is an open file.
+    CONNECTIONS: u32 = "limits.connections", "TIDEGATE_LIMITS_CONNECTIONS",
+        Default::Is("1024"), |text| parse::number(text, 16, 1_000_000);
+    /// The number of those on which nobody has proved the cluster secret. If there are more, the oldest is closed.
+    CONNECTIONS_UNAUTHENTICATED: u32 = "limits.connections-unauthenticated", "TIDEGATE_LIMITS_CONNECTIONS_UNAUTHENTICATED",
+        Default::Is("256"), |text| parse::number(text, 8, 1_000_000);
+    /// The number of those from one address. If there are more, the oldest of that address is closed.
+    CONNECTIONS_PER_ADDRESS: u32 = "limits.connections-per-address", "TIDEGATE_LIMITS_CONNECTIONS_PER_ADDRESS",
+        Default::Is("128"), |text| parse::number(text, 4, 1_000_000);
 
     /// A connection between daemons, or to a job process, on which nothing was received for so long is lost.
     LEASE: Duration = "timeouts.lease", "TIDEGATE_TIMEOUTS_LEASE", Default::Is("3s"), parse::duration;
     /// How long job processes go on while their taskmanager does not reach the jobmanager.
     AWAY: Duration = "timeouts.away", "TIDEGATE_TIMEOUTS_AWAY", Default::Is("5m"), parse::duration;
+    /// How long a connection to the jobmanager may take until the cluster secret was proved on it, and how long a request may
+    /// take to arrive. Executables have longer, if they come at 64 KB a second.
+    AUTHENTICATION: Duration = "timeouts.authentication", "TIDEGATE_TIMEOUTS_AUTHENTICATION",
+        Default::Is("10s"), parse::duration;
 
     /// How often a checkpoint is taken and output published, for jobs that are submitted without this setting.
     CHECKPOINT_INTERVAL: String = "checkpoint.interval", "TIDEGATE_CHECKPOINT_INTERVAL",

@@ -11,6 +11,7 @@ use super::job_name;
 use crate::config::keys::{self, AnyKey};
 use crate::config::{Config, Origin};
 use crate::options::{Format, JobOption};
+use crate::tls;
 
 /// The cluster, and how answers are written.
 pub(crate) struct Session {
@@ -22,7 +23,8 @@ impl Session {
     /// Nothing is sent yet.
     pub(crate) fn new(config: &Config, format: Format) -> Result<Self> {
         let addresses = config.get(&keys::JOBMANAGER, Some("--jobmanager"))?;
-        Ok(Self { client: Client::new(addresses, secret(config)?), format })
+        let client = Client::new(addresses, secret(config)?).with_tls(tls::connector(config)?);
+        Ok(Self { client, format })
     }
 
     /// The same, with another timeout for each request.

@@ -12,10 +12,11 @@ use axum::http::{HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use tidegate_access::{Challenges, Proof, Secret};
+use tidegate_access::{Challenges, Proof, Refused, Secret};
 use tidegate_rest::Challenge;
 
 use super::answer::Wrong;
+use super::connections::Peer;
 use super::{BODY_BYTES_MAX, State};
 
 /// The header by which the server proves that it has the secret.
@@ -43,7 +44,11 @@ impl Auth {
         let request = tidegate_access::Request { method: parts.method.as_str(), target, body_sha256 };
         let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
         let checked = challenges.verify(self.began.elapsed(), header, &request);
-        checked.map_err(|refused| Wrong::new(StatusCode::UNAUTHORIZED, refused.to_string()))
+        let proof = checked.map_err(|refused| Wrong::new(StatusCode::UNAUTHORIZED, refused.to_string()))?;
+        if let Some(peer) = parts.extensions.get::<Peer>() {
+            peer.seat.has_proved();
+        }
+        Ok(proof)
     }
 }
 
@@ -56,9 +61,19 @@ pub(super) async fn challenge(Given(state): Given<Arc<State>>) -> Json<Challenge
 /// Checks the signature of a request, whose body is short.
 pub(super) async fn check_body(Given(state): Given<Arc<State>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
-        Ok(body) => body,
+    if !parts.headers.contains_key(AUTHORIZATION) {
+        // Whoever does not even claim to have the secret is not listened to.
+        let refused = Wrong::new(StatusCode::UNAUTHORIZED, Refused::Missing.to_string());
+        return refused.into_response();
+    }
+    let reading = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    let body = match tokio::time::timeout(state.limits.authentication, reading).await {
+        Ok(Ok(body)) => body,
         Err(_) => {
+            let text = "the request has not arrived in time (timeouts.authentication)";
+            return Wrong::new(StatusCode::REQUEST_TIMEOUT, text).into_response();
+        }
+        Ok(Err(_)) => {
             let text = format!("the request is longer than {BODY_BYTES_MAX} bytes, or was cut off");
             return Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path as InPath, Query, Request, State as Given};
@@ -18,6 +19,7 @@ use tidegate_rest::executables::{
     CheckReply, CheckRequest, Executable, OperatorCheck, PlanRequest, RunReply, RunRequest,
 };
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::State;
 use super::answer::{Answered, Wrong};
@@ -25,6 +27,10 @@ use super::auth::with_proof;
 
 /// The greatest length of an executable.
 const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
+
+/// How long an upload may take, whatever its length, and the bytes a second that it must have after that.
+const GRACE: Duration = Duration::from_secs(30);
+const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// What the client says of the executable before it sends it: the signature is checked before anything is stored.
 #[derive(Deserialize)]
@@ -48,7 +54,18 @@ pub(super) async fn upload(
     let mut file = tokio::fs::File::create(&part).await.context(|| format!("write {}", part.display()))?;
     let (mut hash, mut bytes) = (Sha256::new(), 0);
     let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
+    let began = Instant::now();
+    loop {
+        let until = began + GRACE + Duration::from_secs(bytes / UPLOAD_BYTES_PER_SECOND_MIN);
+        let Ok(piece) = timeout_at(until, pieces.next()).await else {
+            drop(tokio::fs::remove_file(&part).await);
+            let text = format!(
+                "the executable comes too slowly: after {bytes} bytes there were fewer than {} KB a second",
+                UPLOAD_BYTES_PER_SECOND_MIN >> 10
+            );
+            return Err(Wrong::new(StatusCode::REQUEST_TIMEOUT, text));
+        };
+        let Some(piece) = piece else { break };
         let piece = piece
             .map_err(|e| Wrong::invalid(format!("the executable was cut off after {bytes} bytes: {e}")))?;
         bytes += piece.len() as u64;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State as Given;
 use axum::extract::ws::{Message as Frame, WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -16,15 +18,29 @@ use tidegate_protocol::why::SaidByTaskManager;
 use tokio::sync::mpsc;
 
 use super::State;
+use super::answer::Wrong;
+use super::connections::Peer;
 use crate::driver::Message;
 
 /// The greatest length of a message: a part of a snapshot lists partitions, and may be long.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// `GET /v1/taskmanagers/link`
-pub(super) async fn connect(Given(state): Given<Arc<State>>, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn connect(
+    Given(state): Given<Arc<State>>,
+    Extension(peer): Extension<Peer>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Wrong> {
+    if state.has_tls && !peer.has_certificate {
+        let text = "a taskmanager needs a certificate of the cluster: set its tls.certificate and tls.key";
+        return Err(Wrong::new(StatusCode::FORBIDDEN, text));
+    }
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
-    upgrade.on_upgrade(move |socket| serve(state, socket))
+    // The connection counts as long as the WebSocket is open.
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        serve(state, socket).await;
+        drop(peer);
+    }))
 }
 
 async fn serve(state: Arc<State>, socket: WebSocket) {

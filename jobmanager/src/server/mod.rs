@@ -9,9 +9,11 @@
 mod answer;
 mod auth;
 mod cluster;
+mod connections;
 mod executables;
 mod jobs;
 mod link;
+mod listener;
 mod why;
 
 use std::sync::Arc;
@@ -21,12 +23,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use tidegate_protocol::{ErrorContext, Result};
+use tidegate_protocol::Result;
+use tidegate_transport::{Clients, Tls};
 use tokio::net::TcpListener;
 
 use crate::cluster_store::ClusterStore;
 use crate::driver::Driver;
-use crate::settings::{JobDefaults, Settings};
+use crate::settings::{ConnectionLimits, JobDefaults, Settings};
 
 /// The greatest length of a request that is not an executable.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -38,6 +41,9 @@ pub(crate) struct State {
     auth: auth::Auth,
     lease: Duration,
     defaults: JobDefaults,
+    limits: ConnectionLimits,
+    /// Whether connections are over TLS; then taskmanagers need a certificate.
+    has_tls: bool,
     /// The number of connections of taskmanagers so far.
     connections: AtomicU64,
 }
@@ -53,12 +59,27 @@ impl Server {
             auth: auth::Auth::new(settings.secret.clone()),
             lease: settings.lease,
             defaults: settings.job.clone(),
+            limits: settings.connections,
+            has_tls: settings.tls.is_some(),
             connections: AtomicU64::new(0),
         }))
     }
 
-    /// Serves until the future is dropped.
-    pub(crate) async fn serve(self, listener: TcpListener) -> Result<()> {
+    /// Serves until the future is dropped, with TLS if there is a certificate.
+    pub(crate) async fn serve(self, listener: TcpListener, tls: Option<&Tls>) -> Result<()> {
+        let limits = self.0.limits;
+        let server = listener::Listener {
+            connections: connections::Connections::new(limits),
+            // The command line has no certificate; a taskmanager must show one.
+            tls: tls.map(|tls| tls.acceptor(Clients::MayShow)).transpose()?,
+            router: self.router(),
+            authentication: limits.authentication,
+        };
+        server.serve(listener).await;
+        Ok(())
+    }
+
+    fn router(self) -> Router {
         let state = self.0;
         let job = Router::new()
             .route("/", get(jobs::details).patch(jobs::cancel))
@@ -83,12 +104,11 @@ impl Server {
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(axum::middleware::from_fn_with_state(state.clone(), auth::check_body))
             .route("/executables", post(executables::upload).layer(DefaultBodyLimit::disable()));
-        let all = Router::new()
+        Router::new()
             .nest("/v1", signed)
             .route("/v1/challenge", get(auth::challenge))
             .fallback(answer::no_such_path)
             .method_not_allowed_fallback(answer::no_such_method)
-            .with_state(state);
-        axum::serve(listener, all).await.context(|| "serve requests")
+            .with_state(state)
     }
 }

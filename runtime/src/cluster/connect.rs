@@ -2,31 +2,35 @@
 //!
 //! Every process listens; one with a higher number connects to those with lower ones, twice: for records and progress, and
 //! for what is told beside them. A connection counts once both sides have proved that they have the secret of the attempt,
-//! and belong to the processes that they say. Whoever else connects is turned away, and delays nobody. All of it has a
-//! deadline.
+//! and belong to the processes that they say; with TLS both have shown a certificate before that. Whoever else connects is
+//! turned away, and delays nobody. All of it has a deadline, and nobody listens any more once all are connected.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use socket2::{SockRef, TcpKeepalive};
 use tidegate_access::{Secret, handshake};
 use tidegate_protocol::{Attempt, Error, ErrorContext, JobId, Result};
+use tidegate_transport::{Clients, Door, Limits, Stream, Tls};
 
 use crate::dataflow::sockets::{Socket, Sockets};
 
 /// How long the processes of an attempt may take to be connected.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// How long one handshake may wait for the other side.
+/// How long one handshake may take, that of TLS included.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// After this time without an answer of the other host's system a connection is broken.
 const GONE: Duration = Duration::from_secs(6);
 /// How long to wait before a process that does not listen yet is asked again.
 const AGAIN: Duration = Duration::from_millis(20);
-/// Connections whose handshake is under way; more are turned away.
-const AT_ONCE: usize = 1024;
+/// Connections whose handshake is under way. If there are more, the oldest is closed, and tried again.
+const LIMITS: Limits = Limits { total: 256, per_address: 128 };
+/// What is sent to a process that does not speak TLS, in the place of the first bytes that it expects.
+const TLS_IS_WANTED: &[u8] = b"TLS only";
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,10 +56,28 @@ pub(super) struct Attendance {
     pub(super) secret: Secret,
     /// The number of this process.
     pub(super) me: u32,
+    /// None for connections without TLS.
+    pub(super) tls: Option<Tls>,
 }
 
 /// A connection that has passed the handshake.
-type Accepted = (Hello, TcpStream);
+type Accepted = (Hello, Stream);
+
+/// The thread that accepts connections. It ends when this is dropped.
+struct Listening {
+    /// Every connection, or why it was turned away.
+    accepted: Receiver<Result<Accepted>>,
+    listener: Arc<TcpListener>,
+    is_closed: Arc<AtomicBool>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.is_closed.store(true, Ordering::Release);
+        // The thread waits for a connection; on Linux this ends that.
+        let _ = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
+    }
+}
 
 impl Attendance {
     /// Connects this process to all others, which listen at these addresses.
@@ -65,7 +87,7 @@ impl Attendance {
         let this = Arc::new(self);
         let none = || addresses.iter().map(|_| None).collect();
         let mut sockets = Sockets { data: none(), peers: none() };
-        let accepted = this.clone().listen(listener)?;
+        let listening = this.clone().listen(listener)?;
         for (to, address) in addresses.iter().enumerate().take(me) {
             for purpose in [Purpose::Data, Purpose::Peers] {
                 let doing = || format!("connect to process {to} of the job at {address}");
@@ -73,37 +95,61 @@ impl Attendance {
                 put(&mut sockets, to, purpose, stream);
             }
         }
+        this.wait_for_others(&listening, addresses, &mut sockets, until)?;
+        Ok(sockets)
+    }
+
+    /// Waits until all processes with higher numbers have connected.
+    fn wait_for_others(
+        &self,
+        listening: &Listening,
+        addresses: &[String],
+        sockets: &mut Sockets,
+        until: Instant,
+    ) -> Result<()> {
         let is_complete = |sockets: &Sockets| {
             let there = |all: &[Option<Socket>]| all.iter().filter(|socket| socket.is_some()).count();
             there(&sockets.data) + 1 == addresses.len() && there(&sockets.peers) + 1 == addresses.len()
         };
-        while !is_complete(&sockets) {
-            match accepted.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        let mut turned_away = None;
+        while !is_complete(sockets) {
+            match listening.accepted.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 // A second connection for one purpose takes the place of the first: its sender has given that one up.
-                Ok((hello, stream)) if (hello.from as usize) < addresses.len() => {
-                    put(&mut sockets, hello.from as usize, hello.purpose, stream);
+                Ok(Ok((hello, stream))) if (hello.from as usize) < addresses.len() => {
+                    put(sockets, hello.from as usize, hello.purpose, stream);
                 }
-                Ok(_) => {}
-                Err(_) => {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => turned_away = Some(error),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    let me = self.me as usize;
                     let missing = (me + 1..addresses.len()).filter(|i| sockets.peers[*i].is_none());
                     let missing: Vec<&str> = missing.map(|i| &*addresses[i]).collect();
-                    return Err(Error::environment(format!(
+                    let error = Error::environment(format!(
                         "after {} s these processes of the job have not connected: {}; is the network between the hosts open \
                          for all ports, and does each taskmanager listen at an address that the others reach?",
                         DEADLINE.as_secs(),
                         missing.join(", ")
-                    )));
+                    ));
+                    return Err(match turned_away {
+                        Some(why) => error.caused_by(format!("a connection was turned away: {why}")),
+                        None => error,
+                    });
                 }
             }
         }
-        Ok(sockets)
+        Ok(())
     }
 
     /// Connects to a process that may not listen yet.
-    fn connect_to(&self, to: u32, address: &str, purpose: Purpose, until: Instant) -> Result<TcpStream> {
+    fn connect_to(&self, to: u32, address: &str, purpose: Purpose, until: Instant) -> Result<Stream> {
         loop {
-            let connected = TcpStream::connect(address).map_err(Error::from).and_then(|mut stream| {
-                prepare(&stream)?;
+            let connected = open(address).map_err(Error::from).and_then(|tcp| {
+                tcp.set_nodelay(true)?;
+                let time_is_up = Instant::now() + HANDSHAKE;
+                let mut stream = match &self.tls {
+                    Some(tls) => tls.connector().connect(tcp, address, time_is_up)?,
+                    None => Stream::plain(tcp, time_is_up),
+                };
                 handshake::connect(&mut stream, &self.secret, &self.hello(to, purpose).to_bytes())?;
                 be_ready(&stream)?;
                 Ok(stream)
@@ -120,38 +166,29 @@ impl Attendance {
         Hello { job: self.job, attempt: self.attempt, from: self.me, to, purpose }
     }
 
-    /// Accepts connections until the receiving end is dropped, and at least one more has come.
-    fn listen(self: Arc<Self>, listener: TcpListener) -> Result<Receiver<Accepted>> {
+    /// Starts to accept connections, each on a thread of its own: a stranger who is slow delays nobody.
+    fn listen(self: Arc<Self>, listener: TcpListener) -> Result<Listening> {
+        let tls = self.tls.as_ref().map(|tls| tls.acceptor(Clients::MustShow)).transpose()?;
+        let door =
+            Door { name: "handshake", limits: LIMITS, time: HANDSHAKE, tls, tls_is_wanted: TLS_IS_WANTED };
+        let (listener, is_closed) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
         let (accepted, receiver) = channel();
-        let waiting = Arc::new(());
+        let listening =
+            Listening { accepted: receiver, listener: listener.clone(), is_closed: is_closed.clone() };
         let run = move || {
-            for stream in listener.incoming() {
-                // A connection that was broken before it was accepted is none.
-                let Ok(stream) = stream else { continue };
-                if Arc::strong_count(&waiting) <= AT_ONCE {
-                    self.clone().welcome(stream, accepted.clone(), waiting.clone());
-                }
-            }
+            door.serve(&listener, &is_closed, move |stream| {
+                // Without a receiver all processes are connected.
+                drop(accepted.send(stream.and_then(|stream| self.welcome(stream))));
+            });
         };
         std::thread::Builder::new().name("accept".to_owned()).spawn(run)?;
-        Ok(receiver)
+        Ok(listening)
     }
 
-    /// Goes through the handshake on a thread of its own: a stranger who is slow delays nobody.
-    fn welcome(self: Arc<Self>, mut stream: TcpStream, accepted: Sender<Accepted>, waiting: Arc<()>) {
-        let run = move || {
-            let shaken = prepare(&stream)
-                .and_then(|()| handshake::accept(&mut stream, &self.secret, |hello| self.judge(hello)))
-                .and_then(|hello| Hello::from_bytes(&hello))
-                .and_then(|hello| be_ready(&stream).map(|()| hello));
-            // Who has not passed is told so by the handshake; the process that is missing is named at the deadline.
-            if let Ok(hello) = shaken {
-                drop(accepted.send((hello, stream)));
-            }
-            drop(waiting);
-        };
-        // Without a thread the connection is closed, and tried again.
-        drop(std::thread::Builder::new().name("handshake".to_owned()).spawn(run));
+    fn welcome(&self, mut stream: Stream) -> Result<Accepted> {
+        let hello = handshake::accept(&mut stream, &self.secret, |hello| self.judge(hello))?;
+        be_ready(&stream)?;
+        Ok((Hello::from_bytes(&hello)?, stream))
     }
 
     fn judge(&self, hello: &[u8]) -> Result<Vec<u8>, String> {
@@ -177,28 +214,31 @@ impl Hello {
     }
 }
 
-fn put(sockets: &mut Sockets, process: usize, purpose: Purpose, stream: TcpStream) {
+fn put(sockets: &mut Sockets, process: usize, purpose: Purpose, stream: Stream) {
     let all = match purpose {
         Purpose::Data => &mut sockets.data,
         Purpose::Peers => &mut sockets.peers,
     };
-    all[process] = Some(Socket::Tcp(stream));
+    all[process] = Some(Socket::Network(stream));
 }
 
-/// Sets the options of a connection for the handshake.
-fn prepare(stream: &TcpStream) -> Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(HANDSHAKE))?;
-    stream.set_write_timeout(Some(HANDSHAKE))?;
-    Ok(())
+/// Connects to the first address of a host that accepts it. A host that does not answer at all is not waited for.
+fn open(address: &str) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, HANDSHAKE) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
-/// Removes the timeouts: a connection may be silent for long once the job runs. That the other host is gone is noticed by the
+/// Removes the deadline: a connection may be silent for long once the job runs. That the other host is gone is noticed by the
 /// system, which then breaks the connection.
-fn be_ready(stream: &TcpStream) -> Result<()> {
-    stream.set_read_timeout(None)?;
-    stream.set_write_timeout(None)?;
-    let options = SockRef::from(stream);
+fn be_ready(stream: &Stream) -> Result<()> {
+    stream.set_deadline(None)?;
+    let options = SockRef::from(stream.tcp());
     let second = Duration::from_secs(1);
     options.set_tcp_keepalive(
         &TcpKeepalive::new().with_time(2 * second).with_interval(second).with_retries(4),
@@ -210,12 +250,15 @@ fn be_ready(stream: &TcpStream) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::thread::{self, JoinHandle};
+
+    use tidegate_test_certificates::Authority;
 
     use super::*;
 
     fn attendance(me: u32, secret: &str, attempt: u32) -> Attendance {
         let secret = Secret::of(secret.as_bytes()).unwrap();
-        Attendance { job: JobId([7; 16]), attempt: Attempt(attempt), secret, me }
+        Attendance { job: JobId([7; 16]), attempt: Attempt(attempt), secret, me, tls: None }
     }
 
     const SECRET: &str = "the secret of the attempt";
@@ -226,28 +269,27 @@ mod tests {
         (listeners, addresses)
     }
 
-    #[test]
-    fn every_process_is_connected_to_every_other_one_also_beside_strangers() {
-        let (listeners, addresses) = listeners(3);
-        for address in &addresses {
-            // One that says nothing, one that talks nonsense, and one of an older attempt.
-            std::mem::forget(TcpStream::connect(address).unwrap());
-            TcpStream::connect(address).unwrap().write_all(&[7; 100]).unwrap();
-            let mut old = TcpStream::connect(address).unwrap();
-            let hello = attendance(2, SECRET, 1).hello(0, Purpose::Data).to_bytes();
-            std::thread::spawn(move || {
-                let secret = Secret::of(SECRET.as_bytes()).unwrap();
-                assert!(handshake::connect(&mut old, &secret, &hello).is_err());
-            });
-        }
-        let connect = |(me, listener): (usize, TcpListener)| {
-            let addresses = addresses.clone();
-            std::thread::spawn(move || attendance(me as u32, SECRET, 2).connect(listener, &addresses))
+    /// All processes of an attempt, as they connect to each other.
+    fn connect(
+        listeners: Vec<TcpListener>,
+        addresses: &[String],
+        tls: Option<&Tls>,
+    ) -> Vec<JoinHandle<Result<Sockets>>> {
+        let start = |(me, listener): (usize, TcpListener)| {
+            let addresses = addresses.to_vec();
+            let attendance = Attendance { tls: tls.cloned(), ..attendance(me as u32, SECRET, 2) };
+            thread::spawn(move || attendance.connect(listener, &addresses))
         };
-        let threads: Vec<_> = listeners.into_iter().enumerate().map(connect).collect();
-        let mut all: Vec<Sockets> = threads.into_iter().map(|t| t.join().unwrap().unwrap()).collect();
-        for from in 0..3 {
-            for to in (0..3).filter(|to| *to != from) {
+        listeners.into_iter().enumerate().map(start).collect()
+    }
+
+    fn joined(processes: Vec<JoinHandle<Result<Sockets>>>) -> Vec<Sockets> {
+        processes.into_iter().map(|process| process.join().unwrap().unwrap()).collect()
+    }
+
+    fn check_that_all_are_connected(mut all: Vec<Sockets>) {
+        for from in 0..all.len() {
+            for to in (0..all.len()).filter(|to| *to != from) {
                 let text = [from as u8, to as u8];
                 all[from].data[to].as_mut().unwrap().write_all(&text).unwrap();
                 let mut received = [9; 2];
@@ -256,5 +298,69 @@ mod tests {
                 assert!(all[from].peers[to].is_some());
             }
         }
+    }
+
+    /// Connects as a process of this attempt, without going through with it.
+    fn intrude(address: &str, attendance: &Attendance) -> Result<()> {
+        let tcp = TcpStream::connect(address).unwrap();
+        let until = Instant::now() + HANDSHAKE;
+        let mut stream = match &attendance.tls {
+            Some(tls) => tls.connector().connect(tcp, address, until)?,
+            None => Stream::plain(tcp, until),
+        };
+        let hello = attendance.hello(0, Purpose::Data).to_bytes();
+        handshake::connect(&mut stream, &attendance.secret, &hello).map(drop)
+    }
+
+    #[test]
+    fn every_process_is_connected_to_every_other_one_also_beside_strangers() {
+        let (listeners, addresses) = listeners(3);
+        let mut strangers = Vec::new();
+        for address in &addresses {
+            // Some that say nothing, one that talks nonsense, and one of an older attempt.
+            strangers.extend((0..LIMITS.total * 2).map(|_| TcpStream::connect(address).unwrap()));
+            TcpStream::connect(address).unwrap().write_all(&[7; 100]).unwrap();
+            let address = address.clone();
+            thread::spawn(move || intrude(&address, &attendance(2, SECRET, 1)).unwrap_err());
+        }
+        check_that_all_are_connected(joined(connect(listeners, &addresses, None)));
+    }
+
+    #[test]
+    fn nobody_listens_once_all_are_connected() {
+        let (listeners, addresses) = listeners(2);
+        let all = joined(connect(listeners, &addresses, None));
+        for address in &addresses {
+            let until = Instant::now() + HANDSHAKE;
+            while TcpStream::connect(address).is_ok() {
+                assert!(Instant::now() < until, "the thread that accepts connections has not ended");
+            }
+        }
+        drop(all);
+    }
+
+    #[test]
+    fn with_tls_a_stranger_with_a_certificate_of_another_authority_is_turned_away() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (authority, other) = (Authority::new(here.path()), Authority::new(there.path()));
+        let tls = Tls::load(&authority.issue("host", &["127.0.0.1"])).unwrap();
+        let mut files = other.issue("stranger", &["127.0.0.1"]);
+        // It believes this cluster, which does not believe it.
+        let own_ca = std::fs::read(other.file()).unwrap();
+        let both = [own_ca, std::fs::read(authority.file()).unwrap()].concat();
+        files.ca = there.path().join("both.pem");
+        std::fs::write(&files.ca, both).unwrap();
+        let stranger = Attendance { tls: Some(Tls::load(&files).unwrap()), ..attendance(1, SECRET, 2) };
+
+        let (mut listeners, addresses) = listeners(2);
+        let second = listeners.pop().unwrap();
+        let mut processes = connect(listeners, &addresses, Some(&tls));
+        let error = intrude(&addresses[0], &stranger).unwrap_err().to_string();
+        assert!(error.contains("no authority in its tls.ca has issued it"), "{error}");
+        let error = intrude(&addresses[0], &attendance(1, SECRET, 2)).unwrap_err().to_string();
+        assert!(error.contains("it sent \"TLS only\""), "{error}");
+        let attendance = Attendance { tls: Some(tls), ..attendance(1, SECRET, 2) };
+        processes.push(thread::spawn(move || attendance.connect(second, &addresses)));
+        check_that_all_are_connected(joined(processes));
     }
 }

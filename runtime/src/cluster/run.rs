@@ -13,6 +13,7 @@ use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProces
 use tidegate_protocol::why::ProcessAnswer;
 use tidegate_protocol::{Error, ErrorContext, ErrorKind, Manifest, Result, Slot};
 use tidegate_snapshots::Snapshots;
+use tidegate_transport::Tls;
 use tracing::Level;
 
 use super::connect::Attendance;
@@ -229,7 +230,8 @@ impl JobProcess<'_> {
         let Preparation { job, attempt, .. } = *self.preparation;
         let secret = Secret::of(self.preparation.secret.as_bytes())?;
         let me = self.workers().process_of(self.preparation.first.0 as usize) as u32;
-        Attendance { job, attempt, secret, me }.connect(listener, &begin.addresses)
+        let tls = self.preparation.tls.as_ref().map(Tls::load).transpose()?;
+        Attendance { job, attempt, secret, me, tls }.connect(listener, &begin.addresses)
     }
 
     fn note(&self, level: Level, text: &str) {

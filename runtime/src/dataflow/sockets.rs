@@ -1,21 +1,22 @@
 //! The sockets between the processes of an attempt.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
+use tidegate_transport as transport;
 use timely::communication::allocator::zero_copy::stream::Stream;
 
-/// A connection to another process: over a network, or within a host.
+/// A connection to another process: over a network, with TLS or without, or within a host.
 pub(crate) enum Socket {
-    Tcp(TcpStream),
+    Network(transport::Stream),
     Unix(UnixStream),
 }
 
 macro_rules! each {
     ($self:expr, $stream:ident => $does:expr) => {
         match $self {
-            Self::Tcp($stream) => $does,
+            Self::Network($stream) => $does,
             Self::Unix($stream) => $does,
         }
     };
@@ -40,13 +41,17 @@ impl Write for Socket {
 impl Stream for Socket {
     fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
-            Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
+            Self::Network(stream) => Self::Network(stream.clone()),
             Self::Unix(stream) => Self::Unix(stream.try_clone()?),
         })
     }
 
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        each!(self, stream => stream.set_nonblocking(nonblocking))
+        match self {
+            // Timely asks for a socket that blocks, which this is.
+            Self::Network(stream) => stream.tcp().set_nonblocking(nonblocking),
+            Self::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -12,6 +12,6 @@ pub(crate) fn serve(address: &str, job: &str, metrics: Arc<Metrics>) -> Result<(
         format!("cannot serve metrics at {address} (--metrics takes an address of this machine, such as 127.0.0.1:9399)")
     })?;
     let job = job.to_owned();
-    tidegate_exposition::serve(listener, move || metrics.render(&job))?;
+    tidegate_exposition::serve(listener, None, move || metrics.render(&job))?;
     Ok(())
 }

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_protocol::link::Command;
-use tidegate_protocol::process::{FromJobProcess, Preparation, ToJobProcess};
+use tidegate_protocol::process::{FromJobProcess, Preparation, TlsFiles, ToJobProcess};
 use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, Program, Registration, ToTaskManager};
 use tidegate_protocol::why::{PassedOn, ProcessAnswer};
 use tidegate_protocol::{Attempt, Error, JobId, Plan, TaskManagerId};
@@ -177,6 +177,8 @@ pub struct Identity {
     pub address: String,
     /// Where the processes listen.
     pub listen: String,
+    /// The files of this host with which the processes connect to others; None for connections without TLS.
+    pub tls: Option<TlsFiles>,
     /// The directory with the working directories.
     pub jobs: PathBuf,
     /// The directory with the copies of stored files, job by job.
@@ -436,6 +438,7 @@ impl Supervisor {
                     working,
                     copies: self.identity.copies.join(id.job.to_string()),
                     listen: self.identity.listen.clone(),
+                    tls: self.identity.tls.clone(),
                     silence_ms: u64::try_from(self.identity.lease.as_millis()).unwrap_or(u64::MAX),
                     ..*preparation
                 });

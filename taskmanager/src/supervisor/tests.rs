@@ -37,6 +37,7 @@ fn launch(process: ProcessId) -> Event {
         drains: false,
         secret: "secret".to_owned(),
         listen: String::new(),
+        tls: None,
         silence_ms: 0,
     });
     Event::Message(ToTaskManager::Launch { program: program(), preparation })
@@ -78,6 +79,7 @@ impl World {
             slots: 4,
             address: "host".to_owned(),
             listen: "127.0.0.1".to_owned(),
+            tls: None,
             jobs: PathBuf::from("/data/jobs"),
             copies: PathBuf::from("/data/copies"),
             lease: LEASE,

@@ -128,6 +128,7 @@ impl Cluster {
             drains: false,
             secret: "the secret of the attempt".to_owned(),
             listen: String::new(),
+            tls: None,
             silence_ms: 0,
         });
         self.jobmanager().send(ToTaskManager::Launch { program, preparation });

@@ -63,6 +63,7 @@ impl World {
             slots: host.slots,
             address: id.0.clone(),
             listen: "127.0.0.1".to_owned(),
+            tls: None,
             jobs: PathBuf::from("/jobs"),
             copies: PathBuf::from("/copies"),
             lease: Duration::from_millis(LEASE_MS),

@@ -281,6 +281,7 @@ impl AttemptRun {
                 copies: Default::default(),
                 secret: String::new(),
                 listen: String::new(),
+                tls: None,
                 silence_ms: 0,
             };
             let launch =
