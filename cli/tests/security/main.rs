@@ -1,0 +1,5 @@
+//! Strangers and TLS, with real daemons.
+
+mod cluster;
+mod strangers;
+mod tls;
