@@ -27,8 +27,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const GONE: Duration = Duration::from_secs(6);
 /// How long to wait before a process that does not listen yet is asked again.
 const AGAIN: Duration = Duration::from_millis(20);
-/// Connections whose handshake is under way. If there are more, the oldest is closed, and tried again.
-const LIMITS: Limits = Limits { total: 256, per_address: 128 };
+/// Handshakes of strangers that may be under way, beside one of every other process, all of which may be on one host. If there
+/// are more, the oldest is closed; a process of the attempt tries again.
+const STRANGERS: usize = 128;
 /// What is sent to a process that does not speak TLS, in the place of the first bytes that it expects.
 const TLS_IS_WANTED: &[u8] = b"TLS only";
 
@@ -87,7 +88,7 @@ impl Attendance {
         let this = Arc::new(self);
         let none = || addresses.iter().map(|_| None).collect();
         let mut sockets = Sockets { data: none(), peers: none() };
-        let listening = this.clone().listen(listener)?;
+        let listening = this.clone().listen(listener, addresses.len())?;
         for (to, address) in addresses.iter().enumerate().take(me) {
             for purpose in [Purpose::Data, Purpose::Peers] {
                 let doing = || format!("connect to process {to} of the job at {address}");
@@ -167,10 +168,10 @@ impl Attendance {
     }
 
     /// Starts to accept connections, each on a thread of its own: a stranger who is slow delays nobody.
-    fn listen(self: Arc<Self>, listener: TcpListener) -> Result<Listening> {
+    fn listen(self: Arc<Self>, listener: TcpListener, processes: usize) -> Result<Listening> {
         let tls = self.tls.as_ref().map(|tls| tls.acceptor(Clients::MustShow)).transpose()?;
-        let door =
-            Door { name: "handshake", limits: LIMITS, time: HANDSHAKE, tls, tls_is_wanted: TLS_IS_WANTED };
+        let limits = Limits { total: 2 * STRANGERS + processes, per_address: STRANGERS + processes };
+        let door = Door { name: "handshake", limits, time: HANDSHAKE, tls, tls_is_wanted: TLS_IS_WANTED };
         let (listener, is_closed) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
         let (accepted, receiver) = channel();
         let listening =
@@ -314,16 +315,21 @@ mod tests {
 
     #[test]
     fn every_process_is_connected_to_every_other_one_also_beside_strangers() {
-        let (listeners, addresses) = listeners(3);
+        let (mut listeners, addresses) = listeners(3);
+        let last = listeners.pop().unwrap();
+        // These wait for the last one.
+        let mut processes = connect(listeners, &addresses, None);
         let mut strangers = Vec::new();
-        for address in &addresses {
-            // Some that say nothing, one that talks nonsense, and one of an older attempt.
-            strangers.extend((0..LIMITS.total * 2).map(|_| TcpStream::connect(address).unwrap()));
+        for address in &addresses[..2] {
+            // More that say nothing than may be there, one that talks nonsense, and one of an older attempt.
+            strangers.extend((0..4 * STRANGERS).map(|_| TcpStream::connect(address).unwrap()));
             TcpStream::connect(address).unwrap().write_all(&[7; 100]).unwrap();
-            let address = address.clone();
-            thread::spawn(move || intrude(&address, &attendance(2, SECRET, 1)).unwrap_err());
+            intrude(address, &attendance(2, SECRET, 1)).unwrap_err();
         }
-        check_that_all_are_connected(joined(connect(listeners, &addresses, None)));
+        let others = addresses.clone();
+        processes.push(thread::spawn(move || attendance(2, SECRET, 2).connect(last, &others)));
+        check_that_all_are_connected(joined(processes));
+        drop(strangers);
     }
 
     #[test]
