@@ -22,5 +22,6 @@ absent "the control brain does no I/O and reads no clock" \
     '\bstd::(fs|io|env|net|thread|process|time::(Instant|SystemTime))\b' jobmanager/control/src
 # The error type may refer to I/O errors: that is not I/O.
 absent "protocol does no I/O" '\bstd::(fs|io|env|net|thread|process|time)\b' protocol/src protocol/src/error.rs
+absent "every route of the jobmanager is in its OpenAPI document" '\.(route|route_service|nest_service)\(' jobmanager/src/server
 absent "the engine asks for the time of day in one place" '\bSystemTime::now\b' runtime/src runtime/src/clock.rs
 exit $broken

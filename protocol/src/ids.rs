@@ -52,6 +52,11 @@ number! {
 /// The identity of a job on a cluster: 16 bytes, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(
+    feature = "schema",
+    derive(utoipa::ToSchema),
+    schema(value_type = String, pattern = "^[0-9a-f]{32}$")
+)]
 pub struct JobId(pub [u8; 16]);
 
 impl fmt::Display for JobId {

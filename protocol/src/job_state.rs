@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What a job is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum JobState {
     /// It has not run yet.
     Created,

@@ -58,6 +58,7 @@ pub struct Manifest {
 
 /// What an operator keeps, the same on every worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OperatorEntry {
     /// What kind of operator it is ("source", "window", "process", "sink", ...); another kind does not restore from it.
     pub kind: String,
@@ -72,6 +73,7 @@ pub struct OperatorEntry {
 
 /// The type of an operator's state as serde sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StateType {
     /// The Rust type's name, for messages.
     pub name: String,

@@ -14,6 +14,7 @@ pub const PLAN_VERSION: u32 = 1;
 
 /// What a job consists of, as far as other programs need it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Plan {
     /// The version of this format.
     pub plan_version: u32,
@@ -36,6 +37,7 @@ pub struct Plan {
 
 /// What the flags of a job's program say about how it is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PlanSettings {
     /// The number of workers; None for as many as there is room for.
     pub parallelism: Option<u32>,
@@ -53,6 +55,7 @@ impl Default for PlanSettings {
 
 /// What is known of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SourcePlan {
     /// True if it ends; false if it is followed as it grows.
     pub bounded: bool,

@@ -92,6 +92,7 @@ pub struct PartitionProgress {
 /// Whether a partition holds event time back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum PartitionState {
     /// Event time does not pass its watermark.
     Active,

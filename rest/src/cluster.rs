@@ -1,9 +1,10 @@
 //! The cluster as a whole: `GET /v1/overview`, `GET /v1/taskmanagers`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The totals of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Overview {
     /// The version of the jobmanager.
@@ -25,14 +26,14 @@ pub struct Overview {
 }
 
 /// All taskmanagers that the jobmanager knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskManagers {
     /// In the order of their ids.
     pub taskmanagers: Vec<TaskManager>,
 }
 
 /// A taskmanager.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskManager {
     /// Its id, the same after a restart.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::JobId;
+use utoipa::ToSchema;
 
 /// An executable that was uploaded: the request's body is its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Executable {
     /// The SHA-256 of its content, in hexadecimal digits.
     pub id: String,
@@ -15,7 +16,7 @@ pub struct Executable {
 }
 
 /// A request for the plan of a job. The answer is a [`tidegate_protocol::Plan`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanRequest {
     /// What the user calls the executable, for messages.
     #[serde(default)]
@@ -28,7 +29,7 @@ pub struct PlanRequest {
 }
 
 /// A question whether a job could go on from a snapshot: `POST /v1/executables/ID/check`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckRequest {
     /// What the user calls the executable, for messages.
     #[serde(default)]
@@ -43,7 +44,7 @@ pub struct CheckRequest {
 }
 
 /// The answer to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckReply {
     /// True if the job could go on from the snapshot.
     pub fits: bool,
@@ -58,7 +59,7 @@ pub struct CheckReply {
 }
 
 /// Whether an operator fits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OperatorCheck {
     /// Its uid.
     pub uid: String,
@@ -71,7 +72,7 @@ pub struct OperatorCheck {
 }
 
 /// A request to run a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunRequest {
     /// The id of the job, which the client chooses: a request that is sent again does not start the job twice.
@@ -104,7 +105,7 @@ pub struct RunRequest {
 }
 
 /// A job that was submitted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunReply {
     /// Its id.
     pub jobid: JobId,

@@ -2,18 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::JobId;
+use utoipa::ToSchema;
 
 pub use tidegate_protocol::JobState;
 
 /// All jobs: `GET /v1/jobs/overview`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Jobs {
     /// The newest first.
     pub jobs: Vec<JobSummary>,
 }
 
 /// A job in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct JobSummary {
     /// Its id.
@@ -35,7 +36,7 @@ pub struct JobSummary {
 }
 
 /// A job: `GET /v1/jobs/ID`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct JobDetails {
     /// What a list shows of it.
@@ -62,7 +63,7 @@ pub struct JobDetails {
 }
 
 /// A process of a job's attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct JobProcess {
     /// The taskmanager that runs it.
@@ -74,7 +75,7 @@ pub struct JobProcess {
 }
 
 /// Why an attempt has failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct JobFailure {
     /// The attempt.
@@ -86,14 +87,14 @@ pub struct JobFailure {
 }
 
 /// The failures of a job: `GET /v1/jobs/ID/exceptions`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobFailures {
     /// The newest first; old ones are dropped.
     pub exceptions: Vec<JobFailure>,
 }
 
 /// The numbers of a job's checkpoints.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckpointCounts {
     /// Checkpoints completed since the job's first start.
@@ -105,7 +106,7 @@ pub struct CheckpointCounts {
 }
 
 /// The checkpoints of a job: `GET /v1/jobs/ID/checkpoints`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Checkpoints {
     /// Their numbers.
@@ -117,7 +118,7 @@ pub struct Checkpoints {
 }
 
 /// A checkpoint in flight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckpointInProgress {
     /// Its epoch.
@@ -131,7 +132,7 @@ pub struct CheckpointInProgress {
 }
 
 /// A checkpoint that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckpointSummary {
     /// Its epoch.
@@ -149,7 +150,7 @@ pub struct CheckpointSummary {
 }
 
 /// A request for a savepoint: `POST /v1/jobs/ID/savepoints`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct SavepointRequest {
     /// The directory in which it is made; None for the one of the checkpoint store.
@@ -158,7 +159,7 @@ pub struct SavepointRequest {
 }
 
 /// A request to stop: `POST /v1/jobs/ID/stop`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct StopRequest {
     /// Whether the job reads its input to its present end and finishes, instead of keeping open windows for another start.
@@ -170,7 +171,7 @@ pub struct StopRequest {
 }
 
 /// The number of an operation that goes on: a savepoint or a stop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Triggered {
     /// For `GET /v1/jobs/ID/savepoints/REQUEST`.
@@ -178,7 +179,7 @@ pub struct Triggered {
 }
 
 /// How far an operation is: `GET /v1/jobs/ID/savepoints/REQUEST`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Operation {
     /// `IN_PROGRESS` or `COMPLETED`.
@@ -192,21 +193,21 @@ pub struct Operation {
 }
 
 /// The parallelism of a job: `GET` and `PUT /v1/jobs/ID/resource-requirements`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResourceRequirements {
     /// The number of workers.
     pub parallelism: u32,
 }
 
 /// Lines of a job's log: `GET /v1/jobs/ID/logs?attempt=N&taskmanager=ID&from=POSITION`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Logs {
     /// The logs of all processes of the attempt, or of the one that was asked for.
     pub logs: Vec<ProcessLog>,
 }
 
 /// Lines of the log of one taskmanager's processes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProcessLog {
     /// The taskmanager.
     pub taskmanager: String,

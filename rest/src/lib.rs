@@ -16,9 +16,10 @@ pub mod jobs;
 pub mod why;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The answer to a request that has failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// What went wrong, and what to do about it.
     pub error: String,
@@ -28,7 +29,7 @@ pub struct Failure {
 }
 
 /// What a request has to be signed with: `GET /v1/challenge`, which needs no signature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Challenge {
     /// The challenge, good for a minute and any number of requests.
     pub challenge: String,

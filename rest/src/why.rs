@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_protocol::JobId;
 use tidegate_protocol::why::PartitionState;
+use utoipa::ToSchema;
 
 use crate::jobs::JobState;
 
 /// What holds a job back. What is about event time is in milliseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Why {
     /// The job's id.
@@ -36,7 +37,7 @@ pub struct Why {
 }
 
 /// A worker, and where it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Place {
     /// The worker.
@@ -48,7 +49,7 @@ pub struct Place {
 }
 
 /// A process that does not answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct SilentProcess {
     /// The taskmanager that runs it.
@@ -62,7 +63,7 @@ pub struct SilentProcess {
 }
 
 /// The event time of a job, and what holds it back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct WatermarkWhy {
     /// The operator that has the least watermark.
@@ -80,7 +81,7 @@ pub struct WatermarkWhy {
 }
 
 /// What holds event time back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Holder {
     /// A process that does not answer.
@@ -94,7 +95,7 @@ pub enum Holder {
 }
 
 /// A step whose code runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DoingWhy {
     /// The step.
@@ -111,7 +112,7 @@ pub struct DoingWhy {
 }
 
 /// A checkpoint in flight, and what it waits for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckpointWhy {
     /// Its epoch.
@@ -131,7 +132,7 @@ pub struct CheckpointWhy {
 }
 
 /// An operator chain that has not passed a barrier.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ChainWhy {
     /// The source or the keyed operator that it begins with.
@@ -144,7 +145,7 @@ pub struct ChainWhy {
 }
 
 /// The watermark of an operator on a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct OperatorWhy {
     /// The operator.
@@ -161,7 +162,7 @@ pub struct OperatorWhy {
 }
 
 /// A partition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PartitionWhy {
     /// The source.

@@ -1,10 +1,11 @@
 //! What is answered when something is wrong.
 
-use axum::Json;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tidegate_protocol::{Error, ErrorKind};
 use tidegate_rest::Failure;
+
+use super::extract::Json;
 
 /// The result of a request.
 pub(super) type Answered<T> = Result<Json<T>, Wrong>;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State as Given};
 use axum::http::header::{AUTHORIZATION, HeaderValue};
@@ -17,6 +16,7 @@ use tidegate_rest::Challenge;
 
 use super::answer::Wrong;
 use super::connections::Peer;
+use super::extract::Json;
 use super::{BODY_BYTES_MAX, State};
 
 /// The header by which the server proves that it has the secret.
@@ -52,7 +52,12 @@ impl Auth {
     }
 }
 
-/// `GET /v1/challenge`
+/// Issues a challenge, with which requests are signed.
+#[utoipa::path(
+    get,
+    path = "/challenge",
+    responses((status = 200, description = "A challenge", body = Challenge))
+)]
 pub(super) async fn challenge(Given(state): Given<Arc<State>>) -> Json<Challenge> {
     let challenges = state.auth.challenges.lock().unwrap_or_else(PoisonError::into_inner);
     Json(Challenge { challenge: challenges.challenge(state.auth.began.elapsed()) })

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State as Given;
 use tidegate_control::cluster::{Brain, Ending};
 use tidegate_rest::cluster::{Overview, TaskManager, TaskManagers};
 
 use super::State;
 use super::answer::Answered;
+use super::extract::Json;
 
-/// `GET /v1/overview`
+/// Totals of the cluster.
+#[utoipa::path(
+    get,
+    path = "/overview",
+    responses((status = 200, description = "The totals", body = Overview))
+)]
 pub(super) async fn overview(Given(state): Given<Arc<State>>) -> Answered<Overview> {
     Ok(Json(state.driver.look(totals).await?))
 }
@@ -35,7 +40,12 @@ fn totals(brain: &Brain) -> Overview {
     totals
 }
 
-/// `GET /v1/taskmanagers`
+/// Lists the taskmanagers.
+#[utoipa::path(
+    get,
+    path = "/taskmanagers",
+    responses((status = 200, description = "All that the jobmanager knows", body = TaskManagers))
+)]
 pub(super) async fn taskmanagers(Given(state): Given<Arc<State>>) -> Answered<TaskManagers> {
     let all = state.driver.look(Brain::taskmanagers).await?;
     let taskmanagers = all.into_iter().map(|t| TaskManager {

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path as InPath, Query, Request, State as Given};
+use axum::extract::{Request, State as Given};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -20,10 +19,12 @@ use tidegate_rest::executables::{
 };
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
+use utoipa::IntoParams;
 
 use super::State;
 use super::answer::{Answered, Wrong};
 use super::auth::with_proof;
+use super::extract::{Json, Path, Query};
 
 /// The greatest length of an executable.
 const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
@@ -33,12 +34,21 @@ const GRACE: Duration = Duration::from_secs(30);
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// What the client says of the executable before it sends it: the signature is checked before anything is stored.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Announced {
+    /// The SHA-256 of the executable, 64 hexadecimal digits.
     sha256: String,
 }
 
-/// `POST /v1/executables?sha256=DIGITS`
+/// Uploads an executable, which is the body.
+#[utoipa::path(
+    post,
+    path = "/executables",
+    params(Announced),
+    request_body(content = inline(Vec<u8>), content_type = "application/octet-stream"),
+    responses((status = 200, description = "The executable is in the checkpoint store", body = Executable))
+)]
 pub(super) async fn upload(
     Given(state): Given<Arc<State>>,
     Query(announced): Query<Announced>,
@@ -131,10 +141,25 @@ async fn program(
     Ok(Program { name, sha256: id.to_owned(), path: state.store.executable(id), arguments, directory })
 }
 
-/// `POST /v1/executables/ID/plan`
+/// The executable that a path names.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct OfExecutable {
+    /// The SHA-256 of the executable, 64 hexadecimal digits.
+    id: String,
+}
+
+/// Has an executable describe its job.
+#[utoipa::path(
+    post,
+    path = "/executables/{id}/plan",
+    params(OfExecutable),
+    request_body = PlanRequest,
+    responses((status = 200, description = "The plan", body = Plan))
+)]
 pub(super) async fn plan(
     Given(state): Given<Arc<State>>,
-    InPath(id): InPath<String>,
+    Path(OfExecutable { id }): Path<OfExecutable>,
     Json(request): Json<PlanRequest>,
 ) -> Answered<Plan> {
     let program = program(&state, &id, (request.executable, request.directory), request.arguments).await?;
@@ -148,10 +173,17 @@ async fn describe(state: &State, program: Program) -> Result<Plan, Error> {
     }
 }
 
-/// `POST /v1/executables/ID/check`
+/// Says whether a job could go on from a snapshot.
+#[utoipa::path(
+    post,
+    path = "/executables/{id}/check",
+    params(OfExecutable),
+    request_body = CheckRequest,
+    responses((status = 200, description = "Whether it fits", body = CheckReply))
+)]
 pub(super) async fn check(
     Given(state): Given<Arc<State>>,
-    InPath(id): InPath<String>,
+    Path(OfExecutable { id }): Path<OfExecutable>,
     Json(request): Json<CheckRequest>,
 ) -> Answered<CheckReply> {
     let program = program(&state, &id, (request.executable, request.directory), request.arguments).await?;
@@ -174,10 +206,17 @@ pub(super) async fn check(
     }))
 }
 
-/// `POST /v1/executables/ID/run`
+/// Starts a job.
+#[utoipa::path(
+    post,
+    path = "/executables/{id}/run",
+    params(OfExecutable),
+    request_body = RunRequest,
+    responses((status = 200, description = "The job was accepted", body = RunReply))
+)]
 pub(super) async fn run(
     Given(state): Given<Arc<State>>,
-    InPath(id): InPath<String>,
+    Path(OfExecutable { id }): Path<OfExecutable>,
     Json(request): Json<RunRequest>,
 ) -> Answered<RunReply> {
     let set = state.defaults.with(&request.settings)?;

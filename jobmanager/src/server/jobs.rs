@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Path, Query, State as Given};
-use serde::Deserialize;
+use axum::extract::State as Given;
+use serde::{Deserialize, Serialize};
 use tidegate_control::cluster::{Answer, Brain, Ending, JobFacts, JobView, OperationView, Request};
 use tidegate_protocol::{Attempt, Error, JobId, TaskManagerId};
 use tidegate_rest::jobs::{
@@ -12,17 +11,21 @@ use tidegate_rest::jobs::{
     JobFailures, JobProcess, JobSummary, Jobs, Logs, Operation, ProcessLog, ResourceRequirements,
     SavepointRequest, StopRequest, Triggered,
 };
+use utoipa::{IntoParams, ToSchema};
 
 use super::State;
 use super::answer::{Answered, Wrong};
+use super::extract::{Json, Path, Query};
 use crate::driver::{LogsWanted, wall_ms};
 
 /// The bytes of a log that one request gets.
 const LOG_BYTES: u64 = 256 << 10;
 
 /// The job that a path names.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
 pub(super) struct OfJob {
+    /// The id of the job, 32 hexadecimal digits.
     job: String,
 }
 
@@ -54,7 +57,24 @@ async fn ask(state: &State, of: &OfJob, request: impl FnOnce(JobId) -> Request) 
     Ok(state.driver.request(request(of.id()?)).await?)
 }
 
-/// `GET /v1/jobs/overview`
+/// Lists all jobs, as `/v1/jobs/overview` does.
+#[utoipa::path(
+    get,
+    operation_id = "jobs",
+    path = "/",
+    responses((status = 200, description = "All jobs", body = Jobs))
+)]
+pub(super) async fn all(state: Given<Arc<State>>) -> Answered<Jobs> {
+    overview(state).await
+}
+
+/// Lists all jobs.
+#[utoipa::path(
+    get,
+    operation_id = "jobs_overview",
+    path = "/overview",
+    responses((status = 200, description = "All jobs", body = Jobs))
+)]
 pub(super) async fn overview(Given(state): Given<Arc<State>>) -> Answered<Jobs> {
     let jobs = state.driver.look(|brain: &Brain| {
         let all = brain.ledger().jobs.iter();
@@ -80,7 +100,13 @@ pub(super) fn summary(view: &JobView, facts: &JobFacts) -> JobSummary {
     }
 }
 
-/// `GET /v1/jobs/ID`
+/// Describes a job.
+#[utoipa::path(
+    get,
+    path = "/",
+    params(OfJob),
+    responses((status = 200, description = "The job", body = JobDetails))
+)]
 pub(super) async fn details(Given(state): Given<Arc<State>>, Path(of): Path<OfJob>) -> Answered<JobDetails> {
     let store = state.store.clone();
     let details = look(&state, &of, move |view, facts| JobDetails {
@@ -127,25 +153,43 @@ fn counts(view: &JobView) -> CheckpointCounts {
 }
 
 /// What a cancel may be asked by, as in Flink; any other mode is refused.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Mode {
+    /// Only `cancel`, which is the default.
     mode: Option<String>,
 }
 
-/// `PATCH /v1/jobs/ID?mode=cancel`
+/// Nothing is to be told.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Empty {}
+
+/// Ends a job at once, without a last checkpoint.
+#[utoipa::path(
+    patch,
+    path = "/",
+    params(OfJob, Mode),
+    responses((status = 200, description = "The job is about to end", body = Empty))
+)]
 pub(super) async fn cancel(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
     Query(Mode { mode }): Query<Mode>,
-) -> Answered<serde_json::Value> {
+) -> Answered<Empty> {
     if let Some(other) = mode.filter(|mode| mode != "cancel") {
         return Err(Wrong::invalid(format!("mode={other} is invalid: the only mode is cancel")));
     }
     ask(&state, &of, Request::Cancel).await?;
-    Ok(Json(serde_json::json!({})))
+    Ok(Json(Empty {}))
 }
 
-/// `GET /v1/jobs/ID/checkpoints`
+/// Lists the checkpoints of the running attempt of a job.
+#[utoipa::path(
+    get,
+    path = "/checkpoints",
+    params(OfJob),
+    responses((status = 200, description = "The checkpoints", body = Checkpoints))
+)]
 pub(super) async fn checkpoints(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
@@ -174,7 +218,13 @@ fn checkpoint(view: &tidegate_control::cluster::CheckpointView) -> CheckpointSum
     }
 }
 
-/// `GET /v1/jobs/ID/exceptions`
+/// Lists the failures of a job.
+#[utoipa::path(
+    get,
+    path = "/exceptions",
+    params(OfJob),
+    responses((status = 200, description = "The failures", body = JobFailures))
+)]
 pub(super) async fn exceptions(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
@@ -190,7 +240,14 @@ fn triggered(answer: &Answer) -> Answered<Triggered> {
     }
 }
 
-/// `POST /v1/jobs/ID/savepoints`
+/// Makes a savepoint of a job that runs on.
+#[utoipa::path(
+    post,
+    path = "/savepoints",
+    params(OfJob),
+    request_body = SavepointRequest,
+    responses((status = 200, description = "The savepoint is being made", body = Triggered))
+)]
 pub(super) async fn savepoint(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
@@ -200,7 +257,14 @@ pub(super) async fn savepoint(
     triggered(&ask(&state, &of, |job| Request::Savepoint { job, directory }).await?)
 }
 
-/// `POST /v1/jobs/ID/stop`
+/// Ends a job after a last checkpoint.
+#[utoipa::path(
+    post,
+    path = "/stop",
+    params(OfJob),
+    request_body = StopRequest,
+    responses((status = 200, description = "The job is stopping", body = Triggered))
+)]
 pub(super) async fn stop(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
@@ -211,13 +275,22 @@ pub(super) async fn stop(
 }
 
 /// An operation of a job.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
 pub(super) struct OfOperation {
+    /// The id of the job, 32 hexadecimal digits.
     job: String,
+    /// The `request-id` of the answer by which the operation was triggered.
     request: String,
 }
 
-/// `GET /v1/jobs/ID/savepoints/REQUEST`
+/// Says how far a savepoint or a stop is.
+#[utoipa::path(
+    get,
+    path = "/savepoints/{request}",
+    params(OfOperation),
+    responses((status = 200, description = "The operation", body = Operation))
+)]
 pub(super) async fn operation(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfOperation>,
@@ -245,7 +318,13 @@ pub(super) async fn operation(
     }))
 }
 
-/// `GET /v1/jobs/ID/resource-requirements`
+/// Says which parallelism a job has, or is to have.
+#[utoipa::path(
+    get,
+    path = "/resource-requirements",
+    params(OfJob),
+    responses((status = 200, description = "The parallelism", body = ResourceRequirements))
+)]
 pub(super) async fn requirements(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
@@ -253,7 +332,14 @@ pub(super) async fn requirements(
     Ok(Json(look(&state, &of, |_, facts| ResourceRequirements { parallelism: facts.parallelism }).await?))
 }
 
-/// `PUT /v1/jobs/ID/resource-requirements`
+/// Stops a job after a checkpoint, and starts it with another parallelism.
+#[utoipa::path(
+    put,
+    path = "/resource-requirements",
+    params(OfJob),
+    request_body = ResourceRequirements,
+    responses((status = 200, description = "The parallelism that it will have", body = ResourceRequirements))
+)]
 pub(super) async fn rescale(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
@@ -265,14 +351,24 @@ pub(super) async fn rescale(
 }
 
 /// What part of a log is wanted.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
+    /// The attempt; without it, the last one that a taskmanager has a log of.
     attempt: Option<u32>,
+    /// The id of the only taskmanager whose processes are meant.
     taskmanager: Option<String>,
+    /// Where to go on: the `position` of the last answer. Without it, the end of the log is shown.
     from: Option<u64>,
 }
 
-/// `GET /v1/jobs/ID/logs`
+/// Reads what the processes of a job have logged, of all connected taskmanagers.
+#[utoipa::path(
+    get,
+    path = "/logs",
+    params(OfJob, LogQuery),
+    responses((status = 200, description = "The logs", body = Logs))
+)]
 pub(super) async fn logs(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State as Given;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message as Frame, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use tidegate_protocol::TaskManagerId;
 use tidegate_protocol::taskmanager::{FromTaskManager, ToTaskManager};
 use tidegate_protocol::why::SaidByTaskManager;
+use tidegate_rest::Failure;
 use tokio::sync::mpsc;
 
 use super::State;
@@ -25,16 +27,28 @@ use crate::driver::Message;
 /// The greatest length of a message: a part of a snapshot lists partitions, and may be long.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
-/// `GET /v1/taskmanagers/link`
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// Connects a taskmanager by a WebSocket, whose messages are not part of the public interface.
+#[utoipa::path(
+    get,
+    path = "/taskmanagers/link",
+    responses(
+        (status = 101, description = "The WebSocket is open"),
+        (status = 400, description = "The request is no upgrade to a WebSocket", body = Failure),
+        (status = 403, description = "With TLS, the taskmanager has shown no certificate", body = Failure)
+    )
+)]
 pub(super) async fn connect(
     Given(state): Given<Arc<State>>,
     Extension(peer): Extension<Peer>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, Wrong> {
     if state.has_tls && !peer.has_certificate {
         let text = "a taskmanager needs a certificate of the cluster: set its tls.certificate and tls.key";
         return Err(Wrong::new(StatusCode::FORBIDDEN, text));
     }
+    let upgrade = upgrade.map_err(|refused| Wrong::new(StatusCode::BAD_REQUEST, refused.body_text()))?;
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     // The connection counts as long as the WebSocket is open.
     Ok(upgrade.on_upgrade(move |socket| async move {

@@ -1,29 +1,31 @@
 //! HTTP: requests of users, and the connections of taskmanagers.
 //!
-//! - [`auth`]: who may ask. Every path but that of the challenge needs a signature, which is checked before the body is read.
-//! - [`link`]: the connection of a taskmanager.
+//! - [`auth`]: who may ask. Every path but those of the challenge and the document needs a signature, which is checked before the body is read.
+//! - [`listener`], [`connections`]: who may connect. [`link`]: the connection of a taskmanager.
 //! - [`executables`], [`jobs`], [`cluster`]: the paths, as `tidegate-rest` describes them.
 //! - [`why`]: what holds a job back.
-//! - [`answer`]: what is answered when something is wrong.
+//! - [`routes`], [`document`]: all of them in one place, and the OpenAPI document that follows from them.
+//! - [`extract`], [`answer`]: what is taken from a request, what is answered when something is wrong.
 
 mod answer;
 mod auth;
 mod cluster;
 mod connections;
+mod document;
 mod executables;
+mod extract;
 mod jobs;
 mod link;
 mod listener;
+mod routes;
 mod why;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
-use tidegate_protocol::Result;
+use axum::Extension;
+use tidegate_protocol::{ErrorContext, Result};
 use tidegate_transport::{Clients, Tls};
 use tokio::net::TcpListener;
 
@@ -68,47 +70,19 @@ impl Server {
     /// Serves until the future is dropped, with TLS if there is a certificate.
     pub(crate) async fn serve(self, listener: TcpListener, tls: Option<&Tls>) -> Result<()> {
         let limits = self.0.limits;
+        let (routes, document) = routes::of(self.0);
+        let document = document::Served::new(&document).context(|| "write the OpenAPI document")?;
         let server = listener::Listener {
             connections: connections::Connections::new(limits),
             // The command line has no certificate; a taskmanager must show one.
             tls: tls.map(|tls| tls.acceptor(Clients::MayShow)).transpose()?,
-            router: self.router(),
+            router: routes.layer(Extension(document)),
             authentication: limits.authentication,
         };
         server.serve(listener).await;
         Ok(())
     }
-
-    fn router(self) -> Router {
-        let state = self.0;
-        let job = Router::new()
-            .route("/", get(jobs::details).patch(jobs::cancel))
-            .route("/checkpoints", get(jobs::checkpoints))
-            .route("/exceptions", get(jobs::exceptions))
-            .route("/savepoints", post(jobs::savepoint))
-            .route("/savepoints/{request}", get(jobs::operation))
-            .route("/stop", post(jobs::stop))
-            .route("/resource-requirements", get(jobs::requirements).put(jobs::rescale))
-            .route("/logs", get(jobs::logs))
-            .route("/why", get(why::why));
-        let signed = Router::new()
-            .route("/overview", get(cluster::overview))
-            .route("/taskmanagers", get(cluster::taskmanagers))
-            .route("/taskmanagers/link", get(link::connect))
-            .route("/executables/{id}/plan", post(executables::plan))
-            .route("/executables/{id}/run", post(executables::run))
-            .route("/executables/{id}/check", post(executables::check))
-            .route("/jobs", get(jobs::overview))
-            .route("/jobs/overview", get(jobs::overview))
-            .nest("/jobs/{job}", job)
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(axum::middleware::from_fn_with_state(state.clone(), auth::check_body))
-            .route("/executables", post(executables::upload).layer(DefaultBodyLimit::disable()));
-        Router::new()
-            .nest("/v1", signed)
-            .route("/v1/challenge", get(auth::challenge))
-            .fallback(answer::no_such_path)
-            .method_not_allowed_fallback(answer::no_such_method)
-            .with_state(state)
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, State as Given};
+use axum::extract::State as Given;
 use tidegate_control::cluster::{Brain, JobView, ProcessView};
 use tidegate_protocol::taskmanager::ProcessId;
 use tidegate_protocol::why::{Doing, PartitionState, ProcessWhy};
@@ -18,13 +17,20 @@ use tidegate_rest::why::{
 
 use super::State;
 use super::answer::Answered;
+use super::extract::{Json, Path};
 use super::jobs::{OfJob, look, summary};
 use crate::driver::wall_ms;
 
 /// How long processes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// `GET /v1/jobs/ID/why`
+/// Says what holds event time or the checkpoint of a job back.
+#[utoipa::path(
+    get,
+    path = "/why",
+    params(OfJob),
+    responses((status = 200, description = "What holds the job back", body = Why))
+)]
 pub(super) async fn why(Given(state): Given<Arc<State>>, Path(of): Path<OfJob>) -> Answered<Why> {
     let (view, summary) = look(&state, &of, |view, facts| (view.clone(), summary(view, facts))).await?;
     let all = state.driver.look(Brain::taskmanagers).await?;
