@@ -17,11 +17,12 @@ ifeq ($(strip $(CHAOS_SEED)),)
 CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 CLUSTER_SECONDS ?= 3600
+FUZZ_SECONDS ?= 60
 ifeq ($(strip $(LINK_SEED)),)
 LINK_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 
-.PHONY: help demo new test test-hostile check bench chaos storm fix setup build print-target-dir
+.PHONY: help demo new test test-hostile check bench chaos fuzz storm fix setup build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -67,6 +68,9 @@ chaos: build ## 500 kills, damaged files, a slow disk and a full one (6 minutes)
 	@echo "seed $(CHAOS_SEED); the same again: make chaos KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED)$(if $(CHAOS), CHAOS='$(CHAOS)')"
 	@$(BIN)/chaos --kills $(KILLS) --seed $(CHAOS_SEED) --damage --slow-disk --full-disk $(CHAOS)
 	@$(MAKE) --no-print-directory storm CHAOS_SEED=$(CHAOS_SEED)
+
+fuzz: build ## cargo-fuzz over every decoder, a minute each; FUZZ_SECONDS=3600, FUZZ=batch. Needs a nightly toolchain
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
 
 storm: build ## Faults of all kinds in a cluster under load, an hour of them; CLUSTER_SECONDS=120, CHAOS_SEED=7, CLUSTER="--help"
 	@$(BIN)/cluster-storm --seconds $(CLUSTER_SECONDS) --seed $(CHAOS_SEED) $(CLUSTER)

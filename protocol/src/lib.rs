@@ -11,6 +11,7 @@ pub mod ids;
 pub mod job_state;
 pub mod link;
 pub mod manifest;
+mod nesting;
 pub mod plan;
 pub mod process;
 pub mod taskmanager;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{Epoch, Slot};
+use crate::nesting;
 use crate::process::FromJobProcess;
 use crate::taskmanager::{FromTaskManager, ProcessId};
 
@@ -137,8 +138,9 @@ impl SaidByProcess {
     /// Reads a line.
     ///
     /// # Errors
-    /// If it is neither.
+    /// If it is neither, or nested deeper than the jobmanager could read, to which it is passed on.
     pub fn from_json(line: &[u8]) -> serde_json::Result<Self> {
+        nesting::check(line)?;
         serde_json::from_slice(line)
             .map(Self::Message)
             .or_else(|no_message| serde_json::from_slice(line).map(Self::Answer).map_err(|_| no_message))
@@ -170,6 +172,23 @@ impl SaidByTaskManager {
 mod tests {
     use super::*;
     use crate::ids::{Attempt, JobId};
+
+    #[test]
+    fn what_a_process_may_say_can_be_passed_on() {
+        let process = ProcessId { job: JobId([1; 16]), attempt: Attempt(2), first: Slot(3) };
+        let head = r#"{"report":{"attempt":2,"report":{"acked":{"slot":3,"epoch":4,"part":{"store":{},"operators":{"in":"#;
+        for levels in 100..130 {
+            let value = "[".repeat(levels) + &"]".repeat(levels);
+            let operator = r#"{"watermark":null,"counters":{},"partitions":{},"staged":[],"extra":"#;
+            let line = format!("{head}{operator}{value}}}}}}}}}}}}}}}");
+            let Ok(SaidByProcess::Message(message)) = SaidByProcess::from_json(line.as_bytes()) else {
+                continue;
+            };
+            let passed_on = FromTaskManager::FromProcess { process, message: Box::new(message) };
+            let text = serde_json::to_string(&passed_on).unwrap();
+            assert!(SaidByTaskManager::from_json(&text).is_ok(), "{levels} levels");
+        }
+    }
 
     #[test]
     fn messages_and_answers_are_told_apart() {

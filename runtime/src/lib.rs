@@ -75,6 +75,8 @@ mod data;
 mod dataflow;
 mod exit;
 mod fingerprint;
+#[doc(hidden)]
+pub mod internals;
 mod job_process;
 mod key;
 mod key_context;

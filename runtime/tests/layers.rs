@@ -34,6 +34,7 @@ const LAYERS: &[&str] = &[
     "job_process",
     "local",
     "cluster",
+    "internals",
     "shell",
     "testing",
 ];

@@ -7,7 +7,7 @@
 //! Not here: what runs in the process once it is connected ([`crate::job_process`]), and any decision about when that is:
 //! those are the jobmanager's.
 
-mod connect;
+pub(crate) mod connect;
 mod run;
 mod taskmanager;
 

@@ -37,7 +37,7 @@ pub(crate) mod pace;
 pub(crate) mod pacing;
 pub(crate) mod partitioner;
 pub(crate) mod passage;
-mod peers;
+pub(crate) mod peers;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod running;

@@ -176,6 +176,26 @@ fn read_message(reader: &mut impl Read) -> io::Result<PeerMessage> {
     postcard::from_bytes(message).map_err(|e| invalid(e.to_string()))
 }
 
+/// Reads messages until one is refused, and checks each of them.
+pub(crate) fn read_all(mut bytes: &[u8]) {
+    while let Ok(message) = read_message(&mut bytes) {
+        let mut written = Vec::new();
+        encode(&message, &mut written);
+        let again = read_message(&mut &written[..]);
+        assert_eq!(again.expect("what was written can be read"), message, "a message changes");
+    }
+}
+
+/// A few messages, one behind the other.
+pub(crate) fn samples() -> Vec<u8> {
+    let taken = |n| PeerMessage::Taken { edge: n, sender: 1, receiver: n, taken: u64::MAX, backlog: n };
+    let mut bytes = Vec::new();
+    [PeerMessage::Tick(7), taken(300), PeerMessage::Tick(u64::MAX), taken(u32::MAX)]
+        .iter()
+        .for_each(|message| encode(message, &mut bytes));
+    bytes
+}
+
 fn take(message: PeerMessage, process: &Process) {
     match message {
         PeerMessage::Tick(tick) => process.shared.follow(tick),

@@ -72,9 +72,20 @@ impl Crossing {
     }
 }
 
+/// In which form the values of a batch are sent.
+#[derive(Serialize, Deserialize)]
+enum Form {
+    /// As postcard writes them.
+    Postcard,
+    /// As they lie in memory, which this program cannot read.
+    #[allow(dead_code, reason = "only read, so far")]
+    Memory,
+}
+
 /// What precedes the records.
 #[derive(Serialize, Deserialize)]
 struct Head {
+    form: Form,
     target: u32,
     from: u32,
     update: Option<WatermarkUpdate>,
@@ -113,7 +124,7 @@ impl Flavor for Append<'_> {
 }
 
 impl<T: Data> Batch<T> {
-    fn encoded(&self) -> Result<Vec<u8>, String> {
+    pub(crate) fn encoded(&self) -> Result<Vec<u8>, String> {
         if let Some(left_out) = self.records.iter().find_map(|record| whole::left_out(&record.value)) {
             return Err(left_out.to_string());
         }
@@ -122,9 +133,10 @@ impl<T: Data> Batch<T> {
 
     fn encode(&self, records: &[Record<T>]) -> postcard::Result<Vec<u8>> {
         let count = u32::try_from(records.len()).map_err(|_| postcard::Error::SerializeBufferFull)?;
-        let head = Head { target: self.target, from: self.from, update: self.update, count };
+        let (target, from, update) = (self.target, self.from, self.update);
+        let head = |form| Head { form, target, from, update, count };
         let mut bytes = Vec::with_capacity((records.len() + 1) * RECORD_BYTES);
-        postcard::serialize_with_flavor(&head, Append(&mut bytes))?;
+        postcard::serialize_with_flavor(&head(Form::Postcard), Append(&mut bytes))?;
         for record in records {
             bytes.extend_from_slice(&record.timestamp.to_le_bytes());
             bytes.extend_from_slice(&record.id.to_bits().to_le_bytes());
@@ -141,11 +153,19 @@ impl<T: Data> Batch<T> {
         }
     }
 
-    fn decoded(bytes: &[u8]) -> Result<Self, String> {
-        let (head, mut rest) = postcard::take_from_bytes::<Head>(bytes).map_err(|e| e.to_string())?;
+    pub(crate) fn decoded(bytes: &[u8]) -> Result<Self, String> {
+        let (head, rest) = postcard::take_from_bytes::<Head>(bytes).map_err(|e| e.to_string())?;
+        let records = match head.form {
+            Form::Postcard => Self::records(head.count, rest)?,
+            Form::Memory => Self::records_in_memory(head.count, rest)?,
+        };
+        Ok(Self::new(head.target, head.from, head.update, records))
+    }
+
+    fn records(count: u32, mut rest: &[u8]) -> Result<Vec<Record<T>>, String> {
         // What the bytes say about themselves is not believed before there are so many.
-        let mut records = Vec::with_capacity((head.count as usize).min(rest.len() / FIXED_BYTES));
-        for _ in 0..head.count {
+        let mut records = Vec::with_capacity((count as usize).min(rest.len() / FIXED_BYTES));
+        for _ in 0..count {
             let Some((timestamp, id, value)) = fixed(rest) else {
                 return Err("there are fewer bytes than records".to_owned());
             };
@@ -156,7 +176,11 @@ impl<T: Data> Batch<T> {
         if !rest.is_empty() {
             return Err("there are more bytes than records".to_owned());
         }
-        Ok(Self::new(head.target, head.from, head.update, records))
+        Ok(records)
+    }
+
+    fn records_in_memory(_: u32, _: &[u8]) -> Result<Vec<Record<T>>, String> {
+        Err("this program cannot read records as they lie in memory".to_owned())
     }
 }
 
