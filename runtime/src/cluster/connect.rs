@@ -218,7 +218,7 @@ impl Hello {
 /// The process that [`judge_any`] is, of attempt 2.
 fn judging() -> Result<Attendance> {
     let secret = Secret::of(b"the secret of the attempt")?;
-    Ok(Attendance { job: JobId([7; 16]), attempt: Attempt(2), secret, me: 0 })
+    Ok(Attendance { job: JobId([7; 16]), attempt: Attempt(2), secret, tls: None, me: 0 })
 }
 
 /// Judges bytes as process 0 of an attempt, and checks who is accepted.

@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_access::{Request, Secret, new_nonce};
+use tidegate_object_store::S3Settings;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::server::Server;
-use crate::settings::{JobDefaults, Settings};
-use crate::{driver, ledger, stores};
+use crate::cluster_store::ClusterStore;
+use crate::settings::{ConnectionLimits, JobDefaults, Settings};
+use crate::{driver, ledger};
 
 /// The server of a jobmanager, on a port of its own.
 pub(super) struct Running {
@@ -36,20 +38,30 @@ impl Running {
         let settings = Settings {
             listen: ([127, 0, 0, 1], 0).into(),
             data: directory.path().join("data"),
-            checkpoint_store: directory.path().join("store"),
+            checkpoint_store: directory.path().join("store").display().to_string(),
+            s3: S3Settings::of_environment(),
             secret: secret.clone(),
             lease: Duration::from_secs(60),
             job: JobDefaults::default(),
             metrics: None,
+            connections: ConnectionLimits {
+                total: 64,
+                strangers: 32,
+                strangers_per_address: 32,
+                authentication: Duration::from_secs(10),
+            },
+            tls: None,
         };
         let (log, ledger) = ledger::Log::open(&settings.data).unwrap();
-        let store = stores::prepare(&settings.checkpoint_store, false).unwrap();
+        let (name, s3) = (&settings.checkpoint_store, settings.s3.clone());
+        let store = ClusterStore::open(name, s3, &settings.data, false).unwrap();
         let driver = driver::start(&settings, &store, log, ledger).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
         let listener = runtime.block_on(TcpListener::bind(settings.listen)).unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(Server::new(&settings, store, driver).serve(listener));
+        let server = Server::new(&settings, store, driver);
+        runtime.spawn(async move { server.serve(listener, None).await });
         Self { runtime, address, secret, _directory: directory }
     }
 
