@@ -149,7 +149,7 @@ fn failures(story: &mut Story) {
 /// The document says which operations need a signature.
 fn without_a_signature(story: &mut Story) {
     for (method, path) in story.contract.operations() {
-        let target = path.replace('{', "").replace('}', "");
+        let target = path.replace(['{', '}'], "");
         let answered = story.server.unsigned(&method, &format!("{target}?sha256={}", "00".repeat(32)));
         let expected = if story.contract.is_signed(&method, &path) { 401 } else { 200 };
         assert_eq!(answered.status, expected, "{method} {path}");

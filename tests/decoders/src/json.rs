@@ -310,6 +310,7 @@ fn preparation() -> Preparation {
         memory: Some(1 << 28),
         store: "/mnt/jobs/07".to_owned(),
         working: "/var/lib/tidegate/07".into(),
+        copies: "/var/lib/tidegate/copies".into(),
         restored: Some(Epoch(3)),
         published: Epoch(3),
         first_epoch: Epoch(4),
@@ -318,6 +319,7 @@ fn preparation() -> Preparation {
         secret: "0f".repeat(32),
         listen: "127.0.0.1".to_owned(),
         silence_ms: 5_000,
+        tls: None,
     }
 }
 

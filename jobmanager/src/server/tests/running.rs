@@ -10,8 +10,8 @@ use tidegate_object_store::S3Settings;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::server::Server;
 use crate::cluster_store::ClusterStore;
+use crate::server::Server;
 use crate::settings::{ConnectionLimits, JobDefaults, Settings};
 use crate::{driver, ledger};
 
