@@ -9,7 +9,7 @@ CARGO_TARGET_DIR := $(if $(HOME),$(HOME)/.cache/tidegate,$(CURDIR))/target
 endif
 export CARGO_TARGET_DIR
 
-CARGO_FLAGS := --release --workspace --locked
+CARGO_FLAGS := --release --workspace --locked $(if $(strip $(FEATURES)),--features $(FEATURES))
 BIN := $(CARGO_TARGET_DIR)/release
 
 KILLS ?= 500
@@ -22,7 +22,7 @@ ifeq ($(strip $(LINK_SEED)),)
 LINK_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 
-.PHONY: help demo new test test-hostile check bench chaos fuzz storm fix setup build print-target-dir
+.PHONY: help demo new test test-abomonation test-hostile check bench chaos fuzz storm fix setup build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -39,8 +39,12 @@ new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job
 
 test: build ## All tests, 20 kills of a job and a storm over a cluster among them; TEST="--test storm" for some
 	cargo test $(CARGO_FLAGS) $(TEST)
+	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-abomonation)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-hostile)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory storm CLUSTER_SECONDS=120 CLUSTER="--store-away 15 $(CLUSTER)")
+
+test-abomonation: ## A job whose records cross as they lie in memory: the feature abomonation, off by default
+	cargo test $(CARGO_FLAGS) --features tidegate/abomonation --test abomonated
 
 test-hostile: ## The engine's tests over a link that delays, repeats and reorders messages; LINK_SEED=7
 	TIDEGATE_TEST_LINK=hostile:$(LINK_SEED) cargo test $(CARGO_FLAGS) --test engine
@@ -61,7 +65,7 @@ fix: ## Formats, and repairs what the lints can repair
 	rustfmt --edition 2024 template/src/main.rs
 	cargo clippy $(CARGO_FLAGS) --all-targets --fix --allow-dirty --allow-staged
 
-bench: build ## CPU, rows/s, memory and restart, compared with a loop by hand; BENCH="--help" for the choices
+bench: build ## CPU, rows/s, memory and restart, compared with a loop by hand; BENCH="--help" for the choices, FEATURES=tidegate-bench/abomonation for a row more of BENCH=codec
 	@$(BIN)/bench $(BENCH)
 
 chaos: build ## 500 kills, damaged files, a slow disk and a full one (6 minutes), then an hour of storm; KILLS=50, CHAOS_SEED=7

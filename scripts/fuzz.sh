@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo_fuzz_version=0.13.2
+: "${CARGO_TARGET_DIR:?run it by make fuzz}"
 seconds=$1
 shift
 
@@ -27,10 +28,13 @@ library=$(find "$CARGO_TARGET_DIR/release/build" -path '*/librocksdb-sys-*/out/l
 [ -n "$library" ] || fail "RocksDB is not built: run  make build"
 export ROCKSDB_LIB_DIR="$library" ROCKSDB_STATIC=1
 export CARGO_TARGET_DIR="$CARGO_TARGET_DIR/fuzz"
-[ $# -gt 0 ] || set -- $(cd fuzz/fuzz_targets && printf '%s\n' *.rs | sed 's/\.rs$//')
-for target in "$@"; do
+targets=("$@")
+if [ $# -eq 0 ]; then
+    mapfile -t targets < <(basename -s .rs fuzz/fuzz_targets/*.rs)
+fi
+for target in "${targets[@]}"; do
     echo "==> $target, for $seconds s"
     mkdir -p "fuzz/corpus/$target"
-    RUSTUP_TOOLCHAIN=nightly "$root/bin/cargo-fuzz" run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+    RUSTUP_TOOLCHAIN=nightly "$root/bin/cargo-fuzz" run --fuzz-dir fuzz "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
         -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
 done

@@ -8,6 +8,7 @@ use crate::table::Table;
 
 pub mod alignment;
 pub mod cluster_cpu;
+pub mod codec;
 pub mod firing;
 pub mod idle;
 pub mod many_jobs;
@@ -77,6 +78,11 @@ pub const ALL: &[Measurement] = &[
         name: "rescale",
         about: "time without output of a rescale and a savepoint with 1 GB of state (minutes)",
         take: rescale::take,
+    },
+    Measurement {
+        name: "codec",
+        about: "the codec of batches between processes beside those that were not taken",
+        take: codec::take,
     },
     Measurement {
         name: "state",

@@ -53,6 +53,19 @@ fn wait(child: &Child) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), Usage { cpu, wall: Duration::ZERO, peak_bytes }))
 }
 
+/// The CPU time that this thread has used.
+///
+/// # Errors
+/// If the kernel has no such clock.
+pub fn cpu_of_this_thread() -> Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local that outlives the call.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } != 0 {
+        return Err(format!("no clock of the thread's CPU time: {}", io::Error::last_os_error()));
+    }
+    Ok(Duration::from_secs(time.tv_sec as u64) + Duration::from_nanos(time.tv_nsec as u64))
+}
+
 fn span(time: libc::timeval) -> Duration {
     Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
 }

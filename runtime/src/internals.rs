@@ -55,6 +55,16 @@ impl<T: Data> Sent<T> {
     }
 }
 
+/// From now on records of this type are encoded as they lie in memory.
+///
+/// # Safety
+/// As for [`Job::abomonate`](crate::Job::abomonate).
+#[cfg(feature = "abomonation")]
+pub unsafe fn abomonate<T: Data + Clone + abomonation::Abomonation>() {
+    // SAFETY: what the caller promises.
+    unsafe { crate::dataflow::abomonated::register::<T>() };
+}
+
 /// Reads messages beside the dataflow until one is refused. Panics if one changes when it is written and read.
 pub fn peer_messages(bytes: &[u8]) {
     peers::read_all(bytes);

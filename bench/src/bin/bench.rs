@@ -8,6 +8,10 @@ use std::process::ExitCode;
 use tidegate_bench::setting::{Options, Setting};
 use tidegate_bench::{Result, machine, measure};
 
+/// The one of our jobs: codecs allocate.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Speed and memory of the job beside the bare loop of the same work, in one run on one machine.
 #[derive(Parser)]
 #[command(name = "bench", version, after_help = list())]

@@ -8,7 +8,8 @@
 //! - [`batch`]: the batches that travel on an edge, and the pool that their buffers come from and are returned to.
 //! - [`flow`]: how many records may be on their way; [`sockets`], [`peers`]: the connections to the other processes of the
 //!   attempt, and what they tell each other beside the dataflow.
-//! - [`wire`]: a batch as bytes; [`passage`]: how a batch has crossed as bytes, if it has.
+//! - [`wire`]: a batch as bytes; [`passage`]: how a batch has crossed as bytes, if it has;
+//!   `abomonated`, with the feature `abomonation`: records as they lie in memory.
 //! - [`partitioner`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
 //! - [`port`]: the typed ends of edges: batches that wait to be processed or for a later epoch, and batches that are sent.
 //! - [`pace`]: how many records are given to user code at a time.
@@ -25,6 +26,8 @@
 //! Invariant: an operator chain forwards everything of an epoch, watermarks included, before its capability leaves the
 //! epoch. So at a barrier every receiver has received the same watermarks, whatever the parallelism.
 
+#[cfg(feature = "abomonation")]
+pub(crate) mod abomonated;
 pub(crate) mod alarm;
 pub(crate) mod batch;
 pub(crate) mod error_site;

@@ -77,8 +77,7 @@ impl Crossing {
 enum Form {
     /// As postcard writes them.
     Postcard,
-    /// As they lie in memory, which this program cannot read.
-    #[allow(dead_code, reason = "only read, so far")]
+    /// As they lie in memory ([`super::abomonated`]).
     Memory,
 }
 
@@ -136,6 +135,12 @@ impl<T: Data> Batch<T> {
         let (target, from, update) = (self.target, self.from, self.update);
         let head = |form| Head { form, target, from, update, count };
         let mut bytes = Vec::with_capacity((records.len() + 1) * RECORD_BYTES);
+        #[cfg(feature = "abomonation")]
+        if let Some(codec) = super::abomonated::codec_of::<T>() {
+            postcard::serialize_with_flavor(&head(Form::Memory), Append(&mut bytes))?;
+            codec.encode(records, &mut bytes);
+            return Ok(bytes);
+        }
         postcard::serialize_with_flavor(&head(Form::Postcard), Append(&mut bytes))?;
         for record in records {
             bytes.extend_from_slice(&record.timestamp.to_le_bytes());
@@ -179,8 +184,15 @@ impl<T: Data> Batch<T> {
         Ok(records)
     }
 
+    #[cfg(feature = "abomonation")]
+    fn records_in_memory(count: u32, bytes: &[u8]) -> Result<Vec<Record<T>>, String> {
+        let codec = super::abomonated::codec_of::<T>();
+        codec.ok_or("records of this type are not sent as they lie in memory")?.decode(count, bytes)
+    }
+
+    #[cfg(not(feature = "abomonation"))]
     fn records_in_memory(_: u32, _: &[u8]) -> Result<Vec<Record<T>>, String> {
-        Err("this program cannot read records as they lie in memory".to_owned())
+        Err("this program is built without the feature 'abomonation'".to_owned())
     }
 }
 
