@@ -177,7 +177,7 @@ mod in_memory {
             unsafe { self.0.entomb(write) }
         }
 
-        unsafe fn exhume<'a, 'b>(&'a mut self, bytes: &'b mut [u8]) -> Option<&'b mut [u8]> {
+        unsafe fn exhume<'b>(&mut self, bytes: &'b mut [u8]) -> Option<&'b mut [u8]> {
             // SAFETY: as the caller has promised.
             unsafe { self.0.exhume(bytes) }
         }

@@ -153,7 +153,7 @@ mod tests {
             device: "x".repeat(i),
             value: i as f64,
             wide: u128::MAX - i as u128,
-            note: (i % 2 == 0).then(|| "even".to_owned()),
+            note: i.is_multiple_of(2).then(|| "even".to_owned()),
         };
         let record = |i| Record { timestamp: -7, id: RecordId::from_bits(i as u64), value: reading(i) };
         (0..20).map(record).collect()
