@@ -112,25 +112,26 @@ impl Bucket {
         };
         match found {
             Ok(bytes) => Ok(Some(bytes)),
-            // A bucket that is not there is not taken for one without objects.
-            Err(object_store::Error::NotFound { source, .. })
-                if !source.to_string().contains("NoSuchBucket") =>
-            {
-                Ok(None)
-            }
+            Err(error) if is_no_such_key(&error) => Ok(None),
             Err(error) => Err(self.failed("read", key, &error)),
         }
     }
 
     /// What is known of an object; None if it is not there.
     pub(crate) async fn head(&self, key: &str) -> Result<Option<Head>> {
-        match self.s3.get_opts(&self.key(key)?, GetOptions::new().with_head(true)).await {
+        let key_of_store = self.key(key)?;
+        let found = match self.s3.get_opts(&key_of_store, GetOptions::new().with_head(true)).await {
+            // The answer to this request has no body that would say what is not there.
+            Err(object_store::Error::NotFound { .. }) => self.s3.get(&key_of_store).await,
+            found => found,
+        };
+        match found {
             Ok(found) => {
                 let crc32 = found.attributes.get(&Attribute::Metadata(CRC32.into()));
                 let crc32 = crc32.and_then(|text| u32::from_str_radix(text, 16).ok());
                 Ok(Some(Head { bytes: found.meta.size, crc32 }))
             }
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) if is_no_such_key(&error) => Ok(None),
             Err(error) => Err(self.failed("look for", key, &error)),
         }
     }
@@ -316,6 +317,12 @@ fn check_part(sent: Result<object_store::Result<()>, tokio::task::JoinError>) ->
         Ok(Err(error)) => Err(Error::environment(reason(&error))),
         Err(error) => Err(Error::internal(error.to_string())),
     }
+}
+
+/// Whether the store itself says that it has no such object. A bucket that is not there is not taken for one without objects,
+/// nor the answer of a proxy for one of the store.
+fn is_no_such_key(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { source, .. } if source.to_string().contains("NoSuchKey"))
 }
 
 /// What a request has failed with, in one line.

@@ -3,6 +3,7 @@
 //! A copy is a checkpoint directory of its own, with one snapshot. Files that never change are linked where the file system
 //! can do that: a link stays when the original is deleted. Within a bucket they are copied by the object store itself.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,11 +87,64 @@ fn copy(
     let state = manifest.store_files();
     let staged = manifest.staged().filter_map(|(_, staged)| staged.file.as_ref());
     let staged = staged.filter(|_| manifest.epoch > published);
-    for file in state.chain(staged).filter(|file| is_needed(&file.path)) {
-        copies.put_copy(from.as_ref(), &file.path)?;
+    // After a rescale several workers share files.
+    let paths: BTreeSet<&str> = state.chain(staged).map(|file| &*file.path).collect();
+    for path in paths.into_iter().filter(|path| is_needed(path)) {
+        copies.put_copy(from.as_ref(), path)?;
     }
     copies.sync_all()?;
     copies.set_attempt(manifest.attempt)?;
     copies.set_published(published.min(manifest.epoch))?;
     copies.complete(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
+    use tidegate_protocol::{Attempt, KeyGroups, Slot};
+
+    use super::*;
+    use crate::LocalStore;
+    use crate::snapshots::state_file_name;
+
+    fn store(directory: &Path) -> Arc<dyn CheckpointStore> {
+        Arc::new(LocalStore::open(directory).unwrap())
+    }
+
+    /// After a rescale two workers have linked the same file.
+    #[test]
+    fn a_file_that_two_workers_share_is_whole_in_the_copy_and_in_the_original() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (store(&directory.path().join("job")), store(&directory.path().join("savepoint")));
+        let row = directory.path().join("row.sst");
+        fs::write(&row, "rows").unwrap();
+        let snapshots = Snapshots::new(from.clone());
+        let name = state_file_name(Attempt(1), Slot(0), Epoch(1), "row.sst");
+        let file = snapshots.put_state_files(&[(row.clone(), name)]).unwrap().remove(0);
+        let part = SlotSnapshot { store: [("row.sst".to_owned(), file)].into(), operators: BTreeMap::new() };
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            job: "job".to_owned(),
+            attempt: Attempt(2),
+            epoch: Epoch(2),
+            finished: false,
+            checkpoints: 2,
+            completed_at_ms: 0,
+            parallelism: 2,
+            key_groups: KeyGroups { count: 128 },
+            arguments: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            slots: [(Slot(0), part.clone()), (Slot(1), part)].into(),
+        };
+        snapshots.complete(&manifest).unwrap();
+        copy(&from, &manifest, &to, Epoch(2)).unwrap();
+        copy(&from, &manifest, &to, Epoch(2)).unwrap_err(); // its manifest is there already
+        for store in [from, to] {
+            Snapshots::new(store).check_files(&manifest, Epoch(0)).unwrap().unwrap();
+        }
+        assert_eq!(fs::read(row).unwrap(), b"rows");
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tidegate_failpoint::point;
@@ -55,7 +56,7 @@ impl LocalStore {
             format!("the checkpoint directory {} is not there; is its file system mounted?", root.display())
         };
         let root = root.canonicalize().context(missing)?;
-        if ["files", "staged"].iter().all(|folder| root.join(folder).is_dir()) {
+        if is_store(&root) {
             return Ok(Self { root });
         }
         Err(Error::environment(format!(
@@ -121,6 +122,18 @@ impl LocalStore {
         self.root.join(name)
     }
 
+    /// A file that is not there is damage, if the store is. What else keeps a file from being read may be over soon.
+    fn checksum(&self, name: &str) -> Result<Checksum> {
+        let path = self.path(name);
+        match summed(&path) {
+            Ok(summed) => Ok(Ok(summed)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_store(&self.root) => {
+                Ok(Err(format!("{} is not there", path.display())))
+            }
+            Err(error) => Err(Error::from(error).context(format!("read {}", path.display()))),
+        }
+    }
+
     /// The temporary file in which an object is written before it is renamed.
     fn part(&self, name: &str) -> PathBuf {
         self.root.join(format!(".{name}.part"))
@@ -143,20 +156,14 @@ impl CheckpointStore for LocalStore {
     fn put_file(&self, from: &Path, name: &str, immutable: bool) -> Result<()> {
         let to = self.path(name);
         let doing = || format!("link {} to {}", from.display(), to.display());
-        let is_linked = immutable && fs::hard_link(from, &to).is_ok();
-        if !is_linked {
-            fs::copy(from, &to).context(doing)?;
-        }
+        link_or_copy(from, &to, immutable).context(doing)?;
         File::open(&to).and_then(|file| file.sync_all()).context(doing)
     }
 
     fn get_file(&self, name: &str, to: &Path, immutable: bool) -> Result<()> {
         let from = self.path(name);
-        let is_linked = immutable && fs::hard_link(&from, to).is_ok();
-        if !is_linked {
-            fs::copy(&from, to).context(|| format!("copy {} to {}", from.display(), to.display()))?;
-        }
-        Ok(())
+        let copied = link_or_copy(&from, to, immutable);
+        copied.context(|| format!("copy {} to {}", from.display(), to.display()))
     }
 
     fn open_file(&self, name: &str) -> Result<Box<dyn Read + Send>> {
@@ -179,8 +186,7 @@ impl CheckpointStore for LocalStore {
     }
 
     fn checksums(&self, names: &[&str]) -> Result<Vec<Checksum>> {
-        let checksum = |name: &&str| checksum(&self.path(name)).map_err(|error| error.to_string());
-        Ok(names.iter().map(checksum).collect())
+        names.iter().map(|name| self.checksum(name)).collect()
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -294,18 +300,40 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// If it cannot be read.
 pub fn checksum(path: &Path) -> Result<(u64, u32)> {
-    let doing = || format!("read {}", path.display());
-    let mut file = File::open(path).context(doing)?;
+    summed(path).context(|| format!("read {}", path.display()))
+}
+
+pub(crate) fn summed(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
     let (mut crc, mut bytes) = (crc32fast::Hasher::new(), 0);
     let mut buffer = vec![0; 1 << 18];
     loop {
-        let read = file.read(&mut buffer).context(doing)?;
+        let read = file.read(&mut buffer)?;
         if read == 0 {
             return Ok((bytes, crc.finalize()));
         }
         crc.update(&buffer[..read]);
         bytes += read as u64;
     }
+}
+
+fn is_store(root: &Path) -> bool {
+    ["files", "staged"].iter().all(|folder| root.join(folder).is_dir())
+}
+
+/// Gives a file another name, or copies it. A file that has the new name already is never written to: it may be the same
+/// one, or have other names.
+fn link_or_copy(from: &Path, to: &Path, immutable: bool) -> io::Result<()> {
+    if immutable && fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    match (fs::metadata(from)?, fs::metadata(to)) {
+        (from, Ok(to)) if (from.dev(), from.ino()) == (to.dev(), to.ino()) => return Ok(()),
+        (_, Ok(_)) => fs::remove_file(to)?,
+        (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        (_, Err(error)) => return Err(error),
+    }
+    fs::copy(from, to).map(drop)
 }
 
 pub(crate) fn sync_directory(path: &Path) -> Result<()> {
@@ -365,5 +393,37 @@ mod tests {
             assert_eq!(inode(&from) == inode(&to), immutable);
             fs::remove_file(to).unwrap();
         }
+    }
+    /// A file that was linked is the same one under its new name: to write to that name would empty both.
+    #[test]
+    fn a_file_that_is_put_twice_stays_whole() {
+        let (directory, store) = store();
+        let from = directory.path().join("from");
+        for (name, immutable) in [("files/linked", true), ("files/copied", false)] {
+            fs::write(&from, "rows").unwrap();
+            store.put_file(&from, name, immutable).unwrap();
+            store.put_file(&from, name, immutable).unwrap();
+            assert_eq!(fs::read(&from).unwrap(), b"rows");
+            assert_eq!(fs::read(store.path(name)).unwrap(), b"rows");
+        }
+        let old = store.path("files/linked");
+        fs::write(directory.path().join("other"), "other").unwrap();
+        store.put_file(&directory.path().join("other"), "files/linked", true).unwrap();
+        assert_eq!(
+            (fs::read(&old).unwrap(), fs::read(&from).unwrap()),
+            (b"other".to_vec(), b"rows".to_vec())
+        );
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_no_damage() {
+        let (_directory, store) = store();
+        let why = store.checksums(&["files/a"]).unwrap().remove(0).unwrap_err();
+        assert!(why.ends_with("files/a is not there"), "{why}");
+        // It is there, and cannot be read as a file.
+        fs::create_dir(store.path("files/a")).unwrap();
+        store.checksums(&["files/a"]).unwrap_err();
+        fs::remove_dir_all(store.path("staged")).unwrap();
+        store.checksums(&["files/b"]).unwrap_err();
     }
 }

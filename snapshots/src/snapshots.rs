@@ -1,7 +1,7 @@
 //! One job's snapshots in a checkpoint store.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -278,7 +278,7 @@ impl Snapshots {
         of: impl Fn(Slot) -> bool,
     ) -> Result<Result<(), String>> {
         let slots = manifest.slots.iter().filter(|(slot, _)| of(**slot));
-        self.check_stored(&slots.flat_map(|(_, part)| part.store.values()).collect::<Vec<_>>())
+        self.check_stored(slots.flat_map(|(_, part)| part.store.values()))
     }
 
     /// Compares the staged output of a snapshot that is still to be published, as far as it is in files, with the lengths and
@@ -294,22 +294,28 @@ impl Snapshots {
         let staged = manifest.staged().filter_map(|(_, staged)| staged.file.as_ref());
         let (outside, stored): (Vec<_>, Vec<_>) =
             staged.into_iter().partition(|file| Path::new(&file.path).is_absolute());
-        let check = |file: &&FileRef| {
-            let actual = local::checksum(Path::new(&file.path)).map_err(|e| e.to_string())?;
-            compare(&file.path, actual, file)
-        };
-        match outside.iter().filter(|file| Path::new(&file.path).exists()).try_for_each(check) {
-            Ok(()) => self.check_stored(&stored),
-            different => Ok(different),
+        for file in outside {
+            match local::summed(Path::new(&file.path)) {
+                Ok(actual) => {
+                    if let Err(why) = compare(&file.path, actual, file) {
+                        return Ok(Err(why));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::from(error).context(format!("read {}", file.path))),
+            }
         }
+        self.check_stored(stored)
     }
 
-    fn check_stored(&self, files: &[&FileRef]) -> Result<Result<(), String>> {
-        let names: Vec<&str> = files.iter().map(|file| &*file.path).collect();
+    fn check_stored<'a>(&self, files: impl IntoIterator<Item = &'a FileRef>) -> Result<Result<(), String>> {
+        // After a rescale several workers share files.
+        let files: BTreeMap<&str, &FileRef> = files.into_iter().map(|file| (&*file.path, file)).collect();
+        let names: Vec<&str> = files.keys().copied().collect();
         let actual = self.store.checksums(&names)?;
         let check =
-            |(file, actual): (&&FileRef, _)| compare(&format!("{}/{}", self.uri(), file.path), actual?, file);
-        Ok(files.iter().zip(actual).try_for_each(check))
+            |(file, actual): (&FileRef, _)| compare(&format!("{}/{}", self.uri(), file.path), actual?, file);
+        Ok(files.into_values().zip(actual).try_for_each(check))
     }
 
     /// Sets a damaged snapshot aside, so that no later start restores from it when its epochs have been computed again.

@@ -79,7 +79,7 @@
 //! | a job without a snapshot finds published files | error: they belong to another run; nothing is removed |
 //! | another run writes to the directory | error at the start |
 //! | an older attempt of the same job on a cluster still runs | the newer one takes the directory over without waiting for it |
-//! | an older attempt comes after a newer one | error; nothing is removed |
+//! | an older attempt comes after a newer one, or after another job has taken the directory over | error; nothing is removed |
 //! | disk full, or any other failure to write | error; the epoch is not staged |
 //! | a number that is NaN or infinite | written as `null`, as JSON has none |
 //! | a record that cannot be written as JSON (a map whose keys are not strings, say, or a type whose `serialize` refuses a value) | error that names its type: the job ends, and ends again at the same record; a `try_map` in front of the sink refuses such records |

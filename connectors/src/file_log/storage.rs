@@ -101,7 +101,9 @@ pub(super) fn canonical_if_made(directory: &Path) -> Result<String> {
         )));
     }
     let existing = if existing.as_os_str().is_empty() { here } else { existing };
-    text(PathBuf::from(canonical(existing)?).join(missing), directory)
+    let mut path = PathBuf::from(canonical(existing)?);
+    path.extend(missing.components());
+    text(path, directory)
 }
 
 /// The canonical form of a directory that is made if it is missing.

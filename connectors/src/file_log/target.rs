@@ -1,16 +1,17 @@
 //! The directory that a sink writes to, claimed by a run of the job and cleaned up before the run starts.
 //!
 //! A run claims the directory by a file, which it keeps locked as long as it is alive ([`ClaimName`]). The lock says whether
-//! *another job* writes here. Attempts of *one job* on a cluster do not wait for each other's locks, as the host of an older one may
-//! be paused: for them the files themselves count. A claim is made before anything is published, so a listing that was
+//! *another job* writes here. A job that takes the directory over from others notes their ids in its claim: a process of
+//! theirs that comes late is refused also when nothing is locked. Attempts of *one job* on a cluster do not wait for each
+//! other's locks, as the host of an older one may be paused: for them the files themselves count. A claim is made before anything is published, so a listing that was
 //! made while there was no newer claim has no output of a newer attempt, and what is on the list may be removed.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use tidegate_connector_api::{Owner, SinkTarget};
-use tidegate_protocol::{Epoch, Error, Result};
+use tidegate_protocol::{Epoch, Error, JobId, Result};
 
 use super::names::{ClaimName, PublishedName, StagedName};
 use super::storage;
@@ -19,8 +20,8 @@ use super::storage;
 pub(super) struct OutputDirectory {
     path: PathBuf,
     owner: Owner,
-    /// The claim, locked.
-    _claim: fs::File,
+    /// Locked.
+    claim: fs::File,
 }
 
 impl OutputDirectory {
@@ -32,57 +33,74 @@ impl OutputDirectory {
             return Err(held(&path));
         }
         storage::sync_directory(&path)?;
-        let target = Self { path, owner, _claim: file };
-        match target.check_other_claims() {
-            Ok(older) => {
-                older.iter().try_for_each(|name| storage::remove(&target.path.join(name)))?;
-                Ok(target)
-            }
-            Err(refused) => {
-                // The name of a job alone is that of other runs, too: one may have opened the file by now.
-                if owner != Owner::Alone {
-                    storage::remove(&claim)?;
-                }
-                Err(refused)
-            }
-        }
+        let target = Self { path, owner, claim: file };
+        let others = target.check_other_claims()?;
+        others.older.iter().try_for_each(|name| storage::remove(&target.path.join(name)))?;
+        Ok(target)
     }
 
-    /// Refuses a directory that another job writes to, or that a newer attempt has claimed. Returns the claims of older
-    /// attempts, which count no more.
-    fn check_other_claims(&self) -> Result<Vec<String>> {
-        let mut older = Vec::new();
+    /// Refuses a directory that another job writes to or has taken over, or that a newer attempt has claimed.
+    fn check_other_claims(&self) -> Result<Others> {
+        let mut others = Others::default();
         for name in storage::names(&self.path)? {
             let Some(ClaimName(other)) = ClaimName::parse(&name) else { continue };
             match (self.owner, other) {
                 _ if other == self.owner => {}
                 (Owner::Attempt(job, attempt), Owner::Attempt(of, its)) if of == job => {
                     if its > attempt {
+                        self.withdraw()?;
                         return Err(self.taken_over(other));
                     }
-                    older.push(name);
+                    others.older.push(name);
                 }
-                _ => self.check_is_over(&self.path.join(name))?,
+                _ => {
+                    self.check_is_over(&self.path.join(name), other)?;
+                    others.jobs.extend(job_of(other));
+                }
             }
         }
-        Ok(older)
+        Ok(others)
     }
 
-    fn check_is_over(&self, claim: &Path) -> Result<()> {
-        match fs::File::options().write(true).open(claim) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(storage::failed("open", claim, error)),
-            Ok(file) if is_locked(&file, claim)? => Err(held(&self.path)),
-            Ok(_) => Ok(()),
+    /// Removes the claim of an attempt that is refused for good. That of a job alone is that of other runs, too.
+    fn withdraw(&self) -> Result<()> {
+        match self.owner {
+            Owner::Alone => Ok(()),
+            owner @ Owner::Attempt(..) => storage::remove(&self.path.join(ClaimName(owner).to_string())),
         }
+    }
+
+    fn check_is_over(&self, claim: &Path, other: Owner) -> Result<()> {
+        let failed = |error| storage::failed("open", claim, error);
+        let mut file = match fs::File::options().read(true).write(true).open(claim) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(failed)?,
+        };
+        let mut taken_from = String::new();
+        file.read_to_string(&mut taken_from).map_err(failed)?;
+        let own = job_of(self.owner).map(|job| job.to_string());
+        if own.is_some_and(|own| taken_from.lines().any(|line| line == own)) {
+            self.withdraw()?;
+            return Err(self.taken_over(other));
+        }
+        if is_locked(&file, claim)? { Err(held(&self.path)) } else { Ok(()) }
+    }
+
+    /// Notes from whom the directory was taken over.
+    fn take_over(&mut self, others: &Others) -> Result<()> {
+        let ids: String = others.jobs.iter().map(|job| format!("{job}\n")).collect();
+        let claim = &mut self.claim;
+        let written =
+            claim.set_len(0).and_then(|()| claim.rewind()).and_then(|()| claim.write_all(ids.as_bytes()));
+        let written = written.and_then(|()| claim.sync_all());
+        written.map_err(|e| storage::failed("write the claim of", &self.path, e))
     }
 
     /// The names in the directory, none of which a newer attempt has made.
-    fn names(&self) -> Result<Vec<String>> {
+    fn names(&self) -> Result<(Vec<String>, Others)> {
         let names = storage::names(&self.path)?;
         // Only now: a newer attempt may have come while the names were read.
-        self.check_other_claims()?;
-        Ok(names)
+        Ok((names, self.check_other_claims()?))
     }
 
     fn refuse_output_of_another_run(&self, names: &[String]) -> Result<()> {
@@ -98,8 +116,11 @@ impl OutputDirectory {
 
     fn taken_over(&self, by: Owner) -> Error {
         let by = match by {
-            Owner::Attempt(_, attempt) => format!("attempt {attempt} of the job"),
-            Owner::Alone => "another run".to_owned(),
+            Owner::Attempt(job, attempt) if job_of(self.owner) == Some(job) => {
+                format!("attempt {attempt} of the job")
+            }
+            Owner::Attempt(job, _) => format!("the job {job}"),
+            Owner::Alone => "a job that runs alone".to_owned(),
         };
         Error::environment(format!(
             "{by} has taken over the output directory {}; this attempt is older and must end",
@@ -110,16 +131,17 @@ impl OutputDirectory {
 
 impl SinkTarget for OutputDirectory {
     fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>> {
-        let names = self.names()?;
+        let (names, others) = self.names()?;
         if restored.is_none() {
             self.refuse_output_of_another_run(&names)?;
         }
+        self.take_over(&others)?;
         for name in names.iter().filter(|name| StagedName::parse(name).is_some()) {
             storage::remove(&self.path.join(name))?;
         }
         // From here on an older attempt that is still alive has nothing left to publish; until here it could.
         let mut taken_back = Vec::new();
-        for name in self.names()? {
+        for name in self.names()?.0 {
             if PublishedName::parse(&name).is_some_and(|published| Some(published.epoch) > restored) {
                 storage::remove(&self.path.join(&name))?;
                 taken_back.push(name);
@@ -127,6 +149,22 @@ impl SinkTarget for OutputDirectory {
         }
         storage::sync_directory(&self.path)?;
         Ok(taken_back)
+    }
+}
+
+/// Who has claimed a directory, too.
+#[derive(Default)]
+struct Others {
+    /// The claims of older attempts, which count no more.
+    older: Vec<String>,
+    /// Other jobs, which are over or between two attempts.
+    jobs: Vec<JobId>,
+}
+
+fn job_of(owner: Owner) -> Option<JobId> {
+    match owner {
+        Owner::Alone => None,
+        Owner::Attempt(job, _) => Some(job),
     }
 }
 
@@ -149,7 +187,7 @@ fn held(path: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_protocol::{Attempt, JobId};
+    use tidegate_protocol::Attempt;
 
     use super::*;
 
@@ -248,6 +286,38 @@ mod tests {
         write(&directory, &["part-0-7.jsonl"]);
         let newer = attempt(&directory, 2).unwrap();
         assert_says(older.names(), "attempt 2");
-        assert_eq!(newer.names().unwrap().len(), 2);
+        assert_eq!(newer.names().unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn an_attempt_of_a_job_that_another_one_has_taken_over_from_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(attempt(&directory, 4).unwrap());
+        let mut late = attempt(&directory, 5).unwrap();
+        drop(open(&directory, Owner::Attempt(OTHER, Attempt(1))).err().expect("it is locked"));
+        late.claim.unlock().unwrap();
+        let mut next = open(&directory, Owner::Attempt(OTHER, Attempt(1))).unwrap();
+        write(&directory, &["part-0-7.jsonl"]);
+        assert_says(next.recover(None), "already holds output");
+        drop(next);
+        late.names().expect("nothing was taken over");
+        let mut next = open(&directory, Owner::Attempt(OTHER, Attempt(2))).unwrap();
+        assert!(next.recover(Some(Epoch(7))).unwrap().is_empty());
+        drop(next);
+        write(&directory, &["part-0-8.jsonl"]);
+        let over = format!("the job {OTHER} has taken over the output directory");
+        assert_says(late.recover(Some(Epoch(7))), &over);
+        assert_says(attempt(&directory, 6), &over);
+        assert_eq!(output(&directory), ["part-0-7.jsonl", "part-0-8.jsonl"]);
+    }
+
+    #[test]
+    fn a_claim_stays_when_its_directory_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(attempt(&directory, 5).unwrap());
+        fs::create_dir(directory.path().join(ClaimName(Owner::Alone).to_string())).unwrap();
+        assert_says(attempt(&directory, 5), "cannot open");
+        fs::remove_dir(directory.path().join(".lock")).unwrap();
+        assert_says(attempt(&directory, 4), "attempt 5 of the job");
     }
 }

@@ -56,9 +56,12 @@ impl Checkpoint {
         }
     }
 
-    /// When it is aborted because workers have not answered; None once they all have.
+    /// When it is aborted because workers have not answered; None once they all have. The last one is waited for: at its
+    /// barrier everything fires that is due, and an attempt that failed because of that would be followed by one that
+    /// fails in the same way.
     pub(crate) fn times_out_at(&self, timeout_ms: Option<u64>) -> Option<Time> {
-        let timeout_ms = timeout_ms.filter(|_| self.phase == CheckpointPhase::Pending)?;
+        let may_be_aborted = self.phase == CheckpointPhase::Pending && self.last.is_none();
+        let timeout_ms = timeout_ms.filter(|_| may_be_aborted)?;
         Some(self.triggered_at.plus_ms(timeout_ms))
     }
 
