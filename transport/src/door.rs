@@ -48,11 +48,16 @@ impl Door {
     /// Accepts connections until `is_closed` is set and the listener is shut down, or for ever.
     pub fn serve(self, listener: &TcpListener, is_closed: &AtomicBool, guest: impl Guest) {
         let guests = Arc::new(Guests::new(Strangers::new(self.limits)));
+        let threads = Arc::new(());
         let (this, guest) = (Arc::new(self), Arc::new(guest));
         while !is_closed.load(Ordering::Acquire) {
             match listener.accept() {
-                // Without a thread the connection is closed.
-                Ok((tcp, address)) => drop(this.clone().welcome(tcp, address.ip(), &guests, guest.clone())),
+                // Who had to make room may still keep a thread busy. Without a thread the connection is closed.
+                Ok(_) if Arc::strong_count(&threads) > 2 * this.limits.total => {}
+                Ok((tcp, address)) => {
+                    let (guest, thread) = (guest.clone(), threads.clone());
+                    drop(this.clone().welcome(tcp, address.ip(), &guests, guest, thread));
+                }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) if is_closed.load(Ordering::Acquire) => return,
                 Err(_) => {
@@ -69,6 +74,7 @@ impl Door {
         address: IpAddr,
         guests: &Arc<Guests>,
         guest: Arc<impl Guest>,
+        thread: Arc<()>,
     ) -> io::Result<()> {
         let until = Instant::now() + self.time;
         let tcp = Arc::new(tcp);
@@ -79,6 +85,7 @@ impl Door {
             let stream = self.shake_hands(tcp, until);
             guest(stream);
             lock(&leaving).leave(number);
+            drop(thread);
         };
         let spawned = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run);
         if spawned.is_err() {

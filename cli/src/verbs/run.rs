@@ -18,8 +18,10 @@ use crate::options::RunOptions;
 use crate::output::{answer, answer_json, bytes, say};
 use crate::progress::Progress;
 
-/// How long the upload may take, and then the look at the job: a taskmanager fetches the executable and runs it.
+/// How long the look at the job may take: a taskmanager fetches the executable and runs it.
 const TIMEOUT: Duration = Duration::from_secs(300);
+/// The jobmanager takes an upload that has so many bytes a second.
+const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// The exit code if the job was cancelled.
 const CANCELED: u8 = 2;
@@ -29,7 +31,7 @@ const INTERRUPTED: i32 = 128 + SIGINT;
 
 /// Submits a job. The exit code says how it has ended, if that is waited for.
 pub(crate) fn run(session: Session, options: &RunOptions) -> Result<u8> {
-    let session = &session.with_timeout(TIMEOUT);
+    let session = &session.with_timeout(time_for(&options.executable));
     let job = new_id()?;
     let request = request(job, options)?;
     let progress = Progress::new();
@@ -43,6 +45,13 @@ pub(crate) fn run(session: Session, options: &RunOptions) -> Result<u8> {
         answer(format_args!("Job has been submitted with JobID {job}\n"))?;
     }
     if options.detached { Ok(0) } else { follow(session, job) }
+}
+
+/// How long a request about an executable may take, its upload included.
+pub(super) fn time_for(executable: &Path) -> Duration {
+    // A file that is not there is reported when it is read.
+    let bytes = std::fs::metadata(executable).map_or(0, |metadata| metadata.len());
+    TIMEOUT + Duration::from_secs(bytes / UPLOAD_BYTES_PER_SECOND_MIN)
 }
 
 /// 16 random bytes.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State as Given};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -19,7 +20,7 @@ use tidegate_rest::executables::{
 };
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::State;
 use super::answer::{Answered, Wrong};
@@ -46,7 +47,7 @@ pub(super) struct Announced {
     post,
     path = "/executables",
     params(Announced),
-    request_body(content = inline(Vec<u8>), content_type = "application/octet-stream"),
+    request_body(content = inline(Content), content_type = "application/octet-stream"),
     responses((status = 200, description = "The executable is in the checkpoint store", body = Executable))
 )]
 pub(super) async fn upload(
@@ -59,16 +60,21 @@ pub(super) async fn upload(
     })?;
     let (parts, body) = request.into_parts();
     let proof = state.auth.check(&parts, expected)?;
-    let id = announced.sha256.to_lowercase();
-    let part = part(&state, &id);
-    let mut file = tokio::fs::File::create(&part).await.context(|| format!("write {}", part.display()))?;
+    // Whoever has sent the executable is to believe what has gone wrong, too.
+    let received = receive(&state, announced.sha256.to_lowercase(), expected, body).await;
+    Ok(with_proof(received.map(Json).into_response(), &proof))
+}
+
+async fn receive(state: &State, id: String, expected: [u8; 32], body: Body) -> Result<Executable, Wrong> {
+    let unfinished = Unfinished(part(state, &id));
+    let part = &unfinished.0;
+    let mut file = tokio::fs::File::create(part).await.context(|| format!("write {}", part.display()))?;
     let (mut hash, mut bytes) = (Sha256::new(), 0);
     let mut pieces = body.into_data_stream();
     let began = Instant::now();
     loop {
         let until = began + GRACE + Duration::from_secs(bytes / UPLOAD_BYTES_PER_SECOND_MIN);
         let Ok(piece) = timeout_at(until, pieces.next()).await else {
-            drop(tokio::fs::remove_file(&part).await);
             let text = format!(
                 "the executable comes too slowly: after {bytes} bytes there were fewer than {} KB a second",
                 UPLOAD_BYTES_PER_SECOND_MIN >> 10
@@ -80,7 +86,6 @@ pub(super) async fn upload(
             .map_err(|e| Wrong::invalid(format!("the executable was cut off after {bytes} bytes: {e}")))?;
         bytes += piece.len() as u64;
         if bytes > EXECUTABLE_BYTES_MAX {
-            drop(tokio::fs::remove_file(&part).await);
             let text = format!("an executable may have {EXECUTABLE_BYTES_MAX} bytes at most");
             return Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
@@ -89,13 +94,27 @@ pub(super) async fn upload(
     }
     file.sync_all().await.context(|| format!("write {}", part.display()))?;
     if hash.finalize()[..] != expected {
-        drop(tokio::fs::remove_file(&part).await);
         return Err(Wrong::invalid("the executable is another one than its SHA-256 says; send it again"));
     }
     let (store, kept) = (state.store.clone(), id.clone());
-    blocking(move || store.keep_executable(&part, &kept)).await?;
-    Ok(with_proof(Json(Executable { id, bytes }).into_response(), &proof))
+    blocking(move || store.keep_executable(&unfinished.0, &kept)).await?;
+    Ok(Executable { id, bytes })
 }
+
+/// The file of an upload, which goes with it if it does not come to its end: the client may also be gone in the middle of it.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // It is not there any more if it was kept.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// The body of an upload, in the document.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+struct Content(#[allow(dead_code, reason = "it is only described")] Vec<u8>);
 
 /// Where an executable is written until it is whole; two clients may send the same one.
 fn part(state: &State, id: &str) -> PathBuf {
@@ -223,11 +242,12 @@ pub(super) async fn run(
     if request.parallelism == Some(0) {
         return Err(Wrong::invalid("a parallelism of 0 is invalid: it must be at least 1"));
     }
+    let program = program(&state, &id, (request.executable, request.directory), request.arguments).await?;
     let store = state.store.clone();
     blocking(move || store.create(request.jobid)).await?;
     let run = RunJob {
         job: request.jobid,
-        program: program(&state, &id, (request.executable, request.directory), request.arguments).await?,
+        program,
         parallelism: request.parallelism,
         snapshot: request.snapshot,
         allow_non_restored_state: request.allow_non_restored_state,

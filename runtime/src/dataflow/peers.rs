@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ use tidegate_protocol::{Error, Result};
 
 /// A message to another process is at most so long.
 const MESSAGE_BYTES: usize = 64;
+/// If a process is gone, its other connection is broken, too, and ends the attempt within this time.
+const CAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A message to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,8 @@ impl Peers {
 pub(super) struct PeerThreads {
     process: Arc<Process>,
     sockets: Vec<Socket>,
+    /// Dropped when the connections are about to be closed.
+    open: Vec<Sender<()>>,
     threads: ThreadGroup,
 }
 
@@ -93,8 +97,12 @@ impl PeerThreads {
     pub(super) fn start(process: &Arc<Process>, sockets: Vec<Option<Socket>>) -> Result<Self> {
         let failed =
             |e: io::Error| Error::environment("cannot use a connection to another process").caused_by(e);
-        let mut this =
-            Self { process: process.clone(), sockets: Vec::new(), threads: ThreadGroup::default() };
+        let mut this = Self {
+            process: process.clone(),
+            sockets: Vec::new(),
+            open: Vec::new(),
+            threads: ThreadGroup::default(),
+        };
         let mut to = Vec::new();
         for (number, socket) in sockets.into_iter().enumerate() {
             let Some(socket) = socket else {
@@ -108,7 +116,10 @@ impl PeerThreads {
             this.sockets.push(socket);
             this.threads.spawn(format!("peer-send-{number}"), move || write_messages(writer, &messages))?;
             let process = process.clone();
-            this.threads.spawn(format!("peer-recv-{number}"), move || read_messages(reader, &process))?;
+            let (open, closing) = channel();
+            this.open.push(open);
+            let receive = move || read_messages(reader, &process, &closing);
+            this.threads.spawn(format!("peer-recv-{number}"), receive)?;
         }
         process.shared.peers.set(to);
         Ok(this)
@@ -118,6 +129,7 @@ impl PeerThreads {
 impl Drop for PeerThreads {
     fn drop(&mut self) {
         self.process.shared.peers.set(Vec::new());
+        self.open.clear();
         for socket in &self.sockets {
             // The other process may have closed it already.
             let _ = socket.shutdown(Shutdown::Both);
@@ -127,8 +139,7 @@ impl Drop for PeerThreads {
     }
 }
 
-/// Sends what the workers have to tell. It ends when the connection is closed: that the other process is gone is noticed by
-/// the dataflow.
+/// Sends what the workers have to tell, until the connection is closed or broken; who receives notices that.
 fn write_messages(mut socket: Socket, messages: &Receiver<PeerMessage>) {
     let mut waiting = Waiting::default();
     let mut bytes = Vec::new();
@@ -152,7 +163,9 @@ fn encode(message: &PeerMessage, bytes: &mut Vec<u8>) {
     }
 }
 
-fn read_messages(socket: Socket, process: &Process) {
+/// Takes messages until the connections are closed. If this one breaks before, and the attempt does not end because of what
+/// has broken it, the attempt has failed: without messages its sources would wait for ever.
+fn read_messages(socket: Socket, process: &Process, closing: &Receiver<()>) {
     let mut reader = BufReader::new(socket);
     loop {
         match read_message(&mut reader) {
@@ -161,7 +174,13 @@ fn read_messages(socket: Socket, process: &Process) {
                 let text = "another process of the job has sent what cannot be read";
                 return process.driver.fail(Error::internal(text).caused_by(error));
             }
-            Err(_) => return,
+            Err(error) => {
+                if closing.recv_timeout(CAUSE) == Err(RecvTimeoutError::Timeout) {
+                    let text = "the connection by which processes of the job tell each other how far they are is broken";
+                    process.driver.fail(Error::environment(text).caused_by(error));
+                }
+                return;
+            }
         }
     }
 }
