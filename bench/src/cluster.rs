@@ -5,7 +5,9 @@ use crate::child::Watched;
 use crate::setting::Setting;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +35,8 @@ impl Cluster {
         let directory = setting.path("cluster");
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).map_err(|e| format!("cannot make {}: {e}", directory.display()))?;
+        write_secret(&secret(&directory))
+            .map_err(|e| format!("cannot write the secret of a cluster: {e}"))?;
         let program = setting.beside("tidegate")?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let mut command = daemon(&program, &directory, &address, "jobmanager", "jobmanager")?;
@@ -137,6 +141,12 @@ impl Cluster {
 pub fn processes(info: &Value) -> Vec<u32> {
     let processes = info["processes"].as_array().into_iter().flatten();
     processes.filter_map(|process| u32::try_from(process["pid"].as_u64()?).ok()).collect()
+}
+
+/// One that needs to be no secret: the daemons are on the loopback interface, for minutes.
+fn write_secret(path: &Path) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)?.write_all(b"the cluster of a measurement")
 }
 
 fn secret(directory: &Path) -> PathBuf {

@@ -1,22 +1,17 @@
 //! `tidegate savepoint check`.
 
-use std::time::Duration;
-
 use tidegate_protocol::{Error, Result};
 use tidegate_rest::executables::{CheckReply, CheckRequest};
 
-use super::run::{called, upload};
+use super::run::{called, time_for, upload};
 use super::{Session, absolute_path};
 use crate::options::CheckOptions;
 use crate::output::{Table, answer, answer_json, say, snake_case};
 use crate::progress::Progress;
 
-/// How long it may take: a taskmanager fetches the executable and runs it, and every file of the snapshot is read.
-const TIMEOUT: Duration = Duration::from_secs(300);
-
 /// Says operator by operator whether a job could go on from a snapshot.
 pub(crate) fn check(session: Session, options: &CheckOptions) -> Result<()> {
-    let session = session.with_timeout(TIMEOUT);
+    let session = session.with_timeout(time_for(&options.executable));
     let progress = Progress::new();
     let executable = upload(&session, &options.executable, &progress)?;
     progress.hint("the cluster looks at the job and the snapshot");
