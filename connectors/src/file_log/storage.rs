@@ -94,15 +94,15 @@ pub(super) fn canonical_if_made(directory: &Path) -> Result<String> {
         return Err(is_no_directory(existing));
     }
     let missing = directory.strip_prefix(existing).unwrap_or(directory);
-    if missing.components().any(|component| !matches!(component, Component::Normal(_))) {
-        return Err(Error::job(format!(
-            "the path {} leads out of a directory that is not there; write it without '..', or make the directory",
-            directory.display()
-        )));
-    }
     let existing = if existing.as_os_str().is_empty() { here } else { existing };
     let mut path = PathBuf::from(canonical(existing)?);
-    path.extend(missing.components());
+    for component in missing.components() {
+        match component {
+            // What is missing will be made, and is no link.
+            Component::ParentDir => drop(path.pop()),
+            component => path.push(component),
+        }
+    }
     text(path, directory)
 }
 
@@ -125,6 +125,9 @@ mod tests {
         assert!(!directory.exists());
         assert_eq!(canonical_made(&directory).unwrap().to_str(), Some(before.as_str()));
         assert_eq!(canonical_if_made(&directory).unwrap(), before);
+        let up = root.path().join("link/c/../../d");
+        let before = canonical_if_made(&up).unwrap();
+        assert_eq!(canonical_made(&up).unwrap().to_str(), Some(before.as_str()));
         let here = fs::canonicalize(".").unwrap();
         assert_eq!(canonical_if_made(Path::new("no/such")).unwrap(), here.join("no/such").to_str().unwrap());
     }
@@ -137,7 +140,5 @@ mod tests {
             let error = canonical_if_made(&root.path().join(path)).unwrap_err().to_string();
             assert!(error.contains("file is a file, and a directory is needed"), "{error}");
         }
-        let error = canonical_if_made(&root.path().join("a/../b")).unwrap_err().to_string();
-        assert!(error.contains("write it without '..'"), "{error}");
     }
 }
