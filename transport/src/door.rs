@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_protocol::Result;
@@ -48,15 +48,15 @@ impl Door {
     /// Accepts connections until `is_closed` is set and the listener is shut down, or for ever.
     pub fn serve(self, listener: &TcpListener, is_closed: &AtomicBool, guest: impl Guest) {
         let guests = Arc::new(Guests::new(Strangers::new(self.limits)));
-        let threads = Arc::new(());
+        let threads = Arc::new(Threads::default());
         let (this, guest) = (Arc::new(self), Arc::new(guest));
         while !is_closed.load(Ordering::Acquire) {
             match listener.accept() {
-                // Who had to make room may still keep a thread busy. Without a thread the connection is closed.
-                Ok(_) if Arc::strong_count(&threads) > 2 * this.limits.total => {}
                 Ok((tcp, address)) => {
-                    let (guest, thread) = (guest.clone(), threads.clone());
-                    drop(this.clone().welcome(tcp, address.ip(), &guests, guest, thread));
+                    // Who had to make room may still keep a thread busy.
+                    let thread = threads.one_more(2 * this.limits.total);
+                    // Without a thread the connection is closed.
+                    drop(this.clone().welcome(tcp, address.ip(), &guests, guest.clone(), thread));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) if is_closed.load(Ordering::Acquire) => return,
@@ -74,7 +74,7 @@ impl Door {
         address: IpAddr,
         guests: &Arc<Guests>,
         guest: Arc<impl Guest>,
-        thread: Arc<()>,
+        thread: OneThread,
     ) -> io::Result<()> {
         let until = Instant::now() + self.time;
         let tcp = Arc::new(tcp);
@@ -100,6 +100,33 @@ impl Door {
             Some(acceptor) => Stream::accept(tcp, acceptor.config(), until, self.tls_is_wanted),
             None => Ok(Stream::plain(tcp, until)),
         }
+    }
+}
+
+/// The threads that serve connections, or that have just done so.
+#[derive(Default)]
+struct Threads {
+    count: Mutex<usize>,
+    one_less: Condvar,
+}
+
+/// Counts as a thread until it is dropped.
+struct OneThread(Arc<Threads>);
+
+impl Threads {
+    /// Waits until there are fewer than so many.
+    fn one_more(self: &Arc<Self>, limit: usize) -> OneThread {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.one_less.wait_while(count, |count| *count >= limit);
+        *count.unwrap_or_else(PoisonError::into_inner) += 1;
+        OneThread(self.clone())
+    }
+}
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.one_less.notify_one();
     }
 }
 
