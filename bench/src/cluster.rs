@@ -64,8 +64,8 @@ impl Cluster {
         let wanted = self.taskmanagers.len();
         self.until("all taskmanagers are connected", |cluster| {
             let hosts = cluster.json(&["taskmanagers"]).unwrap_or_default();
-            let hosts = hosts["taskmanagers"].as_array().map_or(&[][..], |hosts| hosts);
-            hosts.iter().filter(|host| host["state"] == "CONNECTED").count() >= wanted
+            hosts.as_array().into_iter().flatten().filter(|host| host["state"] == "CONNECTED").count()
+                >= wanted
         })
     }
 
