@@ -1,6 +1,8 @@
 //! Daemons in a directory, each with its log in a file.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a test waits for something that should happen soon.
+/// How long a test usually waits for something that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A jobmanager, taskmanagers, and commands that are sent to them.
@@ -19,6 +21,8 @@ pub(crate) struct Cluster {
     pub(crate) jobmanager: u16,
     /// What every process of the cluster is told beside its flags.
     environment: Vec<(&'static str, String)>,
+    /// How long this test waits for something that should happen soon.
+    pub(crate) patience: Duration,
     daemons: Vec<Child>,
 }
 
@@ -30,7 +34,8 @@ impl Cluster {
     /// Without a daemon yet.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { directory, jobmanager: free_port(), environment: Vec::new(), daemons: Vec::new() }
+        let (environment, daemons) = (Vec::new(), Vec::new());
+        Self { directory, jobmanager: free_port(), environment, patience: PATIENCE, daemons }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -57,10 +62,14 @@ impl Cluster {
         fs::read_to_string(self.path(&format!("log-{daemon}"))).unwrap()
     }
 
+    pub(crate) fn start_daemon(&mut self, line: &str) {
+        self.start(self.command(line));
+    }
+
     pub(crate) fn start_jobmanager(&mut self, more: &str) {
         let port = self.jobmanager;
         let line = format!("jobmanager --data jm --checkpoint-store store --listen 127.0.0.1:{port} {more}");
-        self.start(self.command(&line));
+        self.start_daemon(&line);
     }
 
     /// Starts a jobmanager that may have so few files open.
@@ -77,7 +86,7 @@ impl Cluster {
 
     pub(crate) fn start_taskmanager(&mut self, name: &str, more: &str) {
         let line = format!("taskmanager --data {name} --slots 1 {more}");
-        self.start(self.command(&line));
+        self.start_daemon(&line);
     }
 
     /// Waits until so many taskmanagers are connected.
@@ -90,7 +99,12 @@ impl Cluster {
     }
 
     pub(crate) fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        self.command_of(env!("CARGO_BIN_EXE_tidegate"), line)
+    }
+
+    /// Another program, in the directory of the cluster.
+    pub(crate) fn command_of(&self, program: impl AsRef<OsStr>, line: &str) -> Command {
+        let mut command = Command::new(program);
         command.args(line.split_whitespace());
         self.prepare(&mut command);
         command
@@ -124,7 +138,7 @@ impl Cluster {
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !is_so(self) {
-            assert!(began.elapsed() < PATIENCE, "waited for too long: {what}; {}", self.logs());
+            assert!(began.elapsed() < self.patience, "waited for too long: {what}; {}", self.logs());
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -150,4 +164,21 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         eprintln!("{name} is not built: nothing is tested; build the workspace first");
     }
     path.exists().then_some(path)
+}
+
+/// The lines of all files of a directory, in their order.
+pub(crate) fn lines(directory: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            lines.extend(BufReader::new(fs::File::open(path).unwrap()).lines().map(Result::unwrap));
+        }
+    }
+    lines.sort_unstable();
+    lines
+}
+
+pub(crate) fn signal(name: &str, pid: u64) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }

@@ -1,7 +1,7 @@
 //! A cluster whose connections are all over TLS, with certificates that are made here.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use tidegate_protocol::process::TlsFiles;
 use tidegate_test_certificates::Authority;
 use tidegate_transport::Connector;
 
-use crate::cluster::{Cluster, free_port, program};
+use crate::cluster::{Cluster, free_port, lines, program, signal};
 
 /// The flags with which a daemon gets its files.
 fn flags(files: &TlsFiles) -> String {
@@ -27,23 +27,6 @@ fn flags(files: &TlsFiles) -> String {
 fn authority(cluster: &Cluster, name: &str) -> Authority {
     fs::create_dir(cluster.path(name)).unwrap();
     Authority::new(cluster.path(name))
-}
-
-/// The lines of all files of a directory, in their order.
-fn lines(directory: &Path) -> Vec<String> {
-    let mut lines = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            lines.extend(BufReader::new(fs::File::open(path).unwrap()).lines().map(Result::unwrap));
-        }
-    }
-    lines.sort_unstable();
-    lines
-}
-
-fn signal(name: &str, pid: u64) {
-    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 fn generate(generator: &Path, out: &Path) {

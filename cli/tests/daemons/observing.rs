@@ -3,84 +3,39 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
 
-use serde_json::Value;
-use tempfile::TempDir;
+use crate::cluster::{Cluster, free_port, program, signal};
 
 /// A cluster of one jobmanager and two taskmanagers of one slot each, with metrics.
-struct Cluster {
-    directory: TempDir,
-    jobmanager: u16,
+struct Observed {
+    cluster: Cluster,
     metrics: Vec<u16>,
-    daemons: Vec<Child>,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+impl Deref for Observed {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
 }
 
-impl Cluster {
+impl Observed {
     fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (jobmanager, metrics) = (free_port(), (0..3).map(|_| free_port()).collect());
-        let mut cluster = Self { directory, jobmanager, metrics, daemons: Vec::new() };
+        let mut cluster = Cluster::new();
+        cluster.patience = Duration::from_secs(30);
+        let metrics: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let flag = |daemon: usize| format!("--metrics 127.0.0.1:{}", metrics[daemon]);
         // Its secret is created by the first daemon.
-        for (i, port) in cluster.metrics.clone().into_iter().enumerate() {
-            let verb = match i {
-                0 => format!("jobmanager --data jm --checkpoint-store store --listen 127.0.0.1:{jobmanager}"),
-                _ => format!("taskmanager --data tm{i} --slots 1"),
-            };
-            cluster.daemon(&format!("{verb} --metrics 127.0.0.1:{port}"));
-        }
-        cluster.until("the taskmanagers are connected", |cluster| {
-            cluster.json("taskmanagers").is_some_and(|all| all.as_array().unwrap().len() == 2)
-        });
-        cluster
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.args(line.split_whitespace()).current_dir(&self.directory).env_clear().stdin(Stdio::null());
-        command.env("HOME", self.directory.path());
-        command.env("TIDEGATE_JOBMANAGER", format!("127.0.0.1:{}", self.jobmanager));
-        command
-    }
-
-    fn daemon(&mut self, line: &str) {
-        let log = fs::File::create(self.path(&format!("log-{}", self.daemons.len()))).unwrap();
-        let mut command = self.command(line);
-        self.daemons.push(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-    }
-
-    fn run(&self, line: &str) -> Option<String> {
-        let Output { status, stdout, stderr } = self.command(line).output().unwrap();
-        if !status.success() {
-            eprintln!("{line}: {}", String::from_utf8_lossy(&stderr));
-            return None;
-        }
-        Some(String::from_utf8(stdout).unwrap())
-    }
-
-    fn json(&self, line: &str) -> Option<Value> {
-        Some(serde_json::from_str(&self.run(&format!("{line} -o json"))?).unwrap())
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let began = Instant::now();
-        while !is_so(self) {
-            assert!(began.elapsed() < Duration::from_secs(30), "waited for too long: {what}");
-            thread::sleep(Duration::from_millis(100));
-        }
+        cluster.start_jobmanager(&flag(0));
+        cluster.start_taskmanager("tm1", &flag(1));
+        cluster.start_taskmanager("tm2", &flag(2));
+        cluster.wait_for_taskmanagers(2);
+        Self { cluster, metrics }
     }
 
     /// The metrics that a daemon serves.
@@ -91,26 +46,6 @@ impl Cluster {
         stream.read_to_string(&mut text).unwrap();
         text
     }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for daemon in &mut self.daemons {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-}
-
-/// The program of the job, which cargo builds into the same directory as this test's program if the whole workspace is
-/// built.
-fn sensor_rules() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_BIN_EXE_tidegate")).with_file_name("sensor-rules");
-    path.exists().then_some(path)
-}
-
-fn signal(name: &str, pid: u64) {
-    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 fn append(path: &Path, times: std::ops::Range<i64>) {
@@ -128,11 +63,8 @@ fn append(path: &Path, times: std::ops::Range<i64>) {
 
 #[test]
 fn metrics_and_why_name_what_holds_a_job_back() {
-    let Some(program) = sensor_rules() else {
-        eprintln!("sensor-rules is not built: nothing is tested; build the workspace first");
-        return;
-    };
-    let cluster = Cluster::start();
+    let Some(program) = program("sensor-rules") else { return };
+    let cluster = Observed::start();
     for directory in ["in", "rules"] {
         fs::create_dir(cluster.path(directory)).unwrap();
     }

@@ -1,5 +1,0 @@
-//! Strangers and TLS, with real daemons.
-
-mod cluster;
-mod strangers;
-mod tls;
