@@ -8,6 +8,7 @@
 //! changed manifest is detected before anything in it is used.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,14 @@ impl std::fmt::Display for ManifestError {
 impl std::error::Error for ManifestError {}
 
 impl Manifest {
+    /// The workers whose part has rows of these key groups, each with those of them that it owned.
+    pub fn slots_with(&self, groups: &Range<u16>) -> impl Iterator<Item = (Slot, Range<u16>)> {
+        let theirs = |slot: &Slot| self.key_groups.range(slot.0 as usize, self.parallelism as usize);
+        let common = |theirs: Range<u16>| theirs.start.max(groups.start)..theirs.end.min(groups.end);
+        let all = self.slots.keys().map(move |slot| (*slot, common(theirs(slot))));
+        all.filter(|(_, groups)| !groups.is_empty())
+    }
+
     /// The bytes to write: a line with the checksum, a line of JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         // A manifest is maps with string or integer keys, numbers and strings: serde_json has no case to refuse.

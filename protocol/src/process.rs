@@ -13,13 +13,14 @@
 //! The taskmanager passes all of it on to the jobmanager and back; the messages in [`ToJobProcess::Command`] and
 //! [`FromJobProcess::Report`] are those of a job that runs alone, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Attempt, Epoch, JobId, KeyGroups, Slot};
 use crate::link::{ToDriver, ToProcess};
+use crate::manifest::Manifest;
 
 /// The environment variable that tells a job's program the number of the open socket to its taskmanager.
 pub const SOCKET_VARIABLE: &str = "TIDEGATE_TASKMANAGER_SOCKET";
@@ -139,6 +140,15 @@ pub struct Preparation {
     pub tls: Option<TlsFiles>,
     /// After so many milliseconds without a message of the taskmanager the process ends itself.
     pub silence_ms: u64,
+}
+
+impl Preparation {
+    /// The workers of a snapshot whose state the workers of this process restore.
+    pub fn restores_from(&self, manifest: &Manifest) -> BTreeSet<Slot> {
+        let owned = |slot: u32| manifest.key_groups.range(slot as usize, self.parallelism as usize);
+        let groups = owned(self.first.0).start..owned(self.first.0 + self.workers - 1).end;
+        manifest.slots_with(&groups).map(|(slot, _)| slot).collect()
+    }
 }
 
 /// What a process needs to run.

@@ -149,14 +149,8 @@ impl JobProcess<'_> {
 
     /// Checks the files that this process is about to use; the inner error says which one is damaged.
     fn check(&self, snapshots: &Snapshots, manifest: &Manifest) -> Result<Result<(), String>> {
-        let groups = |slot: u32, of: u32| manifest.key_groups.range(slot as usize, of as usize);
-        let Preparation { first, workers, parallelism, .. } = *self.preparation;
-        let owned: Vec<_> = (first.0..first.0 + workers).map(|slot| groups(slot, parallelism)).collect();
-        let is_read = |slot: Slot| {
-            let theirs = groups(slot.0, manifest.parallelism);
-            owned.iter().any(|owned| owned.start < theirs.end && theirs.start < owned.end)
-        };
-        match snapshots.check_state_files(manifest, is_read)? {
+        let read = self.preparation.restores_from(manifest);
+        match snapshots.check_state_files(manifest, |slot| read.contains(&slot))? {
             Ok(()) if self.is_first() => snapshots.check_staged_files(manifest, self.preparation.published),
             checked => Ok(checked),
         }

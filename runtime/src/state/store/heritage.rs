@@ -24,10 +24,10 @@ impl<'a> Heritage<'a> {
     /// What a worker that owns these key groups takes over.
     pub(super) fn new(manifest: &'a Manifest, owned: &Range<u16>) -> Self {
         let theirs = |slot: Slot| manifest.key_groups.range(slot.0 as usize, manifest.parallelism as usize);
-        let stores = manifest.slots.iter().filter(|(_, part)| !part.store.is_empty());
-        let mut copied: Vec<_> = stores
-            .map(|(slot, part)| (*slot, &part.store, common(&theirs(*slot), owned)))
-            .filter(|(.., groups)| !groups.is_empty())
+        let mut copied: Vec<_> = manifest
+            .slots_with(owned)
+            .map(|(slot, groups)| (slot, &manifest.slots[&slot].store, groups))
+            .filter(|(_, files, _)| !files.is_empty())
             .collect();
         let most = (0..copied.len()).max_by_key(|i| (copied[*i].2.len(), std::cmp::Reverse(*i)));
         let linked = most.map(|most| copied.remove(most)).map(|(slot, files, _)| (files, theirs(slot)));
@@ -38,10 +38,6 @@ impl<'a> Heritage<'a> {
     pub(super) fn linked_files(&self) -> Option<&'a Files> {
         self.linked.as_ref().map(|(files, _)| *files)
     }
-}
-
-fn common(theirs: &Range<u16>, owned: &Range<u16>) -> Range<u16> {
-    theirs.start.max(owned.start)..theirs.end.min(owned.end)
 }
 
 #[cfg(test)]
@@ -104,9 +100,10 @@ mod tests {
             for slot in 0..to {
                 let owned = manifest.key_groups.range(slot, to);
                 let heritage = Heritage::new(&manifest, &owned);
-                let linked = heritage.linked.iter().map(|(_, theirs)| common(theirs, &owned));
-                let all = linked.chain(heritage.copied.iter().map(|(.., groups)| groups.clone()));
-                all.flatten().for_each(|group| taken[usize::from(group)] += 1);
+                let in_both = |theirs: &Range<u16>| theirs.clone().filter(|group| owned.contains(group));
+                let linked = heritage.linked.iter().flat_map(|(_, theirs)| in_both(theirs));
+                let all = linked.chain(heritage.copied.iter().flat_map(|(.., groups)| groups.clone()));
+                all.for_each(|group| taken[usize::from(group)] += 1);
             }
             assert_eq!(taken, [1; 128], "{from} to {to}");
         }

@@ -78,10 +78,8 @@ impl World {
         let store = self.store.jobs.get(&preparation.job).ok_or_else(gone)?;
         let stored = store.manifests.get(&epoch).filter(|stored| !stored.is_damaged).ok_or_else(gone)?;
         let manifest = stored.manifest.clone();
-        let same = manifest.parallelism == preparation.parallelism;
-        let ours = preparation.first.0..preparation.first.0 + preparation.workers;
-        let parts = manifest.slots.iter().filter(|(slot, _)| !same || ours.contains(&slot.0));
-        store.check(parts.flat_map(|(_, part)| part.store.values()))?;
+        let read = preparation.restores_from(&manifest);
+        store.check(read.iter().flat_map(|slot| manifest.slots[slot].store.values()))?;
         if is_first && epoch > preparation.published {
             let staged = manifest.staged().filter_map(|(_, staged)| staged.file.as_ref());
             store.check(staged.filter(|file| !file.path.starts_with('/')))?;
