@@ -103,12 +103,13 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
-    use tidegate_protocol::{Attempt, KeyGroups, Slot};
+    use tidegate_protocol::manifest::SlotSnapshot;
+    use tidegate_protocol::{Attempt, Slot};
 
     use super::*;
     use crate::LocalStore;
     use crate::snapshots::state_file_name;
+    use crate::snapshots::tests::manifest;
 
     fn store(directory: &Path) -> Arc<dyn CheckpointStore> {
         Arc::new(LocalStore::open(directory).unwrap())
@@ -125,20 +126,8 @@ mod tests {
         let name = state_file_name(Attempt(1), Slot(0), Epoch(1), "row.sst");
         let file = snapshots.put_state_files(&[(row.clone(), name)]).unwrap().remove(0);
         let part = SlotSnapshot { store: [("row.sst".to_owned(), file)].into(), operators: BTreeMap::new() };
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION,
-            job: "job".to_owned(),
-            attempt: Attempt(2),
-            epoch: Epoch(2),
-            finished: false,
-            checkpoints: 2,
-            completed_at_ms: 0,
-            parallelism: 2,
-            key_groups: KeyGroups { count: 128 },
-            arguments: BTreeMap::new(),
-            operators: BTreeMap::new(),
-            slots: [(Slot(0), part.clone()), (Slot(1), part)].into(),
-        };
+        let slots = [(Slot(0), part.clone()), (Slot(1), part)].into();
+        let manifest = Manifest { parallelism: 2, slots, ..manifest(2) };
         snapshots.complete(&manifest).unwrap();
         copy(&from, &manifest, &to, Epoch(2)).unwrap();
         copy(&from, &manifest, &to, Epoch(2)).unwrap_err(); // its manifest is there already

@@ -130,9 +130,9 @@ impl Snapshots {
 
     /// Says which files of a worker a later start may need, by their paths: copies of others that the worker has written are
     /// of no use on this host.
-    pub fn keep_copies_of_slot(&self, slot: Slot, needed: &HashSet<&str>) {
+    pub fn keep_copies_of_slot(&self, slot: Slot, is_needed: impl Fn(&str) -> bool) {
         let is_of_slot = |name: &str| name.split_once('/').and_then(|(_, own)| slot_in(own)) == Some(slot);
-        self.store.keep_copies(&|name| !is_of_slot(name) || needed.contains(name));
+        self.store.keep_copies(&|name| !is_of_slot(name) || is_needed(name));
     }
 
     /// Makes the names of all files durable.
@@ -454,7 +454,7 @@ fn compare(path: &str, (bytes, crc32): (u64, u32), expected: &FileRef) -> Result
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::path::PathBuf;
 
@@ -471,7 +471,7 @@ mod tests {
         (directory, Snapshots::new(Arc::new(store)), root)
     }
 
-    fn manifest(epoch: u64) -> Manifest {
+    pub(crate) fn manifest(epoch: u64) -> Manifest {
         Manifest {
             format_version: FORMAT_VERSION,
             job: "job".to_owned(),

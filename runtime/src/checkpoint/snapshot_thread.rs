@@ -8,7 +8,8 @@
 //! An epoch may be aborted, because this worker or another could not write its part. Its staged output is not lost by
 //! that: it becomes part of the next snapshot, until one that holds it is complete.
 
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -226,10 +227,13 @@ impl Thread {
             self.completed = self.newest.clone();
         }
         self.unpublished.retain(|(_, staged)| staged.epoch > completed);
-        let of_state = self.completed.files.values().chain(self.newest.files.values());
-        let staged = self.unpublished.iter().filter_map(|(_, staged)| staged.file.as_ref());
-        let needed = of_state.chain(staged).map(|file| &*file.path).collect();
-        self.snapshots.keep_copies_of_slot(self.slot, &needed);
+        // A directory has no copies, and does not ask.
+        let needed = LazyCell::new(|| {
+            let of_state = self.completed.files.values().chain(self.newest.files.values());
+            let staged = self.unpublished.iter().filter_map(|(_, staged)| staged.file.as_ref());
+            of_state.chain(staged).map(|file| &*file.path).collect::<HashSet<&str>>()
+        });
+        self.snapshots.keep_copies_of_slot(self.slot, |name| needed.contains(name));
     }
 
     fn write_store(
