@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What has not come by then is given up.
+/// How long the cluster may take for anything that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the cluster is asked.
 const EVERY: Duration = Duration::from_millis(20);

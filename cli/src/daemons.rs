@@ -153,17 +153,11 @@ fn create_if_missing(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Given, Sources};
-
-    fn config(flags: Vec<Given>) -> Config {
-        let (environment, local_cluster) = (&|_: &str| None, Vec::new());
-        let sources = Sources { flags, environment, file: None, usual_file: None, local_cluster };
-        Config::load(sources).unwrap()
-    }
+    use crate::config::Given;
 
     #[test]
     fn a_daemon_that_others_can_reach_needs_the_secret_of_its_cluster() {
-        let everywhere = config(vec![
+        let everywhere = Config::of_flags(vec![
             Given::flag(&keys::JOBMANAGER_LISTEN, "--listen", "0.0.0.0:0"),
             Given::flag(&keys::TASKMANAGER_LISTEN, "--listen", "::"),
             Given::flag(&keys::JOBMANAGER_DATA, "--data", "data"),
@@ -179,7 +173,7 @@ mod tests {
 
     #[test]
     fn several_jobmanagers_are_refused() {
-        let peers = config(vec![Given::flag(&keys::PEERS, "--peers", "a:1,b:2")]);
+        let peers = Config::of_flags(vec![Given::flag(&keys::PEERS, "--peers", "a:1,b:2")]);
         let error = jobmanager_settings(&peers).err().unwrap().to_string();
         assert!(error.starts_with("several jobmanagers are not supported yet: "), "{error}");
     }

@@ -60,32 +60,26 @@ pub(crate) fn warn_of_plain_connections(listen: IpAddr, tls: Option<&TlsFiles>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Given, Sources};
-
-    fn config(flags: Vec<Given>) -> Config {
-        let (environment, local_cluster) = (&|_: &str| None, Vec::new());
-        let sources = Sources { flags, environment, file: None, usual_file: None, local_cluster };
-        Config::load(sources).unwrap()
-    }
+    use crate::config::Given;
 
     #[test]
     fn a_daemon_needs_all_files_or_none() {
-        assert_eq!(files(&config(vec![])).unwrap(), None);
+        assert_eq!(files(&Config::of_flags(vec![])).unwrap(), None);
         let ca = || Given::flag(&keys::TLS_CA, "--tls-ca", "ca.pem");
-        let error = files(&config(vec![ca()])).unwrap_err().to_string();
+        let error = files(&Config::of_flags(vec![ca()])).unwrap_err().to_string();
         assert!(error.contains("and tls.certificate and tls.key is not set"), "{error}");
         let certificate = Given::flag(&keys::TLS_CERTIFICATE, "--tls-certificate", "/a.pem");
         let key = Given::flag(&keys::TLS_KEY, "--tls-key", "a.key");
-        let found = files(&config(vec![ca(), certificate, key])).unwrap().unwrap();
+        let found = files(&Config::of_flags(vec![ca(), certificate, key])).unwrap().unwrap();
         assert!(found.ca.is_absolute() && found.key.is_absolute());
         assert_eq!(found.certificate, Path::new("/a.pem"));
     }
 
     #[test]
     fn the_command_line_reads_the_authorities_only() {
-        assert!(connector(&config(vec![])).unwrap().is_none());
-        let error =
-            connector(&config(vec![Given::flag(&keys::TLS_CA, "--tls-ca", "/no/ca.pem")])).unwrap_err();
+        assert!(connector(&Config::of_flags(vec![])).unwrap().is_none());
+        let error = connector(&Config::of_flags(vec![Given::flag(&keys::TLS_CA, "--tls-ca", "/no/ca.pem")]))
+            .unwrap_err();
         assert!(
             error.to_string().starts_with("the file /no/ca.pem that tls.ca names cannot be read"),
             "{error}"

@@ -7,7 +7,7 @@ use crate::setting::Setting;
 use crate::table::Table;
 use std::time::{Duration, Instant};
 
-/// A run that takes longer is given up.
+/// How long a run may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Taskmanagers, and slots of each.
 const SHAPES: [(&str, usize, u32); 2] = [("1 process x 2 workers", 1, 2), ("2 processes x 1 worker", 2, 1)];

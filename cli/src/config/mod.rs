@@ -159,6 +159,15 @@ impl Config {
 }
 
 #[cfg(test)]
+impl Config {
+    /// A configuration of flags alone.
+    pub(crate) fn of_flags(flags: Vec<Given>) -> Self {
+        let (environment, local_cluster) = (&|_: &str| None, Vec::new());
+        Self::load(Sources { flags, environment, file: None, usual_file: None, local_cluster }).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

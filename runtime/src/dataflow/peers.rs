@@ -139,7 +139,7 @@ impl Drop for PeerThreads {
     }
 }
 
-/// Sends what the workers have to tell, until the connection is closed or broken; who receives notices that.
+/// Sends the messages of the workers until the connection is closed or broken; who receives notices that.
 fn write_messages(mut socket: Socket, messages: &Receiver<PeerMessage>) {
     let mut waiting = Waiting::default();
     let mut bytes = Vec::new();
@@ -176,7 +176,8 @@ fn read_messages(socket: Socket, process: &Process, closing: &Receiver<()>) {
             }
             Err(error) => {
                 if closing.recv_timeout(CAUSE) == Err(RecvTimeoutError::Timeout) {
-                    let text = "the connection by which processes of the job tell each other how far they are is broken";
+                    let text =
+                        "the connection for the progress of sources between processes of the job is broken";
                     process.driver.fail(Error::environment(text).caused_by(error));
                 }
                 return;
