@@ -14,9 +14,18 @@ use tidegate_protocol::{Error, Result};
 /// Sorted runs that a read may have to look into before some are merged.
 const RUNS: i32 = 8;
 
+/// Sorted runs from which on changes and snapshots wait for a merge.
+const RUNS_UNTIL_SLOW: i32 = 250;
+
 pub(crate) fn open_db(options: &Options, path: &Path) -> Result<DB> {
     DB::open(options, path)
         .map_err(|e| Error::environment(format!("open the state store {}", path.display())).caused_by(e))
+}
+
+/// Opens a store to be read, and changes nothing in it.
+pub(crate) fn open_db_to_read(options: &Options, path: &Path) -> Result<DB> {
+    DB::open_for_read_only(options, path, false)
+        .map_err(|e| Error::environment(format!("read the state store {}", path.display())).caused_by(e))
 }
 
 /// Options for the store of one worker.
@@ -34,12 +43,18 @@ pub(crate) fn options(shares: Shares) -> Options {
     options.create_if_missing(true);
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_max_background_jobs(2);
+    // Two compactions and a flush: runs of a few barriers are merged while a merge of everything, which takes seconds, is
+    // under way.
+    options.set_max_background_jobs(4);
     // Files that compaction writes are new files in the next snapshot. Merging runs of similar size rewrites a row a few
     // times in all; leveled compaction rewrites a level every few barriers.
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_universal_compaction_options(&runs());
     options.set_level_zero_file_num_compaction_trigger(RUNS);
+    // A snapshot flushes, and RocksDB delays a flush while there are more runs than this: no checkpoint would be completed
+    // until a merge of everything is done. Every barrier adds a run; more of them make reads slower, and nothing else.
+    options.set_level_zero_slowdown_writes_trigger(RUNS_UNTIL_SLOW);
+    options.set_level_zero_stop_writes_trigger(2 * RUNS_UNTIL_SLOW);
     options.set_write_buffer_size(shares.write_buffer);
     // The number of bytes that are read at once from every run that is merged; 2 MB by default.
     options.set_compaction_readahead_size(256 << 10);

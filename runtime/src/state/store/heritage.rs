@@ -9,7 +9,8 @@ use std::ops::Range;
 use tidegate_protocol::manifest::FileRef;
 use tidegate_protocol::{Manifest, Slot};
 
-type Files = BTreeMap<String, FileRef>;
+/// The files of a store, by RocksDB's name.
+pub(super) type Files = BTreeMap<String, FileRef>;
 
 /// What a worker takes over from a restored snapshot.
 pub(super) struct Heritage<'a> {

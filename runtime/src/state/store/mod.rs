@@ -19,24 +19,30 @@ pub(crate) use rows::Rows;
 pub(crate) use shared::SharedStore;
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 
-use rocksdb::{DB, Direction, IteratorMode, Options};
+use rocksdb::{DB, Direction, IteratorMode, Options, ReadOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::{Error, ErrorContext, KeyGroups, Result, Slot};
 
 use super::barriers::Barriers;
 use super::budget::Shares;
-use super::engine::{open_db, options};
+use super::engine::{open_db, open_db_to_read, options};
 use crate::activity::StoreActivity;
 use crate::attempt::AttemptSetup;
-use heritage::Heritage;
+use heritage::{Files, Heritage};
 use row_key::{prefix, split};
 use sorted_rows::SortedRows;
+
+/// Bytes that are read at once from every run of a store whose rows are copied.
+const READAHEAD_BYTES: usize = 1 << 20;
 
 /// A row read back.
 pub(crate) struct Row<K, V> {
@@ -79,9 +85,12 @@ impl Store {
         }
         let path = setup.working.store(setup.attempt, slot);
         std::fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
-        let options = options(Shares::of(setup.settings.memory, setup.settings.parallelism));
+        let mut options = options(Shares::of(setup.settings.memory, setup.settings.parallelism));
         let restored = setup.restored.as_deref();
         let heritage = restored.map(|manifest| Heritage::new(manifest, &owned));
+        // The job waits for rows that are copied: what was there before them is merged later.
+        let is_copied = heritage.as_ref().is_some_and(|heritage| !heritage.copied.is_empty());
+        options.set_disable_auto_compactions(is_copied);
         let mut restored_files = Default::default();
         if let Some(files) = heritage.as_ref().and_then(Heritage::linked_files) {
             setup.snapshots.get_state_files(files, &path)?;
@@ -94,6 +103,10 @@ impl Store {
         if let Some(heritage) = heritage {
             store.leave_behind(&heritage, setup)?;
             store.take_over(&heritage, setup, &options)?;
+        }
+        if is_copied {
+            let on = store.shared()?.db.set_options(&[("disable_auto_compactions", "false")]);
+            on.map_err(|e| Error::environment("begin to merge the state store").caused_by(e))?;
         }
         Ok(store)
     }
@@ -123,25 +136,35 @@ impl Store {
         shared.write(rows)
     }
 
-    /// Copies the owned key groups out of the stores that are not linked.
+    /// Copies the owned key groups out of the stores that are not linked, several at a time.
     fn take_over(&self, heritage: &Heritage<'_>, setup: &AttemptSetup, options: &Options) -> Result<()> {
         let shared = self.shared()?;
-        for (slot, files, groups) in &heritage.copied {
+        let store_ids =
+            heritage.manifest.operators.keys().filter_map(|uid| setup.store_ids.get(uid).copied());
+        let store_ids: BTreeSet<u16> = store_ids.collect();
+        let copy_one = |(slot, files, groups): &(Slot, &Files, Range<u16>)| -> Result<()> {
             let path = shared.path.with_extension(format!("from-{slot}"));
             setup.snapshots.get_state_files(files, &path)?;
-            let old = open_db(options, &path)?;
-            let operators = heritage.manifest.operators.keys();
-            let store_ids: BTreeSet<u16> =
-                operators.filter_map(|uid| setup.store_ids.get(uid).copied()).collect();
-            let mut sorted = SortedRows::new(options, shared.path.with_extension("sorted"));
-            for store_id in store_ids {
-                copy(&old, store_id, groups.clone(), &mut sorted)?;
+            // Only to be read: it starts no compaction.
+            let old = open_db_to_read(options, &path)?;
+            let mut sorted = SortedRows::new(options, shared.path.with_extension(format!("sorted-{slot}")));
+            for store_id in &store_ids {
+                copy(&old, *store_id, groups.clone(), &mut sorted)?;
             }
             sorted.move_into(shared)?;
             drop(old);
-            std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))?;
-        }
-        Ok(())
+            std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))
+        };
+        let threads = available_parallelism().map_or(1, NonZero::get).min(heritage.copied.len());
+        let stores = Mutex::new(heritage.copied.iter());
+        let next = || stores.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let run = || std::iter::from_fn(next).try_for_each(copy_one);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+            let own = run();
+            let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|p| resume_unwind(p)));
+            others.fold(own, Result::and)
+        })
     }
 
     /// What the snapshot thread needs; None for a job without keyed state.
@@ -311,7 +334,10 @@ impl Store {
 fn copy(old: &DB, operator: u16, groups: Range<u16>, to: &mut SortedRows<'_>) -> Result<()> {
     let from = prefix(operator, groups.start, None);
     let end = prefix(operator, groups.end, None);
-    for row in old.iterator(IteratorMode::From(&from, Direction::Forward)) {
+    let mut reading = ReadOptions::default();
+    reading.fill_cache(false);
+    reading.set_readahead_size(READAHEAD_BYTES);
+    for row in old.iterator_opt(IteratorMode::From(&from, Direction::Forward), reading) {
         let (key, value) = row.map_err(|e| Error::environment("read a snapshot's state").caused_by(e))?;
         if key.as_ref() >= end.as_slice() {
             break;
