@@ -67,6 +67,10 @@ impl Checked {
         if !forgotten.is_empty() {
             return Err(format!("a tick brings more: {}", show::actions(&forgotten)));
         }
+        let overlooked = self.world.brain.overlooked();
+        if !overlooked.is_empty() {
+            return Err(format!("jobs were not looked at that bring more: {}", show::actions(&overlooked)));
+        }
         if self.world.brain.deadline().is_some_and(|at| at <= self.world.now.time) {
             return Err("the deadline is over".to_owned());
         }

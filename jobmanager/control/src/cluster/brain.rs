@@ -1,6 +1,6 @@
 //! The brain of a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_protocol::taskmanager::{FromTaskManager, Program, Registration, ToTaskManager};
@@ -8,6 +8,7 @@ use tidegate_protocol::{Error, JobId, Manifest, Plan, TaskManagerId};
 
 use super::action::{Answer, ClusterAction, CopyAction};
 use super::attempt::Context;
+use super::deadlines::Deadlines;
 use super::input::{ClusterInput, Now, Request, RequestId, RunJob};
 use super::job::{Happened, Job};
 use super::ledger::Ledger;
@@ -47,6 +48,9 @@ pub struct Brain {
     ledger: Ledger,
     taskmanagers: TaskManagers,
     jobs: BTreeMap<JobId, Job>,
+    /// Jobs to which something has happened in this step.
+    touched: BTreeSet<JobId>,
+    deadlines: Deadlines,
     submissions: Submissions,
     /// When submissions that wait for a taskmanager expire.
     patience: BTreeMap<u64, Time>,
@@ -60,8 +64,14 @@ impl Brain {
     /// The brain that goes on from a ledger. Numbers of operations begin at `first_number`, which grows from brain to brain.
     pub fn new(settings: ClusterSettings, ledger: Ledger, now: Now, first_number: u64) -> Self {
         let jobs = ledger.jobs.iter().map(|(id, facts)| (*id, Job::new(*id, facts, now.time, &settings)));
+        let jobs: BTreeMap<_, _> = jobs.collect();
+        let mut deadlines = Deadlines::default();
+        jobs.iter().for_each(|(id, job)| deadlines.set(*id, job.deadline(now.time, &settings)));
         Self {
-            jobs: jobs.collect(),
+            // The first step looks at all.
+            touched: jobs.keys().copied().collect(),
+            jobs,
+            deadlines,
             settings,
             ledger,
             taskmanagers: TaskManagers::default(),
@@ -108,9 +118,8 @@ impl Brain {
 
     /// The time by which [`Brain::step`] has to be called again, if nothing else happens before.
     pub fn deadline(&self) -> Option<Time> {
-        let jobs = self.jobs.values().filter_map(|job| job.deadline(self.now.time, &self.settings));
         let patience = self.patience.values().copied();
-        jobs.chain(self.taskmanagers.deadline()).chain(patience).min()
+        self.deadlines.first().into_iter().chain(self.taskmanagers.deadline()).chain(patience).min()
     }
 
     /// Runs something with a job and what it works with; None if there is no such job.
@@ -121,6 +130,7 @@ impl Brain {
         run: impl FnOnce(&mut Job, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let (job, facts) = (self.jobs.get_mut(&id)?, self.ledger.jobs.get(&id)?);
+        self.touched.insert(id);
         let mut cx =
             Context { now: self.now, settings: &self.settings, taskmanagers: &self.taskmanagers, facts, out };
         Some(run(job, &mut cx))
@@ -131,8 +141,22 @@ impl Brain {
             self.for_all_jobs(out, |job, cx| job.lost(cx, &lost));
         }
         self.expire_submissions(out);
-        self.for_all_jobs(out, Job::advance);
+        self.touched.extend(self.deadlines.due(self.now.time));
+        for id in self.touched.clone() {
+            self.with_job(id, out, Job::advance);
+        }
         self.start_attempts(out);
+        for id in std::mem::take(&mut self.touched) {
+            let deadline = self.jobs.get(&id).and_then(|job| job.deadline(self.now.time, &self.settings));
+            self.deadlines.set(id, deadline);
+        }
+    }
+
+    /// What would follow if all jobs were advanced, and not only those that a step has looked at: nothing.
+    pub fn overlooked(&self) -> Vec<ClusterAction> {
+        let (mut brain, mut out) = (self.clone(), Vec::new());
+        brain.for_all_jobs(&mut out, Job::advance);
+        out
     }
 
     /// Starts the attempts that are due, of jobs in the order of their submission, when all slots are free that become so.

@@ -8,6 +8,7 @@
 //! - `input`, `action`: the interface.
 //! - `brain`: takes inputs, and passes them on to the jobs; `submission`: a job until it is in the ledger.
 //! - `job`: a job from its record to its end; `attempt`: one attempt of it; `operations`: its savepoints and stops.
+//! - `deadlines`: when which job has to be advanced.
 //! - `taskmanagers`: who is connected, and how many slots are free; `placement`: where processes go.
 //! - `restart`: when the next attempt follows a failed one, if it does.
 //! - `view`: what people are shown.
@@ -30,6 +31,7 @@
 mod action;
 mod attempt;
 mod brain;
+mod deadlines;
 mod input;
 mod job;
 mod ledger;

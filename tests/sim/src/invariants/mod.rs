@@ -10,6 +10,7 @@ mod exactly_once;
 mod ledger_goes_forward;
 mod needed_files_stay;
 mod no_internal_error;
+mod no_job_is_overlooked;
 mod one_publisher;
 mod one_reader;
 mod order_of_epochs;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::<ledger_goes_forward::LedgerGoesForward>::default(),
         Box::<needed_files_stay::NeededFilesStay>::default(),
         Box::<no_internal_error::NoInternalError>::default(),
+        Box::<no_job_is_overlooked::NoJobIsOverlooked>::default(),
         Box::<one_publisher::OnePublisher>::default(),
         Box::<one_reader::OneReader>::default(),
         Box::<order_of_epochs::OrderOfEpochs>::default(),
