@@ -27,7 +27,7 @@ pub const POINTS: &[&str] = &[
     "sink.before_rename",
     "sink.after_rename",
     "publish.after",
-    "published.before_rename",
+    "published.before_write",
     "collect.before",
     "collect.half_way",
     "collect.after",

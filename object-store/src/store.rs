@@ -221,7 +221,7 @@ impl CheckpointStore for ObjectStore {
     }
 
     fn note(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        point("published.before_rename");
+        point("published.before_write");
         self.write(name, bytes, PutMode::Overwrite)
     }
 

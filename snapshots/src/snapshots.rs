@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_failpoint::point;
 use tidegate_protocol::manifest::FileRef;
@@ -24,6 +24,20 @@ const LAST_EPOCH: Epoch = Epoch(i64::MAX as u64);
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     store: Arc<dyn CheckpointStore>,
+    /// The files of the snapshots that were completed here and have not been collected: their manifests need not be read
+    /// again for that.
+    completed: Arc<Mutex<BTreeMap<Epoch, Paths>>>,
+}
+
+/// The paths of a snapshot's files in the store.
+type Paths = Arc<Vec<String>>;
+
+/// The epochs that manifests are named for.
+#[derive(Debug, Default)]
+struct Named {
+    manifests: Vec<Epoch>,
+    /// Those that are set aside.
+    damaged: Vec<Epoch>,
 }
 
 /// What a look at the manifests has found.
@@ -40,7 +54,7 @@ pub struct Found {
 impl Snapshots {
     /// The snapshots in a store.
     pub fn new(store: Arc<dyn CheckpointStore>) -> Self {
-        Self { store }
+        Self { store, completed: Arc::default() }
     }
 
     /// Where they are, for messages.
@@ -186,6 +200,7 @@ impl Snapshots {
         point("completion.before_write");
         self.store.create(&manifest_name(manifest.epoch), &manifest.to_bytes())?;
         point("completion.after_rename");
+        self.completed().insert(manifest.epoch, paths(manifest));
         Ok(())
     }
 
@@ -203,9 +218,10 @@ impl Snapshots {
     /// If the store cannot be read, if a manifest has a version that this build does not read, or if a name has an epoch
     /// after which no other could be numbered.
     pub fn find(&self) -> Result<Found> {
-        let aside = self.epochs(damaged_name)?.into_iter().max().unwrap_or_default();
+        let named = self.named()?;
+        let aside = named.damaged.into_iter().max().unwrap_or_default();
         let mut found = Found { last_epoch: aside, ..Found::default() };
-        for epoch in self.epochs(manifest_name)? {
+        for epoch in named.manifests {
             found.last_epoch = found.last_epoch.max(epoch);
             match self.manifest(epoch)? {
                 Ok(manifest) => found.manifests.push(manifest),
@@ -216,26 +232,39 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// The epochs of the objects that have exactly the name that `name` gives for their epoch. A similar name, as a copy
-    /// made by hand may have, is ignored: the epoch in it would lead to the file with the exact name.
-    fn epochs(&self, name: fn(Epoch) -> String) -> Result<Vec<Epoch>> {
-        let mut epochs = Vec::new();
+    /// The epochs of the objects that have exactly the name of a manifest of their epoch. A similar name, as a copy made by
+    /// hand may have, is ignored: the epoch in it would lead to the file with the exact name.
+    fn named(&self) -> Result<Named> {
+        let mut named = Named::default();
         for called in self.store.list("")? {
             let number = called.split_once('-').and_then(|(_, rest)| rest.strip_suffix(".json"));
-            let epoch = number.and_then(|n| n.parse().ok()).map(Epoch).filter(|epoch| name(*epoch) == called);
-            match epoch {
-                Some(epoch) if epoch > LAST_EPOCH => {
-                    return Err(Error::job(format!(
-                        "{}/{called} is named for an epoch that no job reaches, and later ones could not be numbered: \
-                         remove it",
-                        self.uri()
-                    )));
-                }
-                Some(epoch) => epochs.push(epoch),
-                None => {}
+            let Some(epoch) = number.and_then(|n| n.parse().ok()).map(Epoch) else { continue };
+            let epochs = match &called {
+                called if *called == manifest_name(epoch) => &mut named.manifests,
+                called if *called == damaged_name(epoch) => &mut named.damaged,
+                _ => continue,
+            };
+            if epoch > LAST_EPOCH {
+                return Err(Error::job(format!(
+                    "{}/{called} is named for an epoch that no job reaches, and later ones could not be numbered: remove it",
+                    self.uri()
+                )));
             }
+            epochs.push(epoch);
         }
-        Ok(epochs)
+        Ok(named)
+    }
+
+    fn completed(&self) -> MutexGuard<'_, BTreeMap<Epoch, Paths>> {
+        self.completed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The paths of a snapshot's files; None if its manifest cannot be read.
+    fn paths_of(&self, epoch: Epoch) -> Result<Option<Paths>> {
+        if let Some(paths) = self.completed().get(&epoch) {
+            return Ok(Some(paths.clone()));
+        }
+        Ok(self.manifest(epoch)?.ok().as_ref().map(paths))
     }
 
     /// The manifest of an epoch. The inner error says why it is not to be used, as a sentence.
@@ -333,23 +362,30 @@ impl Snapshots {
     /// If the store cannot be written to.
     pub fn collect(&self, oldest: Epoch) -> Result<()> {
         point("collect.before");
-        let found = self.find()?;
-        let (stay, mut go): (Vec<_>, Vec<_>) = found.manifests.into_iter().partition(|m| m.epoch >= oldest);
-        for name in [manifest_name, damaged_name] {
-            for epoch in self.epochs(name)?.into_iter().filter(|epoch| *epoch < oldest) {
-                if name(epoch) == damaged_name(epoch) {
-                    // What is damaged may be a file that it names. Files of one that cannot be read go with the next start.
-                    let bytes = self.store.read(&name(epoch))?.unwrap_or_default();
-                    go.extend(Manifest::from_bytes(&bytes).ok());
-                }
-                self.store.delete(&[&name(epoch)])?;
-            }
+        let named = self.named()?;
+        let (mut stay, mut go): (Vec<Paths>, Vec<Paths>) = Default::default();
+        for epoch in &named.manifests {
+            let paths = self.paths_of(*epoch)?;
+            if *epoch >= oldest { &mut stay } else { &mut go }.extend(paths);
         }
-        self.store.sync("")?;
-        point("collect.half_way");
-        let needed: HashSet<&str> = stay.iter().flat_map(Manifest::files).map(|file| &*file.path).collect();
-        let gone: HashSet<&str> = go.iter().flat_map(Manifest::files).map(|file| &*file.path).collect();
+        let is_old = |epoch: &Epoch| *epoch < oldest;
+        let mut names: Vec<String> = named.manifests.into_iter().filter(is_old).map(manifest_name).collect();
+        for name in named.damaged.into_iter().filter(is_old).map(damaged_name) {
+            // What is damaged may be a file that it names. Files of one that cannot be read go with the next start.
+            let bytes = self.store.read(&name)?.unwrap_or_default();
+            go.extend(Manifest::from_bytes(&bytes).ok().as_ref().map(paths));
+            names.push(name);
+        }
+        self.delete(names)?;
+        self.completed().retain(|epoch, _| *epoch >= oldest);
+        let needed: HashSet<&str> = stay.iter().flat_map(|paths| paths.iter()).map(String::as_str).collect();
+        let gone: HashSet<&str> = go.iter().flat_map(|paths| paths.iter()).map(String::as_str).collect();
         let gone: Vec<&str> = gone.difference(&needed).copied().filter(|path| is_in_store(path)).collect();
+        if !gone.is_empty() {
+            // No manifest may come back without its files.
+            self.store.sync("")?;
+        }
+        point("collect.half_way");
         self.store.delete(&gone)?;
         point("collect.after");
         Ok(())
@@ -373,7 +409,7 @@ impl Snapshots {
     /// # Errors
     /// If the store cannot be written to.
     pub fn remove_leftovers_before(&self, attempt: Attempt) -> Result<()> {
-        if self.epochs(damaged_name)?.is_empty() { self.remove_unnamed(attempt) } else { Ok(()) }
+        if self.named()?.damaged.is_empty() { self.remove_unnamed(attempt) } else { Ok(()) }
     }
 
     /// Removes the manifests of epochs after this one: they were written, but whoever decides what is complete does not know
@@ -382,7 +418,7 @@ impl Snapshots {
     /// # Errors
     /// If the store cannot be written to.
     pub fn remove_manifests_after(&self, last: Epoch) -> Result<()> {
-        let after = self.epochs(manifest_name)?.into_iter().filter(|epoch| *epoch > last);
+        let after = self.named()?.manifests.into_iter().filter(|epoch| *epoch > last);
         self.delete(after.map(manifest_name).collect())?;
         self.store.sync("")
     }
@@ -433,6 +469,10 @@ fn is_in_store(path: &str) -> bool {
 
 fn written_by(attempt: Attempt, slot: Slot, epoch: Epoch) -> String {
     format!("{attempt}-{slot}-{epoch}-")
+}
+
+fn paths(manifest: &Manifest) -> Paths {
+    Arc::new(manifest.files().map(|file| file.path.clone()).collect())
 }
 
 fn manifest_name(epoch: Epoch) -> String {

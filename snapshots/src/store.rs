@@ -110,7 +110,7 @@ pub trait CheckpointStore: Debug + Send + Sync {
     /// If the store cannot be written to.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()>;
 
-    /// Like [`CheckpointStore::replace`], but a loss of power may undo it.
+    /// Like [`CheckpointStore::replace`], but a loss of power may undo it, or damage the object: its bytes need a checksum.
     ///
     /// # Errors
     /// If the store cannot be written to.
