@@ -10,7 +10,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::request::{Authorization, Proof, Request};
+use crate::request::{Authorization, Proof};
 use crate::used_counters::{ChallengeId, UsedCounters};
 use crate::{Secret, hex, random};
 
@@ -23,6 +23,15 @@ pub struct Challenges {
     secret: Secret,
     key: Secret,
     used: UsedCounters,
+}
+
+/// A request whose header is signed with the secret. Of its body nothing is known but what the client says.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// For the response.
+    pub proof: Proof,
+    /// The SHA-256 that the body must have: one with another was changed on its way, and must not be processed.
+    pub body_sha256: [u8; 32],
 }
 
 /// Why a request is refused. The display is for the user of the client, and can be sent to anybody.
@@ -73,7 +82,7 @@ impl Challenges {
     }
 
     /// Verifies the value of a request's `Authorization` header (empty if there is none) and notes its counter as used. The
-    /// proof is for the response to this request.
+    /// body is not needed for that: the caller reads it afterwards, and compares its hash with the one that is returned.
     ///
     /// # Errors
     /// The reason why the request must not be processed. If it is [`Refused::Missing`] or [`Refused::Expired`], the response
@@ -82,8 +91,9 @@ impl Challenges {
         &mut self,
         now: Duration,
         authorization: &str,
-        request: &Request<'_>,
-    ) -> Result<Proof, Refused> {
+        method: &str,
+        target: &str,
+    ) -> Result<Accepted, Refused> {
         if authorization.is_empty() {
             return Err(Refused::Missing);
         }
@@ -91,11 +101,12 @@ impl Challenges {
         self.used.forget_before(ms(now).saturating_sub(VALID_MS));
         let id = self.own(authorization.challenge).filter(|id| self.used.is_accepted(id));
         let id = id.ok_or(Refused::Expired)?;
-        if !authorization.is_signed_with(&self.secret, request) {
+        if !authorization.is_signed_with(&self.secret, method, target) {
             return Err(Refused::Wrong);
         }
         self.used.take(id, authorization.counter)?;
-        Ok(authorization.proof(&self.secret))
+        let proof = authorization.proof(&self.secret);
+        Ok(Accepted { proof, body_sha256: authorization.body_sha256 })
     }
 
     /// The identity of a challenge, if this run of the server has issued it.
@@ -117,6 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Request;
 
     const AT: Duration = Duration::from_secs(1000);
 
@@ -132,23 +144,30 @@ mod tests {
         Request::of("POST", "/jobs?name=a", b"body")
     }
 
+    /// Has the header of that request verified.
+    fn verify(server: &mut Challenges, now: Duration, header: &str) -> Result<(), Refused> {
+        let accepted = server.verify(now, header, request().method, request().target)?;
+        assert_eq!(accepted.body_sha256, request().body_sha256);
+        Ok(())
+    }
+
     #[test]
     fn every_counter_of_a_challenge_is_accepted_once_in_any_order() {
         let mut server = server();
         let (challenge, another) = (server.challenge(AT), server.challenge(AT));
-        let mut verify = |challenge: &str, counter| {
+        let mut take = |challenge: &str, counter| {
             let header = request().sign(&secret(), challenge, counter, "n");
-            server.verify(AT, &header, &request()).map(drop)
+            verify(&mut server, AT, &header)
         };
         for counter in [3, 1, 2, 100, 99, 37] {
-            assert_eq!(verify(&challenge, counter), Ok(()));
-            assert_eq!(verify(&challenge, counter), Err(Refused::Replayed));
+            assert_eq!(take(&challenge, counter), Ok(()));
+            assert_eq!(take(&challenge, counter), Err(Refused::Replayed));
         }
-        assert_eq!(verify(&challenge, 36), Err(Refused::Replayed), "below the window");
-        assert_eq!(verify(&challenge, 163), Ok(()));
-        assert_eq!(verify(&challenge, 163 - 62), Ok(()));
-        assert_eq!(verify(&challenge, 163 - 63), Err(Refused::Replayed));
-        assert_eq!(verify(&another, 36), Ok(()));
+        assert_eq!(take(&challenge, 36), Err(Refused::Replayed), "below the window");
+        assert_eq!(take(&challenge, 163), Ok(()));
+        assert_eq!(take(&challenge, 163 - 62), Ok(()));
+        assert_eq!(take(&challenge, 163 - 63), Err(Refused::Replayed));
+        assert_eq!(take(&another, 36), Ok(()));
     }
 
     #[test]
@@ -156,17 +175,17 @@ mod tests {
         let (mut server, mut restarted) = (server(), server());
         let challenge = server.challenge(AT);
         let mut counter = 0;
-        let mut verify = |server: &mut Challenges, secret: &Secret, after_ms| {
+        let mut ask = |server: &mut Challenges, secret: &Secret, after_ms| {
             counter += 1;
             let header = request().sign(secret, &challenge, counter, "n");
-            server.verify(AT + Duration::from_millis(after_ms), &header, &request()).map(drop)
+            verify(server, AT + Duration::from_millis(after_ms), &header)
         };
-        assert_eq!(verify(&mut server, &secret(), 0), Ok(()));
-        assert_eq!(verify(&mut server, &secret(), 60_000), Ok(()));
-        assert_eq!(verify(&mut server, &secret(), 60_001), Err(Refused::Expired));
-        assert_eq!(verify(&mut server, &secret(), 60_000), Err(Refused::Expired), "time does not go back");
-        assert_eq!(verify(&mut restarted, &secret(), 0), Err(Refused::Expired));
-        assert_eq!(verify(&mut restarted, &Secret::generate(), 0), Err(Refused::Expired));
+        assert_eq!(ask(&mut server, &secret(), 0), Ok(()));
+        assert_eq!(ask(&mut server, &secret(), 60_000), Ok(()));
+        assert_eq!(ask(&mut server, &secret(), 60_001), Err(Refused::Expired));
+        assert_eq!(ask(&mut server, &secret(), 60_000), Err(Refused::Expired), "time does not go back");
+        assert_eq!(ask(&mut restarted, &secret(), 0), Err(Refused::Expired));
+        assert_eq!(ask(&mut restarted, &Secret::generate(), 0), Err(Refused::Expired));
     }
 
     #[test]
@@ -174,20 +193,22 @@ mod tests {
         let mut server = server();
         let challenge = server.challenge(AT);
         let header = request().sign(&secret(), &challenge, 1, "n");
-        for changed in [
-            Request { method: "GET", ..request() },
-            Request { target: "/jobs?name=b", ..request() },
-            Request::of("POST", "/jobs?name=a", b"bodx"),
-            Request::of("POST/", "jobs?name=a", b"body"),
-        ] {
-            assert_eq!(server.verify(AT, &header, &changed), Err(Refused::Wrong));
+        for (method, target) in [("GET", "/jobs?name=a"), ("POST", "/jobs?name=b"), ("POST/", "jobs?name=a")]
+        {
+            assert_eq!(server.verify(AT, &header, method, target).map(drop), Err(Refused::Wrong));
         }
+        let announced = |request: &Request<'_>| hex::encode(&request.body_sha256);
+        let another_body = Request::of("POST", "/jobs?name=a", b"bodx");
+        let changed = header.replace(&announced(&request()), &announced(&another_body));
+        assert_eq!(verify(&mut server, AT, &changed), Err(Refused::Wrong));
         let other = request().sign(&Secret::generate(), &challenge, 1, "n");
-        assert_eq!(server.verify(AT, &other, &request()), Err(Refused::Wrong));
-        assert_eq!(server.verify(AT, "", &request()), Err(Refused::Missing));
-        assert_eq!(server.verify(AT, "Basic dTpw", &request()), Err(Refused::Malformed));
-        assert_eq!(server.verify(AT, &format!("{header} "), &request()), Err(Refused::Malformed));
-        assert!(server.verify(AT, &header, &request()).is_ok(), "none of them has used the counter");
+        assert_eq!(verify(&mut server, AT, &other), Err(Refused::Wrong));
+        assert_eq!(verify(&mut server, AT, ""), Err(Refused::Missing));
+        assert_eq!(verify(&mut server, AT, "Basic dTpw"), Err(Refused::Malformed));
+        assert_eq!(verify(&mut server, AT, &format!("{header} ")), Err(Refused::Malformed));
+        let without_body = header.replace(&format!("body={},", announced(&request())), "");
+        assert_eq!(verify(&mut server, AT, &without_body), Err(Refused::Malformed));
+        assert_eq!(verify(&mut server, AT, &header), Ok(()), "none of them has used the counter");
     }
 
     proptest! {
@@ -199,11 +220,11 @@ mod tests {
         ) {
             let (mut server, parts) = (server(), parts.join("."));
             prop_assert!(server.own(&text).is_none() && server.own(&parts).is_none());
-            prop_assert!(server.verify(now, &text, &request()).is_err());
-            let fields = format!("Tidegate challenge={parts},counter={},nonce=n,mac={text}", now.as_secs());
-            prop_assert!(server.verify(now, &fields, &request()).is_err());
+            prop_assert!(verify(&mut server, now, &text).is_err());
+            let fields = format!("Tidegate challenge={parts},counter={},nonce=n,body={text},mac={text}", now.as_secs());
+            prop_assert!(verify(&mut server, now, &fields).is_err());
             let signed = request().sign(&secret(), &parts, 1, "n");
-            prop_assert!(server.verify(now, &signed, &request()).is_err());
+            prop_assert!(verify(&mut server, now, &signed).is_err());
         }
     }
 }

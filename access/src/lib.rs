@@ -29,9 +29,10 @@
 //! let (counter, nonce) = (1, new_nonce());
 //! let authorization = request.sign(&secret, &challenge, counter, &nonce);
 //!
-//! // The server verifies it, and proves the secret in its response.
-//! let proof = server.verify(started, &authorization, &request)?;
-//! verify_proof(&secret, &challenge, counter, &nonce, &proof.to_string())?;
+//! // The server verifies it before it reads the body, and proves the secret in its response.
+//! let accepted = server.verify(started, &authorization, "POST", "/jobs?name=orders")?;
+//! assert_eq!(accepted.body_sha256, Request::of("", "", b"the body").body_sha256);
+//! verify_proof(&secret, &challenge, counter, &nonce, &accepted.proof.to_string())?;
 //! # Ok::<(), tidegate_protocol::Error>(())
 //! ```
 
@@ -45,6 +46,6 @@ mod request;
 mod secret;
 mod used_counters;
 
-pub use challenges::{Challenges, Refused};
+pub use challenges::{Accepted, Challenges, Refused};
 pub use request::{Proof, Request, new_nonce, verify_proof};
 pub use secret::Secret;

@@ -1,16 +1,17 @@
 //! Signed HTTP requests: a request proves that its client has the secret, and the response that the server has it.
 //!
 //! ```text
-//! client                                                                server
-//!    ── any request without proof ──────────────────────────────────────>
-//!    <────────────────────────── refused, with a challenge in the response
-//!    ── Authorization: Tidegate challenge=..,counter=..,nonce=..,mac=.. ─>
-//!    <───────────────────────────────────── response, Tidegate-Proof: .. ──
+//! client                                                                        server
+//!    ── GET /v1/challenge ────────────────────────────────────────────────────────>
+//!    <────────────────────────────────────────────────────────────── a challenge ──
+//!    ── Authorization: Tidegate challenge=..,counter=..,nonce=..,body=..,mac=.. ─>
+//!    <───────────────────────────────────────────── response, Tidegate-Proof: .. ──
 //! ```
 //!
 //! The challenge is from the server, so no clock of the client is needed. A client uses a challenge for many requests, each
-//! with another counter. The request's mac is over challenge, counter, nonce, method, target and the hash of the body. The
-//! client chooses the nonce, so that the recorded proof of an earlier response is not valid for a new one.
+//! with another counter. The request's mac is over challenge, counter, nonce, method, target and the hash of the body. That
+//! hash is in the header, too, so that the server can check the mac before it reads a byte of the body. The client chooses
+//! the nonce, so that the recorded proof of an earlier response is not valid for a new one.
 //!
 //! Not here: which challenges and counters a server accepts ([`Challenges`](crate::Challenges)). The proof does not
 //! cover the response: it shows that the request has reached a server that has the secret.
@@ -22,14 +23,13 @@ use tidegate_protocol::{Error, Result};
 
 use crate::{Secret, hex, random};
 
-/// The most bytes of an `Authorization` header that is parsed; that of a client has about 300.
+/// The most bytes of an `Authorization` header that is parsed; that of a client has about 350.
 const HEADER_BYTES_MAX: usize = 512;
 
 /// The most bytes of a challenge or of a client's nonce.
 const TOKEN_BYTES_MAX: usize = 128;
 
-/// The parts of an HTTP request that are signed. The client fills them in from what it sends, the server from what it has
-/// received.
+/// The parts of an HTTP request that are signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The method, such as `POST`.
@@ -54,8 +54,9 @@ impl<'a> Request<'a> {
     pub fn sign(&self, secret: &Secret, challenge: &str, counter: u64, client_nonce: &str) -> String {
         let (challenge, counter, nonce) = (token(challenge), counter.to_string(), token(client_nonce));
         let exchange = Exchange { challenge: &challenge, counter: &counter, nonce: &nonce };
+        let body = hex::encode(&self.body_sha256);
         let mac = hex::encode(&secret.mac("request", &exchange.request_parts(self)));
-        format!("Tidegate challenge={challenge},counter={counter},nonce={nonce},mac={mac}")
+        format!("Tidegate challenge={challenge},counter={counter},nonce={nonce},body={body},mac={mac}")
     }
 }
 
@@ -124,6 +125,8 @@ impl Exchange<'_> {
 pub(crate) struct Authorization<'a> {
     pub(crate) challenge: &'a str,
     pub(crate) counter: u64,
+    /// What the client says of the body.
+    pub(crate) body_sha256: [u8; 32],
     exchange: Exchange<'a>,
     mac: [u8; 32],
 }
@@ -132,19 +135,22 @@ impl<'a> Authorization<'a> {
     /// None unless the header is as [`Request::sign`] writes it, byte for byte.
     pub(crate) fn parse(header: &'a str) -> Option<Self> {
         let header = Some(header).filter(|header| header.len() <= HEADER_BYTES_MAX)?;
-        let mut fields = header.strip_prefix("Tidegate ")?.splitn(4, ',');
+        let mut fields = header.strip_prefix("Tidegate ")?.splitn(5, ',');
         let mut field = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix('=');
         let challenge = field("challenge").filter(|text| is_token(text))?;
         let counter = field("counter")?;
         let nonce = field("nonce").filter(|text| is_token(text))?;
+        let body_sha256 = hex::decode(field("body")?)?;
         let mac = hex::decode(field("mac")?)?;
         let number = counter.parse::<u64>().ok().filter(|number| number.to_string() == counter)?;
-        Some(Self { challenge, counter: number, exchange: Exchange { challenge, counter, nonce }, mac })
+        let exchange = Exchange { challenge, counter, nonce };
+        Some(Self { challenge, counter: number, body_sha256, exchange, mac })
     }
 
-    /// Whether the request was signed with the secret.
-    pub(crate) fn is_signed_with(&self, secret: &Secret, request: &Request<'_>) -> bool {
-        secret.check("request", &self.exchange.request_parts(request), &self.mac)
+    /// Whether a request with this method and target, and the body that the header announces, was signed with the secret.
+    pub(crate) fn is_signed_with(&self, secret: &Secret, method: &str, target: &str) -> bool {
+        let request = Request { method, target, body_sha256: self.body_sha256 };
+        secret.check("request", &self.exchange.request_parts(&request), &self.mac)
     }
 
     pub(crate) fn proof(&self, secret: &Secret) -> Proof {
@@ -195,7 +201,7 @@ mod tests {
     fn a_challenge_adds_nothing_else_to_the_header() {
         let request = Request::of("GET", "/", b"");
         let header = request.sign(&secret(), "a\r\nCookie: b,mac=", 1, "");
-        assert!(header.starts_with("Tidegate challenge=aCookiebmac,counter=1,nonce=,mac="), "{header}");
+        assert!(header.starts_with("Tidegate challenge=aCookiebmac,counter=1,nonce=,body="), "{header}");
         assert!(
             request.sign(&secret(), &"x".repeat(100_000), u64::MAX, &new_nonce()).len() < HEADER_BYTES_MAX
         );
@@ -213,13 +219,14 @@ mod tests {
             let header = request.sign(&secret(), &challenge, counter, "nonce");
             let parsed = Authorization::parse(&header).unwrap();
             prop_assert_eq!((parsed.challenge, parsed.counter), (&*challenge, counter));
-            prop_assert!(parsed.is_signed_with(&secret(), &request));
+            prop_assert_eq!(parsed.body_sha256, request.body_sha256);
+            prop_assert!(parsed.is_signed_with(&secret(), "GET", &text));
             prop_assert_eq!(Authorization::parse(&text), None);
             // A header with text inserted is malformed, or its signature is wrong.
             let (before, after) = header.split_at(at.index(header.len()));
             let changed = format!("{before}{text}{after}");
             prop_assert!(
-                changed == header || !Authorization::parse(&changed).is_some_and(|a| a.is_signed_with(&secret(), &request))
+                changed == header || !Authorization::parse(&changed).is_some_and(|a| a.is_signed_with(&secret(), "GET", &text))
             );
         }
     }

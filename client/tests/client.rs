@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use tidegate_access::{Challenges, Request, Secret};
+use tidegate_access::{Accepted, Challenges, Request, Secret};
 use tidegate_client::Client;
 use tidegate_protocol::{ErrorKind, Result};
 
@@ -44,9 +44,9 @@ fn serve(secret: Secret, uses: usize, mut respond: Respond) -> Server {
                 used = 0;
                 challenges = Challenges::new(secret.clone(), Secret::generate());
             }
-            let request = Request::of(&method, &target, &body);
-            match challenges.verify(Duration::ZERO, &authorization, &request) {
-                Ok(proof) => {
+            match challenges.verify(Duration::ZERO, &authorization, &method, &target) {
+                Ok(Accepted { proof, body_sha256 }) => {
+                    assert_eq!(body_sha256, Request::of(&method, &target, &body).body_sha256);
                     if let (status, Some(text)) = respond(&method, &target, &body) {
                         answer(&mut stream, status, &format!("Tidegate-Proof: {proof}\r\n"), &text);
                     }

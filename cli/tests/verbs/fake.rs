@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate_access::{Challenges, Request, Secret};
+use tidegate_access::{Accepted, Challenges, Request, Secret};
 
 /// A request that has arrived.
 #[derive(Clone, Debug)]
@@ -162,9 +162,12 @@ impl Server {
             return write(&mut stream, &(200, serde_json::json!({"challenge": challenge})), "");
         }
         let request = Request::of(&asked.method, &asked.target, &asked.body);
-        let verified = self.challenges.lock().unwrap().verify(self.began.elapsed(), &authorization, &request);
+        let mut challenges = self.challenges.lock().unwrap();
+        let verified = challenges.verify(self.began.elapsed(), &authorization, &asked.method, &asked.target);
+        drop(challenges);
         match verified {
-            Ok(proof) => {
+            Ok(Accepted { proof, body_sha256 }) => {
+                assert_eq!(body_sha256, request.body_sha256);
                 let answer = (self.answers)(&asked, self.number(&asked));
                 self.asked.lock().unwrap().push(asked);
                 write(&mut stream, &answer, &format!("Tidegate-Proof: {proof}\r\n"));

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tidegate_access::Accepted;
 use tidegate_control::cluster::{Answer, Request as Asked, RunJob};
 use tidegate_control::rules::{changes, check_fits, operators_fit};
 use tidegate_protocol::taskmanager::Program;
@@ -34,7 +35,7 @@ const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
 const GRACE: Duration = Duration::from_secs(30);
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
-/// What the client says of the executable before it sends it: the signature is checked before anything is stored.
+/// What the client says of the executable before it sends it.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Announced {
@@ -55,17 +56,24 @@ pub(super) async fn upload(
     Query(announced): Query<Announced>,
     request: Request,
 ) -> Result<Response, Wrong> {
-    let expected = digest(&announced.sha256).ok_or_else(|| {
-        Wrong::invalid("sha256 must be 64 hexadecimal digits, the SHA-256 of the executable")
-    })?;
     let (parts, body) = request.into_parts();
-    let proof = state.auth.check(&parts, expected)?;
+    // Nothing is read of what a stranger sends.
+    let Accepted { proof, body_sha256 } = state.auth.check(&parts)?;
     // Whoever has sent the executable is to believe what has gone wrong, too.
-    let received = receive(&state, announced.sha256.to_lowercase(), expected, body).await;
+    let received = receive(&state, announced.sha256.to_lowercase(), body_sha256, body).await;
     Ok(with_proof(received.map(Json).into_response(), &proof))
 }
 
-async fn receive(state: &State, id: String, expected: [u8; 32], body: Body) -> Result<Executable, Wrong> {
+/// Receives an executable with this id, the text of its hash, whose body was signed with that hash.
+async fn receive(state: &State, id: String, signed: [u8; 32], body: Body) -> Result<Executable, Wrong> {
+    let expected = digest(&id).ok_or_else(|| {
+        Wrong::invalid("sha256 must be 64 hexadecimal digits, the SHA-256 of the executable")
+    })?;
+    if expected != signed {
+        return Err(Wrong::invalid(
+            "sha256 is another one than that of the body in the Authorization header",
+        ));
+    }
     let unfinished = Unfinished(part(state, &id));
     let part = &unfinished.0;
     let mut file = tokio::fs::File::create(part).await.context(|| format!("write {}", part.display()))?;

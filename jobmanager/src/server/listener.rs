@@ -28,6 +28,8 @@ use super::connections::{Connections, Peer, Seat};
 const AGAIN: Duration = Duration::from_millis(20);
 /// After this time without an answer of the other host's system a connection is broken.
 const GONE: Duration = Duration::from_secs(30);
+/// The most bytes of a request's head, and of a body that wait to be taken: what a connection has in memory.
+const BUFFER_BYTES: usize = 64 << 10;
 /// The first byte of a TLS connection.
 const HANDSHAKE: u8 = 22;
 /// What somebody is told who does not speak TLS.
@@ -112,6 +114,7 @@ impl Listener {
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.authentication)
+            .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         serving.await.map_err(|e| e.to_string())

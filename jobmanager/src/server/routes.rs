@@ -37,8 +37,8 @@ fn signed(state: &Arc<State>) -> Routes {
         .routes(routes!(executables::check))
         .nest("/jobs", of_jobs())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), auth::check_body));
-    // It checks the signature itself, before the body is there.
+        .layer(axum::middleware::from_fn_with_state(state.clone(), auth::check_request));
+    // It checks the signature itself, and reads the body as it comes.
     let long = Routes::new().routes(routes!(executables::upload)).layer(DefaultBodyLimit::disable());
     short.merge(long)
 }

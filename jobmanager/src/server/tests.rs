@@ -1,5 +1,6 @@
 //! The document against the server: every operation is asked for, and every answer is one that the document describes.
 
+mod bodies;
 mod contract;
 mod running;
 mod taskmanager;

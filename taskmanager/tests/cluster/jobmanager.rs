@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use tidegate_access::{Challenges, Request, Secret};
+use tidegate_access::{Challenges, Secret};
 use tidegate_protocol::taskmanager::{FromTaskManager, Registration, ToTaskManager};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -142,9 +142,10 @@ impl Callback for Verify<'_> {
         let target = request.uri().path_and_query().unwrap().as_str();
         assert_eq!(target, "/v1/taskmanagers/link");
         let mut challenges = challenges.lock().unwrap();
-        match challenges.verify(started.elapsed(), header, &Request::of("GET", target, b"")) {
-            Ok(proof) => {
-                let proof = if *manner == Manner::Lies { "00".repeat(32) } else { proof.to_string() };
+        match challenges.verify(started.elapsed(), header, "GET", target) {
+            Ok(accepted) => {
+                let proof =
+                    if *manner == Manner::Lies { "00".repeat(32) } else { accepted.proof.to_string() };
                 response.headers_mut().insert("Tidegate-Proof", HeaderValue::from_str(&proof).unwrap());
                 Ok(response)
             }

@@ -1,6 +1,7 @@
 //! A server that runs, and requests to it.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -33,6 +34,11 @@ pub(super) struct Answered {
 
 impl Running {
     pub(super) fn start() -> Self {
+        Self::with_time(Duration::from_secs(10))
+    }
+
+    /// A server that waits for requests as long as this.
+    pub(super) fn with_time(authentication: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let secret = Secret::generate();
         let settings = Settings {
@@ -48,7 +54,7 @@ impl Running {
                 total: 64,
                 strangers: 32,
                 strangers_per_address: 32,
-                authentication: Duration::from_secs(10),
+                authentication,
             },
             tls: None,
         };
@@ -67,8 +73,13 @@ impl Running {
 
     /// The value of the header that signs a request.
     pub(super) fn sign(&self, request: &Request<'_>) -> String {
+        self.sign_with(&self.secret, request)
+    }
+
+    /// The same with a secret that may be another one.
+    pub(super) fn sign_with(&self, secret: &Secret, request: &Request<'_>) -> String {
         let challenge = self.unsigned("GET", "/v1/challenge").body;
-        request.sign(&self.secret, challenge["challenge"].as_str().unwrap(), 1, &new_nonce())
+        request.sign(secret, challenge["challenge"].as_str().unwrap(), 1, &new_nonce())
     }
 
     /// A signed request, with a body of JSON.
@@ -87,7 +98,18 @@ impl Running {
         self.send(method, target, None, None)
     }
 
-    fn send(
+    /// Sends the head of a request, whose body has this length and does not come.
+    pub(super) fn head(&self, method: &str, target: &str, signature: Option<&str>, length: u64) -> Answered {
+        let signature = signature.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{signature}\r\n"
+        );
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        answer_on(stream)
+    }
+
+    pub(super) fn send(
         &self,
         method: &str,
         target: &str,
@@ -114,4 +136,14 @@ impl Running {
             has_proof: response.headers().contains_key("tidegate-proof"),
         }
     }
+}
+
+/// The answer on a connection that the server closes after it.
+pub(super) fn answer_on(mut stream: TcpStream) -> Answered {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let has_proof = head.to_ascii_lowercase().contains("\r\ntidegate-proof: ");
+    Answered { status, body: serde_json::from_str(body).unwrap(), has_proof }
 }
