@@ -12,6 +12,7 @@ use ureq::http;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
+use crate::early_answer::HearsEarlyAnswers;
 use crate::failure::{self, Failure};
 use crate::signed::{Challenge, PROOF_HEADER, Signed};
 use crate::tls::TlsConnector;
@@ -20,6 +21,11 @@ use crate::tls::TlsConnector;
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long a request may take, unless the caller says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// From this length on a body is sent only when the jobmanager says that it wants it: it may refuse the signature. A shorter
+/// one is sent along, which saves the time for question and answer.
+const LONG_BYTES: usize = 16 << 10;
+/// How long to wait for that; then the body is sent: a proxy may not have passed the question on.
+const WANTED: Duration = Duration::from_secs(5);
 /// The most bytes of an answer.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// The most bytes of a challenge's answer, which comes from a server that has not proved anything.
@@ -291,7 +297,10 @@ impl Client {
         };
         let sent = match call.body {
             Some((bytes, kind)) => {
-                let request = request.header(http::header::CONTENT_TYPE, kind);
+                let mut request = request.header(http::header::CONTENT_TYPE, kind);
+                if bytes.len() >= LONG_BYTES {
+                    request = request.header(http::header::EXPECT, "100-continue");
+                }
                 self.agent.run(request.body(bytes).map_err(invalid)?)
             }
             None => self.agent.run(request.body(()).map_err(invalid)?),
@@ -319,13 +328,18 @@ fn agent(timeout: Duration, tls: Option<&Connector>) -> ureq::Agent {
         .max_idle_connections(0)
         .proxy(None)
         .timeout_connect(Some(CONNECT.min(timeout)))
-        .timeout_global(Some(timeout));
+        .timeout_await_100(Some(WANTED))
+        .timeout_global(Some(timeout))
+        .build();
+    let (connector, resolver) =
+        (TcpConnector::default().chain(HearsEarlyAnswers), DefaultResolver::default());
     match tls {
         Some(tls) => {
-            let connector = TcpConnector::default().chain(TlsConnector(tls.clone()));
-            ureq::Agent::with_parts(config.build(), connector, DefaultResolver::default())
+            // Below TLS, which cannot be read from while something of it cannot be sent, and above it, where the answer is.
+            let connector = connector.chain(TlsConnector(tls.clone())).chain(HearsEarlyAnswers);
+            ureq::Agent::with_parts(config, connector, resolver)
         }
-        None => config.build().into(),
+        None => ureq::Agent::with_parts(config, connector, resolver),
     }
 }
 

@@ -28,13 +28,6 @@ pub(crate) fn of_unproved(address: &str, status: u16, body: &[u8]) -> Option<Fai
             let text = format!("the jobmanager at {address} refuses the cluster secret{why}");
             Some(Failure::Final(Error::environment(text)))
         }
-        // It has not read the body, whose hash is signed.
-        413 => {
-            let why = parsed.map_or("the request is too long".to_owned(), |body| body.error);
-            Some(Failure::Final(Error::job(format!(
-                "the jobmanager at {address} refuses the request: {why}"
-            ))))
-        }
         503 if parsed.is_some_and(|body| body.not_leading) => {
             Some(Failure::NotDone("it does not lead the cluster, and no other jobmanager does".to_owned()))
         }
@@ -62,7 +55,7 @@ pub(crate) fn of_answer(address: &str, status: u16, body: &[u8]) -> Option<Error
         Ok(body) => body.error,
         Err(_) => format!("the jobmanager at {address} answered with the HTTP status {status} and no reason"),
     };
-    Some(if matches!(status, 400 | 404 | 409) { Error::job(text) } else { Error::environment(text) })
+    Some(if matches!(status, 400 | 404 | 409 | 413) { Error::job(text) } else { Error::environment(text) })
 }
 
 /// No address has answered: each with the cause.

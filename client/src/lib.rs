@@ -5,6 +5,9 @@
 //! has a proof that the jobmanager has the secret, too; an answer without it is not used. If a challenge has expired, the
 //! client asks for a new one and repeats the request, which the jobmanager has not carried out.
 //!
+//! A long body is sent when the jobmanager says that it wants it (`Expect: 100-continue`). If it answers before it has all of
+//! the body, that answer is used: it says what is wrong.
+//!
 //! A cluster has one or several jobmanagers, of which one leads. The client tries their addresses in turn and continues
 //! with the one that has answered. A request that may have been carried out is not sent to a second address, except for `GET`.
 //!
@@ -19,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod early_answer;
 mod failure;
 mod signed;
 mod tls;

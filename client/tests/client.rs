@@ -59,6 +59,30 @@ fn serve(secret: Secret, uses: usize, mut respond: Respond) -> Server {
 }
 
 fn read_request(stream: &mut TcpStream) -> Option<(String, String, String, Vec<u8>)> {
+    let Head { method, target, authorization, length, is_asking, mut body } = read_head(stream)?;
+    if is_asking {
+        stream.write_all(CONTINUE).unwrap();
+    }
+    stream.take((length - body.len()) as u64).read_to_end(&mut body).unwrap();
+    Some((method, target, authorization, body))
+}
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A request whose body has not been read.
+struct Head {
+    method: String,
+    target: String,
+    authorization: String,
+    /// That of the body.
+    length: usize,
+    /// Whether the client waits until it is told to send the body.
+    is_asking: bool,
+    /// What has come of the body.
+    body: Vec<u8>,
+}
+
+fn read_head(stream: &mut TcpStream) -> Option<Head> {
     let mut bytes = Vec::new();
     let end = loop {
         let mut part = [0; 4096];
@@ -76,11 +100,15 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, String, String, Vec<u
             .map(|(_, value)| value.to_owned())
             .unwrap_or_default()
     };
-    let length: usize = header("content-length").parse().unwrap_or(0);
-    let mut body = bytes[end..].to_vec();
-    stream.take((length - body.len()) as u64).read_to_end(&mut body).unwrap();
     let mut words = head.split(' ');
-    Some((words.next()?.to_owned(), words.next()?.to_owned(), header("authorization"), body))
+    Some(Head {
+        method: words.next()?.to_owned(),
+        target: words.next()?.to_owned(),
+        authorization: header("authorization"),
+        length: header("content-length").parse().unwrap_or(0),
+        is_asking: header("expect") == "100-continue",
+        body: bytes[end..].to_vec(),
+    })
 }
 
 fn answer(stream: &mut TcpStream, status: u16, headers: &str, body: &str) {
@@ -157,6 +185,7 @@ fn errors_say_who_can_fix_them() {
         (400, ErrorKind::Job),
         (404, ErrorKind::Job),
         (409, ErrorKind::Job),
+        (413, ErrorKind::Job),
         (503, ErrorKind::Environment),
         (500, ErrorKind::Environment),
     ] {
@@ -167,9 +196,6 @@ fn errors_say_who_can_fix_them() {
             "{status}"
         );
     }
-    let server = serve(secret(), usize::MAX, says(413, r#"{"error":"longer than 5 bytes"}"#));
-    let (kind, text) = error_of(client(&[&server.address]).get("/v1/jobs"));
-    assert!(kind == ErrorKind::Job && text.ends_with("refuses the request: longer than 5 bytes"), "{text}");
     let server = serve(secret(), usize::MAX, says(200, "{"));
     let (_, text) = error_of(client(&[&server.address]).get("/v1/jobs"));
     assert!(text.starts_with("the answer of the jobmanager cannot be parsed"), "{text}");
@@ -223,4 +249,59 @@ fn a_request_without_an_answer_is_repeated_only_if_it_changes_nothing() {
     let client = Client::new(vec![address], secret()).with_timeout(Duration::from_millis(100));
     let (_, text) = error_of(client.get("/v1/jobs"));
     assert!(text.contains("no answer within 0.1 s"), "{text}");
+}
+
+/// Longer than what fits into the buffers of a connection.
+const LONG: usize = 64 << 20;
+
+/// Starts a jobmanager that answers before it has read the body of a request, and closes the connection.
+fn impatient(mut respond: impl FnMut(&mut TcpStream, &Head, &str) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut challenges = Challenges::new(secret(), Secret::generate());
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = read_head(&mut stream).unwrap();
+            if head.target == "/v1/challenge" {
+                let challenge = challenges.challenge(Duration::ZERO);
+                answer(&mut stream, 200, "", &format!("{{\"challenge\":\"{challenge}\"}}"));
+                continue;
+            }
+            let verified = challenges.verify(Duration::ZERO, &head.authorization, &head.method, &head.target);
+            let proof = verified.map(|accepted| format!("Tidegate-Proof: {}\r\n", accepted.proof));
+            respond(&mut stream, &head, &proof.unwrap_or_default());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_long_body_that_is_refused_is_not_sent_and_the_reason_is_shown() {
+    for (status, kind, shown) in [
+        (401, ErrorKind::Environment, "refuses the cluster secret: the secret is wrong"),
+        (413, ErrorKind::Job, "the secret is wrong"),
+    ] {
+        let (sender, received) = channel();
+        let address = impatient(move |stream, head, proof| {
+            answer(stream, status, proof, r#"{"error":"the secret is wrong"}"#);
+            let more = stream.read_to_end(&mut Vec::new()).unwrap();
+            sender.send((head.is_asking, head.body.len() + more)).unwrap();
+        });
+        let (said, text) = error_of(client(&[&address]).upload("/v1/executables", &vec![0; LONG]));
+        assert!(said == kind && text.ends_with(shown), "{text}");
+        assert_eq!(received.recv().unwrap(), (true, 0));
+    }
+}
+
+#[test]
+fn an_answer_in_the_middle_of_a_body_is_heard() {
+    let address = impatient(|stream, _, proof| {
+        stream.write_all(CONTINUE).unwrap();
+        stream.read_exact(&mut vec![0; 1 << 20]).unwrap();
+        // What has come and was not read makes the system break the connection.
+        answer(stream, 503, proof, r#"{"error":"the disk is full"}"#);
+    });
+    let (_, text) = error_of(client(&[&address]).upload("/v1/executables", &vec![0; LONG]));
+    assert_eq!(text, "the disk is full");
 }

@@ -1,9 +1,12 @@
 //! Connections of strangers: many, silent, slow, cut off. None of them keeps anybody from working.
 
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tidegate_access::Secret;
 
 use crate::cluster::Cluster;
 
@@ -95,4 +98,19 @@ fn who_does_not_sign_is_answered_before_the_body_has_come() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");
+}
+
+#[test]
+fn a_wrong_secret_is_said_although_the_executable_is_long() {
+    let mut cluster = Cluster::new();
+    cluster.start_jobmanager("");
+    cluster.until("the jobmanager answers", |cluster| cluster.run("list").is_ok());
+    Secret::create(&cluster.path("another")).unwrap();
+    File::create(cluster.path("job")).unwrap().set_len(256 << 20).unwrap();
+    let error = cluster.run("run -d job --secret-file another").unwrap_err();
+    assert!(
+        error.contains("refuses the cluster secret: the request is not signed with the secret"),
+        "{error}"
+    );
+    assert!(fs::read_dir(cluster.path("store/executables")).unwrap().next().is_none());
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State as Given};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -74,6 +74,7 @@ async fn receive(state: &State, id: String, signed: [u8; 32], body: Body) -> Res
             "sha256 is another one than that of the body in the Authorization header",
         ));
     }
+    check_length(body.size_hint().lower())?;
     let unfinished = Unfinished(part(state, &id));
     let part = &unfinished.0;
     let mut file = tokio::fs::File::create(part).await.context(|| format!("write {}", part.display()))?;
@@ -93,10 +94,7 @@ async fn receive(state: &State, id: String, signed: [u8; 32], body: Body) -> Res
         let piece = piece
             .map_err(|e| Wrong::invalid(format!("the executable was cut off after {bytes} bytes: {e}")))?;
         bytes += piece.len() as u64;
-        if bytes > EXECUTABLE_BYTES_MAX {
-            let text = format!("an executable may have {EXECUTABLE_BYTES_MAX} bytes at most");
-            return Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, text));
-        }
+        check_length(bytes)?;
         hash.update(&piece);
         file.write_all(&piece).await.context(|| format!("write {}", part.display()))?;
     }
@@ -107,6 +105,18 @@ async fn receive(state: &State, id: String, signed: [u8; 32], body: Body) -> Res
     let (store, kept) = (state.store.clone(), id.clone());
     blocking(move || store.keep_executable(&unfinished.0, &kept)).await?;
     Ok(Executable { id, bytes })
+}
+
+fn check_length(bytes: u64) -> Result<(), Wrong> {
+    if bytes <= EXECUTABLE_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "the upload is larger than {} MB, the limit of an executable: build it without debug information, or remove that \
+         with 'strip'",
+        EXECUTABLE_BYTES_MAX >> 20
+    );
+    Err(Wrong::new(StatusCode::PAYLOAD_TOO_LARGE, text))
 }
 
 /// The file of an upload, which goes with it if it does not come to its end: the client may also be gone in the middle of it.

@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::connections::{Connections, Peer, Seat};
+use super::lingering::Lingering;
 
 /// How long to wait where no connection can be accepted, because too many files are open. There is no event for that.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -115,7 +116,7 @@ impl Listener {
             .timer(TokioTimer::new())
             .header_read_timeout(self.authentication)
             .max_buf_size(BUFFER_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Lingering::new(stream)), service)
             .with_upgrades();
         serving.await.map_err(|e| e.to_string())
     }

@@ -1,7 +1,7 @@
 //! HTTP: requests of users, and the connections of taskmanagers.
 //!
 //! - [`auth`]: who may ask. Every path but those of the challenge and the document needs a signature, which is checked before the body is read.
-//! - [`listener`], [`connections`]: who may connect. [`link`]: the connection of a taskmanager.
+//! - [`listener`], [`connections`]: who may connect. [`lingering`]: how a connection ends. [`link`]: the connection of a taskmanager.
 //! - [`executables`], [`jobs`], [`cluster`]: the paths, as `tidegate-rest` describes them.
 //! - [`why`]: what holds a job back.
 //! - [`routes`], [`document`]: all of them in one place, and the OpenAPI document that follows from them.
@@ -15,6 +15,7 @@ mod document;
 mod executables;
 mod extract;
 mod jobs;
+mod lingering;
 mod link;
 mod listener;
 mod routes;
