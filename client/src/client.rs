@@ -210,14 +210,15 @@ impl Client {
         Err(failure::of_all(&causes))
     }
 
-    /// Asks one jobmanager; a second time with a new challenge if it has refused a used one.
+    /// Asks one jobmanager; a second time with a new challenge if it has refused the first one. It does not know that any more
+    /// if it was started again, which may have been between the answer with the challenge and the first use of it.
     fn ask(&self, index: usize, call: Call<'_>) -> Result<Answer, Failure> {
         let mut is_repeated = false;
         loop {
-            let (signed, was_new) = self.sign(index, call)?;
+            let signed = self.sign(index, call)?;
             let answer =
                 self.exchange(call, signed.address(), Some(signed.authorization()), ANSWER_BYTES_MAX)?;
-            if answer.status == 401 && !was_new && !is_repeated {
+            if answer.status == 401 && !is_repeated {
                 self.known().challenges[index] = None;
                 is_repeated = true;
                 continue;
@@ -234,8 +235,8 @@ impl Client {
         }
     }
 
-    /// Signs a request with the challenge that there is, or a new one. Also says whether it is a new one.
-    fn sign(&self, index: usize, call: Call<'_>) -> Result<(Signed, bool), Failure> {
+    /// Signs a request with the challenge that there is, or a new one.
+    fn sign(&self, index: usize, call: Call<'_>) -> Result<Signed, Failure> {
         let address = &self.addresses[index];
         let body = call.body.map_or(&[][..], |(bytes, _)| bytes);
         let request = Request::of(call.method, call.target, body);
@@ -250,11 +251,10 @@ impl Client {
             (None, None) => {
                 drop(known);
                 let mut new = self.new_challenge(address)?;
-                return Ok((new.sign(&self.secret, address, &request), true));
+                return Ok(new.sign(&self.secret, address, &request));
             }
         };
-        let is_new = challenge.is_new();
-        Ok((challenge.sign(&self.secret, address, &request), is_new))
+        Ok(challenge.sign(&self.secret, address, &request))
     }
 
     fn new_challenge(&self, address: &str) -> Result<Challenge, Failure> {

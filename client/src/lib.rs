@@ -2,8 +2,8 @@
 //!
 //! [`Client`] sends HTTP requests and blocks until they are answered. Before its first request it asks for a challenge
 //! (`GET /v1/challenge`), with which it signs that request and the following ones, each with another counter. The answer
-//! has a proof that the jobmanager has the secret, too; an answer without it is not used. If a challenge has expired, the
-//! client asks for a new one and repeats the request, which the jobmanager has not carried out.
+//! has a proof that the jobmanager has the secret, too; an answer without it is not used. If a challenge has expired, or the
+//! jobmanager was started again, the client asks for a new one and repeats the request, once: it was not carried out.
 //!
 //! A long body is sent when the jobmanager says that it wants it (`Expect: 100-continue`). If it answers before it has all of
 //! the body, that answer is used: it says what is wrong.

@@ -31,11 +31,6 @@ impl Challenge {
             nonce,
         }
     }
-
-    /// True if no request was signed with it: the jobmanager cannot have refused it for its age.
-    pub(crate) fn is_new(&self) -> bool {
-        self.counter == 0
-    }
 }
 
 /// The signature of one request.

@@ -23,13 +23,17 @@ struct Server {
 }
 
 /// Starts a jobmanager. Every challenge is refused after `uses` requests.
-fn serve(secret: Secret, uses: usize, mut respond: Respond) -> Server {
+fn serve(secret: Secret, uses: usize, respond: Respond) -> Server {
+    serve_from(secret, 0, uses, respond)
+}
+
+/// Starts one whose first challenge has been used so many times already.
+fn serve_from(secret: Secret, mut used: usize, uses: usize, mut respond: Respond) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (sender, requests) = channel();
     std::thread::spawn(move || {
         let mut challenges = Challenges::new(secret.clone(), Secret::generate());
-        let mut used = 0;
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let Some((method, target, authorization, body)) = read_request(&mut stream) else { continue };
@@ -165,6 +169,20 @@ fn an_expired_challenge_is_replaced() {
     for _ in 0..7 {
         assert!(client.get::<String>("/v1/jobs").is_ok());
     }
+}
+
+#[test]
+fn a_jobmanager_that_was_started_again_after_the_challenge_is_asked_again_once() {
+    // It does not know the first challenge, with which nothing was signed before.
+    let restarted = serve_from(secret(), 1, 1, echo());
+    assert!(client(&[&restarted.address]).post::<_, String>("/v1/jobs", "x").is_ok());
+    let requests: Vec<String> = restarted.requests.try_iter().collect();
+    assert_eq!(requests, ["GET /v1/challenge", "POST /v1/jobs", "GET /v1/challenge", "POST /v1/jobs"]);
+    // One that knows none is not asked for ever.
+    let server = serve(secret(), 0, echo());
+    let (_, text) = error_of(client(&[&server.address]).post("/v1/jobs", "x"));
+    assert!(text.contains("from before a restart"), "{text}");
+    assert_eq!(server.requests.try_iter().count(), 4);
 }
 
 #[test]
