@@ -4,8 +4,9 @@
 //! is doing, and one whose host is gone is broken by the system.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -24,6 +25,7 @@ use tower_service::Service;
 
 use super::connections::{Connections, Peer, Seat};
 use super::lingering::Lingering;
+use super::seldom::Seldom;
 
 /// How long to wait where no connection can be accepted, because too many files are open. There is no event for that.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -51,19 +53,20 @@ impl Listener {
     /// Serves until the future is dropped.
     pub(super) async fn serve(self, listener: TcpListener) {
         let this = Arc::new(self);
+        let (mut refused, mut failed) = (Seldom::default(), Seldom::default());
         loop {
             match listener.accept().await {
                 Ok((tcp, address)) => match this.connections.admit(address.ip()) {
                     Some((seat, closed)) => {
                         tokio::spawn(this.clone().run(tcp, seat, closed));
                     }
-                    None => tracing::warn!(target: "tidegate",
-                        "a connection from {address} is refused: there are limits.connections already, all of them of users \
-                         and taskmanagers with the secret"),
+                    None => warn_of_refusal(&mut refused, address),
                 },
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(target: "tidegate", "no connection can be accepted: {error}");
+                    if let Some(more) = failed.happened(Instant::now()) {
+                        tracing::warn!(target: "tidegate", "no connection can be accepted: {error}{more}");
+                    }
                     this.connections.close_oldest();
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -119,6 +122,14 @@ impl Listener {
             .serve_connection(TokioIo::new(Lingering::new(stream)), service)
             .with_upgrades();
         serving.await.map_err(|e| e.to_string())
+    }
+}
+
+fn warn_of_refusal(refused: &mut Seldom, address: SocketAddr) {
+    if let Some(more) = refused.happened(Instant::now()) {
+        tracing::warn!(target: "tidegate",
+            "a connection from {address} is refused: there are limits.connections already, all of them of users and \
+             taskmanagers with the secret{more}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! HTTP: requests of users, and the connections of taskmanagers.
 //!
 //! - [`auth`]: who may ask. Every path but those of the challenge and the document needs a signature, which is checked before the body is read.
-//! - [`listener`], [`connections`]: who may connect. [`lingering`]: how a connection ends. [`link`]: the connection of a taskmanager.
+//! - [`listener`], [`connections`]: who may connect. [`lingering`]: how a connection ends. [`seldom`]: what is
+//!   logged of those that are refused. [`link`]: the connection of a taskmanager.
 //! - [`executables`], [`jobs`], [`cluster`]: the paths, as `tidegate-rest` describes them.
 //! - [`why`]: what holds a job back.
 //! - [`routes`], [`document`]: all of them in one place, and the OpenAPI document that follows from them.
@@ -19,6 +20,7 @@ mod lingering;
 mod link;
 mod listener;
 mod routes;
+mod seldom;
 mod why;
 
 use std::sync::Arc;
