@@ -89,6 +89,7 @@ pub struct RunRequest {
     /// The number of workers; None for what the job's flags say, or else as many as there are free slots, and at most one a
     /// partition.
     #[serde(default)]
+    #[schema(minimum = 1)]
     pub parallelism: Option<u32>,
     /// A snapshot to go on from: the directory of a savepoint, or a checkpoint directory, of which the newest is taken.
     #[serde(default)]

@@ -196,6 +196,7 @@ pub struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResourceRequirements {
     /// The number of workers.
+    #[schema(minimum = 1)]
     pub parallelism: u32,
 }
 

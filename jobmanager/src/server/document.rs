@@ -112,6 +112,7 @@ fn failures(method: HttpMethod, operation: &Operation) -> Vec<&'static (&'static
 
 const OF_ALL: &[(&str, &str)] = &[
     ("401", "The request is not signed, or its signature is refused"),
+    ("408", "The request has not arrived in time"),
     ("413", "The request is too long, or was cut off"),
     ("500", "A defect of Tidegate"),
     ("503", "The environment does not allow it now: the same request may be carried out later"),

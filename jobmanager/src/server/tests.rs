@@ -6,9 +6,11 @@ mod running;
 mod taskmanager;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tidegate_access::Request;
 
 use contract::Contract;
 use running::{Answered, Running};
@@ -24,7 +26,10 @@ struct Story {
 
 impl Story {
     fn begin() -> Self {
-        let server = Running::start();
+        Self::with(Running::start())
+    }
+
+    fn with(server: Running) -> Self {
         let document = server.unsigned("GET", "/v1/openapi.json").body;
         Self { server, contract: Contract::new(document) }
     }
@@ -140,11 +145,28 @@ fn failures(story: &mut Story) {
         story.contract.hold(method, &target, &untyped);
         assert_eq!(untyped.status, 415, "{target}");
     }
+    let none = json!({"parallelism": 0});
+    assert!(!story.contract.takes("PUT", &format!("{unknown}/resource-requirements"), &none));
+    let none = json!({"jobid": JOB, "parallelism": 0});
+    assert!(!story.contract.takes("POST", "/v1/executables/00/run", &none));
+    assert_eq!(story.ask("POST", "/v1/executables/00/run", Some(none)).status, 400);
     let settings = json!({"jobid": JOB, "settings": {"no.such": "key"}});
     assert_eq!(story.ask("POST", "/v1/executables/00/run", Some(settings)).status, 409);
     let again = story.server.untyped("POST", "/v1/executables?sha256=00", EXECUTABLE);
     story.contract.hold("POST", "/v1/executables", &again);
     assert_eq!(again.status, 400);
+}
+
+/// A request that does not arrive is waited for as long as is set.
+fn slow_requests() {
+    let mut story = Story::with(Running::with_time(Duration::from_secs(1)));
+    for target in ["/v1/overview", "/v1/executables/00/run"] {
+        let method = if target == "/v1/overview" { "GET" } else { "POST" };
+        let signature = story.server.sign(&Request::of(method, target, b"{}"));
+        let answered = story.server.head(method, target, Some(&signature), 2);
+        story.contract.hold(method, target, &answered);
+        assert_eq!((answered.status, answered.has_proof), (408, true), "{target}");
+    }
 }
 
 /// The document says which operations need a signature.
@@ -181,6 +203,7 @@ fn the_server_answers_as_its_document_says() {
     failures(&mut story);
     without_a_signature(&mut story);
     other_methods(&mut story);
+    slow_requests();
     assert_eq!(story.contract.not_done(), Vec::<String>::new(), "nobody has asked for these successfully");
 }
 

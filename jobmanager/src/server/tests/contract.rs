@@ -77,6 +77,14 @@ impl Contract {
         self.has_seen(method, &path, *status);
     }
 
+    /// Whether a body is what the document says.
+    pub(super) fn takes(&self, method: &str, target: &str, body: &Value) -> bool {
+        let path = self.path_of(method, target);
+        let schema = &self.operation(method, &path)["requestBody"]["content"]["application/json"]["schema"];
+        assert!(!schema.is_null(), "{method} {path}: no schema");
+        self.validator(schema).is_valid(body)
+    }
+
     /// What a reference refers to; anything else is what it is.
     fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
         let reference = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
