@@ -71,8 +71,7 @@ impl Bucket {
             let credentials = FileCredentials::open(path).context(opening)?;
             builder = builder.with_credentials(Arc::new(credentials));
         }
-        let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
-        let endpoint = endpoint.iter().find_map(|key| builder.get_config_value(key));
+        let endpoint = endpoint(&builder).context(opening)?;
         let builder = builder
             .with_allow_http(endpoint.is_some_and(|url| url.starts_with("http://")))
             .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), CONNECT)
@@ -285,6 +284,22 @@ impl Bucket {
         let copied = self.s3.copy(&self.key(from)?, &self.key(to)?).await;
         copied.map_err(|error| self.failed("copy", from, &error))
     }
+}
+
+/// The URL of the store, if one is set: that for S3 alone outweighs that for all services. It may be from the environment, so
+/// nobody has checked it yet.
+fn endpoint(builder: &AmazonS3Builder) -> Result<Option<String>> {
+    for (key, name) in [
+        (AmazonS3ConfigKey::S3Endpoint, "AWS_ENDPOINT_URL_S3"),
+        (AmazonS3ConfigKey::Endpoint, "s3.endpoint or AWS_ENDPOINT_URL"),
+    ] {
+        if let Some(url) = builder.get_config_value(&key) {
+            let invalid = || format!("the URL of the object store ({name}) is invalid");
+            S3Settings::check_endpoint(&url).context(invalid)?;
+            return Ok(Some(url));
+        }
+    }
+    Ok(None)
 }
 
 /// The first repetition is soon, the last ones are 5 s apart.

@@ -144,3 +144,15 @@ fn wrong_credentials_are_named_and_not_shown() {
     assert!(!error.contains("a-wrong-key") && !error.contains(SECRET_KEY), "{error}");
     assert!(!format!("{stores:?}").contains("a-wrong-key"));
 }
+
+#[test]
+fn a_password_in_the_url_of_the_store_is_refused_and_not_shown() {
+    let endpoint = Some("http://user:a-password@127.0.0.1:9000".to_owned());
+    let error = Stores::new(S3Settings { endpoint, ..S3Settings::default() }).bucket(&uri("job")).err();
+    let error = error.unwrap().to_string();
+    assert!(
+        error.contains(&format!("cannot use the bucket {BUCKET}: the URL of the object store (s3.endpoint")),
+        "{error}"
+    );
+    assert!(error.contains("must not have credentials in it") && !error.contains("a-password"), "{error}");
+}
