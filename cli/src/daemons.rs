@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::{self, Path};
+use std::path::{self, Path, PathBuf};
 use std::process;
 
 use tidegate_access::Secret;
@@ -133,6 +133,7 @@ fn secret(config: &Config, listen: IpAddr) -> Result<Secret> {
 
 /// Creates a secret file. Several daemons may do so at the same time: the file gets its name when it is complete.
 fn create_if_missing(path: &Path) -> Result<()> {
+    remove_unfinished(path);
     if path.exists() {
         return Ok(());
     }
@@ -140,14 +141,44 @@ fn create_if_missing(path: &Path) -> Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).context(doing)?;
     }
-    let new = path.with_extension(format!("new-{}", process::id()));
+    let new = unfinished(path, process::id());
     Secret::create(&new)?;
     let linked = fs::hard_link(&new, path);
-    fs::remove_file(&new).context(doing)?;
+    // What cannot be removed is found by the next daemon that is started.
+    drop(fs::remove_file(&new));
     match linked {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::from(e).context(doing())),
         _ => Ok(()),
     }
+}
+
+/// Where a process writes a secret until it is complete.
+fn unfinished(path: &Path, pid: u32) -> PathBuf {
+    path.with_extension(format!("new-{pid}"))
+}
+
+/// Removes what processes have left that have died while they wrote the secret. It has this process' number if numbers are
+/// few, as in a container; then this process could not create its own file.
+fn remove_unfinished(path: &Path) {
+    // Without the directory, nothing is in it.
+    let Some(Ok(entries)) = path.parent().map(fs::read_dir) else { return };
+    for left in entries.flatten().map(|entry| entry.path()) {
+        let pid = left.extension().and_then(|text| text.to_str()?.strip_prefix("new-")?.parse().ok());
+        let is_left = |pid: &u32| unfinished(path, *pid) == left && !is_of_another(*pid);
+        if pid.as_ref().is_some_and(is_left) {
+            // It keeps nobody from working, and another daemon may be removing it, too.
+            drop(fs::remove_file(left));
+        }
+    }
+}
+
+/// Whether a process with this number runs that is not this one, of whatever user.
+fn is_of_another(pid: u32) -> bool {
+    let Some(number) = i32::try_from(pid).ok().filter(|number| *number > 0) else { return false };
+    // SAFETY: signal 0 is sent to nobody; it is only checked whether it could be.
+    let is_there = unsafe { libc::kill(number, 0) } == 0;
+    let is_forbidden = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
+    pid != process::id() && (is_there || is_forbidden())
 }
 
 #[cfg(test)]
@@ -188,5 +219,26 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), first);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         Secret::read(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_daemon_has_left_of_a_secret_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let mut dead = process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        // SAFETY: it only asks.
+        let parent = unsafe { libc::getppid() } as u32;
+        let left = [dead.id(), process::id()].map(|pid| unfinished(&path, pid));
+        let others =
+            [unfinished(&path, parent), path.with_extension("new-x"), directory.path().join("a.new-1")];
+        left.iter().chain(&others).for_each(|path| fs::write(path, "half of a secr").unwrap());
+        // Whether the secret was completed or not.
+        for _ in 0..2 {
+            create_if_missing(&path).unwrap();
+            assert!(left.iter().all(|path| !path.exists()) && others.iter().all(|path| path.exists()));
+            Secret::read(&path).unwrap();
+            fs::write(&left[0], "half of a secr").unwrap();
+        }
     }
 }
