@@ -3,6 +3,7 @@
 //! ```text
 //! tidegate-store         says that this is a checkpoint store
 //! executables/<sha256>   what jobs are started from
+//! executables/.*.part    uploads that have not come to their end, each with the name of its jobmanager
 //! jobs/<job>/            the checkpoint store of a job; its layout is that of `tidegate-snapshots`
 //! savepoints/            savepoints for which no place was named
 //! ```
@@ -10,6 +11,10 @@
 //! What a file system cannot tell from an empty directory, one that is not mounted, the first object can: it is looked for
 //! before anything is read or written. A bucket that is away answers with an error, so there it is looked for at the start
 //! only; then it also shows whether the store does a conditional write as it should.
+//!
+//! What is left of uploads when a jobmanager dies is removed when it is started again. The ledger is locked, so no other
+//! process has the data directory; but another jobmanager, with a ledger of its own, may have the same store. Its uploads are
+//! told from those of this one by a name that is in the data directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +27,8 @@ use tidegate_snapshots::{CheckpointStore, LocalStore};
 const MARKER: &str = "tidegate-store";
 /// Its content.
 const MARK: &[u8] = b"1\n";
+/// The file in the data directory with the name of this jobmanager among all that have the store.
+const OWNER: &str = "uploads-id";
 /// The folders of the store.
 const FOLDERS: [&str; 3] = ["executables", "jobs", "savepoints"];
 
@@ -30,8 +37,10 @@ const FOLDERS: [&str; 3] = ["executables", "jobs", "savepoints"];
 pub(crate) struct ClusterStore {
     root: Root,
     stores: Stores,
-    /// A directory of this host in which executables are received.
+    /// A directory in which executables are received: of this host, if the store is a bucket.
     uploads: PathBuf,
+    /// What the names of files in it begin with.
+    owner: String,
 }
 
 #[derive(Clone, Debug)]
@@ -42,23 +51,41 @@ enum Root {
 }
 
 impl ClusterStore {
-    /// Opens the store with this name, and makes what belongs to it. A store that jobs have is not made anew. `data` is a
-    /// directory of this host.
+    /// Opens the store with this name, and makes what belongs to it. A store that jobs have is not made anew. `data` is the
+    /// directory of the ledger, which this process has locked.
     pub(crate) fn open(name: &str, s3: S3Settings, data: &Path, has_jobs: bool) -> Result<Self> {
-        let stores = Stores::new(s3);
-        if !S3Uri::is_meant_by(name) {
+        let (stores, owner) = (Stores::new(s3), owner(data)?);
+        let (root, uploads) = if S3Uri::is_meant_by(name) {
+            let uri: S3Uri = name.parse()?;
+            prepare_bucket(&stores.bucket(&uri)?, has_jobs)?;
+            (Root::Bucket(uri), data.join("uploads"))
+        } else {
             let root = prepare_directory(Path::new(name), has_jobs)?;
             let uploads = root.join("executables");
-            return Ok(Self { root: Root::Directory(root), stores, uploads });
+            (Root::Directory(root), uploads)
+        };
+        let this = Self { root, stores, uploads, owner };
+        this.prepare_uploads().context(|| format!("prepare {} for uploads", this.uploads.display()))?;
+        Ok(this)
+    }
+
+    /// Makes the directory for uploads, and removes what is left of those of an earlier run.
+    fn prepare_uploads(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.uploads)?;
+        for entry in std::fs::read_dir(&self.uploads)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| self.is_left(name)) {
+                std::fs::remove_file(entry.path())?;
+            }
         }
-        let uri: S3Uri = name.parse()?;
-        prepare_bucket(&stores.bucket(&uri)?, has_jobs)?;
-        let uploads = data.join("uploads");
-        if uploads.exists() {
-            std::fs::remove_dir_all(&uploads).context(|| format!("remove {}", uploads.display()))?;
-        }
-        std::fs::create_dir_all(&uploads).context(|| format!("create {}", uploads.display()))?;
-        Ok(Self { root: Root::Bucket(uri), stores, uploads })
+        Ok(())
+    }
+
+    /// Whether a file in the directory for uploads is of this jobmanager. Those for a bucket are in its data directory.
+    fn is_left(&self, name: &str) -> bool {
+        let own = name.strip_prefix('.').and_then(|name| name.strip_prefix(&*self.owner));
+        let is_own = own.is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".part"));
+        is_own || matches!(self.root, Root::Bucket(_))
     }
 
     /// A place in the store, as all hosts name it.
@@ -163,9 +190,9 @@ impl ClusterStore {
         self.place(&format!("executables/{id}"))
     }
 
-    /// A path for a file that is being received.
-    pub(crate) fn upload(&self, name: &str) -> PathBuf {
-        self.uploads.join(name)
+    /// A path for an executable that is being received. Two clients may send the same one: the number is another one for each.
+    pub(crate) fn upload(&self, id: &str, number: u64) -> PathBuf {
+        self.uploads.join(format!(".{}-{id}-{number}.part", self.owner))
     }
 
     /// Keeps a file that was received as the executable with this id.
@@ -191,6 +218,18 @@ impl ClusterStore {
             Root::Bucket(uri) => self.stores.bucket(uri)?.exists(&format!("executables/{id}")),
         }
     }
+}
+
+/// The name of this jobmanager among all that have the store: 32 hexadecimal digits.
+fn owner(data: &Path) -> Result<String> {
+    let path = data.join(OWNER);
+    let is_name = |text: &String| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some(name) = std::fs::read_to_string(&path).ok().filter(is_name) {
+        return Ok(name);
+    }
+    let name = tidegate_access::new_nonce();
+    std::fs::write(&path, &name).context(|| format!("write {}", path.display()))?;
+    Ok(name)
 }
 
 /// Makes the folders of a store in a directory; returns its absolute path.
@@ -269,7 +308,7 @@ mod tests {
 
         assert!(!store.has_executable("aa").unwrap());
         for _ in 0..2 {
-            let received = store.upload("part");
+            let received = store.upload("aa", 1);
             std::fs::write(&received, "program").unwrap();
             store.keep_executable(&received, "aa").unwrap();
             assert!(store.has_executable("aa").unwrap() && !received.exists());
@@ -290,5 +329,25 @@ mod tests {
         store.of(JobId([1; 16])).unwrap();
         std::fs::remove_file(root.join(MARKER)).unwrap();
         assert!(!store.is_there() && store.of(JobId([1; 16])).is_err());
+    }
+
+    #[test]
+    fn what_is_left_of_the_uploads_of_this_jobmanager_is_removed_at_its_start() {
+        let (place, server) = (tempfile::tempdir().unwrap(), S3Server::new());
+        let [data, of_another] = ["data", "another"].map(|name| place.path().join(name));
+        [&data, &of_another].into_iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        let directory = place.path().join("store").display().to_string();
+        for name in [&directory, &format!("s3://{BUCKET}/cluster")] {
+            let open =
+                |data: &Path| ClusterStore::open(name, settings(&server, place.path()), data, false).unwrap();
+            let (left, running) = (open(&data).upload("aa", 1), open(&of_another).upload("aa", 1));
+            let executable = left.with_file_name("aa");
+            for path in [&left, &running, &executable] {
+                std::fs::write(path, "a part").unwrap();
+            }
+            open(&data);
+            assert!(!left.exists() && running.exists(), "{name}");
+            assert_eq!(executable.exists(), *name == directory, "{name}");
+        }
     }
 }

@@ -134,11 +134,10 @@ impl Drop for Unfinished {
 #[schema(value_type = String, format = Binary)]
 struct Content(#[allow(dead_code, reason = "it is only described")] Vec<u8>);
 
-/// Where an executable is written until it is whole; two clients may send the same one.
+/// Where an executable is written until it is whole.
 fn part(state: &State, id: &str) -> PathBuf {
     let number = state.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let name = format!(".{id}-{}-{number}.part", std::process::id());
-    state.store.upload(&name)
+    state.store.upload(id, number)
 }
 
 /// Does something that waits for the checkpoint store.
