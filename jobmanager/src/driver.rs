@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster_store::ClusterStore;
 use crate::ledger::Log;
+use crate::questions::{Questions, Tell, refuse};
 use crate::settings::Settings;
 use crate::stores::Stores;
 
@@ -43,12 +44,15 @@ pub(crate) enum Message {
     /// The connection is over.
     Disconnected(u64, TaskManagerId),
     /// A process of this taskmanager is asked what holds its job back.
-    Why(TaskManagerId, ProcessId, oneshot::Sender<ProcessWhy>),
+    Why(TaskManagerId, ProcessId, Tell<ProcessWhy>),
     /// A process has answered, by the connection of this number.
     Answered(u64, TaskManagerId, PassedOn),
     /// The log of a job is wanted from a taskmanager.
-    Logs(LogsWanted, oneshot::Sender<(String, u64)>),
+    Logs(LogsWanted, Tell<LogRead>),
 }
+
+/// A part of a log, and the position behind it.
+pub(crate) type LogRead = (String, u64);
 
 /// What part of a log is wanted.
 pub(crate) struct LogsWanted {
@@ -91,12 +95,12 @@ impl Driver {
         told.recv_timeout(patience).ok()
     }
 
-    /// Asks a process what holds its job back. The answer may not come.
+    /// Asks a process what holds its job back. A process that hangs does not answer.
     pub(crate) fn why(
         &self,
         taskmanager: TaskManagerId,
         process: ProcessId,
-    ) -> oneshot::Receiver<ProcessWhy> {
+    ) -> oneshot::Receiver<Result<ProcessWhy>> {
         let (tell, told) = oneshot::channel();
         self.send(Message::Why(taskmanager, process, tell));
         told
@@ -108,10 +112,11 @@ impl Driver {
         told.await.map_err(|_| Error::environment("the jobmanager is about to end"))?
     }
 
-    pub(crate) async fn logs(&self, wanted: LogsWanted) -> Result<(String, u64)> {
+    /// Asks a taskmanager for a part of a log. One that hangs does not answer.
+    pub(crate) fn logs(&self, wanted: LogsWanted) -> oneshot::Receiver<Result<LogRead>> {
         let (tell, told) = oneshot::channel();
         self.send(Message::Logs(wanted, tell));
-        answer_of(told).await
+        told
     }
 }
 
@@ -151,8 +156,8 @@ pub(crate) fn start(settings: &Settings, store: &ClusterStore, log: Log, ledger:
         secret: settings.secret.clone(),
         connections: HashMap::new(),
         requests: HashMap::new(),
-        logs: HashMap::new(),
-        whys: HashMap::new(),
+        logs: Questions::default(),
+        whys: Questions::default(),
         next: 0,
     };
     std::thread::Builder::new().name("driver".to_owned()).spawn(move || thread.run(&inbox))?;
@@ -177,10 +182,10 @@ struct Thread {
     /// The connection of every taskmanager: its number, and where messages go.
     connections: HashMap<TaskManagerId, (u64, mpsc::UnboundedSender<ToTaskManager>)>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer>>>,
-    /// Who waits for logs, by the number of the request.
-    logs: HashMap<u64, oneshot::Sender<(String, u64)>>,
-    /// Who waits for the answer of a process, by the number of the request.
-    whys: HashMap<u64, (ProcessId, oneshot::Sender<ProcessWhy>)>,
+    /// Parts of logs that are wanted.
+    logs: Questions<(), LogRead>,
+    /// Processes that were asked what holds their jobs back.
+    whys: Questions<ProcessId, ProcessWhy>,
     next: u64,
 }
 
@@ -207,6 +212,7 @@ impl Thread {
             }
             Message::Look(look) => look(&self.brain),
             Message::Connected(number, registration, sender) => {
+                self.forget_questions(&registration.id);
                 self.connections.insert(registration.id.clone(), (number, sender));
                 tracing::info!(
                     target: "tidegate",
@@ -223,23 +229,19 @@ impl Thread {
             Message::Disconnected(number, id) => {
                 if self.is_current(number, &id) {
                     self.connections.remove(&id);
+                    self.forget_questions(&id);
                     tracing::warn!(target: "tidegate", "the connection to taskmanager {id} is over");
                     self.step(ClusterInput::Disconnected(id));
                 }
             }
-            Message::Why(taskmanager, process, tell) => self.ask_why(&taskmanager, process, tell),
+            Message::Why(taskmanager, process, tell) => self.ask_why(taskmanager, process, tell),
             Message::Answered(
                 number,
                 id,
                 PassedOn { process, answer: ProcessAnswer::Why { request, why } },
             ) => {
-                let is_asked = self.whys.get(&request).is_some_and(|(asked, _)| *asked == process);
-                if self.is_current(number, &id)
-                    && is_asked
-                    && let Some((_, tell)) = self.whys.remove(&request)
-                {
-                    // Who has asked may have given up.
-                    let _ = tell.send(*why);
+                if self.is_current(number, &id) {
+                    self.whys.answered(request, (&id, &process), *why);
                 }
             }
             Message::Logs(wanted, tell) => self.ask_for_logs(wanted, tell),
@@ -258,29 +260,35 @@ impl Thread {
 
     fn taskmanager_said(&mut self, id: TaskManagerId, message: FromTaskManager) {
         if let FromTaskManager::Logs { request, text, position } = message {
-            if let Some(tell) = self.logs.remove(&request) {
-                // Who has asked may have gone.
-                let _ = tell.send((text, position));
-            }
-            return;
+            return self.logs.answered(request, (&id, &()), (text, position));
         }
         self.step(ClusterInput::FromTaskManager(id, message));
     }
 
-    fn ask_for_logs(&mut self, wanted: LogsWanted, tell: oneshot::Sender<(String, u64)>) {
-        let request = self.number();
+    fn ask_for_logs(&mut self, wanted: LogsWanted, tell: Tell<LogRead>) {
         let LogsWanted { taskmanager, job, attempt, from, bytes } = wanted;
-        self.logs.retain(|_, tell| !tell.is_closed());
-        self.logs.insert(request, tell);
+        if !self.connections.contains_key(&taskmanager) {
+            return refuse(tell);
+        }
+        let request = self.number();
         self.send(&taskmanager, ToTaskManager::Logs { request, job, attempt, from, bytes });
+        self.logs.add(request, (taskmanager, ()), tell);
     }
 
-    fn ask_why(&mut self, id: &TaskManagerId, process: ProcessId, tell: oneshot::Sender<ProcessWhy>) {
+    fn ask_why(&mut self, id: TaskManagerId, process: ProcessId, tell: Tell<ProcessWhy>) {
+        if !self.connections.contains_key(&id) {
+            return refuse(tell);
+        }
         let request = self.number();
-        self.whys.retain(|_, (_, tell)| !tell.is_closed());
-        self.whys.insert(request, (process, tell));
         let message = Box::new(ToJobProcess::Why { request });
-        self.send(id, ToTaskManager::ToProcess { process, message });
+        self.send(&id, ToTaskManager::ToProcess { process, message });
+        self.whys.add(request, (id, process), tell);
+    }
+
+    /// The connection to a taskmanager is over, and with it the answers that were to come by it.
+    fn forget_questions(&mut self, id: &TaskManagerId) {
+        self.logs.disconnected(id);
+        self.whys.disconnected(id);
     }
 
     fn step(&mut self, input: ClusterInput) {

@@ -2,6 +2,7 @@
 //!
 //! - [`settings`]: what it is started with.
 //! - `driver`: the one thread that has the brain: takes inputs, carries out actions.
+//! - `questions`: what taskmanagers were asked for a user, and who waits for the answers.
 //! - `ledger`: the durable records, behind `propose -> committed`.
 //! - `cluster_store`: the checkpoint store of the cluster, a directory or a place in a bucket.
 //! - `stores`: the threads that read and write the checkpoint store for the brain.
@@ -15,6 +16,7 @@ mod cluster_store;
 mod driver;
 mod ledger;
 mod metrics;
+mod questions;
 mod server;
 pub mod settings;
 mod stores;

@@ -205,6 +205,20 @@ pub struct ResourceRequirements {
 pub struct Logs {
     /// The logs of all processes of the attempt, or of the one that was asked for.
     pub logs: Vec<ProcessLog>,
+    /// The taskmanagers that may have a log of the attempt, too, and could not be asked.
+    #[serde(default)]
+    pub silent: Vec<SilentTaskManager>,
+}
+
+/// A taskmanager that does not answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SilentTaskManager {
+    /// The taskmanager.
+    pub taskmanager: String,
+    /// The address at which it is reached; empty if it has not been connected since the jobmanager's start.
+    pub host: String,
+    /// Why it does not answer, as a sentence.
+    pub reason: String,
 }
 
 /// Lines of the log of one taskmanager's processes.

@@ -1,10 +1,13 @@
 //! `tidegate logs`: what the processes of a job's attempt have logged.
+//!
+//! Each log is on the host that has written it. Those of the hosts that answer are printed, and the others are named on
+//! standard error: a log is wanted most when a host is gone. It is an error if there is nothing to print because of that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use tidegate_protocol::{Error, JobId, Result};
-use tidegate_rest::jobs::{JobDetails, Logs, ProcessLog};
+use tidegate_rest::jobs::{JobDetails, Logs, ProcessLog, SilentTaskManager};
 
 use super::Session;
 use super::watch::Watch;
@@ -21,11 +24,17 @@ pub(crate) fn logs(session: &Session, options: &LogsOptions) -> Result<()> {
     }
     let mut reader = Reader::new(session, job, attempt);
     if options.follow {
-        return follow(&mut reader, options);
+        follow(&mut reader, options)?;
+    } else {
+        reader.read_all(&details)?;
     }
-    reader.read_all(&details)?;
-    if reader.positions.values().all(|position| *position == 0) {
-        say(format_args!("Attempt {attempt} of the job {} has logged nothing.", details.summary.name));
+    reader.check_has_printed(&details.summary.name)?;
+    // Who follows a log was told when it happened.
+    if !options.follow {
+        reader.say_who_is_silent();
+        if !reader.has_printed {
+            say(format_args!("Attempt {attempt} of the job {} has logged nothing.", details.summary.name));
+        }
     }
     Ok(())
 }
@@ -42,11 +51,13 @@ fn follow(reader: &mut Reader<'_>, options: &LogsOptions) -> Result<()> {
         // Asked for before the log is read: what a job has logged by its end is in the log then.
         let details = reader.session.details(reader.job)?;
         let is_read = reader.read_new(&details)?;
+        reader.say_who_is_silent();
         let newest = details.summary.attempt;
         if is_read && options.attempt.is_none() && newest != reader.attempt {
             reader.finish()?;
             say(format_args!("attempt {newest}:"));
-            *reader = Reader::new(reader.session, reader.job, newest);
+            let has_printed = reader.has_printed;
+            *reader = Reader { has_printed, ..Reader::new(reader.session, reader.job, newest) };
             return Ok(None);
         }
         let is_over = details.summary.state.is_over() || newest > reader.attempt;
@@ -64,11 +75,26 @@ struct Reader<'a> {
     positions: BTreeMap<String, u64>,
     /// The line of each log whose end was not read yet.
     unfinished: BTreeMap<String, String>,
+    /// Who has not answered the last time.
+    silent: BTreeMap<String, SilentTaskManager>,
+    /// The taskmanagers of which the user was told that they do not answer.
+    told: BTreeSet<String>,
+    /// Whether there was anything to print.
+    has_printed: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(session: &'a Session, job: JobId, attempt: u32) -> Self {
-        Self { session, job, attempt, positions: BTreeMap::new(), unfinished: BTreeMap::new() }
+        Self {
+            session,
+            job,
+            attempt,
+            positions: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            told: BTreeSet::new(),
+            has_printed: false,
+        }
     }
 
     fn read_all(&mut self, details: &JobDetails) -> Result<bool> {
@@ -98,25 +124,59 @@ impl<'a> Reader<'a> {
     /// The next part of every log. The jobmanager knows whose there are; later, processes may have been added.
     fn next_parts(&mut self, details: &JobDetails) -> Result<Vec<ProcessLog>> {
         if self.positions.is_empty() {
-            let target = format!("/v1/jobs/{}/logs?attempt={}&from=0", self.job, self.attempt);
-            return Ok(self.session.client.get::<Logs>(&target)?.logs);
+            return self.ask(&format!("/v1/jobs/{}/logs?attempt={}&from=0", self.job, self.attempt));
         }
         let of_attempt = details.processes.iter().filter(|_| details.summary.attempt == self.attempt);
         for process in of_attempt {
             self.positions.entry(process.taskmanager.clone()).or_default();
         }
-        let parts = self.positions.iter().map(|(taskmanager, from)| self.part(taskmanager, *from));
+        let positions = self.positions.clone();
+        let parts = positions.iter().map(|(taskmanager, from)| self.part(taskmanager, *from));
         parts.filter_map(Result::transpose).collect()
     }
 
-    fn part(&self, taskmanager: &str, from: u64) -> Result<Option<ProcessLog>> {
+    fn part(&mut self, taskmanager: &str, from: u64) -> Result<Option<ProcessLog>> {
         let (job, attempt, taskmanager) = (self.job, self.attempt, encoded(taskmanager));
         let target = format!("/v1/jobs/{job}/logs?attempt={attempt}&taskmanager={taskmanager}&from={from}");
-        Ok(self.session.client.get::<Logs>(&target)?.logs.into_iter().next())
+        Ok(self.ask(&target)?.into_iter().next())
+    }
+
+    /// Asks for parts of logs. Who does not answer is asked again the next time, from where its log was read to.
+    fn ask(&mut self, target: &str) -> Result<Vec<ProcessLog>> {
+        let Logs { logs, silent } = self.session.client.get(target)?;
+        for log in &logs {
+            self.silent.remove(&log.taskmanager);
+        }
+        for one in silent {
+            self.positions.entry(one.taskmanager.clone()).or_default();
+            self.silent.insert(one.taskmanager.clone(), one);
+        }
+        Ok(logs)
+    }
+
+    /// It is an error if there was nothing to print, and it may be on hosts that do not answer.
+    fn check_has_printed(&self, job: &str) -> Result<()> {
+        match named(self.silent.values()) {
+            Some(silent) if !self.has_printed => Err(Error::environment(format!(
+                "no log of attempt {} of the job {job} could be read, as these taskmanagers could not be asked: {silent}",
+                self.attempt
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the user who has stopped to answer since the last call.
+    fn say_who_is_silent(&mut self) {
+        let new = self.silent.values().filter(|one| !self.told.contains(&one.taskmanager));
+        if let Some(silent) = named(new) {
+            say(format_args!("These taskmanagers could not be asked for their logs: {silent}"));
+        }
+        self.told = self.silent.keys().cloned().collect();
     }
 
     /// Prints the whole lines of a part. False if nobody reads the output any more.
     fn print(&mut self, log: &ProcessLog) -> Result<bool> {
+        self.has_printed |= !log.text.is_empty();
         if self.session.is_json() {
             let line = format_args!("{}\n", serde_json::to_string(log)?);
             return if log.text.is_empty() { Ok(true) } else { answer(line) };
@@ -143,6 +203,16 @@ impl<'a> Reader<'a> {
             all
         })
     }
+}
+
+/// Who does not answer, and why; None if that is nobody.
+fn named<'a>(silent: impl Iterator<Item = &'a SilentTaskManager>) -> Option<String> {
+    let of_one = |one: &SilentTaskManager| match (&*one.host, &*one.reason) {
+        ("", reason) => format!("{} ({reason})", one.taskmanager),
+        (host, reason) => format!("{} at {host} ({reason})", one.taskmanager),
+    };
+    let all: Vec<String> = silent.map(of_one).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// A text as a part of a query.

@@ -171,6 +171,67 @@ fn logs_are_followed_until_the_job_is_over() {
     assert_eq!(ran.answer().lines().count(), 5);
 }
 
+fn silent(taskmanager: &str, host: &str) -> serde_json::Value {
+    json!({"taskmanager": taskmanager, "host": host, "reason": "it is not connected to the jobmanager"})
+}
+
+#[test]
+fn logs_of_hosts_that_answer_are_printed_and_the_others_named() {
+    let fake = Fake::start(|asked, _| {
+        let log = |text: &str| json!([{"taskmanager": "tm-1", "text": text, "position": 4}]);
+        let logs = log(if asked.target.ends_with("from=0") { "one\n" } else { "" });
+        let silent = [silent("tm-2", "10.0.0.2"), silent("tm-3", "")];
+        answers::job(asked, || details("RUNNING"), || Some(json!({"logs": logs, "silent": silent})))
+    });
+    let ran = fake.run(&format!("logs {ID}"));
+    let expected = "These taskmanagers could not be asked for their logs: \
+                    tm-2 at 10.0.0.2 (it is not connected to the jobmanager), \
+                    tm-3 (it is not connected to the jobmanager)\n";
+    assert_eq!(ran.stderr, expected);
+    assert_eq!(ran.answer(), "tm-1 | one\n");
+}
+
+#[test]
+fn it_is_an_error_if_no_host_could_be_asked_for_its_log() {
+    let nobody = json!({"logs": [], "silent": [silent("tm-2", "10.0.0.2")]});
+    for flag in ["", "-f"] {
+        let nobody = nobody.clone();
+        let fake =
+            Fake::start(move |asked, _| answers::job(asked, || details("FAILED"), || Some(nobody.clone())));
+        let error = fake.run(&format!("logs {flag} {ID}")).error();
+        let expected = "Error: no log of attempt 1 of the job orders could be read, as these taskmanagers could not be asked: \
+                        tm-2 at 10.0.0.2 (it is not connected to the jobmanager)\n";
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_host_that_is_back_is_followed_again() {
+    let fake = Fake::start(|asked, number| {
+        answers::job(
+            asked,
+            || details(if number < 4 { "RUNNING" } else { "FINISHED" }),
+            || {
+                let log = |taskmanager: &str, text: &str, position: usize| json!([{"taskmanager": taskmanager, "text": text, "position": position}]);
+                let is_for =
+                    |taskmanager: &str| asked.target.contains(&format!("taskmanager={taskmanager}&"));
+                match (is_for("tm-1"), is_for("tm-2")) {
+                    (true, _) => Some(json!({"logs": log("tm-1", "", 4), "silent": []})),
+                    (_, true) if asked.target.ends_with("from=5") => {
+                        Some(json!({"logs": log("tm-2", "", 5), "silent": []}))
+                    }
+                    (_, true) if number > 0 => Some(json!({"logs": log("tm-2", "back\n", 5), "silent": []})),
+                    (_, true) => Some(json!({"logs": [], "silent": [silent("tm-2", "")]})),
+                    _ => Some(json!({"logs": log("tm-1", "one\n", 4), "silent": [silent("tm-2", "")]})),
+                }
+            },
+        )
+    });
+    let ran = fake.run(&format!("logs -f {ID}"));
+    assert_eq!(ran.stderr.matches("could not be asked").count(), 1, "{ran:?}");
+    assert_eq!(ran.answer(), "tm-1 | one\ntm-2 | back\n");
+}
+
 #[test]
 fn config_says_where_each_value_is_from() {
     let directory = tempfile::tempdir().unwrap();

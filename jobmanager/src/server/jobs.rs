@@ -5,21 +5,18 @@ use std::sync::Arc;
 use axum::extract::State as Given;
 use serde::{Deserialize, Serialize};
 use tidegate_control::cluster::{Answer, Brain, Ending, JobFacts, JobView, OperationView, Request};
-use tidegate_protocol::{Attempt, Error, JobId, TaskManagerId};
+use tidegate_protocol::{Attempt, Error, JobId};
 use tidegate_rest::jobs::{
     CheckpointCounts, CheckpointInProgress, CheckpointSummary, Checkpoints, JobDetails, JobFailure,
-    JobFailures, JobProcess, JobSummary, Jobs, Logs, Operation, ProcessLog, ResourceRequirements,
-    SavepointRequest, StopRequest, Triggered,
+    JobFailures, JobProcess, JobSummary, Jobs, Operation, ResourceRequirements, SavepointRequest,
+    StopRequest, Triggered,
 };
 use utoipa::{IntoParams, ToSchema};
 
 use super::State;
 use super::answer::{Answered, Wrong};
 use super::extract::{Json, Path, Query};
-use crate::driver::{LogsWanted, wall_ms};
-
-/// The bytes of a log that one request gets.
-const LOG_BYTES: u64 = 256 << 10;
+use crate::driver::wall_ms;
 
 /// The job that a path names.
 #[derive(Deserialize, IntoParams)]
@@ -30,7 +27,7 @@ pub(super) struct OfJob {
 }
 
 impl OfJob {
-    fn id(&self) -> Result<JobId, Wrong> {
+    pub(super) fn id(&self) -> Result<JobId, Wrong> {
         self.job.parse().map_err(Wrong::invalid)
     }
 }
@@ -348,43 +345,4 @@ pub(super) async fn rescale(
     let ResourceRequirements { parallelism } = wanted;
     ask(&state, &of, |job| Request::Rescale { job, parallelism }).await?;
     Ok(Json(wanted))
-}
-
-/// What part of a log is wanted.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct LogQuery {
-    /// The attempt; without it, the last one that a taskmanager has a log of.
-    attempt: Option<u32>,
-    /// The id of the only taskmanager whose processes are meant.
-    taskmanager: Option<String>,
-    /// Where to go on: the `position` of the last answer. Without it, the end of the log is shown.
-    from: Option<u64>,
-}
-
-/// Reads what the processes of a job have logged, of all connected taskmanagers.
-#[utoipa::path(
-    get,
-    path = "/logs",
-    params(OfJob, LogQuery),
-    responses((status = 200, description = "The logs", body = Logs))
-)]
-pub(super) async fn logs(
-    Given(state): Given<Arc<State>>,
-    Path(of): Path<OfJob>,
-    Query(query): Query<LogQuery>,
-) -> Answered<Logs> {
-    let job = of.id()?;
-    look(&state, &of, |_, _| ()).await?;
-    let all = state.driver.look(Brain::taskmanagers).await?;
-    let wanted = |id: &TaskManagerId| query.taskmanager.as_ref().is_none_or(|wanted| *wanted == id.0);
-    let mut logs = Vec::new();
-    for taskmanager in all.into_iter().filter(|t| t.connected && wanted(&t.id)).map(|t| t.id) {
-        let attempt = query.attempt.map(Attempt);
-        let asked =
-            LogsWanted { taskmanager: taskmanager.clone(), job, attempt, from: query.from, bytes: LOG_BYTES };
-        let (text, position) = state.driver.logs(asked).await?;
-        logs.push(ProcessLog { taskmanager: taskmanager.0, text, position });
-    }
-    Ok(Json(Logs { logs }))
 }

@@ -4,7 +4,7 @@
 //! - [`listener`], [`connections`]: who may connect. [`lingering`]: how a connection ends. [`seldom`]: what is
 //!   logged of those that are refused. [`link`]: the connection of a taskmanager.
 //! - [`executables`], [`jobs`], [`cluster`]: the paths, as `tidegate-rest` describes them.
-//! - [`why`]: what holds a job back.
+//! - [`logs`], [`why`]: what a job's processes have logged, what holds the job back: questions to the taskmanagers.
 //! - [`routes`], [`document`]: all of them in one place, and the OpenAPI document that follows from them.
 //! - [`extract`], [`answer`]: what is taken from a request, what is answered when something is wrong.
 
@@ -19,6 +19,7 @@ mod jobs;
 mod lingering;
 mod link;
 mod listener;
+mod logs;
 mod routes;
 mod seldom;
 mod why;

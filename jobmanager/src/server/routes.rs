@@ -9,7 +9,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{BODY_BYTES_MAX, State, answer, auth, cluster, document, executables, jobs, link, why};
+use super::{BODY_BYTES_MAX, State, answer, auth, cluster, document, executables, jobs, link, logs, why};
 
 type Routes = OpenApiRouter<Arc<State>>;
 
@@ -52,7 +52,7 @@ fn of_jobs() -> Routes {
         .routes(routes!(jobs::operation))
         .routes(routes!(jobs::stop))
         .routes(routes!(jobs::requirements, jobs::rescale))
-        .routes(routes!(jobs::logs))
+        .routes(routes!(logs::logs))
         .routes(routes!(why::why));
     Routes::new().routes(routes!(jobs::all)).routes(routes!(jobs::overview)).nest("/{job}", job)
 }

@@ -14,6 +14,7 @@ use tidegate_access::Request;
 
 use contract::Contract;
 use running::{Answered, Running};
+use taskmanager::Stays;
 
 const EXECUTABLE: &[u8] = b"the taskmanager of this test runs no programs";
 const JOB: &str = "00112233445566778899aabbccddeeff";
@@ -87,7 +88,7 @@ impl Story {
 /// Every operation on a job that runs, from the upload of its executable to its end.
 fn life_of_a_job(story: &mut Story) {
     story.get("/v1/overview");
-    taskmanager::connect(&story.server);
+    taskmanager::connect(&story.server, "tm-1", Stays::Always);
     story.contract.has_seen("GET", "/v1/taskmanagers/link", 101);
     story.until("/v1/taskmanagers", |list| list["taskmanagers"][0]["free"] == 4);
     let executable = format!("/v1/executables/{}", story.upload());
@@ -116,6 +117,31 @@ fn life_of_a_job(story: &mut Story) {
     story.done("PATCH", &format!("{job}?mode=cancel"), json!(null));
     let end = story.until(&job, |details| !details["end-time"].is_null());
     assert!(["CANCELED", "FINISHED"].contains(&end["state"].as_str().unwrap()), "{end}");
+}
+
+/// A taskmanager that is gone holds up nobody who asks for a log.
+#[test]
+fn the_logs_of_taskmanagers_that_answer_are_read() {
+    let mut story = Story::begin();
+    taskmanager::connect(&story.server, "tm-1", Stays::Always);
+    taskmanager::connect(&story.server, "tm-2", Stays::UntilAsked);
+    story.until("/v1/overview", |totals| totals["slots-available"] == 8);
+    let executable = format!("/v1/executables/{}", story.upload());
+    story.done(
+        "POST",
+        &format!("{executable}/run"),
+        json!({"jobid": JOB, "arguments": [], "parallelism": 8}),
+    );
+    let job = format!("/v1/jobs/{JOB}");
+    story.until(&job, |details| details["state"] == "RUNNING");
+    let silent = |host: &str, reason: &str| json!([{"taskmanager": "tm-2", "host": host, "reason": reason}]);
+    for reason in ["the connection to it broke", "it is not connected to the jobmanager"] {
+        let logs = story.get(&format!("{job}/logs?attempt=1&from=0"));
+        let expected = json!([{"taskmanager": "tm-1", "text": "a line\n", "position": 7}]);
+        assert_eq!(logs, json!({"logs": expected, "silent": silent("host-1", reason)}));
+    }
+    let unknown = story.get(&format!("{job}/logs?taskmanager=tm-7"));
+    assert_eq!(unknown["silent"][0]["host"], "", "{unknown}");
 }
 
 /// What is wrong is answered as documented, too.

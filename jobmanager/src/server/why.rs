@@ -51,7 +51,7 @@ pub(super) async fn why(Given(state): Given<Arc<State>>, Path(of): Path<OfJob>) 
         .collect();
     let until = tokio::time::Instant::now() + PATIENCE;
     for (first, told) in asked {
-        if let Ok(Ok(why)) = tokio::time::timeout_at(until, told).await {
+        if let Ok(Ok(Ok(why))) = tokio::time::timeout_at(until, told).await {
             cluster.answers.insert(first, why);
         }
     }

@@ -24,8 +24,17 @@ use super::running::Running;
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// Connects a taskmanager with four slots, which answers until the server ends.
-pub(super) fn connect(server: &Running) {
+/// How long a taskmanager stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stays {
+    /// Until the server ends.
+    Always,
+    /// Until it is asked for a log.
+    UntilAsked,
+}
+
+/// Connects a taskmanager with four slots.
+pub(super) fn connect(server: &Running, id: &'static str, stays: Stays) {
     let target = "/v1/taskmanagers/link";
     let signature = server.sign(&Request::of("GET", target, b""));
     let uri = format!("ws://{}{target}", server.address).parse().unwrap();
@@ -34,10 +43,12 @@ pub(super) fn connect(server: &Running) {
         let stream = TcpStream::connect(server.address).await.unwrap();
         tokio_tungstenite::client_async(request, stream).await.unwrap().0
     });
-    server.runtime.spawn(TaskManager { socket, running: BTreeMap::new() }.run());
+    server.runtime.spawn(TaskManager { id, stays, socket, running: BTreeMap::new() }.run());
 }
 
 struct TaskManager {
+    id: &'static str,
+    stays: Stays,
     socket: Socket,
     /// The workers of every process.
     running: BTreeMap<ProcessId, Vec<Slot>>,
@@ -46,7 +57,7 @@ struct TaskManager {
 impl TaskManager {
     async fn run(mut self) {
         let registration = Registration {
-            id: TaskManagerId("tm-1".to_owned()),
+            id: TaskManagerId(self.id.to_owned()),
             pid: 1,
             slots: 4,
             address: "host-1".to_owned(),
@@ -54,9 +65,12 @@ impl TaskManager {
         };
         self.tell(&FromTaskManager::Register(Box::new(registration))).await;
         while let Some(Ok(message)) = self.socket.next().await {
-            if let Message::Text(text) = message {
-                self.take(serde_json::from_str(&text).unwrap()).await;
+            let Message::Text(text) = message else { continue };
+            let message = serde_json::from_str(&text).unwrap();
+            if self.stays == Stays::UntilAsked && matches!(message, ToTaskManager::Logs { .. }) {
+                return;
             }
+            self.take(message).await;
         }
     }
 
