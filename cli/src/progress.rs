@@ -13,8 +13,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// Shows what a command waits for.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    /// What was said last, where standard error is not a terminal.
-    said: String,
+    /// What was said last, where standard error is not a terminal: what goes on, and why, without its numbers.
+    said: (String, String),
 }
 
 impl Progress {
@@ -27,18 +27,20 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { bar, said: String::new() }
+        Self { bar, said: Default::default() }
     }
 
-    /// Shows what goes on. The details change often: only a terminal shows them.
-    pub(crate) fn show(&mut self, what: &str, details: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(format!("{what}{details}")),
-            None if self.said != what => {
-                say(what);
-                what.clone_into(&mut self.said);
-            }
-            None => {}
+    /// Shows what goes on, and why. The details change often: only a terminal shows them. Elsewhere a line is said again if
+    /// something else goes on, or for another reason. A reason of which only numbers are new is not another one: it would
+    /// be said every second while checkpoint after checkpoint is aborted.
+    pub(crate) fn show(&mut self, what: &str, why: &str, details: &str) {
+        if let Some(bar) = &self.bar {
+            return bar.set_message(format!("{what}{why}{details}"));
+        }
+        let said = (what.to_owned(), why.replace(|c: char| c.is_ascii_digit(), ""));
+        if self.said != said {
+            say(format_args!("{what}{why}"));
+            self.said = said;
         }
     }
 

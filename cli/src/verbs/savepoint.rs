@@ -27,7 +27,7 @@ fn make(session: &Session, options: &SavepointOptions) -> Result<()> {
         let operation = session.operation(job, &triggered)?;
         let is_over = is_over(&operation);
         if !is_over {
-            progress.show(&format!("waiting for the savepoint{}", reason(&operation)), "");
+            progress.show("waiting for the savepoint", &reason(&operation), "");
         }
         Ok(is_over.then_some(operation))
     })?;

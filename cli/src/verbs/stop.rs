@@ -56,12 +56,12 @@ fn stopped(
         Some(Operation { failure_cause: Some(cause), .. }) => {
             Err(Error::job(format!("the job {} ({job}) was not stopped: {cause}", details.summary.name)))
         }
-        Some(operation) if details.waits_for.is_none() => {
-            progress
-                .show(&format!("waiting until {} is over{}", details.summary.name, reason(&operation)), "");
+        Some(operation) => {
+            let what = format!("waiting until {} is over", details.summary.name);
+            progress.show(&what, &reason(&operation), "");
             Ok(None)
         }
-        _ => {
+        None => {
             show_job(progress, &details);
             Ok(None)
         }

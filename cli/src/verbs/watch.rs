@@ -36,7 +36,7 @@ impl Watch {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => self.away = None,
                 Err(error) if error.kind() == ErrorKind::Environment && self.is_patient() => {
-                    self.progress.show("waiting for the jobmanager, which does not answer", "");
+                    self.progress.show("waiting for the jobmanager, which does not answer", "", "");
                 }
                 Err(error) => return Err(error),
             }
@@ -56,9 +56,12 @@ pub(super) fn show_job(progress: &mut Progress, job: &JobDetails) {
     if summary.attempt > 0 {
         what += &format!(", attempt {}", summary.attempt);
     }
-    if let Some(waits_for) = &job.waits_for {
-        what += &format!(": {waits_for}");
+    let mut why = job.waits_for.as_ref().map_or_else(String::new, |what| format!(": {what}"));
+    // Failures of older attempts are history: the job runs again, or has run since.
+    let failure = job.failure.as_ref().filter(|failure| failure.attempt == summary.attempt);
+    if let Some(failure) = failure {
+        why += &format!("; attempt {} has failed: {}", failure.attempt, failure.cause);
     }
     let epoch = job.checkpoints.last_epoch.map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
-    progress.show(&what, &epoch);
+    progress.show(&what, &why, &epoch);
 }

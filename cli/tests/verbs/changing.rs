@@ -40,6 +40,37 @@ fn a_savepoint_is_waited_for_and_its_path_printed() {
     assert_eq!(fake.asked_by("POST").json(), json!({"target-directory": null}));
 }
 
+/// What an operation waits for, at every look another text with other numbers, until it is complete.
+fn with_reasons(state: &'static str) -> Fake {
+    Fake::start(move |asked, number| {
+        answers::job(
+            asked,
+            || details(if number < 5 { state } else { "FINISHED" }),
+            || match (&*asked.method, asked.target.rsplit('/').next()?) {
+                ("POST", "savepoints" | "stop") => Some(json!({"request-id": "7"})),
+                ("GET", "7") if number < 4 => {
+                    let reason = format!(
+                        "the checkpoint of epoch 1{number} was aborted: write /s/{number}: disk full"
+                    );
+                    Some(with(operation("IN_PROGRESS", None, None), json!({"waits-for": reason})))
+                }
+                ("GET", "7") => Some(operation("COMPLETED", Some("/s/1"), None)),
+                _ => None,
+            },
+        )
+    })
+}
+
+#[test]
+fn what_keeps_a_savepoint_or_a_stop_waiting_is_said_once() {
+    let reason = "the checkpoint of epoch 10 was aborted: write /s/0: disk full";
+    let ran = with_reasons("RUNNING").run(&format!("savepoint {ID}"));
+    assert_eq!(ran.stderr, format!("waiting for the savepoint: {reason}\n"));
+    let ran = with_reasons("STOPPING").run(&format!("stop {ID}"));
+    assert!(ran.stderr.starts_with(&format!("waiting until orders is over: {reason}\n")), "{ran:?}");
+    assert_eq!(ran.stderr.matches("disk full").count(), 1, "{ran:?}");
+}
+
 #[test]
 fn a_savepoint_that_fails_is_an_error() {
     let fake =

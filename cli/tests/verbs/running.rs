@@ -74,6 +74,30 @@ fn a_run_follows_the_job_to_its_end() {
 }
 
 #[test]
+fn a_run_says_why_attempts_fail_and_checkpoints_are_aborted() {
+    let failure = json!({"attempt": 3, "cause": "write /out/x: disk full", "timestamp": 0});
+    let restarting = |seconds: &str| {
+        let waits_for = format!("the next attempt starts in {seconds} s");
+        let changes = json!({"attempt": 3, "waits-for": waits_for, "failure": failure.clone()});
+        with(details("RESTARTING"), changes)
+    };
+    let aborted = |epoch: u32| {
+        let waits_for =
+            format!("a checkpoint that is complete; the checkpoint of epoch {epoch} was aborted: disk full");
+        with(details("RUNNING"), json!({"attempt": 4, "waits-for": waits_for, "failure": failure.clone()}))
+    };
+    let told = [restarting("0.2"), restarting("0.1"), aborted(5), aborted(6), details("FINISHED")];
+    let fake = that_runs(told.to_vec());
+    executable(&fake);
+    let expected = "\
+orders RESTARTING, attempt 3: the next attempt starts in 0.2 s; attempt 3 has failed: write /out/x: disk full
+orders RUNNING, attempt 4: a checkpoint that is complete; the checkpoint of epoch 5 was aborted: disk full
+Job orders has finished.
+";
+    assert_eq!(fake.run("run job").stderr, expected);
+}
+
+#[test]
 fn a_run_of_a_job_that_fails_or_is_cancelled_says_so_by_its_exit_code() {
     let failure = json!({"failure": {"attempt": 3, "cause": "step 'parse': no such field", "timestamp": 0}});
     let fake = that_runs(vec![with(details("FAILED"), failure)]);

@@ -30,6 +30,9 @@ const SLOW_CHECKPOINT_MS: u64 = 30_000;
 /// Checkpoints after an adoption until it is known from their manifests which worker reads which partitions.
 const CHECKPOINTS_UNTIL_ASSIGNED: u32 = 2;
 
+/// A checkpoint in flight that takes longer is named to whoever waits for it.
+const LONG_MS: u64 = 1_000;
+
 /// After a process has reported an error of the environment, so many milliseconds may pass until its cause is heard of.
 const CAUSE_MS: u64 = 200;
 
@@ -232,6 +235,25 @@ impl AttemptRun {
         let busy = |(first, p): &(&Slot, &Process)| !(first.0..first.0 + p.workers).all(is_ready);
         let busy = self.processes.iter().filter(busy).map(|(_, process)| process).collect();
         Some(format!("workers restore their state on {}", names(busy)))
+    }
+
+    /// Why its newest checkpoint was aborted, if it was.
+    pub(super) fn setback(&self) -> Option<String> {
+        let CheckpointView { epoch, failure, .. } = self.checkpoints.first()?;
+        let reason = failure.as_ref()?;
+        Some(format!("the checkpoint of epoch {epoch} was aborted: {reason}"))
+    }
+
+    /// The checkpoint in flight, if it takes long, and what it waits for.
+    pub(super) fn long_checkpoint(&self) -> Option<String> {
+        let (epoch, ms, missing) = self.control.in_flight_since().filter(|(_, ms, _)| *ms >= LONG_MS)?;
+        let phase = self.control.phase()?;
+        let text = format!("the checkpoint of epoch {epoch} has been {phase} for {} s", ms / 1_000);
+        if phase != CheckpointPhase::Pending {
+            return Some(text);
+        }
+        let missing: Vec<String> = missing.iter().map(Slot::to_string).collect();
+        Some(format!("{text}, without an answer of worker {}", missing.join(", ")))
     }
 
     fn send(&self, cx: &mut Context<'_>, first: Slot, message: ToJobProcess) {

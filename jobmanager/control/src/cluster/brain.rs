@@ -195,6 +195,11 @@ impl Brain {
         self.taskmanagers.all_connected().map(offer).collect()
     }
 
+    /// The number of free slots.
+    fn free(&self) -> u32 {
+        self.offers().iter().map(|offer| offer.free).sum()
+    }
+
     /// The slots of every taskmanager that jobs have taken.
     fn used(&self) -> BTreeMap<&TaskManagerId, u32> {
         let mut used = BTreeMap::new();
@@ -385,7 +390,7 @@ impl Brain {
         out: &mut Vec<ClusterAction>,
     ) {
         let job = run.job;
-        let slots = self.offers().iter().map(|offer| offer.free).sum();
+        let slots = self.free();
         match spec(run, plan, snapshot, slots, self.now.wall_ms) {
             Ok(spec) => {
                 self.submissions.jobs.insert(job, Submission::Proposed { request });
@@ -402,7 +407,6 @@ impl Brain {
         let (job, facts) = (self.jobs.get(&id)?, self.ledger.jobs.get(&id)?);
         let active = job.active();
         let last = active.or(job.last_attempt.as_ref());
-        let free = || self.offers().iter().map(|offer| offer.free).sum();
         let processes =
             active.into_iter().flat_map(|run| &run.processes).map(|(first, process)| ProcessView {
                 taskmanager: process.taskmanager.clone(),
@@ -420,7 +424,7 @@ impl Brain {
             restarts: facts.restarts(),
             attempt: facts.attempt,
             parallelism: active.map_or(facts.parallelism, |run| run.parallelism),
-            waits_for: job.waits_for(self.now.time, facts, free),
+            waits_for: job.waits_for(self.now.time, facts, || self.free()),
             failures: job.history.clone(),
             processes: processes.collect(),
             completed: newest.map_or(0, |manifest| manifest.checkpoints),
@@ -433,8 +437,9 @@ impl Brain {
 
     /// How far an operation of a job is.
     pub fn operation(&self, job: JobId, number: u64) -> Option<OperationView> {
-        let facts = self.ledger.jobs.get(&job)?;
-        let known = self.jobs.get(&job)?.operations.view(number);
+        let (job, facts) = (self.jobs.get(&job)?, self.ledger.jobs.get(&job)?);
+        let free = || self.free();
+        let known = job.operations.view(number, || job.hindrances(self.now.time, facts, free));
         // Of those of an earlier brain only the stop is known.
         let stop = facts.stop.as_ref().filter(|stop| stop.operation == number);
         known.or_else(|| {

@@ -734,11 +734,30 @@ impl Job {
                 Some("its taskmanagers are to connect to the jobmanager again".to_owned())
             }
             Phase::Proposed(_) => Some("the start of the attempt is being recorded".to_owned()),
+            Phase::Active(run) if run.is_running() => {
+                run.setback().map(|why| format!("a checkpoint that is complete; {why}"))
+            }
             Phase::Active(run) => run.waits_for(),
             Phase::Saving { .. } => Some("the savepoint is being made".to_owned()),
             Phase::Ending => Some("the end of the job is being recorded".to_owned()),
             Phase::Over => None,
         }
+    }
+
+    /// What an operation waits for beside what it is about, as the rest of a sentence: how far the job is on its way to a
+    /// checkpoint, and why none has been completed so far.
+    pub(super) fn hindrances(&self, cx_now: Time, facts: &JobFacts, free: impl FnOnce() -> u32) -> String {
+        let run = self.active();
+        let waits = || self.waits_for(cx_now, facts, free).map(|what| format!("the job waits: {what}"));
+        let state = match run.filter(|run| run.is_running()) {
+            Some(run) => run.long_checkpoint(),
+            None => waits(),
+        };
+        let failed = || self.history.first().filter(|_| self.failures.is_any());
+        let setback = run
+            .and_then(AttemptRun::setback)
+            .or_else(|| failed().map(|(attempt, cause, _)| format!("attempt {attempt} has failed: {cause}")));
+        state.into_iter().chain(setback).map(|what| format!("; {what}")).collect()
     }
 
     /// What it is doing, in one word.

@@ -148,14 +148,15 @@ impl Operations {
         }
     }
 
-    /// How far an operation is.
-    pub(super) fn view(&self, number: u64) -> Option<OperationView> {
+    /// How far an operation is. What keeps its job from a checkpoint is part of what it waits for.
+    pub(super) fn view(&self, number: u64, hindrances: impl FnOnce() -> String) -> Option<OperationView> {
         let operation = self.0.get(&number)?;
+        let waits = |what: String| OperationView::InProgress(what + &hindrances());
         Some(match &operation.state {
-            State::Wanted => OperationView::InProgress("the job is not running yet".to_owned()),
-            State::After(epoch) => OperationView::InProgress(format!("a checkpoint after epoch {epoch}")),
+            State::Wanted => waits("the job is not running yet".to_owned()),
+            State::After(epoch) => waits(format!("a checkpoint after epoch {epoch}")),
             State::Writing(_) => OperationView::InProgress("the savepoint is being written".to_owned()),
-            State::Stopping => OperationView::InProgress("the last checkpoint".to_owned()),
+            State::Stopping => waits("the last checkpoint".to_owned()),
             State::Over(view) => view.clone(),
         })
     }

@@ -40,6 +40,11 @@ impl Failures {
         (self.in_a_row, self.of_job) = (0, 0);
     }
 
+    /// Whether no checkpoint was completed since the last failure.
+    pub(super) fn is_any(&self) -> bool {
+        self.in_a_row > 0
+    }
+
     /// An attempt has failed.
     pub(super) fn add(&mut self, (job, attempt): (JobId, Attempt), error: &Error, set: &JobSettings) -> Next {
         self.in_a_row += 1;
