@@ -62,6 +62,11 @@ impl Cluster {
         fs::read_to_string(self.path(&format!("log-{daemon}"))).unwrap()
     }
 
+    /// The number in the operating system of the daemon that was started so many daemons after the first.
+    pub(crate) fn pid(&self, daemon: usize) -> u64 {
+        self.daemons[daemon].id().into()
+    }
+
     pub(crate) fn start_daemon(&mut self, line: &str) {
         self.start(self.command(line));
     }

@@ -1,6 +1,5 @@
 //! A process of an attempt from its first message to its end.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -11,7 +10,7 @@ use tidegate_connector_api::Owner;
 use tidegate_object_store::{S3Settings, Stores};
 use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProcess};
 use tidegate_protocol::why::ProcessAnswer;
-use tidegate_protocol::{Error, ErrorContext, ErrorKind, Manifest, Result, Slot};
+use tidegate_protocol::{ErrorContext, ErrorKind, Manifest, Result, Slot};
 use tidegate_snapshots::Snapshots;
 use tidegate_transport::Tls;
 use tracing::Level;
@@ -23,6 +22,7 @@ use crate::api::job::{BuildJob, graph_builder};
 use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
 use crate::checkpoint::recovery::Targets;
 use crate::checkpoint::staged_files::StagedFiles;
+use crate::dataflow::lost_peers::{self, LostPeer};
 use crate::dataflow::process::Process;
 use crate::dataflow::sockets::Sockets;
 use crate::job_process::description::Description;
@@ -33,8 +33,6 @@ use crate::local::Run;
 use crate::panics::catch;
 use crate::working_directory::WorkingDirectory;
 
-/// Why the attempt has ended if a process has lost the connection to another one.
-const BROKEN_CONNECTION: &str = "the connection to another process of the job is broken";
 /// How long all threads of an attempt may take to come to their end.
 const LEAVE: Duration = Duration::from_secs(3);
 /// For how long a target of a sink may still be held by another job, which has just ended.
@@ -110,7 +108,7 @@ impl JobProcess<'_> {
         });
         let Some(begin) = begin else { return Ok(()) };
         let sockets = self.connect(listener, &begin)?;
-        self.run(setup, &job, begin.assigned, sockets)
+        self.run(setup, &job, *begin, sockets)
     }
 
     fn is_first(&self) -> bool {
@@ -242,14 +240,14 @@ impl JobProcess<'_> {
         &self,
         setup: AttemptSetup,
         job: &Description,
-        assigned: BTreeMap<String, Vec<Vec<String>>>,
+        Begin { addresses, assigned }: Begin,
         sockets: Sockets,
     ) -> Result<()> {
         let (done, all_done) = std::sync::mpsc::channel();
         let to_driver = to_driver(self.taskmanager.clone(), done);
         let drains = self.preparation.drains;
         let process = Arc::new(self.run.process(setup, self.workers(), (assigned, drains), to_driver));
-        report_broken_connections(&process);
+        self.report_lost_peers(&process, addresses);
         let build = graph_builder(self.build.clone(), job.outline.clone());
         let mut running = RunningProcess::start(&process, job, sockets, build)?;
         self.serve(&process, &mut running);
@@ -259,6 +257,25 @@ impl JobProcess<'_> {
         let have_ended = (0..process.workers.count).all(|_| all_done.recv_timeout(left()).is_ok());
         running.close(have_ended, until);
         Ok(())
+    }
+
+    /// Reports a broken connection to another process, by which a thread of timely ends in a panic: the attempt cannot go on.
+    /// The log has a line about it, and nothing of the panics, which would be taken for a defect.
+    fn report_lost_peers(&self, process: &Arc<Process>, addresses: Vec<String>) {
+        let usual = std::panic::take_hook();
+        let (process, workers, log) = (Arc::downgrade(process), self.preparation.workers as usize, self.log);
+        std::panic::set_hook(Box::new(move |panic| {
+            let Some(lost) = LostPeer::of(panic) else { return usual(panic) };
+            let process = process.upgrade().filter(|process| !process.driver.is_aborted());
+            if let (LostPeer::Connection(number, why), Some(process)) = (lost, process) {
+                let (first, address) = (number * workers, addresses.get(number).map_or("", String::as_str));
+                let text = format!(
+                    "the connection to the process of worker {first} at {address} is broken ({why}); this attempt ends"
+                );
+                log(Level::WARN, &text);
+                process.driver.fail(lost_peers::error());
+            }
+        }));
     }
 
     /// Passes messages on until the attempt is over.
@@ -307,19 +324,4 @@ fn to_driver(taskmanager: TaskManager, done: Sender<()>) -> Connection<ToDriver>
             let _ = done.send(());
         }
     })
-}
-
-/// Reports a broken connection to another process, by which a thread of timely ends in a panic: the attempt cannot go on.
-fn report_broken_connections(process: &Arc<Process>) {
-    let usual = std::panic::take_hook();
-    let process = Arc::downgrade(process);
-    std::panic::set_hook(Box::new(move |info| {
-        let thread = std::thread::current();
-        if !thread.name().is_some_and(|name| name.starts_with("timely:")) {
-            return usual(info);
-        }
-        if let Some(process) = process.upgrade().filter(|process| !process.driver.is_aborted()) {
-            process.driver.fail(Error::environment(BROKEN_CONNECTION));
-        }
-    }));
 }

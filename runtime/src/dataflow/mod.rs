@@ -7,7 +7,7 @@
 //! - [`timestamp`]: the timestamp, an epoch and a tick in one number.
 //! - [`batch`]: the batches that travel on an edge, and the pool that their buffers come from and are returned to.
 //! - [`flow`]: how many records may be on their way; [`sockets`], [`peers`]: the connections to the other processes of the
-//!   attempt, and what they tell each other beside the dataflow.
+//!   attempt, and what they tell each other beside the dataflow; [`lost_peers`]: how a broken one is noticed.
 //! - [`wire`]: a batch as bytes; [`passage`]: how a batch has crossed as bytes, if it has;
 //!   `abomonated`, with the feature `abomonation`: records as they lie in memory.
 //! - [`partitioner`]: the sending half of an edge: routes records, ends batches, puts watermarks behind them.
@@ -33,6 +33,7 @@ pub(crate) mod batch;
 pub(crate) mod error_site;
 mod flow;
 pub(crate) mod graph;
+pub(crate) mod lost_peers;
 pub(crate) mod operator;
 pub(crate) mod operator_chain;
 pub(crate) mod outlet;

@@ -16,6 +16,7 @@ use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
 use super::graph::Graph;
+use super::lost_peers::error_of;
 use super::operator_chain::OperatorChain;
 use super::peers::PeerThreads;
 use super::sockets::{Socket, Sockets};
@@ -34,7 +35,7 @@ pub(crate) type BuildGraph = Arc<dyn Fn(&Rc<WorkerContext>) -> Result<Graph> + S
 pub(crate) struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// The channels between the workers; they are dropped after the threads have ended.
-    _communication: Box<dyn Any + Send>,
+    communication: Option<Box<dyn Any + Send>>,
     /// The connections for what is told beside the dataflow.
     _peers: PeerThreads,
 }
@@ -45,6 +46,9 @@ impl Drop for Workers {
             // A panic of a worker was caught in it and reported by its process.
             let _ = thread.join();
         }
+        // So was the end of a connection, whose threads end in a panic then.
+        let communication = self.communication.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(communication)));
     }
 }
 
@@ -54,7 +58,7 @@ pub(crate) fn start(process: &Arc<Process>, sockets: Sockets, build: BuildGraph)
     let Sockets { data, peers } = sockets;
     let (builders, communication) = allocators(process, data).map_err(not_started)?;
     let peers = PeerThreads::start(process, peers)?;
-    let mut workers = Workers { threads: Vec::new(), _communication: communication, _peers: peers };
+    let mut workers = Workers { threads: Vec::new(), communication: Some(communication), _peers: peers };
     // Not by `timely::execute`, which gives the threads names of its own.
     for (slot, builder) in process.workers.slots().zip(builders) {
         let (process, build) = (process.clone(), build.clone());
@@ -108,7 +112,10 @@ fn allocator(builder: AllocatorBuilder) -> Allocator {
 fn work(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGraph) {
     let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, process, build)));
     // A panic here was not in user code that processes a record: such a panic is caught in the operator chain.
-    if let Err(error) = ended.unwrap_or_else(|panic| Err(Error::job(panic_text(&*panic)))) {
+    // One of timely follows from a connection that is broken, which is no error of the job.
+    let of_panic =
+        |panic: Box<dyn Any + Send>| error_of(&*panic).unwrap_or_else(|| Error::job(panic_text(&*panic)));
+    if let Err(error) = ended.unwrap_or_else(|panic| Err(of_panic(panic))) {
         process.driver.fail(error);
     }
     for dataflow in worker.installed_dataflows() {
