@@ -390,7 +390,6 @@ mod tests {
 
     #[test]
     fn a_file_that_never_changes_is_linked() {
-        use std::os::unix::fs::{FileExt, MetadataExt};
         let (directory, store) = store();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         for immutable in [true, false] {
