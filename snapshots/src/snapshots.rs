@@ -370,11 +370,18 @@ impl Snapshots {
         }
         let is_old = |epoch: &Epoch| *epoch < oldest;
         let mut names: Vec<String> = named.manifests.into_iter().filter(is_old).map(manifest_name).collect();
-        for name in named.damaged.into_iter().filter(is_old).map(damaged_name) {
-            // What is damaged may be a file that it names. Files of one that cannot be read go with the next start.
+        for epoch in named.damaged {
+            // What is damaged may be a file that it names: the others are of use to whoever repairs it, or copies it now. Files
+            // of one that cannot be read go with the next start.
+            let name = damaged_name(epoch);
             let bytes = self.store.read(&name)?.unwrap_or_default();
-            go.extend(Manifest::from_bytes(&bytes).ok().as_ref().map(paths));
-            names.push(name);
+            let paths = Manifest::from_bytes(&bytes).ok().as_ref().map(paths);
+            if is_old(&epoch) {
+                go.extend(paths);
+                names.push(name);
+            } else {
+                stay.extend(paths);
+            }
         }
         self.delete(names)?;
         self.completed().retain(|epoch, _| *epoch >= oldest);
@@ -636,6 +643,9 @@ pub(crate) mod tests {
             fs::write(root.join(name), "").unwrap();
         }
         snapshots.set_aside(Epoch(2)).unwrap();
+        // One that is set aside may still be repaired, until it is as old as those that are not kept.
+        snapshots.collect(Epoch(2)).unwrap();
+        assert!(root.join(FILES).join("1-0-2-row.sst").exists());
         snapshots.collect(Epoch(3)).unwrap();
         let mut left = snapshots.store.list(FILES).unwrap();
         left.sort();

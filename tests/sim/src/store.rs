@@ -96,7 +96,8 @@ impl JobStore {
         if !is_half {
             let readable = old.iter().chain(&aside).map(|(_, stored)| stored).filter(|s| !s.is_damaged);
             let gone = paths(readable);
-            let needed = paths(self.manifests.values());
+            let aside = self.aside.values().filter(|stored| !stored.is_damaged);
+            let needed = paths(self.manifests.values().chain(aside));
             happened.extend(self.delete(job, |path| gone.contains(path) && !needed.contains(path)));
         }
         happened
