@@ -52,17 +52,12 @@ impl<T: Transport> Transport for Hearing<T> {
         }
     }
 
-    fn maybe_await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let is_new = std::mem::take(&mut self.is_new);
-        let buffers = self.buffers();
-        if buffers.can_use_input() || (is_new && !buffers.input().is_empty()) {
+    /// This is called when there is no input, or when what there is was looked at and not consumed.
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        if std::mem::take(&mut self.is_new) && !self.buffers().input().is_empty() {
             return Ok(true);
         }
         self.is_new = true;
-        self.await_input(timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.inner.await_input(timeout)
     }
 
