@@ -1,12 +1,14 @@
 //! What an operator chain is doing at the moment, for the message if it fails.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::lost_peers;
 use crate::activity::Activity;
-use crate::panics::on_the_way;
+use crate::panics::{on_the_way, panic_text};
 use crate::step::Step;
 use tidegate_protocol::Error;
 
@@ -116,10 +118,18 @@ impl ErrorSite {
     pub(crate) fn error(&self, cause: impl std::fmt::Display) -> Error {
         Error::job(format!("{}: {cause}", self.describe()))
     }
+
+    /// What a caught panic is for the job. Records that are to go to another process may find out that it is gone: timely
+    /// panics then, which is no error of user code.
+    pub(crate) fn error_of_panic(&self, panic: &(dyn Any + Send)) -> Error {
+        lost_peers::error_of(panic).unwrap_or_else(|| self.error(panic_text(panic)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidegate_protocol::ErrorKind;
+
     use super::*;
     use crate::step::StepKind;
 
@@ -155,6 +165,15 @@ mod tests {
         let at = error_site();
         at.key(&7).done();
         assert!(at.key.borrow().is_none());
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_no_error_of_the_step_that_sends_to_it() {
+        let at = error_site();
+        at.step(&Step::new(StepKind::Map, "step"), true);
+        let kind = |text: &str| at.error_of_panic(&text.to_owned()).kind();
+        assert_eq!(kind("MergeQueue poisoned."), ErrorKind::Environment);
+        assert_eq!(kind("index out of bounds"), ErrorKind::Job);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use crate::dataflow::operator::{OpenContext, Operator, WatermarkGenerator};
 use crate::dataflow::worker_context::WorkerContext;
 use crate::metrics::descriptors::{self, Descriptor};
 use crate::metrics::{Counter, Gauge, Stopwatch};
-use crate::panics::panic_text;
 use crate::step::{Step, StepKind};
 use tidegate_protocol::{Error, ErrorContext, Result};
 
@@ -222,9 +221,7 @@ pub(crate) fn guarded(chain: &OperatorChain, work: impl FnOnce() -> Result<()>) 
     match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => chain.fail(error),
-        Err(panic) => {
-            chain.fail(chain.site.error(panic_text(&*panic)));
-        }
+        Err(panic) => chain.fail(chain.site.error_of_panic(&*panic)),
     }
     chain.site.leave();
 }
