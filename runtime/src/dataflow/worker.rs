@@ -25,6 +25,7 @@ use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
 use crate::link::Report;
 use crate::panics::panic_text;
+use crate::state::engine::set_threads;
 use crate::step::{Step, StepKind};
 use tidegate_protocol::{Error, Result};
 
@@ -55,6 +56,9 @@ impl Drop for Workers {
 /// Starts the workers of a process, connected to those of the other processes of the attempt.
 pub(crate) fn start(process: &Arc<Process>, sockets: Sockets, build: BuildGraph) -> Result<Workers> {
     let not_started = |e: String| Error::internal(format!("the worker threads did not start: {e}"));
+    if !process.setup.store_ids.is_empty() {
+        set_threads(process.workers.count)?;
+    }
     let Sockets { data, peers } = sockets;
     let (builders, communication) = allocators(process, data).map_err(not_started)?;
     let peers = PeerThreads::start(process, peers)?;

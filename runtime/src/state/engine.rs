@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Env, Options,
     UniversalCompactOptions,
 };
 
@@ -20,6 +20,17 @@ const RUNS_UNTIL_SLOW: i32 = 250;
 pub(crate) fn open_db(options: &Options, path: &Path) -> Result<DB> {
     DB::open(options, path)
         .map_err(|e| Error::environment(format!("open the state store {}", path.display())).caused_by(e))
+}
+
+/// Lets so many workers of this process flush at the same time, each for its snapshot, and a merge of a few runs go on while
+/// every worker merges all of its own. All stores of a process share the threads of RocksDB; by itself it starts as many as one
+/// store may use.
+pub(crate) fn set_threads(workers: usize) -> Result<()> {
+    let mut env = Env::new().map_err(|e| Error::environment("start the threads of RocksDB").caused_by(e))?;
+    let workers = i32::try_from(workers).unwrap_or(i32::MAX - 1);
+    env.set_high_priority_background_threads(workers);
+    env.set_low_priority_background_threads(workers + 1);
+    Ok(())
 }
 
 /// Opens a store to be read, and changes nothing in it.
@@ -43,7 +54,7 @@ pub(crate) fn options(shares: Shares) -> Options {
     options.create_if_missing(true);
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
-    // Two compactions and a flush: runs of a few barriers are merged while a merge of everything, which takes seconds, is
+    // A flush, and more than one merge: runs of a few barriers are merged while a merge of everything, which takes seconds, is
     // under way.
     options.set_max_background_jobs(4);
     // Files that compaction writes are new files in the next snapshot. Merging runs of similar size rewrites a row a few
