@@ -18,6 +18,9 @@ use crate::cluster_store::ClusterStore;
 /// The number of threads.
 const THREADS: usize = 4;
 
+/// The most jobs of which a thread remembers what it has written.
+const JOBS_MAX: usize = 256;
+
 /// Where the result of an action goes.
 pub(crate) type Report = Arc<dyn Fn(ClusterInput) + Send + Sync>;
 
@@ -49,10 +52,10 @@ impl Stores {
 
     /// Copies a whole snapshot, on a thread of its own.
     pub(crate) fn copy(&self, job: JobId, action: CopyAction) {
-        let (store, report) = (self.store.clone(), self.report.clone());
-        let run = move || report(copy(&store, job, action));
+        let (store, report, wanted) = (self.store.clone(), self.report.clone(), action.clone());
+        let run = move || report(copy(&store, job, wanted));
         if let Err(error) = std::thread::Builder::new().name("copy".to_owned()).spawn(run) {
-            tracing::warn!(target: "tidegate", "cannot start the thread of a copy: {error}");
+            (self.report)(not_copied(job, action, Error::from(error).context("start the thread of a copy")));
         }
     }
 }
@@ -101,6 +104,10 @@ impl Thread {
             return Ok(snapshots.clone());
         }
         let snapshots = Snapshots::new(self.store.of(job)?);
+        if self.jobs.len() >= JOBS_MAX {
+            // Most of them are over, and what is known of a job is only known to save reading it.
+            self.jobs.clear();
+        }
         self.jobs.insert(job, snapshots.clone());
         Ok(snapshots)
     }
@@ -131,6 +138,15 @@ impl Thread {
         // Only a snapshot that is certainly not complete may be aborted.
         let is_certain = matches!(snapshots.is_complete(manifest.epoch), Ok(false));
         Err(NotWritten { reason: error.to_string(), is_certain })
+    }
+}
+
+fn not_copied(job: JobId, action: CopyAction, error: Error) -> ClusterInput {
+    match action {
+        CopyAction::WriteSavepoint { operation, .. } => {
+            ClusterInput::SavepointWritten { job, operation, result: Err(error) }
+        }
+        CopyAction::Import { .. } => ClusterInput::Imported { job, result: Err(error) },
     }
 }
 
