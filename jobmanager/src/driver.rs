@@ -192,8 +192,13 @@ struct Thread {
 impl Thread {
     fn run(mut self, inbox: &Receiver<Message>) {
         loop {
-            let now = now(self.began).time;
-            let deadline = self.brain.deadline().map(|at| Duration::from_millis(at.since_ms(now).max(1)));
+            let (now, deadline) = (now(self.began).time, self.brain.deadline());
+            if deadline.is_some_and(|at| at <= now) {
+                // Also while one message follows the other, many of which the brain does not see.
+                self.step(ClusterInput::Tick);
+                continue;
+            }
+            let deadline = deadline.map(|at| Duration::from_millis(at.since_ms(now)));
             match inbox.recv_timeout(deadline.unwrap_or(TICK).min(TICK)) {
                 Ok(message) => self.take(message),
                 Err(RecvTimeoutError::Timeout) => self.step(ClusterInput::Tick),
