@@ -116,11 +116,11 @@ impl Control {
         self.in_flight.as_ref().map(|checkpoint| checkpoint.phase)
     }
 
-    /// The epoch of the checkpoint in flight, how long it has taken so far, and the slots whose part is missing.
-    pub fn in_flight_since(&self) -> Option<(Epoch, u64, Vec<Slot>)> {
+    /// The epoch of the checkpoint in flight, when it was triggered, and the slots whose part is missing.
+    pub fn in_flight_since(&self) -> Option<(Epoch, Time, Vec<Slot>)> {
         let checkpoint = self.in_flight.as_ref()?;
         let missing = (0..self.settings.writers).map(Slot).filter(|slot| !checkpoint.acked.contains(slot));
-        Some((checkpoint.epoch, self.now.since_ms(checkpoint.triggered_at), missing.collect()))
+        Some((checkpoint.epoch, checkpoint.triggered_at, missing.collect()))
     }
 
     /// The last epoch that was triggered, whether it was completed or not.

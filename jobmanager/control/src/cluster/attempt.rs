@@ -245,8 +245,9 @@ impl AttemptRun {
     }
 
     /// The checkpoint in flight, if it takes long, and what it waits for.
-    pub(super) fn long_checkpoint(&self) -> Option<String> {
-        let (epoch, ms, missing) = self.control.in_flight_since().filter(|(_, ms, _)| *ms >= LONG_MS)?;
+    pub(super) fn long_checkpoint(&self, now: Time) -> Option<String> {
+        let (epoch, triggered_at, missing) = self.control.in_flight_since()?;
+        let ms = Some(now.since_ms(triggered_at)).filter(|ms| *ms >= LONG_MS)?;
         let phase = self.control.phase()?;
         let text = format!("the checkpoint of epoch {epoch} has been {phase} for {} s", ms / 1_000);
         if phase != CheckpointPhase::Pending {

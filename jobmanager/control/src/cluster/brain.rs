@@ -414,8 +414,9 @@ impl Brain {
                 slots: (first.0..first.0 + process.workers).map(tidegate_protocol::Slot).collect(),
             });
         let in_flight = active.and_then(|run| {
-            let (epoch, duration, missing) = run.control().in_flight_since()?;
-            Some((epoch, run.control().phase()?.to_string(), duration, missing))
+            let (epoch, triggered_at, missing) = run.control().in_flight_since()?;
+            let ms = self.now.time.since_ms(triggered_at);
+            Some((epoch, run.control().phase()?.to_string(), ms, missing))
         });
         let newest = last.and_then(|run| run.newest.as_ref());
         Some(JobView {

@@ -750,7 +750,7 @@ impl Job {
         let run = self.active();
         let waits = || self.waits_for(cx_now, facts, free).map(|what| format!("the job waits: {what}"));
         let state = match run.filter(|run| run.is_running()) {
-            Some(run) => run.long_checkpoint(),
+            Some(run) => run.long_checkpoint(cx_now),
             None => waits(),
         };
         let failed = || self.history.first().filter(|_| self.failures.is_any());
