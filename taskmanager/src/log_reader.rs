@@ -75,6 +75,9 @@ impl LogReader {
     ) -> (String, u64) {
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         let before = from.and_then(|from| {
+            if from == 0 {
+                return Some(Positions::new());
+            }
             let of_answer = |(key, _): &&(_, _)| *key == (job, attempt, from);
             cursors.iter().rev().find(of_answer).map(|(_, positions)| positions.clone())
         });
@@ -210,6 +213,10 @@ mod tests {
         let (text, next) = reader.read(JOB, None, Some(position), 1000);
         assert_eq!((text.as_str(), next), ("==> process of worker 2 <==\nc\n", position + 2));
         assert_eq!(reader.read(JOB, None, Some(next), 1000), (String::new(), next));
+        // Whoever wants all begins at 0, and not at the last lines that fit into an answer.
+        let (text, position) = reader.read(JOB, None, Some(0), 4);
+        assert_eq!(text, "==> process of worker 0 <==\na\n==> process of worker 2 <==\nb\n");
+        assert_eq!(reader.read(JOB, None, Some(position), 4).0, "==> process of worker 2 <==\nc\n");
     }
 
     #[test]
