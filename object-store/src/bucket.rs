@@ -211,7 +211,7 @@ impl Bucket {
     /// Puts the content of an object into a file; returns its CRC-32.
     pub(crate) async fn download(&self, key: &str, bytes: u64, to: PathBuf) -> Result<u32> {
         let created = to.clone();
-        let file = with_disk(move || Ok(Arc::new(File::create(created)?)));
+        let file = with_disk(move || Ok(Arc::new(create(&created)?)));
         let file = file.await.context(|| format!("write {}", to.display()))?;
         let mut crc = crc32fast::Hasher::new();
         for offset in (0..bytes).step_by(PART_BYTES as usize) {
@@ -310,6 +310,18 @@ fn retries(settings: &S3Settings) -> RetryConfig {
         base: 2.0,
     };
     RetryConfig { backoff, max_retries: 100, retry_timeout: settings.patience }
+}
+
+/// Creates a file for a download. One that is left of a process that has died is replaced; a link that somebody else has put
+/// there is not followed.
+fn create(path: &Path) -> std::io::Result<File> {
+    match File::create_new(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path)?;
+            File::create_new(path)
+        }
+        created => created,
+    }
 }
 
 fn attributes(crc32: u32) -> Attributes {
