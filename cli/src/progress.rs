@@ -37,7 +37,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             return bar.set_message(format!("{what}{why}{details}"));
         }
-        let said = (what.to_owned(), why.replace(|c: char| c.is_ascii_digit(), ""));
+        let said = (what.to_owned(), why.replace(|c: char| c.is_ascii_digit() || " ,".contains(c), ""));
         if self.said != said {
             say(format_args!("{what}{why}"));
             self.said = said;
