@@ -156,8 +156,9 @@ fn copy(store: &ClusterStore, job: JobId, action: CopyAction) -> ClusterInput {
             let result = store.write_savepoint(job, epoch, &directory);
             ClusterInput::SavepointWritten { job, operation, result }
         }
-        CopyAction::Import { from } => {
-            let import = || tidegate_snapshots::import(&store.named(&from)?, &store.of(job)?);
+        CopyAction::Import { from, fits } => {
+            let fits = |manifest: &Manifest| fits.check(manifest);
+            let import = || tidegate_snapshots::import(&store.named(&from)?, &store.of(job)?, fits);
             ClusterInput::Imported { job, result: import().map(Arc::new) }
         }
     }

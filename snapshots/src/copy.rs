@@ -49,12 +49,17 @@ pub fn copy_snapshot(
 }
 
 /// Copies the newest whole snapshot of a savepoint, or of another job's checkpoint store, into the checkpoint store of a job
-/// that has not run yet.
+/// that has not run yet. Nothing is copied of one that does not fit.
 ///
 /// # Errors
-/// If there is no whole snapshot, or a file cannot be copied.
-pub fn import(from: &Arc<dyn CheckpointStore>, to: &Arc<dyn CheckpointStore>) -> Result<Manifest> {
+/// If there is no whole snapshot, if `fits` refuses it, or a file cannot be copied.
+pub fn import(
+    from: &Arc<dyn CheckpointStore>,
+    to: &Arc<dyn CheckpointStore>,
+    fits: impl FnOnce(&Manifest) -> Result<()>,
+) -> Result<Manifest> {
     let (published, manifest) = find(from)?;
+    fits(&manifest)?;
     copy(from, &manifest, to, published)?;
     Ok(manifest)
 }

@@ -7,6 +7,7 @@ use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Plan, Slot, Task
 
 use super::input::RequestId;
 use super::record::Record;
+use super::submission::Fits;
 
 /// Something for the driver to do, in the order of the list.
 #[derive(Clone, Debug)]
@@ -98,6 +99,8 @@ pub enum CopyAction {
     Import {
         /// The directory.
         from: String,
+        /// Which snapshots the job can go on from: of another one nothing is copied.
+        fits: Box<Fits>,
     },
 }
 

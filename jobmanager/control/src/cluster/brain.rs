@@ -14,7 +14,7 @@ use super::job::{Happened, Job};
 use super::ledger::Ledger;
 use super::placement::Offer;
 use super::record::Record;
-use super::submission::{Submission, Submissions, spec};
+use super::submission::{Fits, Submission, Submissions, spec};
 use super::taskmanagers::{TaskManager, TaskManagers};
 use super::view::{JobView, OperationView, ProcessView, TaskManagerView};
 use crate::time::Time;
@@ -362,9 +362,9 @@ impl Brain {
             (Ok(plan), None) => out.push(ClusterAction::Answer(request, Ok(Answer::Plan(plan)))),
             (Ok(plan), Some(run)) => match run.snapshot.clone() {
                 Some(from) => {
-                    let job = run.job;
+                    let (job, fits) = (run.job, Box::new(Fits::new(&run, &plan)));
                     self.submissions.jobs.insert(job, Submission::Importing { request, run, plan });
-                    out.push(ClusterAction::Copy(job, CopyAction::Import { from }));
+                    out.push(ClusterAction::Copy(job, CopyAction::Import { from, fits }));
                 }
                 None => self.submit(request, *run, *plan, None, out),
             },

@@ -49,4 +49,5 @@ pub use input::{ClusterInput, NotWritten, Now, Request, RequestId, RunJob, Snaps
 pub use ledger::{JobFacts, Ledger};
 pub use placement::{Offer, Placed, place};
 pub use record::{Ending, JobSettings, JobSpec, Record, Stop};
+pub use submission::Fits;
 pub use view::{CheckpointView, JobView, OperationView, ProcessView, TaskManagerView};

@@ -58,6 +58,40 @@ impl Submissions {
     }
 }
 
+/// Which snapshots a job that is submitted can go on from.
+#[derive(Clone, Debug)]
+pub struct Fits {
+    plan: Plan,
+    parallelism: Option<u32>,
+    allow_non_restored_state: bool,
+}
+
+impl Fits {
+    pub(super) fn new(run: &RunJob, plan: &Plan) -> Self {
+        let parallelism = run.parallelism.or(plan.settings.parallelism);
+        Self { plan: plan.clone(), parallelism, allow_non_restored_state: run.allow_non_restored_state }
+    }
+
+    /// Whether it can go on from this one.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check(&self, manifest: &Manifest) -> Result<()> {
+        if self.allow_non_restored_state {
+            check_fits_but_for_gone(&self.plan, manifest)?;
+        } else {
+            check_fits(&self.plan, manifest)?;
+        }
+        if manifest.finished {
+            return Err(Error::job(format!(
+                "the snapshot of epoch {} is that of a job that has read its input to the end: there is nothing left to do",
+                manifest.epoch
+            )));
+        }
+        check_parallelism(self.parallelism.unwrap_or(1) as usize, manifest.key_groups, true)
+    }
+}
+
 /// The job as it goes into the ledger.
 pub(super) fn spec(
     run: RunJob,
@@ -69,17 +103,7 @@ pub(super) fn spec(
     let key_groups =
         snapshot.map_or(KeyGroups { count: plan.max_parallelism }, |manifest| manifest.key_groups);
     if let Some(manifest) = snapshot {
-        if run.allow_non_restored_state {
-            check_fits_but_for_gone(&plan, manifest)?;
-        } else {
-            check_fits(&plan, manifest)?;
-        }
-        if manifest.finished {
-            return Err(Error::job(format!(
-                "the snapshot of epoch {} is that of a job that has read its input to the end: there is nothing left to do",
-                manifest.epoch
-            )));
-        }
+        Fits::new(&run, &plan).check(manifest)?;
     }
     let partitions = plan.sources.values().map(|source| source.partitions.len()).max().unwrap_or(0);
     let most = u32::try_from(partitions).unwrap_or(u32::MAX).min(slots).min(u32::from(key_groups.count));

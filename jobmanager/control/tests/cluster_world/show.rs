@@ -76,7 +76,7 @@ fn part(action: &ClusterAction) -> (String, String) {
         ClusterAction::Copy(job, CopyAction::WriteSavepoint { operation, epoch, directory }) => {
             whole(format!("savepoint {} to {directory} for {operation}", snapshot(*job, *epoch)))
         }
-        ClusterAction::Copy(job, CopyAction::Import { from }) => {
+        ClusterAction::Copy(job, CopyAction::Import { from, .. }) => {
             whole(format!("import {from} for {}", name(*job)))
         }
         ClusterAction::Answer(request, answer) => {

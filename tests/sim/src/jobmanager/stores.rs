@@ -137,7 +137,7 @@ impl World {
                 self.happened.push(Happening::SavepointEnded { copy });
                 ClusterInput::SavepointWritten { job, operation, result }
             }
-            CopyAction::Import { from } => {
+            CopyAction::Import { from, .. } => {
                 let result = self.import(job, &from);
                 ClusterInput::Imported { job, result }
             }
