@@ -141,4 +141,16 @@ mod tests {
         }
         assert_eq!(fs::read(row).unwrap(), b"rows");
     }
+
+    #[test]
+    fn nothing_is_copied_of_a_snapshot_that_does_not_fit() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (store(&directory.path().join("savepoint")), store(&directory.path().join("job")));
+        Snapshots::new(from.clone()).complete(&manifest(2)).unwrap();
+        let refuse = |found: &Manifest| Err(Error::job(format!("not epoch {}", found.epoch)));
+        assert_eq!(import(&from, &to, refuse).unwrap_err().to_string(), "not epoch 2");
+        assert_eq!(Snapshots::new(to.clone()).find().unwrap().manifests.len(), 0);
+        assert!(to.read("published").unwrap().is_none());
+        assert_eq!(import(&from, &to, |_| Ok(())).unwrap().epoch, Epoch(2));
+    }
 }
