@@ -46,10 +46,15 @@ pub(crate) fn on_the_way<R>(work: impl FnOnce() -> R) -> Option<R> {
 
 /// The message of a caught panic, and its location.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    let text = message(payload).unwrap_or("no message");
     match PANICKED_AT.with_borrow_mut(Option::take) {
         Some(place) => format!("panicked at {place}: {text}"),
         None => format!("panicked: {text}"),
     }
+}
+
+/// The message of a panic alone.
+pub(crate) fn message(payload: &(dyn std::any::Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
 }

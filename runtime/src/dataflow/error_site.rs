@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::lost_peers;
 use crate::activity::Activity;
-use crate::panics::{on_the_way, panic_text};
+use crate::panics::on_the_way;
 use crate::step::Step;
 use tidegate_protocol::Error;
 
@@ -122,7 +122,7 @@ impl ErrorSite {
     /// What a caught panic is for the job. Records that are to go to another process may find out that it is gone: timely
     /// panics then, which is no error of user code.
     pub(crate) fn error_of_panic(&self, panic: &(dyn Any + Send)) -> Error {
-        lost_peers::error_of(panic).unwrap_or_else(|| self.error(panic_text(panic)))
+        lost_peers::error_of(panic, |text| self.error(text))
     }
 }
 

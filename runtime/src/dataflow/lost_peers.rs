@@ -9,6 +9,8 @@ use std::panic::PanicHookInfo;
 
 use tidegate_protocol::Error;
 
+use crate::panics::{self, panic_text};
+
 /// What timely's threads of a connection are called; the number of the other process follows.
 const THREADS: [&str; 2] = ["timely:send-", "timely:recv-"];
 /// What stands before the cause in a panic of such a thread.
@@ -32,7 +34,7 @@ impl LostPeer {
     pub(crate) fn of(panic: &PanicHookInfo<'_>) -> Option<Self> {
         let thread = std::thread::current();
         let file = panic.location().map_or("", std::panic::Location::file);
-        Self::said(thread.name().unwrap_or_default(), file, text(panic.payload()))
+        Self::said(thread.name().unwrap_or_default(), file, message(panic.payload()))
     }
 
     fn said(thread: &str, file: &str, text: &str) -> Option<Self> {
@@ -44,9 +46,10 @@ impl LostPeer {
     }
 }
 
-/// What a caught panic is for the job, if it follows from a broken connection.
-pub(crate) fn error_of(payload: &(dyn Any + Send)) -> Option<Error> {
-    is_consequence(text(payload)).then(error)
+/// What a caught panic is for the job: an error of the environment if it follows from a broken connection, and otherwise what
+/// `of_user_code` makes of its text and place.
+pub(crate) fn error_of(payload: &(dyn Any + Send), of_user_code: impl FnOnce(String) -> Error) -> Error {
+    if is_consequence(message(payload)) { error() } else { of_user_code(panic_text(payload)) }
 }
 
 /// Why an attempt has failed if a process has lost the connection to another one.
@@ -58,9 +61,8 @@ fn is_consequence(text: &str) -> bool {
     CONSEQUENCES.iter().any(|beginning| text.starts_with(beginning))
 }
 
-fn text(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default()
+fn message(payload: &(dyn Any + Send)) -> &str {
+    panics::message(payload).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -103,6 +105,6 @@ mod tests {
         // The workers have lost their queues. Who waits for the threads of the connection learns how these have ended.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(workers)));
         let panic = catch_unwind(AssertUnwindSafe(|| drop(connections))).unwrap_err();
-        assert!(error_of(&*panic).is_some(), "unknown: {}", text(&*panic));
+        assert!(is_consequence(message(&*panic)), "unknown: {}", message(&*panic));
     }
 }

@@ -24,7 +24,6 @@ use super::timestamp::Timestamp;
 use crate::dataflow::process::Process;
 use crate::dataflow::worker_context::WorkerContext;
 use crate::link::Report;
-use crate::panics::panic_text;
 use crate::state::engine::set_threads;
 use crate::step::{Step, StepKind};
 use tidegate_protocol::{Error, Result};
@@ -116,10 +115,7 @@ fn allocator(builder: AllocatorBuilder) -> Allocator {
 fn work(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGraph) {
     let ended = catch_unwind(AssertUnwindSafe(|| run(worker, slot, process, build)));
     // A panic here was not in user code that processes a record: such a panic is caught in the operator chain.
-    // One of timely follows from a connection that is broken, which is no error of the job.
-    let of_panic =
-        |panic: Box<dyn Any + Send>| error_of(&*panic).unwrap_or_else(|| Error::job(panic_text(&*panic)));
-    if let Err(error) = ended.unwrap_or_else(|panic| Err(of_panic(panic))) {
+    if let Err(error) = ended.unwrap_or_else(|panic| Err(error_of(&*panic, Error::job))) {
         process.driver.fail(error);
     }
     for dataflow in worker.installed_dataflows() {
