@@ -1,5 +1,7 @@
 //! One attempt of a job: its processes on their way to running, and its checkpoints.
 
+mod waits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -29,9 +31,6 @@ use crate::time::Time;
 const SLOW_CHECKPOINT_MS: u64 = 30_000;
 /// Checkpoints after an adoption until it is known from their manifests which worker reads which partitions.
 const CHECKPOINTS_UNTIL_ASSIGNED: u32 = 2;
-
-/// A checkpoint in flight that takes longer is named to whoever waits for it.
-const LONG_MS: u64 = 1_000;
 
 /// After a process has reported an error of the environment, so many milliseconds may pass until its cause is heard of.
 const CAUSE_MS: u64 = 200;
@@ -210,51 +209,6 @@ impl AttemptRun {
 
     pub(super) fn control(&self) -> &Control {
         &self.control
-    }
-
-    /// What it waits for until it runs, as a sentence.
-    pub(super) fn waits_for(&self) -> Option<String> {
-        if self.is_running() {
-            return None;
-        }
-        let names = |processes: Vec<&Process>| {
-            let names: BTreeSet<String> = processes.iter().map(|p| p.taskmanager.to_string()).collect();
-            names.into_iter().collect::<Vec<_>>().join(", ")
-        };
-        let silent: Vec<&Process> = self.processes.values().filter(|p| p.address.is_none()).collect();
-        if !self.begun && !silent.is_empty() {
-            return Some(format!("processes are being started on {}", names(silent)));
-        }
-        if !self.begun {
-            return Some(
-                "the output of the last snapshot is being published, and the sources list their partitions"
-                    .into(),
-            );
-        }
-        let is_ready = |slot: u32| self.ready.contains(&Slot(slot));
-        let busy = |(first, p): &(&Slot, &Process)| !(first.0..first.0 + p.workers).all(is_ready);
-        let busy = self.processes.iter().filter(busy).map(|(_, process)| process).collect();
-        Some(format!("workers restore their state on {}", names(busy)))
-    }
-
-    /// Why its newest checkpoint was aborted, if it was.
-    pub(super) fn setback(&self) -> Option<String> {
-        let CheckpointView { epoch, failure, .. } = self.checkpoints.first()?;
-        let reason = failure.as_ref()?;
-        Some(format!("the checkpoint of epoch {epoch} was aborted: {reason}"))
-    }
-
-    /// The checkpoint in flight, if it takes long, and what it waits for.
-    pub(super) fn long_checkpoint(&self, now: Time) -> Option<String> {
-        let (epoch, triggered_at, missing) = self.control.in_flight_since()?;
-        let ms = Some(now.since_ms(triggered_at)).filter(|ms| *ms >= LONG_MS)?;
-        let phase = self.control.phase()?;
-        let text = format!("the checkpoint of epoch {epoch} has been {phase} for {} s", ms / 1_000);
-        if phase != CheckpointPhase::Pending {
-            return Some(text);
-        }
-        let missing: Vec<String> = missing.iter().map(Slot::to_string).collect();
-        Some(format!("{text}, without an answer of worker {}", missing.join(", ")))
     }
 
     fn send(&self, cx: &mut Context<'_>, first: Slot, message: ToJobProcess) {
