@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tidegate_access::Secret;
 
 /// How long a test usually waits for something that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -120,6 +121,18 @@ impl Cluster {
         command.env("HOME", self.directory.path()).env("PATH", "/usr/bin:/bin");
         command.env("TIDEGATE_JOBMANAGER", format!("127.0.0.1:{}", self.jobmanager));
         command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
+    }
+
+    /// Checks that a user with another secret learns that, and nothing of a connection that breaks, however long the
+    /// executable is.
+    pub(crate) fn refuses_another_secret(&self, executable_bytes: u64) {
+        Secret::create(&self.path("another")).unwrap();
+        fs::File::create(self.path("job")).unwrap().set_len(executable_bytes).unwrap();
+        let error = self.run("run -d job --secret-file another").unwrap_err();
+        assert!(
+            error.contains("refuses the cluster secret: the request is not signed with the secret"),
+            "{error}"
+        );
     }
 
     pub(crate) fn run(&self, line: &str) -> Result<String, String> {

@@ -1,13 +1,12 @@
 //! A cluster whose connections are all over TLS, with certificates that are made here.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tidegate_access::Secret;
 use tidegate_protocol::process::TlsFiles;
 use tidegate_test_certificates::Authority;
 use tidegate_transport::Connector;
@@ -109,13 +108,7 @@ fn who_has_no_ca_another_one_or_no_certificate_is_refused_with_what_to_do() {
     cluster.set("TIDEGATE_TLS_SERVER_NAME", "tidegate.example");
     cluster.run("list").unwrap();
     cluster.unset("TIDEGATE_TLS_SERVER_NAME");
-    Secret::create(&cluster.path("another")).unwrap();
-    File::create(cluster.path("job")).unwrap().set_len(64 << 20).unwrap();
-    let error = cluster.run("run -d job --secret-file another").unwrap_err();
-    assert!(
-        error.contains("refuses the cluster secret: the request is not signed with the secret"),
-        "{error}"
-    );
+    cluster.refuses_another_secret(64 << 20);
 
     cluster.set("TIDEGATE_TLS_CA", other.file().to_str().unwrap());
     let error = cluster.run("list").unwrap_err();
