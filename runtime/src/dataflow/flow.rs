@@ -18,8 +18,11 @@ pub(crate) struct Flow {
     /// Records sent, and records taken, for every pair of a sender and a receiver.
     sent: Vec<AtomicUsize>,
     taken: Vec<AtomicUsize>,
-    /// How many records may wait at every receiver.
+    /// How many records may wait at every receiver of this process.
     backlogs: Vec<AtomicUsize>,
+    /// The same for a receiver in another process, as it has told each sender; 0 if it has told nothing yet. What one sender
+    /// was told counts for no other: the receiver expects each to go by what it knows, and speaks again accordingly.
+    told: Vec<AtomicUsize>,
 }
 
 impl Flow {
@@ -30,6 +33,7 @@ impl Flow {
             sent: all(workers * workers, 0),
             taken: all(workers * workers, 0),
             backlogs: all(workers, Pace::default().backlog()),
+            told: all(workers * workers, 0),
         })
     }
 
@@ -51,8 +55,9 @@ impl Flow {
     /// Notes what a receiver in another process has told.
     pub(crate) fn told(&self, sender: usize, receiver: usize, taken: usize, backlog: usize) {
         if sender < self.workers && receiver < self.workers {
-            self.backlogs[receiver].store(backlog, Ordering::Relaxed);
-            self.taken[self.pair(sender, receiver)].fetch_max(taken, Ordering::Relaxed);
+            let pair = self.pair(sender, receiver);
+            self.told[pair].store(backlog.max(1), Ordering::Relaxed);
+            self.taken[pair].fetch_max(taken, Ordering::Relaxed);
         }
     }
 
@@ -62,7 +67,11 @@ impl Flow {
         let pair = self.pair(sender, receiver);
         let (sent, taken) = (&self.sent[pair], &self.taken[pair]);
         let unread = sent.load(Ordering::Relaxed).saturating_sub(taken.load(Ordering::Relaxed));
-        self.share(self.backlogs[receiver].load(Ordering::Relaxed)).saturating_sub(unread)
+        let backlog = match self.told[pair].load(Ordering::Relaxed) {
+            0 => self.backlogs[receiver].load(Ordering::Relaxed),
+            told => told,
+        };
+        self.share(backlog).saturating_sub(unread)
     }
 
     /// What one sender may have outstanding of a receiver's backlog.
@@ -98,5 +107,15 @@ mod tests {
         assert_eq!(flow.room(0, 1), 20 - 4);
         flow.told(7, 1, 6, 40);
         flow.told(0, 7, 6, 40);
+    }
+
+    #[test]
+    fn what_a_receiver_tells_one_sender_holds_no_other_one_up() {
+        let flow = Flow::new(4);
+        flow.sent(0, 2, 300);
+        flow.told(0, 2, 0, 4096);
+        // The receiver has become slow. It speaks to the first sender again when that has sent half of 1,024 records.
+        flow.told(1, 2, 0, 400);
+        assert_eq!((flow.room(0, 2), flow.room(1, 2)), (1024 - 300, 100));
     }
 }
