@@ -117,12 +117,14 @@ impl<S: Source> SourceStep<S> {
         let position = kept.as_ref().map(|p| &p.position);
         let reader = reader(&mut self.reader)?;
         catch(|| reader.open(&name, position)).context(|| self.cx.chain.site.describe())?;
-        let ended = kept.as_ref().is_some_and(|p| p.ended) && self.is_bounded();
+        // A partition that an earlier drain has read to its end may have grown since.
+        let ended = kept.as_ref().is_some_and(|p| p.ended) && self.source.bounded();
         let activity = self.activity.partition(&name, position);
         let mut opened = Ok(());
         self.cx.chain.generators(|generator| {
             let kept = kept.as_ref().and_then(|p| p.watermark.as_ref()).and_then(|w| w.get(generator.uid()));
-            let is_followed = !self.is_bounded();
+            // Also of a job that drains: which times are plausible must not change with the way in which a job ends.
+            let is_followed = !self.source.bounded();
             let partition = OpenedPartition { kept, counts: at_start, is_followed, activity: &activity };
             if let Err(error) = generator.open(number, &partition) {
                 opened = Err(error);

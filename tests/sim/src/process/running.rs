@@ -171,7 +171,7 @@ impl World {
 
 /// Opens the partitions that were assigned since the last time, where the snapshot has them.
 fn open_assigned(process: &mut Process, slot: Slot, outside: &Outside) -> Vec<String> {
-    let is_bounded = outside.bounded.is_some() || process.instructions.drain;
+    let is_bounded = outside.bounded.is_some();
     let (restored, assigned) = (process.restored.clone(), &process.instructions.assigned);
     let Some(worker) = process.workers.get_mut(&slot).filter(|worker| worker.is_ready) else {
         return Vec::new();
