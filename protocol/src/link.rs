@@ -31,8 +31,6 @@ pub enum Command {
     },
     /// Sources read no further: the job is to stop.
     StopReading,
-    /// Sources read to the present end of their input, as if it were bounded: the job is to finish.
-    Drain,
     /// The snapshot of an epoch is complete: what the workers of the process staged for it is to be made visible.
     Publish(Epoch),
     /// The snapshot of an epoch is complete and its output published. It is sent before the next trigger: output that a

@@ -77,7 +77,8 @@ fn order(state: &Control) -> Result<(), Violation> {
 /// There may be one more snapshot than the retained ones: the newest, while it is being published.
 fn snapshots(state: &Control) -> Result<(), Violation> {
     let epochs = &state.progress.snapshots;
-    let room = state.settings.retain + usize::from(state.phase() == Some(CheckpointPhase::Publishing));
+    let room =
+        state.settings.retain.saturating_add(usize::from(state.phase() == Some(CheckpointPhase::Publishing)));
     let holds = epochs.is_sorted_by(|a, b| a < b) && epochs.len() <= room;
     hold(holds, || Violation::Snapshots(epochs.clone()))
 }

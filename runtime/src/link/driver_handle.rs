@@ -69,7 +69,7 @@ impl DriverHandle {
         let mut wake = false;
         for message in messages {
             match self.instructions.take(message) {
-                Some(Command::Trigger { .. } | Command::Assigned { .. } | Command::Drain) => wake = true,
+                Some(Command::Trigger { .. } | Command::Assigned { .. }) => wake = true,
                 Some(Command::Publish(epoch)) => {
                     self.publish.get().into_iter().for_each(|publish| publish(epoch))
                 }

@@ -28,7 +28,7 @@ pub(crate) struct Instructions {
     /// Sources read no further.
     stop_reading: AtomicBool,
     /// Sources read to the present end of their input.
-    drain: AtomicBool,
+    drains: bool,
     /// The last epoch that is to be published.
     publish: AtomicU64,
     /// When the last trigger came. Triggers are taken under this lock.
@@ -50,7 +50,7 @@ impl Instructions {
             last: AtomicU64::new(NO_LAST),
             completed: AtomicU64::new(0),
             stop_reading: AtomicBool::new(false),
-            drain: AtomicBool::new(drains),
+            drains,
             publish: AtomicU64::new(0),
             triggered_at: Mutex::new(Instant::now()),
             assigned: Mutex::new(assigned),
@@ -68,7 +68,6 @@ impl Instructions {
             && match &command {
                 Command::Trigger { epoch, last } => self.trigger(*epoch, *last),
                 Command::StopReading => !self.stop_reading.swap(true, Ordering::AcqRel),
-                Command::Drain => !self.drain.swap(true, Ordering::AcqRel),
                 Command::Publish(epoch) => self.publish.fetch_max(epoch.0, Ordering::AcqRel) <= epoch.0,
                 Command::Completed(epoch) => self.completed.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0,
                 Command::Assigned { source, slot, partitions } => self.assign(source, *slot, partitions),
@@ -132,7 +131,7 @@ impl Instructions {
     /// True if sources are to read to the present end of their input, and to end there.
     #[inline]
     pub(crate) fn is_to_drain(&self) -> bool {
-        self.drain.load(Ordering::Acquire)
+        self.drains
     }
 
     /// The last epoch whose snapshot is known to be complete.

@@ -204,10 +204,6 @@ impl<'a> Driver<'a> {
                 self.look();
                 self.step(Input::StopRequested)
             }
-            Event::DrainRequested => {
-                self.send(&Command::Drain);
-                Ok(())
-            }
             Event::Failed(error) => Err(error),
         }
     }

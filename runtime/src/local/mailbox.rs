@@ -11,8 +11,6 @@ pub(crate) enum Event {
     Message(ToDriver),
     /// A stop with a final snapshot was requested.
     StopRequested,
-    /// The job is to finish at the present end of its input.
-    DrainRequested,
     /// The job cannot go on; a test ends a run as a crash would.
     Failed(Error),
 }

@@ -289,18 +289,6 @@ impl Running {
         self.wait()
     }
 
-    /// Asks the job to finish at the present end of its input, as if it were bounded, and waits until it has.
-    ///
-    /// # Errors
-    /// Whatever ended the job before.
-    ///
-    /// # Panics
-    /// If the job is not over after a minute.
-    pub fn drain(self) -> Result<Summary> {
-        drop(self.events.send(Event::DrainRequested));
-        self.wait()
-    }
-
     /// Ends the job without a snapshot, as a crash would: what was not published yet is lost.
     ///
     /// # Panics

@@ -219,9 +219,9 @@ fn a_process_is_fetched_started_and_told_what_it_has_to_know() {
         world.on(Event::FromProcess(process, FromJobProcess::Listening { port: 9 })),
         "send 1-2 Listening { port: 9 }"
     );
-    assert_eq!(world.on(command(process, Command::Drain)), "tell 1-2 drain");
+    assert_eq!(world.on(command(process, Command::StopReading)), "tell 1-2 stopreading");
     assert_eq!(world.on(exited(process)), format!("send exited 1-2 {KILLED}"));
-    assert_eq!(world.on(command(process, Command::Drain)), "");
+    assert_eq!(world.on(command(process, Command::StopReading)), "");
     assert_eq!(world.on(Event::FromProcess(process, FromJobProcess::Listening { port: 9 })), "");
     assert_eq!(world.supervisor.ignored(), 1);
 }

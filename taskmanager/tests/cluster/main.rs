@@ -42,7 +42,7 @@ while read -r -u "$TIDEGATE_TASKMANAGER_SOCKET" line; do
         *prepare*) echo "$PWD $line"; say '{"listening":{"port":7}}' ;;
         *trigger*) say '{"report":{"attempt":1,"report":{"ready":0}}}' ;;
         *publish*) [ "$1" = orphans ] && sleep 1000 & say "{\"note\":{\"warning\":true,\"text\":\"$!\"}}" ;;
-        *drain*) echo "drained" >&2; exit 4 ;;
+        *stop_reading*) echo "stopped" >&2; exit 4 ;;
     esac
 done
 "#;
@@ -307,9 +307,9 @@ fn output_is_rotated_and_followed() {
     assert!(text.contains(&last[..last.find(end).unwrap()]), "{last}");
     let files = fs::read_dir(cluster.path(&format!("data/logs/{JOB}"))).unwrap();
     assert_eq!(files.count(), 3);
-    cluster.command(id(1), link::Command::Drain);
-    assert_eq!(cluster.exited(id(1)), "ended with exit code 4: drained");
-    assert_eq!(cluster.logs(Some(position), 2_000), ("drained\n".to_owned(), position + 8));
+    cluster.command(id(1), link::Command::StopReading);
+    assert_eq!(cluster.exited(id(1)), "ended with exit code 4: stopped");
+    assert_eq!(cluster.logs(Some(position), 2_000), ("stopped\n".to_owned(), position + 8));
 }
 
 #[test]

@@ -271,6 +271,30 @@ impl AttemptRun {
         store_ids(&cx.facts.spec.plan, self.restored.as_deref())
     }
 
+    /// The hosts of the processes that an attempt waits for which does not run yet.
+    pub(super) fn late_hosts(&self) -> BTreeSet<TaskManagerId> {
+        let listens = |process: &Process| process.address.is_some();
+        let all_listen = self.processes.values().all(listens);
+        let is_ready = |first: &Slot, process: &Process| {
+            (first.0..first.0 + process.workers).all(|slot| self.ready.contains(&Slot(slot)))
+        };
+        let is_late = |first: &Slot, process: &Process| match all_listen {
+            true => !is_ready(first, process),
+            false => !listens(process),
+        };
+        let late = self.processes.iter().filter(|(first, process)| is_late(first, process));
+        late.map(|(_, process)| process.taskmanager.clone()).collect()
+    }
+
+    /// Forgets what may be large: the attempt is only looked at any more.
+    pub(super) fn forget_manifests(&mut self) {
+        (self.restored, self.writing, self.assignment, self.prepared) = (None, None, None, None);
+        self.parts.clear();
+        if let Some(newest) = &mut self.newest {
+            Arc::make_mut(newest).slots.clear();
+        }
+    }
+
     /// Ends the processes.
     pub(super) fn kill(&self, cx: &mut Context<'_>) {
         for taskmanager in self.hosts() {
@@ -328,8 +352,8 @@ impl AttemptRun {
     fn go_on_after_adoption(&mut self, cx: &mut Context<'_>) {
         let Some(last_epoch) = self.adopted.take() else { return };
         self.start_control(cx, last_epoch);
-        if let Some(stop) = cx.facts.stop.clone() {
-            self.stop(cx, stop.drain);
+        if cx.facts.is_ending {
+            self.step(cx, Input::StopRequested);
         }
     }
 
@@ -339,13 +363,9 @@ impl AttemptRun {
         self.step(cx, Input::Started { restored, older, last_epoch });
     }
 
-    /// The job is to stop, or to read its input to its end.
-    pub(super) fn stop(&mut self, cx: &mut Context<'_>, drain: bool) -> Outcome {
-        if drain {
-            self.command_all(cx, &Command::Drain);
-        } else {
-            self.step(cx, Input::StopRequested);
-        }
+    /// A last checkpoint is taken, and its output published.
+    pub(super) fn stop(&mut self, cx: &mut Context<'_>) -> Outcome {
+        self.step(cx, Input::StopRequested);
         self.outcome()
     }
 
@@ -403,9 +423,8 @@ impl AttemptRun {
             let command = if is_publishing { Command::Publish(epoch) } else { Command::Completed(epoch) };
             self.command(cx, first, &command);
         }
-        if let Some(stop) = &cx.facts.stop {
-            let command = if stop.drain { Command::Drain } else { Command::StopReading };
-            self.command(cx, first, &command);
+        if cx.facts.is_ending {
+            self.command(cx, first, &Command::StopReading);
         }
     }
 
@@ -500,7 +519,7 @@ impl AttemptRun {
             Report::Ready(slot) => {
                 if slot.0 < self.parallelism && self.ready.insert(slot) && self.is_running() {
                     self.start_control(cx, self.past.used);
-                    if cx.facts.stop.as_ref().is_some_and(|stop| !stop.drain) {
+                    if cx.facts.is_ending {
                         self.step(cx, Input::StopRequested);
                     }
                 }

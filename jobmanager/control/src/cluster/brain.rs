@@ -12,7 +12,7 @@ use super::deadlines::Deadlines;
 use super::input::{ClusterInput, Now, Request, RequestId, RunJob};
 use super::job::{Happened, Job};
 use super::ledger::Ledger;
-use super::placement::Offer;
+use super::placement::{Offer, Rank};
 use super::record::Record;
 use super::submission::{Fits, Submission, Submissions, spec};
 use super::taskmanagers::{TaskManager, TaskManagers};
@@ -190,7 +190,7 @@ impl Brain {
         let offer = |(id, taskmanager): (&TaskManagerId, &TaskManager)| Offer {
             taskmanager: id.clone(),
             free: taskmanager.slots.saturating_sub(used.get(id).copied().unwrap_or(0)),
-            preferred: false,
+            rank: Rank::Other,
         };
         self.taskmanagers.all_connected().map(offer).collect()
     }
@@ -221,6 +221,9 @@ impl Brain {
             }
         }
         self.with_job(id, out, |job, cx| job.committed(cx, record));
+        if matches!(record, Record::Ended { .. }) {
+            self.jobs.retain(|id, _| self.ledger.jobs.contains_key(id));
+        }
         let answered = self.unanswered.extract_if(.., |(proposed, ..)| proposed == record);
         out.extend(answered.map(|(_, request, answer)| ClusterAction::Answer(request, Ok(answer))));
     }

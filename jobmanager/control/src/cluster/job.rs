@@ -14,7 +14,7 @@ use super::brain::ClusterSettings;
 use super::input::{NotWritten, SnapshotRead};
 use super::ledger::JobFacts;
 use super::operations::Operations;
-use super::placement::{Offer, Placed, place};
+use super::placement::{Offer, Placed, Rank, place};
 use super::record::{Ending, Record, Stop};
 use super::restart::{Failures, Next};
 use super::view::OperationView;
@@ -61,6 +61,8 @@ pub(super) struct Job {
     /// What earlier attempts have done.
     past: Past,
     failures: Failures,
+    /// The taskmanagers on which a process has failed before it ran, since the last checkpoint.
+    avoided: BTreeSet<TaskManagerId>,
     pub(super) history: Vec<(Attempt, String, u64)>,
     pub(super) operations: Operations,
     pub(super) last_attempt: Option<AttemptRun>,
@@ -89,6 +91,7 @@ impl Job {
             damaged: None,
             past: Past::default(),
             failures: Failures::default(),
+            avoided: BTreeSet::new(),
             history: Vec::new(),
             operations: Operations::new(facts),
             last_attempt: None,
@@ -125,6 +128,9 @@ impl Job {
             Phase::Adopting { .. } => self.adopt_if_complete(cx),
             Phase::Active(attempt) => {
                 let outcome = attempt.tick(cx);
+                if matches!(outcome, Outcome::Failed(_)) && !attempt.is_running() {
+                    self.avoided.extend(attempt.late_hosts());
+                }
                 self.follow(cx, outcome);
             }
             Phase::Waiting { .. }
@@ -167,7 +173,13 @@ impl Job {
         let mut offers = offers.to_vec();
         let last: BTreeSet<&TaskManagerId> =
             cx.facts.placed.iter().map(|placed| &placed.taskmanager).collect();
-        offers.iter_mut().for_each(|offer| offer.preferred = last.contains(&offer.taskmanager));
+        for offer in &mut offers {
+            offer.rank = match &offer.taskmanager {
+                host if self.avoided.contains(host) => Rank::Avoided,
+                host if last.contains(host) => Rank::Preferred,
+                _ => Rank::Other,
+            };
+        }
         let Some(placed) = place(cx.facts.parallelism, &offers) else { return false };
         let attempt = cx.facts.attempt.next();
         let run = self.new_run(cx, attempt, &placed, restored);
@@ -279,6 +291,7 @@ impl Job {
             return;
         }
         self.failures.has_progressed();
+        self.avoided.clear();
         let outcome = run.completed(cx, epoch);
         self.snapshot.clone_from(&run.newest);
         self.follow(cx, outcome);
@@ -307,7 +320,7 @@ impl Job {
         match exit {
             Exit::Failed { reason } => self.failed(cx, &Error::environment(reason)),
             Exit::Stopped if cx.facts.stop.as_ref().is_none_or(|stop| stop.drain) => {
-                // It was stopped for another parallelism, or before it was to drain.
+                // It was stopped for another parallelism, or so that the next attempt drains.
                 self.dismiss(cx);
                 self.phase = Phase::Waiting { due: cx.now.time };
             }
@@ -406,6 +419,9 @@ impl Job {
         self.phase = Phase::Over;
         let stop = cx.facts.stop.as_ref().map(|stop| stop.operation);
         self.operations.job_has_ended(ending, stop);
+        // It is remembered for long, and needs none of what may be large.
+        self.snapshot = None;
+        self.last_attempt.iter_mut().for_each(AttemptRun::forget_manifests);
     }
 
     /// A taskmanager has connected.
@@ -514,6 +530,9 @@ impl Job {
             Happened::Exited(how) => run.exited(process.first, &how),
             Happened::Message(message) => run.take(cx, process.first, *message),
         };
+        if matches!(outcome, Outcome::Failed(_)) && !run.is_running() {
+            self.avoided.insert(taskmanager.clone());
+        }
         self.follow(cx, outcome);
         self.go_on_with_operations(cx);
     }
@@ -579,12 +598,13 @@ impl Job {
     }
 
     fn stop(&mut self, cx: &mut Context<'_>, stop: &Stop) {
-        if let Phase::Active(run) = &mut self.phase
-            && run.is_running()
-        {
-            let outcome = run.stop(cx, stop.drain);
+        let Phase::Active(run) = &mut self.phase else { return };
+        if run.is_running() {
+            // Also to drain. The present end of the input is that of the partitions that there are now, and only an attempt
+            // that begins lists them before it reads; so this one stops, and the next one drains.
+            let outcome = run.stop(cx);
             self.follow(cx, outcome);
-        } else if stop.drain && matches!(self.phase, Phase::Active(_)) {
+        } else if stop.drain {
             // An attempt that is being started has been told that the job does not drain.
             self.restart(cx);
         }
@@ -624,7 +644,7 @@ impl Job {
             return self.restart(cx);
         }
         self.rescaling = true;
-        let outcome = run.stop(cx, false);
+        let outcome = run.stop(cx);
         self.follow(cx, outcome);
     }
 
@@ -648,8 +668,8 @@ impl Job {
     ) {
         let is_last = matches!(self.phase, Phase::Saving { operation: last } if last == operation);
         match &result {
-            // The operation is over when the record of the job's end is committed.
-            Ok(_) if is_last => {}
+            // The operation is over when the record of the job's end is committed, also if another stop has come meanwhile.
+            Ok(_) if is_last => self.operations.is_written(operation),
             Ok(path) => {
                 self.operations.finish(operation, OperationView::Completed(Some(path.clone())));
             }

@@ -8,6 +8,10 @@ use tidegate_protocol::{Attempt, Epoch, JobId};
 use super::placement::Placed;
 use super::record::{Ending, JobSpec, Record, Stop};
 
+/// Jobs that are over and still known. Those that ended before are forgotten: a cluster whose jobs are started by a timer has
+/// hundreds of thousands of them after a year.
+const KEPT_ENDED: usize = 1_000;
+
 /// The facts about all jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -114,10 +118,15 @@ impl Ledger {
                     facts.snapshots.drain(..surplus);
                 }
             }
-            Record::Damaged { epoch, .. } => facts.snapshots.retain(|other| other != epoch),
+            Record::Damaged { epoch, .. } => {
+                // The end of the input counts as read if its snapshot is there: an older one has more to read.
+                facts.finished &= facts.newest() != Some(*epoch);
+                facts.snapshots.retain(|other| other != epoch);
+            }
             Record::StopRequested { stop, .. } => {
+                // To drain is to stop, too: it is the next attempt that reads to the end.
+                facts.is_ending = true;
                 // The last request counts, but the savepoint that an earlier one wanted is not taken back.
-                facts.is_ending |= !stop.drain;
                 let earlier = facts.stop.take().and_then(|stop| stop.savepoint);
                 facts.stop = Some(Stop { savepoint: stop.savepoint.clone().or(earlier), ..stop.clone() });
             }
@@ -125,12 +134,79 @@ impl Ledger {
                 facts.parallelism = *parallelism;
                 facts.is_ending |= facts.parallelism != facts.workers();
             }
-            Record::Ended { ending, at_ms, .. } => facts.ended = Some((ending.clone(), *at_ms)),
+            Record::Ended { job, ending, at_ms } => {
+                facts.ended = Some((ending.clone(), *at_ms));
+                self.forget_oldest(*job);
+            }
+        }
+    }
+
+    /// Forgets the job that ended first, if too many are over. The clock may have been set back since: the one that has just
+    /// ended stays.
+    fn forget_oldest(&mut self, just_ended: JobId) {
+        let ended = |(id, facts): (&JobId, &JobFacts)| Some((facts.ended.as_ref()?.1, *id));
+        let ended: Vec<_> = self.jobs.iter().filter_map(ended).collect();
+        if ended.len() > KEPT_ENDED
+            && let Some((_, oldest)) = ended.into_iter().filter(|(_, id)| *id != just_ended).min()
+        {
+            self.jobs.remove(&oldest);
         }
     }
 
     /// True if a record that was just applied is the one that made the epoch complete.
     pub fn is_complete(&self, job: JobId, epoch: Epoch) -> bool {
         self.jobs.get(&job).is_some_and(|facts| facts.newest() == Some(epoch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::taskmanager::Program;
+    use tidegate_protocol::{KeyGroups, Plan};
+
+    use super::super::record::JobSettings;
+    use super::*;
+
+    fn numbered(number: u64) -> JobId {
+        JobId(u128::from(number).to_be_bytes())
+    }
+
+    fn submitted(job: JobId) -> Record {
+        let (name, sha256) = (String::new(), String::new());
+        let program = Program { name, sha256, path: String::new(), arguments: Vec::new(), directory: None };
+        let spec = JobSpec {
+            name: "job".to_owned(),
+            program,
+            plan: Plan::default(),
+            key_groups: KeyGroups::default(),
+            parallelism: 1,
+            settings: JobSettings::default(),
+            restored: None,
+            submitted_at_ms: 0,
+        };
+        Record::Submitted { job, spec: Box::new(spec) }
+    }
+
+    fn ended(number: u64, at_ms: u64) -> Record {
+        Record::Ended { job: numbered(number), ending: Ending::Canceled, at_ms }
+    }
+
+    #[test]
+    fn the_jobs_that_ended_first_are_forgotten_and_none_that_runs() {
+        let mut ledger = Ledger::default();
+        let (running, kept) = (numbered(0), KEPT_ENDED as u64);
+        ledger.apply(&submitted(running));
+        for number in 1..=kept + 5 {
+            ledger.apply(&submitted(numbered(number)));
+            ledger.apply(&ended(number, 100 + number));
+            assert!(ledger.jobs.contains_key(&numbered(number)));
+        }
+        let oldest = numbered(6);
+        assert_eq!(ledger.jobs.keys().take(2).copied().collect::<Vec<_>>(), [running, oldest]);
+        assert_eq!(ledger.jobs.len() as u64, kept + 1);
+        // The clock was set back.
+        ledger.apply(&ended(0, 1));
+        assert!(ledger.jobs.contains_key(&running));
+        assert!(!ledger.jobs.contains_key(&oldest));
     }
 }

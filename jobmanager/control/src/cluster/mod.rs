@@ -47,7 +47,7 @@ pub use action::{Answer, ClusterAction, CopyAction, StoreAction};
 pub use brain::{Brain, ClusterSettings};
 pub use input::{ClusterInput, NotWritten, Now, Request, RequestId, RunJob, SnapshotRead};
 pub use ledger::{JobFacts, Ledger};
-pub use placement::{Offer, Placed, place};
+pub use placement::{Offer, Placed, Rank, place};
 pub use record::{Ending, JobSettings, JobSpec, Record, Stop};
 pub use submission::Fits;
 pub use view::{CheckpointView, JobView, OperationView, ProcessView, TaskManagerView};

@@ -117,6 +117,11 @@ impl Operations {
         self.set(number, State::Writing(epoch));
     }
 
+    /// The savepoint of a stop is written; what remains is the end of the job.
+    pub(super) fn is_written(&mut self, number: u64) {
+        self.set(number, State::Stopping);
+    }
+
     /// An operation is over.
     pub(super) fn finish(&mut self, number: u64, how: OperationView) {
         self.set(number, State::Over(how));

@@ -3,8 +3,8 @@
 //! All processes of an attempt have the same number of workers: timely numbers workers by process, `process * workers +
 //! worker`. So 3 workers on two hosts are three processes of one worker. Of the ways to divide the workers, the one is taken
 //! that has the fewest processes on one host, then the one on the most hosts (spread over hosts), then the one with the
-//! fewest processes. Among hosts, those that ran the last attempt come first, because they have its state files; then those
-//! with the most free slots.
+//! fewest processes. Among hosts, those that ran the last attempt come first, because they have its state files, and those
+//! on which a process has failed before it ran come last; then those with the most free slots.
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::{Slot, TaskManagerId};
@@ -16,8 +16,19 @@ pub struct Offer {
     pub taskmanager: TaskManagerId,
     /// The number of workers that there is room for.
     pub free: u32,
-    /// Whether it ran processes of the last attempt.
-    pub preferred: bool,
+    /// What is known of it.
+    pub rank: Rank,
+}
+
+/// How much is to be said for a host; the first is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// It ran processes of the last attempt.
+    Preferred,
+    /// Nothing is known of it.
+    Other,
+    /// Since the last checkpoint a process could not be started there: its disk may be full, or an input not be mounted.
+    Avoided,
 }
 
 /// A process of an attempt, and where it runs.
@@ -31,13 +42,20 @@ pub struct Placed {
     pub workers: u32,
 }
 
-/// Places the workers of an attempt; None if there are not enough free slots.
+/// Places the workers of an attempt; None if there are not enough free slots. Hosts that are to be avoided are used if there are
+/// not enough others.
 pub fn place(parallelism: u32, offers: &[Offer]) -> Option<Vec<Placed>> {
     let mut offers: Vec<&Offer> = offers.iter().filter(|offer| offer.free > 0).collect();
-    offers.sort_by_key(|offer| (!offer.preferred, std::cmp::Reverse(offer.free), offer.taskmanager.clone()));
+    offers.sort_by_key(|offer| (offer.rank, std::cmp::Reverse(offer.free), offer.taskmanager.clone()));
+    let good = offers.partition_point(|offer| offer.rank < Rank::Avoided);
+    spread(parallelism, &offers[..good]).or_else(|| spread(parallelism, &offers))
+}
+
+/// Spreads workers over hosts, the best first; None if there is not enough room.
+fn spread(parallelism: u32, offers: &[&Offer]) -> Option<Vec<Placed>> {
     let divisors = (1..=parallelism).filter(|workers| parallelism.is_multiple_of(*workers));
     let divided =
-        divisors.filter_map(|workers| Some((workers, divide(parallelism / workers, workers, &offers)?)));
+        divisors.filter_map(|workers| Some((workers, divide(parallelism / workers, workers, offers)?)));
     let (workers, counts) = divided.min_by_key(|(_, counts)| {
         let most = counts.iter().max().copied().unwrap_or(0);
         let hosts = counts.iter().filter(|count| **count > 0).count();
@@ -81,7 +99,7 @@ mod tests {
         let offer = |(i, free): (usize, &u32)| Offer {
             taskmanager: TaskManagerId(format!("tm-{i}")),
             free: *free,
-            preferred: false,
+            rank: Rank::Other,
         };
         free.iter().enumerate().map(offer).collect()
     }
@@ -109,9 +127,16 @@ mod tests {
     #[test]
     fn hosts_of_the_last_attempt_come_first() {
         let mut offers = offers(&[4, 2, 4]);
-        offers[1].preferred = true;
+        offers[1].rank = Rank::Preferred;
         let placed = place(1, &offers).unwrap();
         assert_eq!(placed[0].taskmanager, offers[1].taskmanager);
+        (offers[0].rank, offers[1].rank) = (Rank::Avoided, Rank::Avoided);
+        let hosts = |parallelism| -> Vec<String> {
+            let placed = place(parallelism, &offers).unwrap().into_iter();
+            placed.map(|placed| placed.taskmanager.0).collect()
+        };
+        assert_eq!(hosts(2), ["tm-2"], "not only to spread over hosts");
+        assert_eq!(hosts(6), ["tm-2", "tm-0", "tm-1"], "but if the slots are needed");
     }
 
     proptest! {

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidegate_protocol::plan::PlanSettings;
 use tidegate_protocol::taskmanager::Program;
 use tidegate_protocol::{Error, JobId, KeyGroups, Manifest, Plan, Result, TaskManagerId};
 
 use super::input::{RequestId, RunJob};
 use super::record::JobSpec;
 use crate::rules::{check_fits, check_fits_but_for_gone, check_parallelism};
+
+/// The most snapshots that a job keeps.
+const RETAIN_MAX: u64 = 1_000_000;
 
 /// What is waited for.
 #[derive(Clone, Debug)]
@@ -110,8 +114,9 @@ pub(super) fn spec(
     let parallelism = run.parallelism.or(plan.settings.parallelism).unwrap_or(most).max(1);
     check_parallelism(parallelism as usize, key_groups, snapshot.is_some())?;
     let mut settings = run.settings;
+    check_plan(&plan)?;
     settings.interval_ms = run.interval_ms.unwrap_or(plan.settings.checkpoint_interval_ms);
-    settings.retain = run.retain.unwrap_or(usize::try_from(plan.settings.retain).unwrap_or(usize::MAX));
+    settings.retain = run.retain.unwrap_or(plan.settings.retain as usize);
     Ok(JobSpec {
         name: run.name.unwrap_or_else(|| plan.job.clone()),
         program: run.program,
@@ -122,4 +127,36 @@ pub(super) fn spec(
         submitted_at_ms: now_ms,
         plan,
     })
+}
+
+/// Refuses settings that no command line of a job lets through: the plan is what a program has printed, any program.
+fn check_plan(plan: &Plan) -> Result<()> {
+    let PlanSettings { checkpoint_interval_ms, retain, .. } = plan.settings;
+    if checkpoint_interval_ms > 0 && (1..=RETAIN_MAX).contains(&retain) {
+        return Ok(());
+    }
+    Err(Error::job(format!(
+        "the plan of the job '{}' is invalid: it asks for a checkpoint every {checkpoint_interval_ms} ms, of which {retain} \
+         are kept; the interval must be at least 1 ms, and from 1 to {RETAIN_MAX} can be kept",
+        plan.job
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_no_command_line_gives_is_refused() {
+        let plan = |checkpoint_interval_ms, retain| Plan {
+            settings: PlanSettings { checkpoint_interval_ms, retain, ..PlanSettings::default() },
+            ..Plan::default()
+        };
+        assert!(check_plan(&plan(1, 1)).is_ok() && check_plan(&plan(u64::MAX, RETAIN_MAX)).is_ok());
+        for wrong in [plan(0, 3), plan(1_000, 0), plan(1_000, u64::MAX)] {
+            assert!(
+                check_plan(&wrong).unwrap_err().to_string().contains("the plan of the job '' is invalid")
+            );
+        }
+    }
 }

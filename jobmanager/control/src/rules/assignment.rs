@@ -1,6 +1,6 @@
 //! Which worker reads which partitions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tidegate_protocol::manifest::PartitionSnapshot;
 use tidegate_protocol::{Manifest, Plan, Slot};
@@ -72,8 +72,9 @@ impl Assignment {
     pub fn add(&mut self, source: &str, names: Vec<String>) -> Vec<Assigned> {
         let Some(workers) = self.0.get_mut(source) else { return Vec::new() };
         let before: Vec<usize> = workers.iter().map(Vec::len).collect();
-        let is_known = |name: &String| workers.iter().any(|partitions| partitions.contains(name));
-        let mut fresh: Vec<String> = names.into_iter().filter(|name| !is_known(name)).collect();
+        let known: HashSet<&str> = workers.iter().flatten().map(String::as_str).collect();
+        let mut fresh: Vec<String> =
+            names.into_iter().filter(|name| !known.contains(name.as_str())).collect();
         fresh.sort();
         for name in fresh {
             if let Some(partitions) = workers.iter_mut().min_by_key(|partitions| partitions.len()) {

@@ -156,7 +156,6 @@ fn told(message: &ToJobProcess) -> String {
                 format!("trigger {epoch}{}", if *last { " last" } else { "" })
             }
             Command::StopReading => "stop reading".to_owned(),
-            Command::Drain => "drain".to_owned(),
             Command::Publish(epoch) => format!("publish {epoch}"),
             Command::Completed(epoch) => format!("completed {epoch}"),
             Command::Assigned { source, slot, partitions } => {

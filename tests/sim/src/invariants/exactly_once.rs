@@ -1,5 +1,6 @@
 //! Every record of the output is published exactly once, in effect: no two published pieces overlap; and when an epoch counts as
-//! published, everything up to its positions is, without a gap. What was staged for aborted epochs is part of the next.
+//! published, everything up to its positions is, without a gap. What was staged for aborted epochs is part of the next. A
+//! job that has ended by itself, or because it was drained, has published all of its input.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ struct Job {
     /// Where the job has begun.
     base: BTreeMap<String, u64>,
     manifests: BTreeMap<Epoch, Arc<Manifest>>,
+    /// How far the partitions reached when the job was to drain for the first time.
+    drained_to: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Default)]
@@ -43,6 +46,9 @@ impl Invariant for ExactlyOnce {
                     let restored = spec.restored.and_then(|(epoch, _)| of.manifests.get(&epoch).cloned());
                     of.base = restored.map(|manifest| positions(&manifest)).unwrap_or_default();
                 }
+                Happening::Durable(Record::StopRequested { job, stop }) if stop.drain => {
+                    self.0.entry(*job).or_default().drained_to.get_or_insert_with(|| ends(world, *job));
+                }
                 Happening::Published { job, piece, .. } => {
                     self.0.entry(*job).or_default().publish(*job, piece)?
                 }
@@ -62,12 +68,17 @@ impl ExactlyOnce {
     /// A job that has ended well leaves nothing unpublished.
     fn ended(&mut self, world: &World, job: JobId) -> Result<(), String> {
         let Some(facts) = world.ledger.jobs.get(&job) else { return Ok(()) };
-        match (&facts.ended, facts.newest()) {
-            (Some((Ending::Finished { .. }, _)), Some(epoch)) => {
-                self.0.entry(job).or_default().all_published(job, epoch)
-            }
-            _ => Ok(()),
+        let (Some((Ending::Finished { .. }, _)), Some(epoch)) = (&facts.ended, facts.newest()) else {
+            return Ok(());
+        };
+        let of = self.0.entry(job).or_default();
+        of.all_published(job, epoch)?;
+        let number = world.config.jobs.iter().position(|config| config.id == job);
+        if !number.is_some_and(|number| world.is_only_drained(number)) {
+            return Ok(());
         }
+        let until = of.drained_to.clone().unwrap_or_else(|| ends(world, job));
+        of.reaches(&until, || format!("{} has ended by itself", show::job(job)))
     }
 }
 
@@ -99,21 +110,30 @@ impl Job {
     /// Everything up to the positions of the epoch's snapshot is published.
     fn all_published(&self, job: JobId, epoch: Epoch) -> Result<(), String> {
         let Some(manifest) = self.manifests.get(&epoch) else { return Ok(()) };
-        for (partition, end) in positions(manifest) {
-            let mut position = self.base.get(&partition).copied().unwrap_or(0);
-            for (from, (to, _)) in self.published.get(&partition).into_iter().flatten() {
+        self.reaches(&positions(manifest), || {
+            format!("{}: epoch {epoch} counts as published", show::job(job))
+        })
+    }
+
+    /// What is published has no gap up to these positions.
+    fn reaches(&self, ends: &BTreeMap<String, u64>, what: impl Fn() -> String) -> Result<(), String> {
+        for (partition, end) in ends {
+            let mut position = self.base.get(partition).copied().unwrap_or(0);
+            for (from, (to, _)) in self.published.get(partition).into_iter().flatten() {
                 let is_next = *from == position;
                 position = if is_next { *to } else { position };
             }
-            hold(position >= end, || {
-                format!(
-                    "{} {partition}: epoch {epoch} counts as published, and {position}..{end} is missing",
-                    show::job(job)
-                )
-            })?;
+            hold(position >= *end, || format!("{}, and {partition} {position}..{end} is missing", what()))?;
         }
         Ok(())
     }
+}
+
+/// How far the partitions of a job reach now.
+fn ends(world: &World, job: JobId) -> BTreeMap<String, u64> {
+    let outside = &world.outsides[&job];
+    let partitions = outside.partitions(world.now).into_iter();
+    partitions.map(|partition| (partition.clone(), outside.length(&partition, world.now))).collect()
 }
 
 /// How far every partition was read for a snapshot.

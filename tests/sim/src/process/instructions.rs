@@ -31,7 +31,6 @@ impl Instructions {
                 is_news
             }
             Command::StopReading => !std::mem::replace(&mut self.stop_reading, true),
-            Command::Drain => !std::mem::replace(&mut self.drain, true),
             Command::Publish(epoch) => {
                 let is_news = self.publish <= *epoch;
                 self.publish = self.publish.max(*epoch);
