@@ -19,9 +19,26 @@ use crate::config::keys::{self, AnyKey};
 use crate::config::{Config, Origin};
 use crate::{logging, open_files, tls};
 
+/// The exit code of a daemon of which a thread has panicked, the usual one for a panic.
+const PANICKED: i32 = 101;
+
+/// Ends the process when one of its threads panics: others would wait for ever for what that thread had to do. Whoever
+/// watches the daemon starts it again, from what is on its disk. Only a request that panics ends alone.
+fn end_on_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if std::thread::current().name() != Some(tidegate_jobmanager::SERVER_THREAD) {
+            process::exit(PANICKED);
+        }
+    }));
+}
+
 /// Runs a jobmanager until it is asked to end by a signal.
 pub(crate) fn jobmanager(config: &Config) -> Result<()> {
     logging::start()?;
+    end_on_panics();
+    tidegate_failpoint::from_environment().map_err(Error::environment)?;
     let settings = jobmanager_settings(config)?;
     tls::warn_of_plain_connections(settings.listen.ip(), settings.tls.as_ref());
     let connections = open_files::make_room(settings.connections);
@@ -70,6 +87,7 @@ fn job_defaults(config: &Config) -> Result<JobDefaults> {
 /// Runs a taskmanager until it is asked to end by a signal.
 pub(crate) fn taskmanager(config: &Config) -> Result<()> {
     logging::start()?;
+    end_on_panics();
     let settings = taskmanager_settings(config)?;
     tls::warn_of_plain_connections(settings.listen, settings.tls.as_ref());
     tidegate_taskmanager::run(settings)

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use tidegate_object_store::{S3Settings, S3Uri, Stores};
 use tidegate_protocol::{Epoch, Error, ErrorContext, JobId, Result};
-use tidegate_snapshots::{CheckpointStore, LocalStore};
+use tidegate_snapshots::{CheckpointStore, LocalStore, Snapshots};
 
 /// The object that says that this is a checkpoint store.
 const MARKER: &str = "tidegate-store";
@@ -135,13 +135,21 @@ impl ClusterStore {
         )))
     }
 
-    /// Makes the checkpoint store of a new job.
-    pub(crate) fn create(&self, job: JobId) -> Result<()> {
+    /// Makes the checkpoint store of a job. One that begins anew would take what is there for leftovers of its own, and remove
+    /// it, so there must not be anything.
+    pub(crate) fn create(&self, job: JobId, begins_anew: bool) -> Result<()> {
         self.check_is_there()?;
-        match &self.root {
-            Root::Directory(_) => LocalStore::open(Path::new(&self.place_of(job))).map(drop),
-            Root::Bucket(_) => Ok(()),
+        let place = self.place_of(job);
+        if let Root::Directory(_) = &self.root {
+            LocalStore::open(Path::new(&place))?;
         }
+        if begins_anew && Snapshots::new(self.of(job)?).find()?.last_epoch > Epoch::default() {
+            return Err(Error::job(format!(
+                "there are snapshots of a job with the id {job} in {place}, which this jobmanager does not know: a job that \
+                 begins anew needs another id; to go on from them, name their place as the snapshot"
+            )));
+        }
+        Ok(())
     }
 
     /// The checkpoint store of a job.
@@ -303,7 +311,7 @@ mod tests {
         open(true).unwrap();
         let job = JobId([0xab; 16]);
         assert_eq!((store.name(), store.place_of(job)), (name.clone(), format!("{name}/jobs/{job}")));
-        store.create(job).unwrap();
+        store.create(job, true).unwrap();
         assert!(store.of(job).unwrap().list("files").unwrap().is_empty());
 
         assert!(!store.has_executable("aa").unwrap());
@@ -325,7 +333,7 @@ mod tests {
         let open = |has_jobs| ClusterStore::open(name, S3Settings::default(), place.path(), has_jobs);
         assert!(open(true).unwrap_err().to_string().contains("is its file system mounted?"));
         let store = open(false).unwrap();
-        store.create(JobId([1; 16])).unwrap();
+        store.create(JobId([1; 16]), true).unwrap();
         store.of(JobId([1; 16])).unwrap();
         std::fs::remove_file(root.join(MARKER)).unwrap();
         assert!(!store.is_there() && store.of(JobId([1; 16])).is_err());

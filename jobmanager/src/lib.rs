@@ -26,6 +26,9 @@ pub use settings::Settings;
 use tidegate_protocol::{Error, ErrorContext, Result};
 use tidegate_transport::{Clients, Tls};
 
+/// The name of the threads that serve requests: one that panics ends alone.
+pub const SERVER_THREAD: &str = "server";
+
 /// Runs a jobmanager until the process is asked to end by SIGTERM or SIGINT. Jobs run on without it.
 ///
 /// # Errors
@@ -38,7 +41,7 @@ pub fn run(settings: Settings) -> Result<()> {
     let store = cluster_store::ClusterStore::open(name, s3, &settings.data, has_jobs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .thread_name("server")
+        .thread_name(SERVER_THREAD)
         .enable_all()
         .build()
         .map_err(|e| Error::environment("cannot start the threads of the server").caused_by(e))?;

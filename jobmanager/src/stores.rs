@@ -132,8 +132,9 @@ impl Thread {
     }
 
     fn write(&mut self, job: JobId, manifest: &Manifest) -> Result<(), NotWritten> {
-        let unsure = |error: Error| NotWritten { reason: error.to_string(), is_certain: false };
-        let snapshots = self.of(job).map_err(unsure)?;
+        // A store that is away before anything was written has no such manifest.
+        let away = |error: Error| NotWritten { reason: error.to_string(), is_certain: true };
+        let snapshots = self.of(job).map_err(away)?;
         let Err(error) = snapshots.complete(manifest) else { return Ok(()) };
         // Only a snapshot that is certainly not complete may be aborted.
         let is_certain = matches!(snapshots.is_complete(manifest.epoch), Ok(false));

@@ -68,6 +68,11 @@ impl Cluster {
         self.daemons[daemon].id().into()
     }
 
+    /// Waits for the end of the daemon that was started so many daemons after the first.
+    pub(crate) fn exit_code(&mut self, daemon: usize) -> Option<i32> {
+        self.daemons[daemon].wait().unwrap().code()
+    }
+
     pub(crate) fn start_daemon(&mut self, line: &str) {
         self.start(self.command(line));
     }

@@ -21,9 +21,10 @@ const SIGNED: &str = "signed";
 const HOW_TO_SIGN: &str = "The request is signed with the cluster secret, which is not sent. The value is `Tidegate \
      challenge=C,counter=N,nonce=R,body=H,mac=M`. C is the answer of `GET /v1/challenge`, good for a minute. N is a number, \
      greater with every request that is signed with C. R is random, at most 128 letters and digits. H is the SHA-256 of the \
-     body (without a body, of zero bytes), in hexadecimal digits. M is the HMAC-SHA-256 of purpose and parts, in hexadecimal \
-     digits; the crate `tidegate-access` says in which form. The purpose is `request`; the parts are C, N, R, the method, path \
-     and query as they are sent, and the 32 bytes of H. The signature is checked before the body is read: whoever sends \
+     body (without a body, of zero bytes), in hexadecimal digits. M is the HMAC-SHA-256, in hexadecimal digits, with the \
+     text of the secret file without its newline as the key, of these parts, each with its length in front (8 bytes, \
+     little-endian): the word `request`, C, N in decimal digits, R, the method, path and query as they are sent, and the 32 \
+     bytes of H. docs/cluster.md has it in Python. The signature is checked before the body is read: whoever sends \
      `Expect: 100-continue` need not send a body that is refused. The header `Tidegate-Proof` of the response shows that the \
      jobmanager has the secret, too. A request without a signature, or with one that is too old, is answered by 401: ask for \
      a new challenge, and send it again.";

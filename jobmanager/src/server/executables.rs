@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tidegate_access::Accepted;
-use tidegate_control::cluster::{Answer, Request as Asked, RunJob};
+use tidegate_control::cluster::{Answer, Brain, Request as Asked, RunJob};
 use tidegate_control::rules::{changes, check_fits, operators_fit};
 use tidegate_protocol::taskmanager::Program;
 use tidegate_protocol::{Error, ErrorContext, Plan};
@@ -260,8 +260,10 @@ pub(super) async fn run(
         return Err(Wrong::invalid("a parallelism of 0 is invalid: it must be at least 1"));
     }
     let program = program(&state, &id, (request.executable, request.directory), request.arguments).await?;
-    let store = state.store.clone();
-    blocking(move || store.create(request.jobid)).await?;
+    let (store, jobid) = (state.store.clone(), request.jobid);
+    let is_known = state.driver.look(move |brain: &Brain| brain.ledger().jobs.contains_key(&jobid)).await?;
+    let begins_anew = request.snapshot.is_none() && !is_known;
+    blocking(move || store.create(jobid, begins_anew)).await?;
     let run = RunJob {
         job: request.jobid,
         program,

@@ -1,0 +1,35 @@
+//! A daemon of which a thread panics ends, and goes on with its jobs when it is started again.
+
+use std::fs;
+
+use crate::cluster::{Cluster, program};
+
+#[test]
+fn a_jobmanager_that_panics_ends_and_goes_on_with_its_jobs_when_it_is_started_again() {
+    let Some(program) = program("sensor-rules") else { return };
+    let mut cluster = Cluster::new();
+    // The thread that writes the third manifest.
+    cluster.set("FAILPOINTS", "completion.before_rename=2*off->panic");
+    cluster.start_jobmanager("");
+    cluster.unset("FAILPOINTS");
+    cluster.start_taskmanager("tm1", "");
+    cluster.wait_for_taskmanagers(1);
+    for directory in ["in", "rules"] {
+        fs::create_dir(cluster.path(directory)).unwrap();
+        fs::write(cluster.path(directory).join("part-0.jsonl"), "").unwrap();
+    }
+    let line = format!(
+        "run -d -p 1 -D checkpoint.interval=100ms --name rules {} -- --follow --input in --rules rules --output out \
+         --dead-letters dead",
+        program.display()
+    );
+    cluster.run(&line).expect("the job is submitted");
+    assert_eq!(cluster.exit_code(0), Some(101));
+    assert!(cluster.log(0).contains("panicked"), "{}", cluster.log(0));
+
+    cluster.start_jobmanager("");
+    cluster.until("checkpoints go on, of the same attempt", |cluster| {
+        let info = cluster.json("info rules").unwrap_or_default();
+        info["attempt"] == 1 && info["checkpoints"]["last_epoch"].as_u64() > Some(4)
+    });
+}
