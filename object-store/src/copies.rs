@@ -61,22 +61,34 @@ impl Copies {
     pub(crate) fn keep(&self, from: &Path, name: &str, immutable: bool) -> io::Result<()> {
         let Some(place) = self.place(name) else { return Ok(()) };
         let part = Self::part(&place);
-        if !(immutable && fs::hard_link(from, &part).is_ok()) {
-            fs::copy(from, &part)?;
-        }
-        fs::rename(part, place)
+        let made = if immutable && fs::hard_link(from, &part).is_ok() {
+            Ok(())
+        } else {
+            fs::copy(from, &part).map(drop)
+        };
+        made.and_then(|()| fs::rename(&part, place)).inspect_err(|_| drop(fs::remove_file(&part)))
     }
 
-    /// Deletes the copies that are not needed. What cannot be deleted stays, and costs space.
+    /// Deletes the copies that are not needed, and what processes have left that died while they made some. What cannot be deleted stays, and costs space.
     pub(crate) fn keep_only(&self, is_needed: &dyn Fn(&str) -> bool) {
         for folder in FOLDERS {
             let Ok(entries) = fs::read_dir(self.directory.join(folder)) else { continue };
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if !name.starts_with(PART) && !is_needed(&format!("{folder}/{name}")) {
+                let is_needed = match name.strip_prefix(PART) {
+                    Some(part) => is_being_written(part),
+                    None => is_needed(&format!("{folder}/{name}")),
+                };
+                if !is_needed {
                     drop(fs::remove_file(entry.path()));
                 }
             }
         }
     }
+}
+
+/// Whether the process lives that a part is named after.
+fn is_being_written(part: &str) -> bool {
+    let pid = part.split('-').next().unwrap_or_default();
+    Path::new("/proc").join(pid).exists()
 }

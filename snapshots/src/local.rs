@@ -141,9 +141,12 @@ impl LocalStore {
 
     fn write_part(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let part = self.part(name);
-        let mut file = File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().inspect_err(|_| drop(fs::remove_file(&part)))?;
         Ok(part)
     }
 }
@@ -214,7 +217,13 @@ impl CheckpointStore for LocalStore {
         let write = || -> Result<()> {
             let part = self.write_part(name, bytes)?;
             point("completion.before_rename");
-            rename_to_new(&part, &whole)?;
+            match rename_to_new(&part, &whole) {
+                // Somebody has made it before, and may not have synced the directory.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::read(&whole)? == bytes => {
+                    fs::remove_file(&part)?;
+                }
+                renamed => renamed.inspect_err(|_| drop(fs::remove_file(&part)))?,
+            }
             sync_directory(&self.root)
         };
         write().context(|| format!("write {}", whole.display()))

@@ -17,57 +17,75 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A partition that is read into records of the type `T`.
 pub(super) struct JsonPartition<T> {
-    lines: Lines,
+    at: At,
     followed: bool,
-    ended: bool,
     item: PhantomData<fn() -> T>,
+}
+
+/// How far a partition is read. Behind its end only the position is left: a job may read ten thousands of files to their ends.
+enum At {
+    Open(Lines),
+    Ended(u64),
 }
 
 impl<T> JsonPartition<T> {
     pub(super) fn new(lines: Lines, followed: bool) -> Self {
-        Self { lines, followed, ended: false, item: PhantomData }
+        Self { at: At::Open(lines), followed, item: PhantomData }
     }
 }
 
 impl<T: DeserializeOwned> JsonPartition<T> {
     pub(super) fn poll(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
-        if self.ended {
-            return Ok(PartitionStatus::Ended);
+        let At::Open(lines) = &mut self.at else { return Ok(PartitionStatus::Ended) };
+        let before = lines.position();
+        let status = read(lines, self.followed, out, budget);
+        let position = lines.position();
+        out.took((position - before) as usize);
+        if let Ok(PartitionStatus::Ended) = status {
+            self.at = At::Ended(position);
         }
-        let before = self.lines.position();
-        let status = self.read(out, budget);
-        out.took((self.lines.position() - before) as usize);
         status
     }
 
     pub(super) fn position(&self) -> Position {
-        self.lines.position().into()
-    }
-
-    fn read(&mut self, out: &mut Polled<T>, budget: usize) -> Result<PartitionStatus> {
-        let (mut left, mut bytes) = (budget, 0);
-        loop {
-            left -= self.lines.hand_out(left, |offset, line| take(out, offset, line));
-            if left == 0 || bytes >= POLL_BYTES_MAX {
-                return Ok(PartitionStatus::More);
-            }
-            match self.lines.fill()? {
-                0 => return self.at_the_end(out),
-                read => bytes += read,
-            }
+        match &self.at {
+            At::Open(lines) => lines.position().into(),
+            At::Ended(position) => (*position).into(),
         }
     }
+}
 
-    #[cold]
-    fn at_the_end(&mut self, out: &mut Polled<T>) -> Result<PartitionStatus> {
-        self.lines.check_end(self.followed)?;
-        if self.followed {
-            return Ok(PartitionStatus::CaughtUp);
+fn read<T: DeserializeOwned>(
+    lines: &mut Lines,
+    followed: bool,
+    out: &mut Polled<T>,
+    budget: usize,
+) -> Result<PartitionStatus> {
+    let (mut left, mut bytes) = (budget, 0);
+    loop {
+        left -= lines.hand_out(left, |offset, line| take(out, offset, line));
+        if left == 0 || bytes >= POLL_BYTES_MAX {
+            return Ok(PartitionStatus::More);
         }
-        self.lines.hand_out_rest(|offset, line| take(out, offset, line));
-        self.ended = true;
-        Ok(PartitionStatus::Ended)
+        match lines.fill()? {
+            0 => return at_the_end(lines, followed, out),
+            read => bytes += read,
+        }
     }
+}
+
+#[cold]
+fn at_the_end<T: DeserializeOwned>(
+    lines: &mut Lines,
+    followed: bool,
+    out: &mut Polled<T>,
+) -> Result<PartitionStatus> {
+    lines.check_end(followed)?;
+    if followed {
+        return Ok(PartitionStatus::CaughtUp);
+    }
+    lines.hand_out_rest(|offset, line| take(out, offset, line));
+    Ok(PartitionStatus::Ended)
 }
 
 #[inline]
