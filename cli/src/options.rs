@@ -128,7 +128,7 @@ pub(crate) struct RunOptions {
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = parse::setting)]
     pub(crate) settings: Vec<(String, String)>,
     /// The name that the cluster shows [default: the job's own]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
     /// The job's program
     pub(crate) executable: PathBuf,
@@ -143,7 +143,7 @@ pub(crate) struct ListOptions {
     /// Only jobs that run
     #[arg(short, long, conflicts_with = "all")]
     pub(crate) running: bool,
-    /// Also jobs that are over
+    /// Also jobs that are over: the 1,000 that ended last
     #[arg(short, long)]
     pub(crate) all: bool,
 }

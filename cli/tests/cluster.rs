@@ -110,6 +110,34 @@ fn a_detached_cluster_is_used_from_its_directory_until_it_is_stopped() {
 }
 
 #[test]
+fn what_has_ended_of_a_detached_cluster_is_started_again() {
+    let place = Place::new();
+    place.run("cluster up -d --port 0 --taskmanagers 1");
+    let before = place.pids();
+    signal("-KILL", before[0]);
+    wait_until("the jobmanager ends", || !runs(before[0]));
+    // The usual port is not asked for: the jobmanager has its own again.
+    let up = place.json("cluster up");
+    let after = place.pids();
+    assert_eq!(
+        (&up["started"], &up["pids"]),
+        (&serde_json::json!(["jobmanager"]), &serde_json::json!([after[0]]))
+    );
+    assert_eq!((after[1], runs(after[0])), (before[1], true));
+    assert_eq!(place.json("taskmanagers")[0]["pid"], before[1]);
+    assert!(place.error("cluster up").contains("a cluster is running in tidegate-cluster already"));
+    signal("-KILL", after[1]);
+    wait_until("the taskmanager ends", || !runs(after[1]));
+    assert_eq!(
+        place.run("cluster up"),
+        "A cluster was running in tidegate-cluster already; started again: taskmanager 1.\n"
+    );
+    let pids = place.pids();
+    place.run("cluster down");
+    assert!(!pids.iter().any(|pid| runs(*pid)));
+}
+
+#[test]
 fn a_cluster_in_the_foreground_ends_with_its_command() {
     let place = Place::new();
     let child = place.in_foreground();

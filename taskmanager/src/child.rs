@@ -34,6 +34,8 @@ pub(crate) struct Child {
 /// What a process is started with.
 pub(crate) struct Start<'a> {
     pub(crate) executable: &'a Path,
+    /// What it is told to be called; None for the path.
+    pub(crate) name: Option<&'a str>,
     pub(crate) arguments: Vec<OsString>,
     /// Environment variables beside those of this process, which they outweigh.
     pub(crate) variables: &'a [(&'static str, OsString)],
@@ -103,7 +105,7 @@ impl Start<'_> {
     fn execute(&self, socket: Option<i32>) -> Result<Execute> {
         let text = |text: &OsStr| CString::new(text.as_bytes());
         let path = text(self.executable.as_os_str())?;
-        let mut arguments = vec![path.clone()];
+        let mut arguments = vec![self.name.map_or_else(|| Ok(path.clone()), CString::new)?];
         for argument in &self.arguments {
             arguments.push(text(argument)?);
         }

@@ -27,6 +27,10 @@ const REST: Duration = Duration::from_secs(1);
 const PLAN_BYTES_MAX: usize = 64 << 20;
 /// How much of its messages is kept, at the end.
 const MESSAGES_BYTES_MAX: usize = 64 << 10;
+/// The flag with which a program is run.
+const PLAN: &str = "--plan";
+/// How clap shows the command line that it expects, with the flags that were given.
+const USAGE: &str = "Usage: ";
 /// How many characters of something that is no plan are shown.
 const SHOWN: usize = 200;
 
@@ -59,9 +63,11 @@ fn run(
     started: impl FnOnce(&Arc<Child>),
 ) -> Result<Printed> {
     let name = &program.name;
-    let arguments = program.arguments.iter().map(Into::into).chain(["--plan".into()]).collect();
+    let arguments = program.arguments.iter().map(Into::into).chain([PLAN.into()]).collect();
     let start = Start {
         executable,
+        // For its messages: the path has the hash in place of the name.
+        name: Some(name),
         arguments,
         variables: &[],
         working: program.directory_or(working, Path::is_dir),
@@ -132,8 +138,12 @@ fn plan(name: &str, printed: &Printed) -> Result<Box<Plan>> {
         let text = message(&printed.stderr);
         return Err(Error::job(if text.is_empty() {
             format!("{name} was run with --plan, and {}", child::how(printed.status))
+        } else if text.lines().any(|line| line.contains(PLAN) && !line.starts_with(USAGE)) {
+            format!(
+                "{name} is not a Tidegate job: it does not know --plan, by which a job describes itself. It says: {text}"
+            )
         } else {
-            text.to_owned()
+            text.replace(" --plan\n", "\n")
         }));
     }
     let no_plan = || {
@@ -160,7 +170,8 @@ fn message(stderr: &str) -> &str {
         Some(at) => &stderr[at + 1..],
         None => stderr,
     };
-    text.trim().trim_start_matches(PREFIX)
+    // The second is that of clap, about the command line.
+    text.trim().trim_start_matches(PREFIX).trim_start_matches("error: ")
 }
 
 #[cfg(test)]
@@ -212,6 +223,15 @@ mod tests {
             "no such flag"
         );
         assert_eq!(error_of("#!/bin/sh\necho 'usage: x' >&2; exit 2\n"), "usage: x");
+        // What clap prints.
+        let script = "#!/bin/sh\nprintf 'error: no --in\\n\\nUsage: orders --in <IN> --plan\\n\\nSee --help\\n' >&2; exit 2\n";
+        assert_eq!(error_of(script), "no --in\n\nUsage: orders --in <IN>\n\nSee --help");
+        let script = "#!/bin/sh\nprintf \"error: unexpected argument '--plan' found\\n\" >&2; exit 2\n";
+        assert_eq!(
+            error_of(script),
+            "orders is not a Tidegate job: it does not know --plan, by which a job describes itself. It says: unexpected \
+             argument '--plan' found"
+        );
         assert_eq!(error_of("#!/bin/sh\nexit 3\n"), "orders was run with --plan, and ended with exit code 3");
         assert_eq!(
             error_of("#!/bin/sh\nkill -9 $$\n"),

@@ -60,6 +60,7 @@ impl JobProcess {
         let directory = program.directory_or(working, Path::is_dir);
         let start = Start {
             executable,
+            name: None,
             arguments,
             variables,
             working: directory,

@@ -26,6 +26,8 @@ const TAIL_BYTES: u64 = 4096;
 pub(super) struct Daemon {
     /// For people: `taskmanager 2`.
     pub(super) name: String,
+    /// Those of its command line.
+    pub(super) arguments: Vec<OsString>,
     child: Child,
     log: PathBuf,
     /// The length of the log before the start.
@@ -36,14 +38,19 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts a daemon in a session of its own, so that Ctrl-C in the terminal does not reach it. If it is not detached, the
     /// kernel ends it together with this process.
-    pub(super) fn start(name: &str, log: PathBuf, arguments: &[OsString], is_detached: bool) -> Result<Self> {
+    pub(super) fn start(
+        name: &str,
+        log: PathBuf,
+        arguments: Vec<OsString>,
+        is_detached: bool,
+    ) -> Result<Self> {
         let starting = || format!("the {name} cannot be started");
         let writing = || format!("the log {} cannot be written", log.display());
         let file = File::options().create(true).append(true).open(&log).context(writing)?;
         let log_start = file.metadata().context(writing)?.len();
         let program = std::env::current_exe().context(starting)?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
+        command.args(&arguments).stdin(Stdio::null());
         command.stdout(file.try_clone().context(writing)?).stderr(file);
         // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
         unsafe {
@@ -58,7 +65,7 @@ impl Daemon {
             });
         }
         let child = command.spawn().context(starting)?;
-        Ok(Self { name: name.to_owned(), child, log, log_start, ended: None })
+        Ok(Self { name: name.to_owned(), arguments, child, log, log_start, ended: None })
     }
 
     pub(super) fn pid(&self) -> u32 {

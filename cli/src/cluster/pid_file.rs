@@ -1,5 +1,6 @@
 //! The file `pids.json`: which processes a cluster on this machine consists of.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,7 +8,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::{Error, ErrorContext, Result};
 
+use super::daemon::Daemon;
+
 const NAME: &str = "pids.json";
+
+/// The command that watches a cluster in the foreground.
+pub(super) const WATCHER: &str = "tidegate cluster up";
 
 /// What runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +31,9 @@ pub(super) struct Process {
     pub(super) pid: u32,
     /// In the kernel's ticks since the start of the machine.
     started: u64,
+    /// Those of its command line, to start it again.
+    #[serde(default)]
+    pub(super) arguments: Vec<String>,
 }
 
 impl PidFile {
@@ -55,12 +64,42 @@ impl PidFile {
     pub(super) fn alive(&self) -> impl Iterator<Item = &Process> {
         self.processes.iter().filter(|process| process.is_alive())
     }
+
+    /// The processes that have ended.
+    pub(super) fn ended(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|process| !process.is_alive())
+    }
+
+    /// True if a command in the foreground has started the daemons, which end with it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.processes.iter().any(|process| process.name == WATCHER)
+    }
+
+    /// The number of taskmanagers.
+    pub(super) fn taskmanagers(&self) -> u32 {
+        self.processes.iter().filter(|process| process.name.starts_with("taskmanager")).count() as u32
+    }
+
+    /// Notes that a daemon was started again.
+    pub(super) fn replace(&mut self, daemon: &Daemon) {
+        if let Some(started) = Process::of_daemon(daemon)
+            && let Some(ended) = self.processes.iter_mut().find(|process| process.name == daemon.name)
+        {
+            *ended = started;
+        }
+    }
 }
 
 impl Process {
     /// A process that runs; None if it has ended already.
-    pub(super) fn of(name: &str, pid: u32) -> Option<Self> {
-        Some(Self { name: name.to_owned(), pid, started: start_of(pid)? })
+    pub(super) fn of(name: &str, pid: u32, arguments: &[OsString]) -> Option<Self> {
+        let arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        Some(Self { name: name.to_owned(), pid, started: start_of(pid)?, arguments })
+    }
+
+    /// A daemon that was just started; None if it has ended already.
+    pub(super) fn of_daemon(daemon: &Daemon) -> Option<Self> {
+        Self::of(&daemon.name, daemon.pid(), &daemon.arguments)
     }
 
     fn is_alive(&self) -> bool {
@@ -90,10 +129,10 @@ mod tests {
 
     #[test]
     fn a_process_is_recognized_by_its_start() {
-        let own = Process::of("test", std::process::id()).unwrap();
+        let own = Process::of("test", std::process::id(), &["--data".into()]).unwrap();
         assert!(own.is_alive());
         assert!(!Process { started: own.started + 1, ..own.clone() }.is_alive());
-        assert!(Process::of("none", u32::MAX).is_none());
+        assert!(Process::of("none", u32::MAX, &[]).is_none());
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(PidFile::read(directory.path()).unwrap(), None);
         let file = PidFile { jobmanager: "a:1".to_owned(), processes: vec![own] };

@@ -19,8 +19,8 @@ use tidegate_rest::cluster::Overview;
 
 use super::SECRET;
 use super::daemon::{self, Daemon};
-use super::pid_file::{PidFile, Process};
-use crate::config::Config;
+use super::pid_file::{PidFile, Process, WATCHER};
+use crate::config::{Config, keys};
 use crate::options::{Format, GlobalOptions, UpOptions};
 use crate::output::{answer, answer_json, say};
 use crate::progress::Progress;
@@ -33,12 +33,18 @@ const INTERVAL: Duration = Duration::from_millis(10);
 const REQUEST: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts a cluster on this machine. In the foreground, it is watched until Ctrl-C.
+/// Starts a cluster on this machine. In the foreground, it is watched until Ctrl-C. Of one that runs, what has ended is
+/// started again.
 pub(crate) fn up(options: &UpOptions, global: &GlobalOptions, config: &Config) -> Result<()> {
-    let plan = Plan { tls: tls::connector(config)?, ..Plan::new(options, global)? };
-    plan.refuse_if_running()?;
-    let secret = plan.prepare()?;
+    let ca = config.find(&keys::TLS_CA)?;
+    let mut plan = Plan { ca, ..Plan::new(options, global, tls::connector(config)?)? };
     let interrupted = interrupted()?;
+    if let Some(file) = PidFile::read(&plan.directory)?.filter(|file| file.alive().next().is_some()) {
+        plan.jobmanager.clone_from(&file.jobmanager);
+        return plan.start_ended(file, global.output, &interrupted);
+    }
+    plan.jobmanager = format!("127.0.0.1:{}", free_port(options.port)?);
+    let secret = plan.prepare()?;
     let mut daemons = Vec::new();
     let started = plan.start(&mut daemons, secret, &interrupted);
     let ended = started.and_then(|()| {
@@ -68,29 +74,19 @@ struct Plan<'a> {
     /// What the command itself connects with; None for connections without TLS.
     tls: Option<Connector>,
     tls_ca: Option<&'a str>,
+    /// The authorities that the command itself believes.
+    ca: Option<PathBuf>,
     /// An absolute path.
     directory: PathBuf,
     jobmanager: String,
 }
 
 impl<'a> Plan<'a> {
-    fn new(options: &'a UpOptions, global: &'a GlobalOptions) -> Result<Self> {
+    fn new(options: &'a UpOptions, global: &'a GlobalOptions, tls: Option<Connector>) -> Result<Self> {
         let directory = absolute(&options.data).context(|| "--data cannot be used")?;
-        let port = free_port(options.port)?;
         let config = global.config.as_deref();
         let tls_ca = global.tls_ca.as_deref();
-        Ok(Self { options, config, tls: None, tls_ca, directory, jobmanager: format!("127.0.0.1:{port}") })
-    }
-
-    fn refuse_if_running(&self) -> Result<()> {
-        let is_running = PidFile::read(&self.directory)?.is_some_and(|file| file.alive().next().is_some());
-        if is_running {
-            let data = self.options.data.display();
-            return Err(Error::environment(format!(
-                "a cluster is running in {data} already: 'tidegate cluster down --data {data}' stops it"
-            )));
-        }
-        Ok(())
+        Ok(Self { options, config, tls, tls_ca, ca: None, directory, jobmanager: String::new() })
     }
 
     /// Creates the directories and the secret.
@@ -102,23 +98,58 @@ impl<'a> Plan<'a> {
         if path.exists() { Secret::read(&path) } else { Secret::create(&path) }
     }
 
-    /// Starts all daemons, and waits until they are ready.
-    fn start(&self, daemons: &mut Vec<Daemon>, secret: Secret, interrupted: &AtomicBool) -> Result<()> {
-        daemons.push(self.start_daemon("jobmanager", "jobmanager", &self.jobmanager_arguments())?);
-        for i in 1..=self.options.taskmanagers {
-            let (name, id) = (format!("taskmanager {i}"), format!("taskmanager-{i}"));
-            daemons.push(self.start_daemon(&name, &id, &self.taskmanager_arguments(&id))?);
+    /// Starts the daemons again that have ended, of a cluster that runs. They are left running, as the others are.
+    fn start_ended(&self, mut file: PidFile, format: Format, interrupted: &AtomicBool) -> Result<()> {
+        let ended: Vec<Process> = file.ended().cloned().collect();
+        let data = self.options.data.display();
+        if ended.is_empty() || file.is_watched() {
+            return Err(Error::environment(format!(
+                "a cluster is running in {data} already: 'tidegate cluster down --data {data}' stops it"
+            )));
         }
-        self.write_pids(daemons)?;
-        let client = Client::new(vec![self.jobmanager.clone()], secret)
-            .with_timeout(REQUEST)
-            .with_tls(self.tls.clone());
-        self.wait_until_ready(daemons, &client, interrupted)
+        let secret = Secret::read(&self.directory.join(SECRET))?;
+        let mut daemons = Vec::new();
+        for Process { name, arguments, .. } in &ended {
+            let arguments = arguments.iter().map(OsString::from).collect();
+            let daemon = self.start_daemon(name, arguments, true)?;
+            file.replace(&daemon);
+            // At once: what is not in the file is never stopped.
+            file.write(&self.directory)?;
+            daemons.push(daemon);
+        }
+        self.wait_until_ready(&mut daemons, file.taskmanagers(), &self.client(secret), interrupted)?;
+        let names: Vec<&str> = ended.iter().map(|process| &*process.name).collect();
+        if format == Format::Json {
+            let (jobmanager, pids) = (&self.jobmanager, daemons.iter().map(Daemon::pid).collect::<Vec<_>>());
+            answer_json(&serde_json::json!({"jobmanager": jobmanager, "started": names, "pids": pids}))?;
+        } else {
+            let names = names.join(", ");
+            answer(format_args!("A cluster was running in {data} already; started again: {names}.\n"))?;
+        }
+        Ok(())
     }
 
-    fn start_daemon(&self, name: &str, id: &str, arguments: &[OsString]) -> Result<Daemon> {
-        let log = self.directory.join("log").join(format!("{id}.log"));
-        Daemon::start(name, log, arguments, self.options.detached)
+    /// Starts all daemons, and waits until they are ready.
+    fn start(&self, daemons: &mut Vec<Daemon>, secret: Secret, interrupted: &AtomicBool) -> Result<()> {
+        let detached = self.options.detached;
+        daemons.push(self.start_daemon("jobmanager", self.jobmanager_arguments(), detached)?);
+        for i in 1..=self.options.taskmanagers {
+            let name = format!("taskmanager {i}");
+            let arguments = self.taskmanager_arguments(&id(&name));
+            daemons.push(self.start_daemon(&name, arguments, detached)?);
+        }
+        self.write_pids(daemons)?;
+        self.wait_until_ready(daemons, self.options.taskmanagers, &self.client(secret), interrupted)
+    }
+
+    fn client(&self, secret: Secret) -> Client {
+        let client = Client::new(vec![self.jobmanager.clone()], secret);
+        client.with_timeout(REQUEST).with_tls(self.tls.clone())
+    }
+
+    fn start_daemon(&self, name: &str, arguments: Vec<OsString>, is_detached: bool) -> Result<Daemon> {
+        let log = self.directory.join("log").join(format!("{}.log", id(name)));
+        Daemon::start(name, log, arguments, is_detached)
     }
 
     fn jobmanager_arguments(&self) -> Vec<OsString> {
@@ -150,15 +181,15 @@ impl<'a> Plan<'a> {
     }
 
     fn write_pids(&self, daemons: &[Daemon]) -> Result<()> {
-        let own = (!self.options.detached).then(|| ("tidegate cluster up", process::id()));
-        let all = own.into_iter().chain(daemons.iter().map(|daemon| (&*daemon.name, daemon.pid())));
-        let processes = all.filter_map(|(name, pid)| Process::of(name, pid)).collect();
+        let own = if self.options.detached { None } else { Process::of(WATCHER, process::id(), &[]) };
+        let processes = own.into_iter().chain(daemons.iter().filter_map(Process::of_daemon)).collect();
         PidFile { jobmanager: self.jobmanager.clone(), processes }.write(&self.directory)
     }
 
     fn wait_until_ready(
         &self,
         daemons: &mut [Daemon],
+        taskmanagers: u32,
         client: &Client,
         interrupted: &AtomicBool,
     ) -> Result<()> {
@@ -167,10 +198,10 @@ impl<'a> Plan<'a> {
         loop {
             let overview: Result<Overview> = client.get("/v1/overview");
             match &overview {
-                Ok(overview) if overview.taskmanagers >= self.options.taskmanagers => return Ok(()),
+                Ok(overview) if overview.taskmanagers >= taskmanagers => return Ok(()),
                 Ok(overview) => {
-                    let (there, all) = (overview.taskmanagers, self.options.taskmanagers);
-                    progress.hint(&format!("waiting for taskmanagers: {there} of {all}"));
+                    let there = overview.taskmanagers;
+                    progress.hint(&format!("waiting for taskmanagers: {there} of {taskmanagers}"));
                 }
                 Err(_) => {}
             }
@@ -204,6 +235,10 @@ impl<'a> Plan<'a> {
         let UpOptions { taskmanagers, slots, data, detached, .. } = self.options;
         let (jobmanager, data) = (&self.jobmanager, data.display());
         let secret = self.directory.join(SECRET);
+        let ca = self.ca.as_ref().map(|ca| absolute(ca).unwrap_or_else(|_| ca.clone()));
+        let ca =
+            ca.map(|ca| format!(" TIDEGATE_TLS_CA={}", quoted(&ca.to_string_lossy()))).unwrap_or_default();
+        let plural = |number: &u32| if *number == 1 { "" } else { "s" };
         if format == Format::Json {
             let pids: Vec<u32> = daemons.iter().map(Daemon::pid).collect();
             answer_json(&serde_json::json!({
@@ -215,14 +250,21 @@ impl<'a> Plan<'a> {
         let stop =
             if *detached { format!("tidegate cluster down --data {data}") } else { "Ctrl-C".to_owned() };
         answer(format_args!(
-            "The cluster is ready: its jobmanager is at {jobmanager}, with {taskmanagers} taskmanagers of {slots} slots each.\n\
+            "The cluster is ready: its jobmanager is at {jobmanager}, with {taskmanagers} taskmanager{} of {slots} slot{} each.\n\
              Its data and logs are in {data}. To stop it: {stop}\n\
              To use it in another shell:\n\
-             \x20 export TIDEGATE_JOBMANAGER={jobmanager} TIDEGATE_SECRET_FILE={}\n",
+             \x20 export TIDEGATE_JOBMANAGER={jobmanager} TIDEGATE_SECRET_FILE={}{ca}\n",
+            plural(taskmanagers),
+            plural(slots),
             quoted(&secret.to_string_lossy())
         ))?;
         Ok(())
     }
+}
+
+/// The name of a daemon in file names.
+fn id(name: &str) -> String {
+    name.replace(' ', "-")
 }
 
 /// Checks that a port is free, or finds one that is.

@@ -67,9 +67,12 @@ fn table(job: &JobDetails) -> Table {
     if let Some(JobFailure { attempt, cause, timestamp }) = &job.failure {
         row("Last failure", format!("of attempt {attempt}, {}: {cause}", utc(*timestamp)));
     }
-    row("Submitted", format!("{}, {} ago", utc(summary.start_time), span(summary.duration)));
-    if let Some(end) = summary.end_time {
-        row("Over since", utc(end));
+    match summary.end_time {
+        None => row("Submitted", format!("{}, {} ago", utc(summary.start_time), span(summary.duration))),
+        Some(end) => {
+            row("Submitted", utc(summary.start_time));
+            row("Over since", format!("{}, after {}", utc(end), span(summary.duration)));
+        }
     }
     row("Workers", format!("{} (at most {})", summary.parallelism, job.max_parallelism));
     row("Checkpoints", checkpoints(job));

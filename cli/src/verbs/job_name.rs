@@ -6,12 +6,17 @@ use tidegate_rest::jobs::JobSummary;
 use crate::output::{Table, utc};
 
 /// The job that a text means. A name comes before the beginning of an id. Of several jobs, the only one that is not over is
-/// meant.
+/// meant; if all of one name are over, the one that was submitted last, as a job is after it was stopped and started again.
 pub(super) fn choose(jobs: &[JobSummary], text: &str) -> Result<JobId> {
     let by_name: Vec<&JobSummary> = jobs.iter().filter(|job| job.name == text).collect();
     let by_id = || jobs.iter().filter(|job| is_beginning(text, job)).collect();
-    let found: Vec<&JobSummary> = if by_name.is_empty() { by_id() } else { by_name };
+    let is_name = !by_name.is_empty();
+    let found: Vec<&JobSummary> = if is_name { by_name } else { by_id() };
     let present: Vec<&JobSummary> = found.iter().copied().filter(|job| !job.state.is_over()).collect();
+    let last = found.iter().max_by_key(|job| job.start_time).filter(|_| is_name && present.is_empty());
+    if let Some(last) = last {
+        return Ok(last.jid);
+    }
     match (found.as_slice(), present.as_slice()) {
         ([job], _) | (_, [job]) => Ok(job.jid),
         ([], _) => Err(Error::job(format!(
@@ -57,7 +62,11 @@ mod tests {
     #[test]
     fn a_job_is_found_by_its_name_or_the_beginning_of_its_id() {
         use JobState::{Finished, Running};
+        let later = JobSummary { start_time: 7, ..job(0xc2, "over", Finished) };
         let jobs = [
+            job(0xc1, "over", Finished),
+            later,
+            job(0xc3, "over", Finished),
             job(0xa1, "orders", Running),
             job(0xa2, "orders", Finished),
             job(0xb1, "a", Finished),
@@ -66,6 +75,7 @@ mod tests {
         ];
         let choose = |text| choose(&jobs, text).map(|id| id.0[0]).map_err(|e| e.to_string());
         assert_eq!(choose("orders"), Ok(0xa1), "the one that is not over");
+        assert_eq!(choose("over"), Ok(0xc2), "the last one, if all are over");
         assert_eq!(choose("a2"), Ok(0xa2));
         assert_eq!(choose("A2"), Ok(0xa2));
         assert_eq!(choose("a"), Ok(0xb1), "a name");
@@ -77,7 +87,7 @@ mod tests {
                 "{error}"
             );
         }
-        for text in ["order", "c", ""] {
+        for text in ["order", "d", ""] {
             assert!(choose(text).unwrap_err().contains("'tidegate list -a' lists all jobs"), "{text}");
         }
     }

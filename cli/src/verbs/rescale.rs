@@ -24,6 +24,10 @@ pub(crate) fn rescale(session: &Session, options: &RescaleOptions) -> Result<()>
             if details.summary.state.is_over() {
                 return Err(over(&details));
             }
+            let wanted: ResourceRequirements = session.client.get(&target)?;
+            if wanted.parallelism != parallelism {
+                return Err(superseded(&details, wanted.parallelism));
+            }
             Ok(runs_with(&details, parallelism).then_some(details))
         })?
     };
@@ -46,6 +50,14 @@ fn runs_with(details: &JobDetails, parallelism: u32) -> bool {
     details.summary.state == JobState::Running
         && details.summary.parallelism == parallelism
         && workers == parallelism as usize
+}
+
+fn superseded(details: &JobDetails, wanted: u32) -> Error {
+    let summary = &details.summary;
+    Error::job(format!(
+        "another command has changed the parallelism of the job {} ({}) to {wanted} meanwhile",
+        summary.name, summary.jid
+    ))
 }
 
 fn over(details: &JobDetails) -> Error {

@@ -79,11 +79,21 @@ pub(super) fn called(executable: &Path) -> String {
 }
 
 pub(super) fn upload(session: &Session, path: &Path, progress: &Progress) -> Result<Executable> {
-    let content =
-        std::fs::read(path).context(|| format!("the executable {} cannot be read", path.display()))?;
+    let content = std::fs::read(path)
+        .context(|| format!("the executable {} cannot be read{}", path.display(), in_path(path)))?;
     progress.hint(&format!("uploading {}, {}", path.display(), bytes(content.len() as u64)));
     let digest: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
     session.client.upload(&format!("/v1/executables?sha256={digest}"), &content)
+}
+
+/// Where a program is that a shell would find, if a name without a directory does not lead to a file.
+fn in_path(name: &Path) -> String {
+    let directories = std::env::var_os("PATH").filter(|_| name.components().count() == 1 && !name.exists());
+    let places = directories.iter().flat_map(std::env::split_paths).map(|directory| directory.join(name));
+    let found = places.into_iter().find(|place| place.is_file());
+    found.map_or_else(String::new, |place| {
+        format!(" (PATH is not searched; did you mean {}?)", place.display())
+    })
 }
 
 /// The client has chosen the job's id: if the answer is lost, the job may be there nevertheless.
