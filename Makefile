@@ -31,7 +31,8 @@ help: ## Lists what there is to do
 	@echo
 	@echo "Programs are built in $(BIN)."
 
-demo: build ## Kills a taskmanager of a local cluster under a running job and checks every row of its output (under a minute)
+demo: setup ## Kills a taskmanager of a local cluster under a running job and checks every row of its output (under a minute)
+	cargo build $(CARGO_FLAGS) --bin demo --bin tidegate --bin predictive-maintenance --bin sensor-data
 	@$(BIN)/demo
 
 new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job (DIR is ../JOB by default)

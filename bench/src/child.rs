@@ -85,6 +85,11 @@ impl Watched {
         1024 * self.proc("status", "VmRSS:")
     }
 
+    /// Bytes that are resident now, where a page that several processes use is divided among them.
+    pub fn resident_share(&self) -> u64 {
+        1024 * self.proc("smaps_rollup", "Pss:")
+    }
+
     /// The most bytes that were ever resident.
     pub fn resident_peak(&self) -> u64 {
         1024 * self.proc("status", "VmHWM:")

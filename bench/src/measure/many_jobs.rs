@@ -2,6 +2,7 @@
 //! many jobs.
 
 use crate::Result;
+use crate::child::Watched;
 use crate::cluster::Cluster;
 use crate::setting::Setting;
 use crate::table::Table;
@@ -19,10 +20,13 @@ pub fn take(setting: &Setting) -> Result<Table> {
     let mut table = Table::new("A cluster beside its jobs", &["what", "figure", "goal"]);
     let cluster = Cluster::start(setting, 1, JOBS as u32 + 1)?;
     let mb = |bytes: u64| bytes as f64 / 1e6;
-    let (jobmanager, taskmanager) =
-        (mb(cluster.jobmanager.resident()), mb(cluster.taskmanagers[0].resident()));
-    let idle = format!("{:.1} + {:.1} MB", jobmanager, taskmanager);
-    table.row(["idle jobmanager + taskmanager, resident".to_owned(), idle, "40 MB".to_owned()]);
+    let idle = |bytes: fn(&Watched) -> u64| {
+        let [jobmanager, taskmanager] = [&cluster.jobmanager, &cluster.taskmanagers[0]].map(bytes).map(mb);
+        format!("{jobmanager:.1} + {taskmanager:.1} MB")
+    };
+    let [resident, share] = [Watched::resident, Watched::resident_share].map(idle);
+    table.row(["idle jobmanager + taskmanager, resident".to_owned(), resident, "40 MB".to_owned()]);
+    table.row(["the same, pages of both divided among them".to_owned(), share, "-".to_owned()]);
     submit(setting, &cluster, "first")?;
     let began = Instant::now();
     submit(setting, &cluster, "second")?;
