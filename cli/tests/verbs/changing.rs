@@ -147,7 +147,7 @@ fn that_rescales() -> Fake {
         answers::job(
             asked,
             || told[number.min(2)].clone(),
-            || (asked.method == "PUT").then(|| json!({"parallelism": 4})),
+            || asked.target.ends_with("/resource-requirements").then(|| json!({"parallelism": 4})),
         )
     })
 }
@@ -166,6 +166,19 @@ fn rescale_waits_until_the_new_workers_run() {
     assert_eq!(put.json(), json!({"parallelism": 4}));
     let detached = that_rescales().run(&format!("rescale {ID} -d -p 4")).answer();
     assert_eq!(detached, format!("Job orders ({ID}) is to run with parallelism 4.\n"));
+}
+
+#[test]
+fn rescale_ends_when_another_one_takes_its_place() {
+    let fake = Fake::start(|asked, _| {
+        let parallelism = if asked.method == "PUT" { 4 } else { 3 };
+        answers::job(asked, || details("RESTARTING"), || Some(json!({"parallelism": parallelism})))
+    });
+    let error = fake.run(&format!("rescale {ID} -p 4")).error();
+    let expected = format!(
+        "Error: another command has changed the parallelism of the job orders ({ID}) to 3 meanwhile\n"
+    );
+    assert!(error.ends_with(&expected), "{error}");
 }
 
 #[test]
