@@ -144,7 +144,8 @@ impl World {
     }
 
     /// What has come of the wish to drain: a job that was only ever drained has read its input to the end.
-    pub(crate) fn is_only_drained(&self, number: usize) -> bool {
+    pub(crate) fn is_only_drained(&self, job: JobId) -> bool {
+        let Some(number) = self.config.jobs.iter().position(|config| config.id == job) else { return false };
         let mut ends = self.users[number]
             .wishes
             .iter()

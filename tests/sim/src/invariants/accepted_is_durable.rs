@@ -69,10 +69,9 @@ impl AcceptedIsDurable {
 
 /// A job that was only ever drained has not ended well before its input was read to the end.
 fn drained(world: &World, job: JobId) -> Result<(), String> {
-    let Some(number) = world.config.jobs.iter().position(|config| config.id == job) else { return Ok(()) };
     let Some(facts) = world.ledger.jobs.get(&job) else { return Ok(()) };
     let is_finished = matches!(facts.ended, Some((Ending::Finished { .. }, _)));
-    hold(!is_finished || !world.is_only_drained(number) || facts.finished, || {
+    hold(!is_finished || !world.is_only_drained(job) || facts.finished, || {
         format!("{}: it was to be drained, and has ended with input left", show::job(job))
     })
 }

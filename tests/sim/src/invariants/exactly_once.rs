@@ -73,8 +73,7 @@ impl ExactlyOnce {
         };
         let of = self.0.entry(job).or_default();
         of.all_published(job, epoch)?;
-        let number = world.config.jobs.iter().position(|config| config.id == job);
-        if !number.is_some_and(|number| world.is_only_drained(number)) {
+        if !world.is_only_drained(job) {
             return Ok(());
         }
         let until = of.drained_to.clone().unwrap_or_else(|| ends(world, job));
