@@ -128,6 +128,19 @@ impl Cluster {
         command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
     }
 
+    /// Submits `sensor-rules` as the job `rules`, over inputs that are empty and followed.
+    pub(crate) fn submit_rules(&self, program: &Path, options: &str) {
+        for directory in ["in", "rules"] {
+            fs::create_dir(self.path(directory)).unwrap();
+            fs::write(self.path(directory).join("part-0.jsonl"), "").unwrap();
+        }
+        let line = format!(
+            "run -d {options} --name rules {} -- --follow --input in --rules rules --output out --dead-letters dead",
+            program.display()
+        );
+        self.run(&line).expect("the job is submitted");
+    }
+
     /// Checks that a user with another secret learns that, and nothing of a connection that breaks, however long the
     /// executable is.
     pub(crate) fn refuses_another_secret(&self, executable_bytes: u64) {

@@ -14,15 +14,7 @@ fn a_process_that_loses_another_one_says_so_in_a_line_and_shows_no_panic() {
     cluster.start_taskmanager("tm1", "");
     cluster.start_taskmanager("tm2", "");
     cluster.wait_for_taskmanagers(2);
-    for directory in ["in", "rules"] {
-        fs::create_dir(cluster.path(directory)).unwrap();
-        fs::write(cluster.path(directory).join("part-0.jsonl"), "").unwrap();
-    }
-    let line = format!(
-        "run -d -p 2 --name rules {} -- --follow --input in --rules rules --output out --dead-letters dead",
-        program.display()
-    );
-    cluster.run(&line).expect("the job is submitted");
+    cluster.submit_rules(&program, "-p 2");
     cluster.until("the job runs", |cluster| cluster.json("info rules").unwrap()["state"] == "RUNNING");
     let info = cluster.json("info rules").unwrap();
     let id = info["id"].as_str().unwrap().to_owned();

@@ -1,7 +1,5 @@
 //! A daemon of which a thread panics ends, and goes on with its jobs when it is started again.
 
-use std::fs;
-
 use crate::cluster::{Cluster, program};
 
 #[test]
@@ -14,16 +12,7 @@ fn a_jobmanager_that_panics_ends_and_goes_on_with_its_jobs_when_it_is_started_ag
     cluster.unset("FAILPOINTS");
     cluster.start_taskmanager("tm1", "");
     cluster.wait_for_taskmanagers(1);
-    for directory in ["in", "rules"] {
-        fs::create_dir(cluster.path(directory)).unwrap();
-        fs::write(cluster.path(directory).join("part-0.jsonl"), "").unwrap();
-    }
-    let line = format!(
-        "run -d -p 1 -D checkpoint.interval=100ms --name rules {} -- --follow --input in --rules rules --output out \
-         --dead-letters dead",
-        program.display()
-    );
-    cluster.run(&line).expect("the job is submitted");
+    cluster.submit_rules(&program, "-p 1 -D checkpoint.interval=100ms");
     assert_eq!(cluster.exit_code(0), Some(101));
     assert!(cluster.log(0).contains("panicked"), "{}", cluster.log(0));
 
