@@ -122,7 +122,7 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "SNAPSHOT")]
     pub(crate) snapshot: Option<String>,
     /// Starts from the snapshot even if the job no longer has some of the operators whose state is in it
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, requires = "snapshot")]
     pub(crate) allow_non_restored_state: bool,
     /// A setting of the job, such as checkpoint.interval=10s; may be repeated
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = parse::setting)]

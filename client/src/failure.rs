@@ -63,8 +63,8 @@ pub(crate) fn of_all(causes: &[(String, String)]) -> Error {
     let causes: Vec<String> =
         causes.iter().map(|(address, cause)| format!("at {address}: {cause}")).collect();
     Error::environment(format!(
-        "no jobmanager answers {}; start one with 'tidegate jobmanager', or name another with --jobmanager or \
-         TIDEGATE_JOBMANAGER",
+        "no jobmanager answers {}. Does one run there ('tidegate jobmanager')? --jobmanager or TIDEGATE_JOBMANAGER name \
+         another one",
         causes.join(", ")
     ))
 }

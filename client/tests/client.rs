@@ -223,7 +223,7 @@ fn errors_say_who_can_fix_them() {
     assert_eq!(kind, ErrorKind::Environment);
     assert!(text.starts_with(&format!("no jobmanager answers at {address}: Connection refused")), "{text}");
     assert!(text.ends_with(
-        "; start one with 'tidegate jobmanager', or name another with --jobmanager or TIDEGATE_JOBMANAGER"
+        ". Does one run there ('tidegate jobmanager')? --jobmanager or TIDEGATE_JOBMANAGER name another one"
     ));
 }
 

@@ -20,6 +20,7 @@ use tidegate_protocol::{Attempt, Error, JobId, Result, TaskManagerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster_store::ClusterStore;
+use crate::events;
 use crate::ledger::Log;
 use crate::questions::{Questions, Tell, refuse};
 use crate::settings::Settings;
@@ -209,7 +210,10 @@ impl Thread {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Input(input) => self.step(input),
+            Message::Input(input) => {
+                events::log(&input);
+                self.step(input);
+            }
             Message::Request(request, answer) => {
                 let id = RequestId(self.number());
                 self.requests.insert(id, answer);

@@ -156,13 +156,13 @@ fn damaged(why: &dyn std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_control::cluster::Ending;
+    use tidegate_control::cluster::{Done, Ending};
     use tidegate_protocol::JobId;
 
     use super::*;
 
     fn ended(job: u8) -> Record {
-        Record::Ended { job: JobId([job; 16]), ending: Ending::Canceled, at_ms: 7 }
+        Record::Ended { job: JobId([job; 16]), ending: Ending::Canceled, at_ms: 7, done: Done::default() }
     }
 
     #[test]

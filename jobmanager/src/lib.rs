@@ -14,6 +14,7 @@
 
 mod cluster_store;
 mod driver;
+mod events;
 mod ledger;
 mod metrics;
 mod questions;

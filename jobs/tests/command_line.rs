@@ -323,11 +323,8 @@ fn metrics_are_served_while_the_job_runs() {
     write_readings(&place);
     // A port of our own choosing could be taken; one that was just free almost never is.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let mut job = Running::start(
-        &place,
-        JOB,
-        &with(&["--follow", "--checkpoint-interval", "50ms", "--metrics", &free]),
-    );
+    let arguments = with(&["--follow", "--checkpoint-interval", "50ms", "--metrics", &free]);
+    let mut job = Running::start(&place, JOB, &arguments);
     job.until("the first windows", || place.rows("out").len() == 2);
     place.append("in/part-0.jsonl", "no row\n");
     place.append("in/part-0.jsonl", &reading("a", 1_700_000_650_000, 500.0));
@@ -359,6 +356,16 @@ fn metrics_are_served_while_the_job_runs() {
             && by_host.iter().all(|name| !samples(&last, name, "operator=").is_empty())
             && by_worker.iter().all(|name| is(name, "worker="))
             && ["epoch", "checkpoint_seconds"].iter().all(|name| samples(&last, name, "job=")[..].len() == 1)
+    });
+    // Started again, it shows where event time is, though no new record moves it.
+    job.signal(libc::SIGTERM);
+    assert!(job.wait().success(), "{}", job.said());
+    let mut job = Running::start(&place, JOB, &arguments);
+    job.until("the watermarks of before", || {
+        last = metrics(&free).unwrap_or_default();
+        ["event_time-1", "features"]
+            .iter()
+            .all(|operator| samples(&last, "watermark_ms", &format!("operator=\"{operator}\"")).len() == 2)
     });
 }
 

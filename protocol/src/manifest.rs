@@ -174,7 +174,21 @@ impl std::fmt::Display for ManifestError {
 
 impl std::error::Error for ManifestError {}
 
+/// What the operators of a job have counted since its first start: by uid, and by name.
+pub type Totals = BTreeMap<String, BTreeMap<String, u64>>;
+
 impl Manifest {
+    /// What the operators have counted on all workers.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::new();
+        for (uid, part) in self.slots.values().flat_map(|slot| &slot.operators) {
+            for (counter, count) in &part.counters {
+                *totals.entry(uid.clone()).or_default().entry(counter.clone()).or_default() += count;
+            }
+        }
+        totals
+    }
+
     /// The workers whose part has rows of these key groups, each with those of them that it owned.
     pub fn slots_with(&self, groups: &Range<u16>) -> impl Iterator<Item = (Slot, Range<u16>)> {
         let theirs = |slot: &Slot| self.key_groups.range(slot.0 as usize, self.parallelism as usize);

@@ -45,11 +45,14 @@ pub struct PlanSettings {
     pub checkpoint_interval_ms: u64,
     /// The number of complete snapshots that are kept.
     pub retain: u64,
+    /// What the flags ask for and a cluster does not do, each as a sentence.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Default for PlanSettings {
     fn default() -> Self {
-        Self { parallelism: None, checkpoint_interval_ms: 1_000, retain: 3 }
+        Self { parallelism: None, checkpoint_interval_ms: 1_000, retain: 3, warnings: Vec::new() }
     }
 }
 

@@ -25,6 +25,10 @@ use crate::manifest::Manifest;
 /// The environment variable that tells a job's program the number of the open socket to its taskmanager.
 pub const SOCKET_VARIABLE: &str = "TIDEGATE_TASKMANAGER_SOCKET";
 
+/// The exit code of a job process that may work when it is started again (EX_TEMPFAIL of `sysexits.h`): it has lost its
+/// taskmanager, or has failed with an error of the environment.
+pub const TEMPORARY: i32 = 75;
+
 /// A message of the taskmanager to a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -137,8 +137,8 @@ pub enum FromTaskManager {
     Exited {
         /// The process.
         process: ProcessId,
-        /// How, as the end of a sentence, with its last words.
-        how: String,
+        /// How.
+        how: HowEnded,
     },
     /// The answer to [`ToTaskManager::Logs`].
     Logs {
@@ -166,6 +166,27 @@ pub struct Registration {
     pub address: String,
     /// The job processes that run.
     pub processes: Vec<RunningProcess>,
+}
+
+/// How a process has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HowEnded {
+    /// The end of a sentence, with its last words: `ended with exit code 3: no such model`.
+    pub text: String,
+    /// Whether its own code has ended it, by an exit or a crash, and not a kill or a lost host. It would do so again.
+    pub by_itself: bool,
+}
+
+impl HowEnded {
+    /// It was ended from outside, or could not be started.
+    pub fn from_outside(text: impl Into<String>) -> Self {
+        Self { text: text.into(), by_itself: false }
+    }
+
+    /// Its own code has ended it.
+    pub fn by_itself(text: impl Into<String>) -> Self {
+        Self { text: text.into(), by_itself: true }
+    }
 }
 
 /// A job process that runs on a taskmanager, and how far it is.

@@ -110,4 +110,7 @@ pub struct RunRequest {
 pub struct RunReply {
     /// Its id.
     pub jobid: JobId,
+    /// What the arguments ask for and a cluster does not do, each as a sentence.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }

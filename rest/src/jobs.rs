@@ -1,5 +1,7 @@
 //! Jobs: `GET /v1/jobs/overview`, `/v1/jobs/ID` and what is below it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::JobId;
 use utoipa::ToSchema;
@@ -58,6 +60,9 @@ pub struct JobDetails {
     pub executable: String,
     /// The job's command line arguments.
     pub arguments: Vec<String>,
+    /// What its operators had counted since its first start when the last checkpoint was complete: by uid, and by the name of
+    /// the metric without `tidegate_` and `_total`.
+    pub totals: BTreeMap<String, BTreeMap<String, u64>>,
     /// Where its snapshots are.
     pub checkpoint_directory: String,
 }

@@ -70,9 +70,22 @@ impl LocalStore {
     /// # Errors
     /// If it is none.
     pub fn named(root: &Path) -> Result<Self> {
-        let missing = || format!("{} is not the directory of a savepoint or of checkpoints", root.display());
-        let is_one = root.join("files").is_dir();
-        let root = root.canonicalize().ok().filter(|_| is_one).ok_or_else(|| Error::job(missing()))?;
+        let is_one = |root: &Path| root.join("files").is_dir();
+        let missing = || {
+            let text = format!("{} is not the directory of a savepoint or of checkpoints", root.display());
+            // Savepoints are often made side by side.
+            let within = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+            let mut within: Vec<PathBuf> = within.filter(|path| is_one(path)).collect();
+            within.sort();
+            let within: Vec<String> = within.iter().map(|path| path.display().to_string()).collect();
+            if within.is_empty() {
+                text
+            } else {
+                format!("{text}, but there are such in it: {}", within.join(", "))
+            }
+        };
+        let named = root.canonicalize().ok().filter(|root| is_one(root));
+        let root = named.ok_or_else(|| Error::job(missing()))?;
         Ok(Self { root })
     }
 
@@ -395,6 +408,20 @@ mod tests {
         {
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_directory_of_savepoints_is_no_savepoint_and_those_in_it_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = directory.path();
+        let error = || LocalStore::named(all).unwrap_err().to_string();
+        assert!(error().ends_with("is not the directory of a savepoint or of checkpoints"), "{}", error());
+        for name in ["b", "a"] {
+            LocalStore::open(&all.join(name)).unwrap();
+        }
+        let named = format!(", but there are such in it: {0}/a, {0}/b", all.display());
+        assert!(error().ends_with(&named), "{}", error());
+        assert!(LocalStore::named(&all.join("a")).is_ok());
     }
 
     #[test]

@@ -10,13 +10,13 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidegate_protocol::process::SOCKET_VARIABLE;
+use tidegate_protocol::process::{SOCKET_VARIABLE, TEMPORARY};
 
 /// The lowest number of a job process's socket, above those that a program may expect to be something else.
 const SOCKET_NUMBER_MIN: i32 = 100;
@@ -213,9 +213,20 @@ impl Child {
     }
 }
 
+/// Signals that a process gets for what its own code does.
+const OWN_SIGNALS: [i32; 6] =
+    [libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGFPE, libc::SIGSEGV, libc::SIGSYS];
+
+/// Whether the code of a process has ended it.
+pub(crate) fn is_by_itself(status: ExitStatus) -> bool {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code != TEMPORARY,
+        (None, signal) => signal.is_some_and(|signal| OWN_SIGNALS.contains(&signal)),
+    }
+}
+
 /// How a process has ended, as the end of a sentence.
 pub(crate) fn how(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => match signal_hook::low_level::signal_name(signal) {

@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tidegate_protocol::plan::PLAN_VERSION;
 use tidegate_protocol::taskmanager::Program;
 use tidegate_protocol::{Error, ErrorContext, Plan, Result};
@@ -152,15 +153,23 @@ fn plan(name: &str, printed: &Printed) -> Result<Box<Plan>> {
             "{name} is not a Tidegate job: run with --plan, it printed no plan (exit code 0, it printed '{text}')"
         ))
     };
-    let version: Version = serde_json::from_slice(&printed.stdout).map_err(|_| no_plan())?;
+    let stdout = json(&printed.stdout);
+    let version: Version = serde_json::from_slice(stdout).map_err(|_| no_plan())?;
     if version.plan_version != PLAN_VERSION {
         return Err(Error::job(format!(
             "{name} was built with another version of Tidegate: its plan has version {}, this taskmanager reads {PLAN_VERSION}",
             version.plan_version
         )));
     }
-    let plan = serde_json::from_slice(&printed.stdout);
+    let plan = serde_json::from_slice(stdout);
     plan.map(Box::new).map_err(|error| no_plan().caused_by(error))
+}
+
+/// The JSON at the end of what a program has printed: its code may print something, too, while it describes the job.
+fn json(stdout: &[u8]) -> &[u8] {
+    let begins = |at: &usize| stdout[*at..].starts_with(b"{\n") && (*at == 0 || stdout[at - 1] == b'\n');
+    let is_json = |at: &usize| serde_json::from_slice::<IgnoredAny>(&stdout[*at..]).is_ok();
+    (0..stdout.len()).filter(begins).find(is_json).map_or(stdout, |at| &stdout[at..])
 }
 
 /// The error in what a program has printed: what follows `Error: ` at the beginning of a line, or all of it.
@@ -214,6 +223,9 @@ mod tests {
              echo some warning >&2\necho '{text}'\n"
         );
         assert_eq!(*described(script.as_bytes()).unwrap(), plan);
+        let text = serde_json::to_string_pretty(&plan).unwrap();
+        let script = format!("#!/bin/sh\necho building\necho '{{'\necho '{text}'\n");
+        assert_eq!(*described(script.as_bytes()).unwrap(), plan, "its code has printed something before");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tidegate_protocol::process::ToJobProcess;
-use tidegate_protocol::taskmanager::{ProcessId, Program};
+use tidegate_protocol::taskmanager::{HowEnded, ProcessId, Program};
 use tidegate_protocol::why::SaidByProcess;
 use tidegate_protocol::{ErrorContext, Result};
 
@@ -192,14 +192,15 @@ fn write(mut socket: UnixStream, queued: &Receiver<ToJobProcess>) {
     }
 }
 
-fn how(status: std::io::Result<ExitStatus>, last_words: &str) -> String {
-    let how = match status {
+fn how(status: std::io::Result<ExitStatus>, last_words: &str) -> HowEnded {
+    let by_itself = status.as_ref().is_ok_and(|status| child::is_by_itself(*status));
+    let mut text = match status {
         Ok(status) => child::how(status),
         Err(error) => format!("has ended, how is not known ({error})"),
     };
-    if last_words.is_empty() {
-        return how;
+    if !last_words.is_empty() {
+        let last_words: String = last_words.chars().take(LAST_WORDS_CHARS).collect();
+        text = format!("{text}: {last_words}");
     }
-    let last_words: String = last_words.chars().take(LAST_WORDS_CHARS).collect();
-    format!("{how}: {last_words}")
+    HowEnded { text, by_itself }
 }

@@ -206,7 +206,7 @@ impl Runner {
             }
             Event::Exited { process, how } => {
                 self.running.remove(process);
-                tracing::info!(target: "tidegate", "{} {how}", name(process));
+                tracing::info!(target: "tidegate", "{} {}", name(process), how.text);
             }
             _ => {}
         }

@@ -36,14 +36,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Starts a cluster on this machine. In the foreground, it is watched until Ctrl-C. Of one that runs, what has ended is
 /// started again.
 pub(crate) fn up(options: &UpOptions, global: &GlobalOptions, config: &Config) -> Result<()> {
-    let ca = config.find(&keys::TLS_CA)?;
-    let mut plan = Plan { ca, ..Plan::new(options, global, tls::connector(config)?)? };
+    let directory = absolute(&options.data).context(|| "--data cannot be used")?;
+    let running = PidFile::read(&directory)?.filter(|file| file.alive().next().is_some());
+    let jobmanager = match &running {
+        Some(file) => file.jobmanager.clone(),
+        None => format!("127.0.0.1:{}", free_port(options.port)?),
+    };
+    let plan = Plan {
+        options,
+        config: global.config.as_deref(),
+        tls: tls::connector(config)?,
+        tls_ca: config.find(&keys::TLS_CA)?,
+        metrics: config.find(&keys::TASKMANAGER_METRICS)?,
+        directory,
+        jobmanager,
+    };
     let interrupted = interrupted()?;
-    if let Some(file) = PidFile::read(&plan.directory)?.filter(|file| file.alive().next().is_some()) {
-        plan.jobmanager.clone_from(&file.jobmanager);
+    if let Some(file) = running {
         return plan.start_ended(file, global.output, &interrupted);
     }
-    plan.jobmanager = format!("127.0.0.1:{}", free_port(options.port)?);
     let secret = plan.prepare()?;
     let mut daemons = Vec::new();
     let started = plan.start(&mut daemons, secret, &interrupted);
@@ -56,6 +67,15 @@ pub(crate) fn up(options: &UpOptions, global: &GlobalOptions, config: &Config) -
         PidFile::remove(&plan.directory);
     }
     ended
+}
+
+/// Where the taskmanager of this number serves metrics, if the first one has this address: its port is the next one.
+fn metrics_address(first: &str, number: u32) -> Option<String> {
+    let (host, port) = first.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    // With port 0 each gets a free one.
+    let beyond = if port == 0 { 0 } else { u16::try_from(number - 1).ok()? };
+    Some(format!("{host}:{}", port.checked_add(beyond)?))
 }
 
 /// Set as soon as the command is to end.
@@ -73,22 +93,16 @@ struct Plan<'a> {
     config: Option<&'a Path>,
     /// What the command itself connects with; None for connections without TLS.
     tls: Option<Connector>,
-    tls_ca: Option<&'a str>,
-    /// The authorities that the command itself believes.
-    ca: Option<PathBuf>,
+    /// The authorities that the command and the daemons believe.
+    tls_ca: Option<PathBuf>,
+    /// Where the first taskmanager serves metrics; the others use the ports that follow.
+    metrics: Option<String>,
     /// An absolute path.
     directory: PathBuf,
     jobmanager: String,
 }
 
-impl<'a> Plan<'a> {
-    fn new(options: &'a UpOptions, global: &'a GlobalOptions, tls: Option<Connector>) -> Result<Self> {
-        let directory = absolute(&options.data).context(|| "--data cannot be used")?;
-        let config = global.config.as_deref();
-        let tls_ca = global.tls_ca.as_deref();
-        Ok(Self { options, config, tls, tls_ca, ca: None, directory, jobmanager: String::new() })
-    }
-
+impl Plan<'_> {
     /// Creates the directories and the secret.
     fn prepare(&self) -> Result<Secret> {
         let creating = || format!("the directory {} cannot be created", self.directory.display());
@@ -104,7 +118,8 @@ impl<'a> Plan<'a> {
         let data = self.options.data.display();
         if ended.is_empty() || file.is_watched() {
             return Err(Error::environment(format!(
-                "a cluster is running in {data} already: 'tidegate cluster down --data {data}' stops it"
+                "a cluster is running in {data} already: '{}' stops it",
+                self.down()
             )));
         }
         let secret = Secret::read(&self.directory.join(SECRET))?;
@@ -135,7 +150,7 @@ impl<'a> Plan<'a> {
         daemons.push(self.start_daemon("jobmanager", self.jobmanager_arguments(), detached)?);
         for i in 1..=self.options.taskmanagers {
             let name = format!("taskmanager {i}");
-            let arguments = self.taskmanager_arguments(&id(&name));
+            let arguments = self.taskmanager_arguments(&id(&name), i);
             daemons.push(self.start_daemon(&name, arguments, detached)?);
         }
         self.write_pids(daemons)?;
@@ -159,11 +174,14 @@ impl<'a> Plan<'a> {
         arguments
     }
 
-    fn taskmanager_arguments(&self, id: &str) -> Vec<OsString> {
+    fn taskmanager_arguments(&self, id: &str, number: u32) -> Vec<OsString> {
         let mut arguments = self.common_arguments("taskmanager", id);
         arguments.extend(["--jobmanager".into(), (&self.jobmanager).into()]);
         arguments.extend(["--slots".into(), self.options.slots.to_string().into()]);
         arguments.extend(["--listen", "127.0.0.1", "--address", "127.0.0.1"].map(OsString::from));
+        if let Some(address) = self.metrics.as_ref().and_then(|first| metrics_address(first, number)) {
+            arguments.extend(["--metrics".into(), address.into()]);
+        }
         arguments
     }
 
@@ -174,7 +192,7 @@ impl<'a> Plan<'a> {
         if let Some(config) = self.config {
             arguments.extend(["--config".into(), config.into()]);
         }
-        if let Some(ca) = self.tls_ca {
+        if let Some(ca) = &self.tls_ca {
             arguments.extend(["--tls-ca".into(), ca.into()]);
         }
         arguments
@@ -230,12 +248,17 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The command that stops the cluster.
+    fn down(&self) -> String {
+        format!("tidegate cluster down --data {}", quoted(&self.options.data.to_string_lossy()))
+    }
+
     /// Says what there is, how to use it and how to stop it.
     fn announce(&self, daemons: &[Daemon], format: Format) -> Result<()> {
         let UpOptions { taskmanagers, slots, data, detached, .. } = self.options;
         let (jobmanager, data) = (&self.jobmanager, data.display());
         let secret = self.directory.join(SECRET);
-        let ca = self.ca.as_ref().map(|ca| absolute(ca).unwrap_or_else(|_| ca.clone()));
+        let ca = self.tls_ca.as_ref().map(|ca| absolute(ca).unwrap_or_else(|_| ca.clone()));
         let ca =
             ca.map(|ca| format!(" TIDEGATE_TLS_CA={}", quoted(&ca.to_string_lossy()))).unwrap_or_default();
         let plural = |number: &u32| if *number == 1 { "" } else { "s" };
@@ -247,8 +270,7 @@ impl<'a> Plan<'a> {
             }))?;
             return Ok(());
         }
-        let stop =
-            if *detached { format!("tidegate cluster down --data {data}") } else { "Ctrl-C".to_owned() };
+        let stop = if *detached { self.down() } else { "Ctrl-C".to_owned() };
         answer(format_args!(
             "The cluster is ready: its jobmanager is at {jobmanager}, with {taskmanagers} taskmanager{} of {slots} slot{} each.\n\
              Its data and logs are in {data}. To stop it: {stop}\n\
@@ -308,6 +330,16 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn taskmanagers_serve_metrics_side_by_side() {
+        let addresses =
+            |first: &str| (1..=3).map(|number| metrics_address(first, number)).collect::<Vec<_>>();
+        let all = |addresses: [&str; 3]| addresses.map(|address| Some(address.to_owned())).to_vec();
+        assert_eq!(addresses("host:9401"), all(["host:9401", "host:9402", "host:9403"]));
+        assert_eq!(addresses("[::1]:0"), all(["[::1]:0"; 3]));
+        assert_eq!(metrics_address("host:65535", 2), None);
+    }
 
     #[test]
     fn a_path_is_a_word_of_a_shell() {

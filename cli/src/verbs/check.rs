@@ -28,7 +28,8 @@ pub(crate) fn check(session: Session, options: &CheckOptions) -> Result<()> {
         answer_json(&snake_case(&reply)?)?;
     } else {
         answer(table(&reply))?;
-        reply.changes.iter().for_each(say);
+        // What is refused changes nothing.
+        reply.changes.iter().filter(|_| reply.fits).for_each(say);
     }
     match reply.problem {
         Some(problem) => Err(Error::job(problem)),

@@ -1,5 +1,7 @@
 //! `tidegate info`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 use tidegate_protocol::Result;
@@ -31,6 +33,7 @@ struct Info<'a> {
     restarts: u32,
     processes: &'a [JobProcess],
     checkpoints: Value,
+    totals: &'a BTreeMap<String, BTreeMap<String, u64>>,
     executable: &'a str,
     arguments: &'a [String],
     checkpoint_directory: &'a str,
@@ -46,6 +49,7 @@ impl<'a> Info<'a> {
             restarts: job.restarts,
             processes: &job.processes,
             checkpoints: snake_case(&job.checkpoints)?,
+            totals: &job.totals,
             executable: &job.executable,
             arguments: &job.arguments,
             checkpoint_directory: &job.checkpoint_directory,
@@ -76,6 +80,7 @@ fn table(job: &JobDetails) -> Table {
     }
     row("Workers", format!("{} (at most {})", summary.parallelism, job.max_parallelism));
     row("Checkpoints", checkpoints(job));
+    totals(&job.totals).for_each(|line| row("Totals", line));
     row("Directory", job.checkpoint_directory.clone());
     row("Executable", job.executable.clone());
     if !job.arguments.is_empty() {
@@ -85,6 +90,18 @@ fn table(job: &JobDetails) -> Table {
         row("Process", self::process(process));
     }
     table
+}
+
+/// What each operator has counted: `in: records in 1000, malformed 3`.
+pub(super) fn totals(
+    totals: &BTreeMap<String, BTreeMap<String, u64>>,
+) -> impl Iterator<Item = String> + use<'_> {
+    totals.iter().filter_map(|(uid, counters)| {
+        let counted = counters.iter().filter(|(_, count)| **count > 0);
+        let counted: Vec<String> =
+            counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+        (!counted.is_empty()).then(|| format!("{uid}: {}", counted.join(", ")))
+    })
 }
 
 fn attempt(job: &JobDetails) -> String {

@@ -22,6 +22,12 @@ pub(crate) fn logs(session: &Session, options: &LogsOptions) -> Result<()> {
     if attempt == 0 && !options.follow {
         return Err(not_yet(&details));
     }
+    if attempt > details.summary.attempt {
+        let (name, newest) = (&details.summary.name, details.summary.attempt);
+        return Err(Error::job(format!(
+            "the job {name} has no attempt {attempt}; its newest one is attempt {newest}"
+        )));
+    }
     let mut reader = Reader::new(session, job, attempt);
     if options.follow {
         follow(&mut reader, options)?;

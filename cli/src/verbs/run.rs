@@ -12,6 +12,7 @@ use tidegate_protocol::{Error, ErrorContext, ErrorKind, JobId, Result};
 use tidegate_rest::executables::{Executable, RunReply, RunRequest};
 use tidegate_rest::jobs::{JobDetails, JobState};
 
+use super::info::totals;
 use super::watch::{Watch, show_job};
 use super::{Session, absolute_path};
 use crate::options::RunOptions;
@@ -37,8 +38,9 @@ pub(crate) fn run(session: Session, options: &RunOptions) -> Result<u8> {
     let progress = Progress::new();
     let executable = upload(session, &options.executable, &progress)?;
     progress.hint("the cluster looks at the job");
-    submit(session, &executable, &request)?;
+    let warnings = submit(session, &executable, &request)?;
     drop(progress);
+    warnings.iter().for_each(|warning| say(format_args!("Warning: {warning}.")));
     if session.is_json() {
         answer_json(&serde_json::json!({"id": job}))?;
     } else {
@@ -97,12 +99,12 @@ fn in_path(name: &Path) -> String {
 }
 
 /// The client has chosen the job's id: if the answer is lost, the job may be there nevertheless.
-fn submit(session: &Session, executable: &Executable, request: &RunRequest) -> Result<()> {
+fn submit(session: &Session, executable: &Executable, request: &RunRequest) -> Result<Vec<String>> {
     let target = format!("/v1/executables/{}/run", executable.id);
     match session.client.post::<_, RunReply>(&target, request) {
-        Ok(_) => Ok(()),
+        Ok(reply) => Ok(reply.warnings),
         Err(error) if error.kind() == ErrorKind::Environment => {
-            session.details(request.jobid).map(drop).map_err(|_| error)
+            session.details(request.jobid).map(|_| Vec::new()).map_err(|_| error)
         }
         Err(error) => Err(error),
     }
@@ -139,6 +141,7 @@ fn outcome(job: &JobDetails) -> Result<u8> {
         }
         _ => {
             say(format_args!("Job {name} has finished."));
+            totals(&job.totals).for_each(|line| say(format_args!("  {line}")));
             Ok(0)
         }
     }

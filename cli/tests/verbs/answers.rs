@@ -22,7 +22,7 @@ pub(crate) fn details(state: &str) -> Value {
         "max-parallelism": 128, "waits-for": null, "failure": null, "restarts": 0,
         "processes": [{"taskmanager": "tm-1", "pid": 17, "slots": [0, 1]}],
         "checkpoints": {"completed": 4, "aborted": 1, "last-epoch": 5},
-        "executable": "ab12", "arguments": ["--input", "x"], "checkpoint-directory": "/store/orders"
+        "executable": "ab12", "arguments": ["--input", "x"], "totals": {}, "checkpoint-directory": "/store/orders"
     });
     details.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     details

@@ -16,7 +16,7 @@ use tidegate_control::cluster::{
 use tidegate_protocol::link::{Command, Report, ToDriver};
 use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::process::{FromJobProcess, ToJobProcess};
-use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, RunningProcess, ToTaskManager};
+use tidegate_protocol::taskmanager::{FromTaskManager, HowEnded, ProcessId, RunningProcess, ToTaskManager};
 use tidegate_protocol::{Attempt, Epoch, Error, JobId, JobState, Slot, TaskManagerId};
 
 use world::{Told, World, show};
@@ -231,7 +231,7 @@ impl Checked {
         if !state.connected {
             return Ok(());
         }
-        let exited = FromTaskManager::Exited { process: id, how: "was killed".to_owned() };
+        let exited = FromTaskManager::Exited { process: id, how: HowEnded::from_outside("was killed") };
         self.input("exited", ClusterInput::FromTaskManager(host, exited))
     }
 

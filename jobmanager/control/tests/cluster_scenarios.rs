@@ -24,7 +24,7 @@ use tidegate_control::cluster::{ClusterAction, ClusterInput, NotWritten, Request
 use tidegate_protocol::link::{Report, ToDriver};
 use tidegate_protocol::manifest::{FORMAT_VERSION, OperatorSnapshot, PartitionSnapshot, SlotSnapshot};
 use tidegate_protocol::process::FromJobProcess;
-use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId};
+use tidegate_protocol::taskmanager::{FromTaskManager, HowEnded, ProcessId};
 use tidegate_protocol::{Attempt, Epoch, JobId, JobState, KeyGroups, Manifest, Plan, Slot, TaskManagerId};
 
 use world::{World, show};
@@ -142,6 +142,9 @@ enum Command {
         first: u32,
         #[arg(key)]
         how: String,
+        /// Its own code has ended it.
+        #[arg(key, optional)]
+        by_itself: bool,
         #[arg(key)]
         attempt: Option<u32>,
         #[arg(key, optional)]
@@ -473,12 +476,13 @@ impl Runner {
     fn process(&mut self, command: &Command) -> Answer {
         let j = Job::default();
         match command {
-            Command::Exited { first, how, attempt, of } => {
-                let process = self.id(*of, *attempt, *first);
+            Command::Exited { first, how, by_itself, attempt, of } => {
+                let (process, how) =
+                    (self.id(*of, *attempt, *first), HowEnded { text: how.clone(), by_itself: *by_itself });
                 let host = self.0.host_of(process).or_else(|| self.0.hosts.keys().next().cloned());
                 let host = host.ok_or("there is no taskmanager")?;
                 self.0.hosts.values_mut().for_each(|host| drop(host.processes.remove(&process)));
-                let message = FromTaskManager::Exited { process, how: how.clone() };
+                let message = FromTaskManager::Exited { process, how };
                 self.step(ClusterInput::FromTaskManager(host, message))
             }
             Command::Started(first) => {

@@ -276,5 +276,9 @@ pub(super) async fn run(
         settings: set.settings,
     };
     state.driver.request(Asked::Run(Box::new(run))).await?;
-    Ok(Json(RunReply { jobid: request.jobid }))
+    let warnings = state.driver.look(move |brain: &Brain| {
+        let facts = brain.ledger().jobs.get(&jobid);
+        facts.map(|facts| facts.spec.plan.settings.warnings.clone()).unwrap_or_default()
+    });
+    Ok(Json(RunReply { jobid, warnings: warnings.await? }))
 }

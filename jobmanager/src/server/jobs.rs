@@ -114,6 +114,7 @@ pub(super) async fn details(Given(state): Given<Arc<State>>, Path(of): Path<OfJo
         restarts: view.restarts,
         processes: view.processes.iter().map(process).collect(),
         checkpoints: counts(view),
+        totals: view.done.totals.clone(),
         executable: facts.spec.program.sha256.clone(),
         arguments: facts.spec.program.arguments.clone(),
         checkpoint_directory: store.place_of(view.job),
@@ -143,7 +144,7 @@ fn process(process: &tidegate_control::cluster::ProcessView) -> JobProcess {
 
 fn counts(view: &JobView) -> CheckpointCounts {
     CheckpointCounts {
-        completed: view.completed,
+        completed: view.done.checkpoints,
         aborted: view.aborted,
         last_epoch: view.last_epoch.map(|epoch| epoch.0),
     }

@@ -360,11 +360,15 @@ impl<T, F> EventTime<T, F> {
     {
         if self.said != watermark {
             self.said = watermark;
-            let time = watermark.time();
-            if time > i64::MIN && time < i64::MAX {
-                self.watermark_gauge.set(time);
-            }
+            self.measure();
             self.next.watermark(WatermarkUpdate::Now(watermark));
+        }
+    }
+
+    fn measure(&self) {
+        let time = self.said.time();
+        if time > i64::MIN && time < i64::MAX {
+            self.watermark_gauge.set(time);
         }
     }
 }
@@ -458,6 +462,7 @@ impl<T: 'static, F: FnMut(&T) -> i64> WatermarkGenerator for EventTime<T, F> {
     fn announce(&mut self, more: bool) {
         self.show();
         self.said = self.joined(more);
+        self.measure();
         self.next.watermark(WatermarkUpdate::NextEpoch(self.said));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tidegate_protocol::process::{FromJobProcess, SOCKET_VARIABLE, ToJobProcess};
+use tidegate_protocol::process::{FromJobProcess, SOCKET_VARIABLE, TEMPORARY, ToJobProcess};
 use tidegate_protocol::why::ProcessAnswer;
 use tidegate_protocol::{Error, Result};
 
@@ -19,8 +19,6 @@ use crate::exit;
 
 /// A message of the taskmanager is at most so long: a list of partitions may be.
 const MESSAGE_BYTES_MAX: u64 = 256 << 20;
-/// The exit code of a process that has lost its taskmanager.
-const LOST: i32 = 75;
 
 /// The sending end of the socket to the taskmanager.
 #[derive(Clone)]
@@ -89,7 +87,7 @@ impl Reader {
     fn run(mut self) {
         loop {
             let message = self.next();
-            let Some(message) = message else { exit::at_once(LOST) };
+            let Some(message) = message else { exit::at_once(TEMPORARY) };
             match message {
                 ToJobProcess::Ping => self.taskmanager.send(&FromJobProcess::Pong),
                 other => {

@@ -10,8 +10,9 @@ use tidegate_protocol::manifest::SlotSnapshot;
 use tidegate_protocol::{Epoch, Slot};
 
 use super::*;
-use crate::api::Job;
+use crate::OnError;
 use crate::api::job::{BuildJob, graph_builder};
+use crate::api::{Job, Watermarks};
 use crate::checkpoint::snapshot_thread::CollectedEpoch;
 use crate::dataflow::process::Process;
 use crate::dataflow::sockets::Sockets;
@@ -30,13 +31,17 @@ struct Attempt {
 
 impl Attempt {
     fn start(root: &Path, source: &TestSource<i64>) -> Self {
-        let (process, inbox) = parts::process(root, 1, None);
         let source = source.clone();
         let build: BuildJob = Arc::new(move |job| {
             job.source(parts::SOURCE, source.clone()).sink("out", Discard::named("out"));
             Ok(())
         });
-        let mut job = Job::new(Rc::new(WorkerContext::new(Slot(0), parts::process(root, 1, None).0)));
+        Self::of(|| parts::process(root, 1, None), build)
+    }
+
+    fn of(new: impl Fn() -> (Arc<Process>, Receiver<ToDriver>), build: BuildJob) -> Self {
+        let (process, inbox) = new();
+        let mut job = Job::new(Rc::new(WorkerContext::new(Slot(0), new().0)));
         build(&mut job).unwrap();
         let outline = job.outline();
         let workers =
@@ -98,6 +103,26 @@ fn a_source_that_reads_on_ends_all_epochs_that_are_triggered_together() {
     assert_eq!(attempt.next(), "Ready(Slot(0))");
     attempt.report([trigger(1, false), trigger(2, false), trigger(3, true)]);
     assert_eq!([attempt.next(), attempt.next(), attempt.next()], ["acked 1", "acked 2", "acked 3"]);
+}
+
+/// Which times are plausible must not change with the way in which a job ends.
+#[test]
+fn a_job_that_follows_its_source_refuses_implausible_times_while_it_drains_too() {
+    let place = tempfile::tempdir().unwrap();
+    let source = TestSource::new(1);
+    source.extend(0, [1_000, 10_000_000_000_000, 2_000]);
+    let build: BuildJob = Arc::new(move |job| {
+        let numbers = job.source(parts::SOURCE, source.clone());
+        let times = numbers.event_time(|time| *time, Watermarks::monotonous()).on_error(OnError::Skip);
+        times.sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let attempt = Attempt::of(|| parts::draining_process(place.path()), build);
+    assert_eq!((attempt.next(), attempt.next()), ("Ready(Slot(0))".into(), "SourcesEnded(Slot(0))".into()));
+    attempt.report([trigger(1, true)]);
+    let report = attempt.inbox.recv_timeout(Duration::from_secs(20)).map(|message| message.report);
+    let Ok(Report::Acked { part, .. }) = report else { panic!("{report:?}") };
+    assert_eq!(part.operators["event_time-1"].counters["malformed"], 1);
 }
 
 #[test]

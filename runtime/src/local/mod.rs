@@ -54,6 +54,7 @@ pub(crate) fn plan(run: &Run, build: &BuildJob) -> Result<Plan> {
         parallelism: run.parallelism.and_then(|workers| u32::try_from(workers).ok()),
         checkpoint_interval_ms: interval.unwrap_or(u64::MAX),
         retain: run.retain as u64,
+        warnings: Vec::new(),
     };
     Ok(Plan { settings, ..job.plan })
 }

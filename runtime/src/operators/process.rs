@@ -340,6 +340,7 @@ impl<F: KeyedProcess> Operator for ProcessStep<F> {
             store,
         });
         self.watermark = context.restored_watermark(&uid);
+        self.watermark_gauge.set(self.watermark);
         (self.event_time, self.fired) = (self.watermark, i64::MIN);
         self.resume_sweep(context)
     }

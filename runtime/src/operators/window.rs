@@ -523,6 +523,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> Operator for WindowStep<K, T, A> {
             self.fired_operator = context.store(&format!("{uid}{FIRED}"))?.1;
         }
         self.watermark = context.restored_watermark(&uid);
+        self.watermark_gauge.set(self.watermark);
         (self.event_time, self.fired_to) = (self.watermark, i64::MIN);
         let windows = self.restored_windows(context)?;
         for (start, (unfired, fired)) in windows {

@@ -20,7 +20,8 @@ use crate::link::Direct;
 use crate::local::{self, Event, Mailbox, Run};
 use crate::metrics::Metrics;
 use crate::shell::terminal::say;
-use tidegate_protocol::{Error, Result};
+use tidegate_protocol::process::TEMPORARY;
+use tidegate_protocol::{Error, ErrorKind, Result};
 
 /// The flags that every job has.
 #[derive(Args, Clone, Debug)]
@@ -105,7 +106,7 @@ where
     let build: BuildJob = Arc::new(move |job: &mut Job| build(job, &args));
     crate::panics::remember_panics();
     if runtime.plan {
-        return print_plan(&run, &build);
+        return print_plan(&run, &build, warnings(&matches));
     }
     match TaskManager::of_this_process()? {
         Some(taskmanager) => run_on_cluster(&run, build, &taskmanager),
@@ -124,7 +125,7 @@ fn run_on_cluster(run: &Run, build: BuildJob, taskmanager: &TaskManager) -> ! {
         Ok(()) => exit::at_once(0),
         Err(error) => {
             say(format_args!("Error: {error}"));
-            exit::at_once(1)
+            exit::at_once(if error.kind() == ErrorKind::Environment { TEMPORARY } else { 1 })
         }
     }
 }
@@ -180,9 +181,11 @@ fn run_job(runtime: &RuntimeArgs, run: &Run, build: BuildJob) -> Result<()> {
     Ok(())
 }
 
-fn print_plan(run: &Run, build: &BuildJob) -> Result<()> {
+fn print_plan(run: &Run, build: &BuildJob, warnings: Vec<String>) -> Result<()> {
     crate::shell::logging::start(None)?;
-    let mut text = serde_json::to_string_pretty(&local::plan(run, build)?)?;
+    let mut plan = local::plan(run, build)?;
+    plan.settings.warnings = warnings;
+    let mut text = serde_json::to_string_pretty(&plan)?;
     text.push('\n');
     // A reader that has closed the pipe needs no more.
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -234,6 +237,27 @@ fn arguments_to_keep<A: Args>(matches: &ArgMatches) -> BTreeMap<String, Vec<Stri
             Some((id, values))
         })
         .collect()
+}
+
+/// What the flags ask for and a cluster does not do.
+fn warnings(matches: &ArgMatches) -> Vec<String> {
+    let alone = [
+        (
+            "checkpoint_dir",
+            "--checkpoint-dir",
+            "its snapshots are in the checkpoint store; 'tidegate info' says where",
+        ),
+        (
+            "metrics",
+            "--metrics",
+            "its taskmanagers serve its metrics, at the addresses of their own --metrics",
+        ),
+        ("summary", "--summary", "'tidegate info' shows the totals, with -o json as JSON"),
+    ];
+    let is_given =
+        |id: &str| matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
+    let given = alone.iter().filter(|(id, ..)| is_given(id));
+    given.map(|(_, flag, instead)| format!("{flag} has no effect on a job of a cluster: {instead}")).collect()
 }
 
 /// Refuses the next flag where a value is missing. Flags take values with a hyphen, so that the error for a negative number

@@ -31,6 +31,20 @@ pub(crate) fn process(
     workers: usize,
     restored: Option<Manifest>,
 ) -> (Arc<Process>, Receiver<ToDriver>) {
+    process_of(root, workers, restored, false)
+}
+
+/// A process with one worker of a job that follows its sources, and drains.
+pub(crate) fn draining_process(root: &Path) -> (Arc<Process>, Receiver<ToDriver>) {
+    process_of(root, 1, None, true)
+}
+
+fn process_of(
+    root: &Path,
+    workers: usize,
+    restored: Option<Manifest>,
+    drains: bool,
+) -> (Arc<Process>, Receiver<ToDriver>) {
     let (sender, inbox) = channel();
     let store = LocalStore::open(root).expect("a directory for the state");
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
@@ -41,7 +55,7 @@ pub(crate) fn process(
             parallelism: workers,
             key_groups: KeyGroups { count: 16 },
             memory: 8 << 20,
-            follow: false,
+            follow: drains,
             over_the_wire: false,
         },
         first_epoch,
@@ -54,7 +68,7 @@ pub(crate) fn process(
     let process = Process::new(
         setup,
         ProcessWorkers { first: Slot(0), count: workers },
-        Beginning { attempt, first_epoch, assigned, drains: false },
+        Beginning { attempt, first_epoch, assigned, drains },
         Box::new(move |message| drop(sender.send(message))),
         Arc::new(ManualClock::default()),
         Arc::default(),

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use tidegate_protocol::link::Command;
 use tidegate_protocol::process::{FromJobProcess, Preparation, TlsFiles, ToJobProcess};
-use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, Program, Registration, ToTaskManager};
+use tidegate_protocol::taskmanager::{
+    FromTaskManager, HowEnded, ProcessId, Program, Registration, ToTaskManager,
+};
 use tidegate_protocol::why::{PassedOn, ProcessAnswer};
 use tidegate_protocol::{Attempt, Error, JobId, Plan, TaskManagerId};
 
@@ -79,8 +81,8 @@ pub enum Event {
     Exited {
         /// The process.
         process: ProcessId,
-        /// How, as the end of a sentence.
-        how: String,
+        /// How.
+        how: HowEnded,
     },
     /// A job was described, or cannot be.
     Described {
@@ -383,7 +385,11 @@ impl Supervisor {
             _ => None,
         };
         if let Some(how) = refusal {
-            return self.uplink.ended(now, Ended::new(id, Vec::new(), how), &mut self.effects);
+            return self.uplink.ended(
+                now,
+                Ended::new(id, Vec::new(), HowEnded::from_outside(how)),
+                &mut self.effects,
+            );
         }
         self.end(now, |other| other.job == job && other.attempt < attempt, None);
         self.effects.push(Effect::Fetch { process: id, program: program.clone() });
@@ -400,7 +406,7 @@ impl Supervisor {
                 process.phase = Phase::Waiting;
                 self.spawn_next(id.job);
             }
-            Err(why) => self.ended(now, id, format!("was not started: {why}")),
+            Err(why) => self.ended(now, id, HowEnded::from_outside(format!("was not started: {why}"))),
         }
     }
 
@@ -448,7 +454,7 @@ impl Supervisor {
                 self.send(FromTaskManager::Started { process: id, pid });
             }
             Err(why) => {
-                self.ended(now, id, format!("was not started: {why}"));
+                self.ended(now, id, HowEnded::from_outside(format!("was not started: {why}")));
                 self.spawn_next(id.job);
             }
         }
@@ -497,7 +503,8 @@ impl Supervisor {
             if runs {
                 self.kill(id, why.map(str::to_owned));
             } else {
-                self.ended(now, id, why.unwrap_or("was ended before it was started").to_owned());
+                let why = why.unwrap_or("was ended before it was started");
+                self.ended(now, id, HowEnded::from_outside(why));
             }
         }
     }
@@ -513,10 +520,10 @@ impl Supervisor {
         true
     }
 
-    fn ended(&mut self, now: Duration, id: ProcessId, how: String) {
+    fn ended(&mut self, now: Duration, id: ProcessId, how: HowEnded) {
         let Some(process) = self.processes.remove(&id) else { return };
         self.scrapes.ended(id);
-        let how = process.why_killed.clone().unwrap_or(how);
+        let how = process.why_killed.clone().map_or(how, HowEnded::from_outside);
         let ended = Ended::new(id, process.last_facts(id), how);
         self.uplink.ended(now, ended, &mut self.effects);
     }

@@ -62,7 +62,7 @@ fn registered() -> Event {
 }
 
 fn exited(process: ProcessId) -> Event {
-    Event::Exited { process, how: "was killed by signal 9 (SIGKILL)".to_owned() }
+    Event::Exited { process, how: HowEnded::from_outside("was killed by signal 9 (SIGKILL)") }
 }
 
 /// A taskmanager at a time.
@@ -185,7 +185,7 @@ fn show_message(message: &FromTaskManager) -> String {
             format!("register{}", processes.collect::<String>())
         }
         FromTaskManager::Started { process, pid } => format!("started {} {pid}", name(process)),
-        FromTaskManager::Exited { process, how } => format!("exited {} {how}", name(process)),
+        FromTaskManager::Exited { process, how } => format!("exited {} {}", name(process), how.text),
         FromTaskManager::FromProcess { process, message } => match &**message {
             FromJobProcess::Report(report) => format!("{} {:?}", name(process), report.report),
             message => format!("{} {message:?}", name(process)),

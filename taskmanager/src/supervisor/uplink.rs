@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, Registration};
+use tidegate_protocol::taskmanager::{FromTaskManager, HowEnded, ProcessId, Registration};
 
 use super::Effect;
 
@@ -26,7 +26,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    pub(super) fn new(process: ProcessId, mut facts: Vec<FromTaskManager>, how: String) -> Self {
+    pub(super) fn new(process: ProcessId, mut facts: Vec<FromTaskManager>, how: HowEnded) -> Self {
         facts.push(FromTaskManager::Exited { process, how });
         Self { messages: facts, sent: None }
     }

@@ -159,7 +159,7 @@ impl Cluster {
         self.jobmanager().wait(|message| match message {
             FromTaskManager::Exited { process, how } => {
                 assert_eq!(process, id);
-                Some(how)
+                Some(how.text)
             }
             _ => None,
         })

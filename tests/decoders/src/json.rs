@@ -14,7 +14,7 @@ use tidegate_protocol::manifest::{
 use tidegate_protocol::plan::{PLAN_VERSION, SourcePlan};
 use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProcess};
 use tidegate_protocol::taskmanager::{
-    FromTaskManager, ProcessId, Program, Registration, RunningProcess, ToTaskManager,
+    FromTaskManager, HowEnded, ProcessId, Program, Registration, RunningProcess, ToTaskManager,
 };
 use tidegate_protocol::why::{
     PartitionProgress, PartitionState, PassedOn, ProcessAnswer, ProcessWhy, SaidByProcess, SaidByTaskManager,
@@ -139,7 +139,10 @@ pub fn taskmanagers() -> Seeds {
         ("described", encoded(&FromTaskManager::Described { request: 1, result: Ok(Box::new(a_plan())) })),
         ("launch", encoded(&ToTaskManager::Launch { program: program(), preparation })),
         ("kill", encoded(&ToTaskManager::Kill { job: PROCESS.job, attempt: PROCESS.attempt })),
-        ("exited", encoded(&FromTaskManager::Exited { process: PROCESS, how: "has exited".to_owned() })),
+        (
+            "exited",
+            encoded(&FromTaskManager::Exited { process: PROCESS, how: HowEnded::by_itself("has exited") }),
+        ),
         ("passed-on", encoded(&PassedOn { process: PROCESS, answer: answer() })),
     ]
 }

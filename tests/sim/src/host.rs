@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId};
+use tidegate_protocol::taskmanager::{FromTaskManager, HowEnded, ProcessId};
 use tidegate_protocol::{Error, TaskManagerId};
 use tidegate_taskmanager::supervisor::{Effect, Event as Given, Identity, Supervisor};
 
@@ -162,7 +162,10 @@ impl World {
         let Some(process) = self.processes.remove(&pid) else { return };
         if self.is_host_life(host, life) {
             self.hosts[host].children.remove(&process.id);
-            self.host_event(host, Given::Exited { process: process.id, how: process.how.to_owned() });
+            self.host_event(
+                host,
+                Given::Exited { process: process.id, how: HowEnded::from_outside(process.how) },
+            );
         }
     }
 

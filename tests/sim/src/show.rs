@@ -152,7 +152,7 @@ fn from_taskmanager(message: &FromTaskManager) -> String {
         FromTaskManager::FromProcess { process: id, message } => {
             format!("{} {}", process(id), from_process(message))
         }
-        FromTaskManager::Exited { process: id, how } => format!("{} exited: {how}", process(id)),
+        FromTaskManager::Exited { process: id, how } => format!("{} exited: {}", process(id), how.text),
         other => format!("{other:?}"),
     }
 }
@@ -173,7 +173,7 @@ pub(crate) fn given(event: &Event) -> String {
         Event::Connected => "connected".to_owned(),
         Event::Disconnected => "disconnected".to_owned(),
         Event::Message(message) => to_taskmanager(message),
-        Event::Exited { process: id, how } => format!("{} exited: {how}", process(id)),
+        Event::Exited { process: id, how } => format!("{} exited: {}", process(id), how.text),
         _ => String::new(),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidegate_protocol::link::{Command, Report, ToProcess};
 use tidegate_protocol::manifest::{FORMAT_VERSION, SlotSnapshot};
 use tidegate_protocol::process::{Begin, FromJobProcess, Preparation, ToJobProcess};
-use tidegate_protocol::taskmanager::{ProcessId, RunningProcess, ToTaskManager};
+use tidegate_protocol::taskmanager::{HowEnded, ProcessId, RunningProcess, ToTaskManager};
 use tidegate_protocol::{Attempt, Epoch, Error, ErrorKind, JobId, Manifest, Slot, TaskManagerId};
 
 use super::action::{ClusterAction, StoreAction};
@@ -252,7 +252,7 @@ impl AttemptRun {
                 published: self.past.published,
                 first_epoch: self.past.used.next(),
                 store_ids: self.store_ids(cx),
-                drains: cx.facts.stop.as_ref().is_some_and(|stop| stop.drain),
+                drains: cx.facts.drains(),
                 // The rest is filled in by the driver and the taskmanager.
                 working: Default::default(),
                 copies: Default::default(),
@@ -289,10 +289,8 @@ impl AttemptRun {
     /// Forgets what may be large: the attempt is only looked at any more.
     pub(super) fn forget_manifests(&mut self) {
         (self.restored, self.writing, self.assignment, self.prepared) = (None, None, None, None);
+        self.newest = None;
         self.parts.clear();
-        if let Some(newest) = &mut self.newest {
-            Arc::make_mut(newest).slots.clear();
-        }
     }
 
     /// Ends the processes.
@@ -436,7 +434,7 @@ impl AttemptRun {
     }
 
     /// A process has ended.
-    pub(super) fn exited(&self, first: Slot, how: &str) -> Outcome {
+    pub(super) fn exited(&self, first: Slot, how: &HowEnded) -> Outcome {
         if self.symptom.as_ref().is_some_and(|symptom| symptom.of.contains(&first)) {
             // It has said why, and ends for that reason.
             return Outcome::GoesOn;
@@ -758,10 +756,11 @@ impl AttemptRun {
 }
 
 /// The error that the end of a process is.
-pub(super) fn exited(pid: Option<u32>, host: Option<&TaskManagerId>, how: &str) -> Error {
+pub(super) fn exited(pid: Option<u32>, host: Option<&TaskManagerId>, how: &HowEnded) -> Error {
     let pid = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
     let host = host.map(|host| format!(" on {host}")).unwrap_or_default();
-    Error::environment(format!("process{pid}{host} {how}"))
+    let text = format!("process{pid}{host} {}", how.text);
+    if how.by_itself { Error::job(text) } else { Error::environment(text) }
 }
 
 fn assigned_command(assigned: Assigned) -> Command {

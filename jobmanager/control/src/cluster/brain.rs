@@ -266,13 +266,13 @@ impl Brain {
             | Request::Savepoint { job, .. }
             | Request::Rescale { job, .. } => *job,
         };
-        let (number, before) = (self.number(), out.len());
+        let (number, free, before) = (self.number(), self.free(), out.len());
         let answer = self.with_job(job, out, |job, cx| match request {
             Request::Describe(_) | Request::Run(_) => Ok(Answer::Done),
             Request::Cancel(_) => job.request_cancel(cx),
             Request::Stop { drain, savepoint, .. } => job.request_stop(cx, number, drain, savepoint),
             Request::Savepoint { directory, .. } => job.request_savepoint(cx, number, directory),
-            Request::Rescale { parallelism, .. } => job.request_rescale(cx, parallelism),
+            Request::Rescale { parallelism, .. } => job.request_rescale(cx, parallelism, free),
         });
         let answer = answer.unwrap_or_else(|| Err(Error::job(format!("there is no job {job}"))));
         let proposed = out[before..].iter().find_map(|action| match action {
@@ -421,7 +421,6 @@ impl Brain {
             let ms = self.now.time.since_ms(triggered_at);
             Some((epoch, run.control().phase()?.to_string(), ms, missing))
         });
-        let newest = last.and_then(|run| run.newest.as_ref());
         Some(JobView {
             job: id,
             state: job.state(facts),
@@ -431,7 +430,7 @@ impl Brain {
             waits_for: job.waits_for(self.now.time, facts, || self.free()),
             failures: job.history.clone(),
             processes: processes.collect(),
-            completed: newest.map_or(0, |manifest| manifest.checkpoints),
+            done: job.done(facts),
             aborted: last.map_or(0, |run| run.aborted),
             last_epoch: facts.newest(),
             in_flight,
@@ -443,7 +442,8 @@ impl Brain {
     pub fn operation(&self, job: JobId, number: u64) -> Option<OperationView> {
         let (job, facts) = (self.jobs.get(&job)?, self.ledger.jobs.get(&job)?);
         let free = || self.free();
-        let known = job.operations.view(number, || job.hindrances(self.now.time, facts, free));
+        let known =
+            job.operations.view(number, facts.drains(), || job.hindrances(self.now.time, facts, free));
         // Of those of an earlier brain only the stop is known.
         let stop = facts.stop.as_ref().filter(|stop| stop.operation == number);
         known.or_else(|| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidegate_protocol::link::{Report, ToDriver};
 use tidegate_protocol::process::FromJobProcess;
-use tidegate_protocol::taskmanager::{ProcessId, Registration, RunningProcess, ToTaskManager};
+use tidegate_protocol::taskmanager::{HowEnded, ProcessId, Registration, RunningProcess, ToTaskManager};
 use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Slot, TaskManagerId};
 
 use super::action::{Answer, ClusterAction, CopyAction, StoreAction};
@@ -17,7 +17,7 @@ use super::input::{NotWritten, SnapshotRead};
 use super::ledger::JobFacts;
 use super::operations::Operations;
 use super::placement::{Offer, Placed, Rank, place};
-use super::record::{Ending, Record, Stop};
+use super::record::{Done, Ending, Record, Stop};
 use super::restart::{Failures, Next};
 use super::view::OperationView;
 use crate::action::Exit;
@@ -412,8 +412,17 @@ impl Job {
 
     fn propose_end(&mut self, cx: &mut Context<'_>, ending: Ending) {
         self.phase = Phase::Ending;
-        let (job, at_ms) = (self.id, cx.now.wall_ms);
-        cx.out.push(ClusterAction::Propose(Record::Ended { job, ending, at_ms }));
+        let record = self.end_of(cx, ending);
+        cx.out.push(ClusterAction::Propose(record));
+    }
+
+    fn end_of(&self, cx: &Context<'_>, ending: Ending) -> Record {
+        Record::Ended { job: self.id, ending, at_ms: cx.now.wall_ms, done: self.done(cx.facts) }
+    }
+
+    /// What it had done at its last complete checkpoint, as far as that was read.
+    pub(super) fn done(&self, facts: &JobFacts) -> Done {
+        self.snapshot.as_deref().map_or_else(|| facts.done.clone(), Done::of)
     }
 
     fn ended(&mut self, cx: &mut Context<'_>, ending: &Ending) {
@@ -580,8 +589,8 @@ impl Job {
 
     pub(super) fn request_cancel(&mut self, cx: &mut Context<'_>) -> Result<Answer, Error> {
         self.refuse_if_over(cx)?;
-        let (job, at_ms) = (self.id, cx.now.wall_ms);
-        cx.out.push(ClusterAction::Propose(Record::Ended { job, ending: Ending::Canceled, at_ms }));
+        let record = self.end_of(cx, Ending::Canceled);
+        cx.out.push(ClusterAction::Propose(record));
         Ok(Answer::Done)
     }
 
@@ -600,6 +609,10 @@ impl Job {
     }
 
     fn stop(&mut self, cx: &mut Context<'_>, stop: &Stop) {
+        if matches!(self.phase, Phase::Waiting { .. }) && !cx.facts.was_started() && !stop.drain {
+            // It has read nothing yet, so there is nothing to keep: it need not wait for slots.
+            return self.end(cx, None);
+        }
         let Phase::Active(run) = &mut self.phase else { return };
         if run.is_running() {
             // Also to drain. The present end of the input is that of the partitions that there are now, and only an attempt
@@ -622,6 +635,7 @@ impl Job {
         &mut self,
         cx: &mut Context<'_>,
         parallelism: u32,
+        free: u32,
     ) -> Result<Answer, Error> {
         self.refuse_if_over(cx)?;
         let most = u32::from(cx.facts.spec.key_groups.count);
@@ -629,6 +643,15 @@ impl Job {
             return Err(Error::job(format!(
                 "a parallelism of {parallelism} is invalid: it must be at least 1 and at most {most}, the number of the job's \
                  key groups (--max-parallelism of its first start)"
+            )));
+        }
+        let own: u32 = self.taken(cx.facts).iter().map(|(_, slots)| slots).sum();
+        if parallelism > cx.facts.parallelism && parallelism > own + free {
+            return Err(Error::job(format!(
+                "a parallelism of {parallelism} needs {parallelism} slots; the job has {own}, and {free} more {are} free: it \
+                 would be stopped and wait for slots. Start another taskmanager first, or choose at most {}",
+                own + free,
+                are = if free == 1 { "is" } else { "are" },
             )));
         }
         // Also if it is the number of now: an earlier request may be on its way to the ledger.
@@ -729,7 +752,7 @@ impl Job {
 /// What has happened to a process.
 pub(super) enum Happened {
     Started(u32),
-    Exited(String),
+    Exited(HowEnded),
     Message(Box<FromJobProcess>),
 }
 

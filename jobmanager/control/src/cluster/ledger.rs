@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::{Attempt, Epoch, JobId};
 
 use super::placement::Placed;
-use super::record::{Ending, JobSpec, Record, Stop};
+use super::record::{Done, Ending, JobSpec, Record, Stop};
 
 /// Jobs that are over and still known. Those that ended before are forgotten: a cluster whose jobs are started by a timer has
 /// hundreds of thousands of them after a year.
@@ -46,6 +46,9 @@ pub struct JobFacts {
     pub stop: Option<Stop>,
     /// How it has ended, and when.
     pub ended: Option<(Ending, u64)>,
+    /// What it had done when it ended.
+    #[serde(default)]
+    pub done: Done,
 }
 
 impl JobFacts {
@@ -61,6 +64,7 @@ impl JobFacts {
             finished: false,
             stop: None,
             ended: None,
+            done: Done::default(),
             spec,
         }
     }
@@ -68,6 +72,11 @@ impl JobFacts {
     /// True once an attempt of this job was started.
     pub fn was_started(&self) -> bool {
         !self.placed.is_empty()
+    }
+
+    /// Whether it is to read its input to the present end, and to finish.
+    pub fn drains(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.drain)
     }
 
     /// The number of workers of its attempt.
@@ -134,7 +143,8 @@ impl Ledger {
                 facts.parallelism = *parallelism;
                 facts.is_ending |= facts.parallelism != facts.workers();
             }
-            Record::Ended { job, ending, at_ms } => {
+            Record::Ended { job, ending, at_ms, done } => {
+                facts.done.clone_from(done);
                 facts.ended = Some((ending.clone(), *at_ms));
                 self.forget_oldest(*job);
             }
@@ -188,7 +198,7 @@ mod tests {
     }
 
     fn ended(number: u64, at_ms: u64) -> Record {
-        Record::Ended { job: numbered(number), ending: Ending::Canceled, at_ms }
+        Record::Ended { job: numbered(number), ending: Ending::Canceled, at_ms, done: Done::default() }
     }
 
     #[test]

@@ -48,6 +48,6 @@ pub use brain::{Brain, ClusterSettings};
 pub use input::{ClusterInput, NotWritten, Now, Request, RequestId, RunJob, SnapshotRead};
 pub use ledger::{JobFacts, Ledger};
 pub use placement::{Offer, Placed, Rank, place};
-pub use record::{Ending, JobSettings, JobSpec, Record, Stop};
+pub use record::{Done, Ending, JobSettings, JobSpec, Record, Stop};
 pub use submission::Fits;
 pub use view::{CheckpointView, JobView, OperationView, ProcessView, TaskManagerView};

@@ -154,14 +154,21 @@ impl Operations {
     }
 
     /// How far an operation is. What keeps its job from a checkpoint is part of what it waits for.
-    pub(super) fn view(&self, number: u64, hindrances: impl FnOnce() -> String) -> Option<OperationView> {
+    pub(super) fn view(
+        &self,
+        number: u64,
+        drains: bool,
+        hindrances: impl FnOnce() -> String,
+    ) -> Option<OperationView> {
         let operation = self.0.get(&number)?;
+        let last =
+            if drains { "the end of the input, and the last checkpoint" } else { "the last checkpoint" };
         let waits = |what: String| OperationView::InProgress(what + &hindrances());
         Some(match &operation.state {
             State::Wanted => waits("the job is not running yet".to_owned()),
             State::After(epoch) => waits(format!("a checkpoint after epoch {epoch}")),
             State::Writing(_) => OperationView::InProgress("the savepoint is being written".to_owned()),
-            State::Stopping => waits("the last checkpoint".to_owned()),
+            State::Stopping => waits(last.to_owned()),
             State::Over(view) => view.clone(),
         })
     }

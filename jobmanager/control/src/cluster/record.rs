@@ -1,8 +1,9 @@
 //! The durable facts about jobs, one at a time.
 
 use serde::{Deserialize, Serialize};
+use tidegate_protocol::manifest::Totals;
 use tidegate_protocol::taskmanager::Program;
-use tidegate_protocol::{Attempt, Epoch, JobId, KeyGroups, Plan};
+use tidegate_protocol::{Attempt, Epoch, JobId, KeyGroups, Manifest, Plan};
 
 use super::placement::Placed;
 
@@ -97,6 +98,21 @@ pub enum Ending {
     },
 }
 
+/// What a job has done since its first start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The number of complete checkpoints.
+    pub checkpoints: u64,
+    /// What its operators have counted.
+    pub totals: Totals,
+}
+
+impl Done {
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        Self { checkpoints: manifest.checkpoints, totals: manifest.totals() }
+    }
+}
+
 /// A fact that is durable, or is proposed to become so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +175,9 @@ pub enum Record {
         ending: Ending,
         /// When, in milliseconds since the Unix epoch.
         at_ms: u64,
+        /// What it had done at its last complete checkpoint.
+        #[serde(default)]
+        done: Done,
     },
 }
 

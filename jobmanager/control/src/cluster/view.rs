@@ -2,7 +2,7 @@
 
 use tidegate_protocol::{Attempt, Epoch, JobId, JobState, Slot, TaskManagerId};
 
-use super::record::Ending;
+use super::record::{Done, Ending};
 
 /// A job, as it is now.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub struct JobView {
     pub failures: Vec<(Attempt, String, u64)>,
     /// The processes of its attempt.
     pub processes: Vec<ProcessView>,
-    /// Snapshots completed since the job's first start.
-    pub completed: u64,
+    /// What it had done at its last complete checkpoint.
+    pub done: Done,
     /// Checkpoints aborted since the brain has begun.
     pub aborted: u64,
     /// The last complete epoch.

@@ -82,13 +82,15 @@ pub fn operators_fit(plan: &Plan, manifest: &Manifest) -> Vec<OperatorFit> {
         let goes_on = if old.state.is_some() { "goes on with its state" } else { "goes on" };
         fit(uid, &old.kind, check_operator(plan, uid, old).map(|()| goes_on))
     });
+    // What an operator keeps beside its state has a uid with a '#', and fits as the operator does.
+    let is_shown = |fit: &OperatorFit| fit.outcome.is_err() || !fit.uid.contains('#');
     let is_new = |(uid, _): &(&String, &OperatorEntry)| !manifest.operators.contains_key(*uid);
     let new = plan
         .operators
         .iter()
         .filter(is_new)
         .map(|(uid, new)| fit(uid, &new.kind, Ok("begins without state")));
-    old.chain(new).collect()
+    old.chain(new).filter(is_shown).collect()
 }
 
 /// Steps without a name of their own are numbered, and one more such step shifts the numbers: the watermarks of partitions
@@ -110,8 +112,8 @@ fn check_numbered(plan: &Plan, manifest: &Manifest) -> Result<()> {
 fn check_operator(plan: &Plan, uid: &str, old: &OperatorEntry) -> Result<()> {
     let refuse = |what: String| {
         Err(Error::job(format!(
-            "the snapshot does not fit the job: {what}; to start anew, give the job an empty --checkpoint-dir and empty \
-             output directories"
+            "the snapshot does not fit the job: {what}; to start anew, begin without a snapshot (alone with an empty \
+             --checkpoint-dir, on a cluster without -s) and with empty output directories"
         )))
     };
     let Some(new) = plan.operators.get(uid) else {

@@ -9,7 +9,7 @@ use tidegate_protocol::link::{Command, Report, ToDriver, ToProcess};
 use tidegate_protocol::manifest::{OperatorEntry, SlotSnapshot};
 use tidegate_protocol::plan::{PLAN_VERSION, SourcePlan};
 use tidegate_protocol::process::{FromJobProcess, Preparation, ToJobProcess};
-use tidegate_protocol::taskmanager::{FromTaskManager, ProcessId, Registration, ToTaskManager};
+use tidegate_protocol::taskmanager::{FromTaskManager, HowEnded, ProcessId, Registration, ToTaskManager};
 use tidegate_protocol::why::{
     ChainProgress, Doing, OperatorWatermark, PartitionProgress, PartitionState, PassedOn, ProcessAnswer,
     ProcessWhy,
@@ -92,7 +92,7 @@ impl TaskManager {
                 let ended: Vec<_> = self.running.keys().copied().filter(old).collect();
                 for process in ended {
                     self.running.remove(&process);
-                    let how = "was ended by SIGKILL".to_owned();
+                    let how = HowEnded::from_outside("was ended by SIGKILL");
                     self.tell(&FromTaskManager::Exited { process, how }).await;
                 }
             }

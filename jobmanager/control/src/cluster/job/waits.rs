@@ -33,7 +33,7 @@ impl Job {
             Phase::Waiting { .. } => {
                 let (needed, free) = (facts.parallelism, free());
                 Some(format!(
-                    "slots: {needed} are needed, {free} are free; start another taskmanager, or rescale the job"
+                    "slots: {needed} needed, {free} free; start another taskmanager, or rescale the job"
                 ))
             }
             Phase::Adopting { .. } => {
