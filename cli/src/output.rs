@@ -103,9 +103,21 @@ pub(crate) fn bytes(count: u64) -> String {
     bytesize::ByteSize::b(count).display().si().to_string()
 }
 
+/// A text as a word of a shell.
+pub(crate) fn quoted(text: &str) -> String {
+    let is_plain = !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "/._-+:@=,".contains(c));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_a_word_of_a_shell() {
+        assert_eq!(quoted("/a/b-1.c"), "/a/b-1.c");
+        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
+    }
 
     #[test]
     fn a_table_is_as_wide_as_its_cells_and_has_no_blanks_at_the_end() {

@@ -97,7 +97,7 @@ fn a_detached_cluster_is_used_from_its_directory_until_it_is_stopped() {
     assert_eq!(slots, [3, 3]);
     let error = place.error("cluster up -d --port 0");
     assert!(
-        error.contains("a cluster is running in tidegate-cluster already: 'tidegate cluster down"),
+        error.contains("a cluster is running in tidegate-cluster already; to stop it: tidegate cluster down"),
         "{error}"
     );
     let pids = place.pids();

@@ -60,13 +60,17 @@ pub(crate) fn of_answer(address: &str, status: u16, body: &[u8]) -> Option<Error
 
 /// No address has answered: each with the cause.
 pub(crate) fn of_all(causes: &[(String, String)]) -> Error {
+    // Where there is something that answers otherwise, another one need not be started.
+    let is_tls = |(_, cause): &(String, String)| cause.contains("TLS") || cause.contains("certificate");
+    let advice = match causes.iter().all(is_tls) {
+        true => "",
+        false => {
+            ". Does one run there ('tidegate jobmanager')? --jobmanager or TIDEGATE_JOBMANAGER name another one"
+        }
+    };
     let causes: Vec<String> =
         causes.iter().map(|(address, cause)| format!("at {address}: {cause}")).collect();
-    Error::environment(format!(
-        "no jobmanager answers {}. Does one run there ('tidegate jobmanager')? --jobmanager or TIDEGATE_JOBMANAGER name \
-         another one",
-        causes.join(", ")
-    ))
+    Error::environment(format!("no jobmanager answers {}{advice}", causes.join(", ")))
 }
 
 /// What was wrong when a request was sent.

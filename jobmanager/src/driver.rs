@@ -211,7 +211,7 @@ impl Thread {
     fn take(&mut self, message: Message) {
         match message {
             Message::Input(input) => {
-                events::log(&input);
+                events::log(&input, self.brain.ledger());
                 self.step(input);
             }
             Message::Request(request, answer) => {

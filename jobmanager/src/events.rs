@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_control::cluster::{ClusterInput, Ending, Record};
+use tidegate_control::cluster::{ClusterInput, Ending, Ledger, Record};
 
-/// Writes a line about an input of the brain, if it is one that people look for.
-pub(crate) fn log(input: &ClusterInput) {
+/// Writes a line about an input of the brain, if it is one that people look for. The ledger is as it is before the input.
+pub(crate) fn log(input: &ClusterInput, ledger: &Ledger) {
+    // What is committed about a job that is over changes nothing.
+    let is_over = |job| ledger.jobs.get(job).is_some_and(|facts| facts.ended.is_some());
     let (job, text) = match input {
-        ClusterInput::Committed(record) => (record.job(), of_record(record)),
+        ClusterInput::Committed(record) if !is_over(&record.job()) => (record.job(), of_record(record)),
         ClusterInput::SavepointWritten { job, result, .. } => (*job, Some(of_savepoint(result))),
         _ => return,
     };

@@ -55,6 +55,7 @@ pub(crate) fn serve(address: SocketAddr, tls: Option<Acceptor>, driver: Driver) 
     let listener = TcpListener::bind(address).context(|| {
         format!("cannot serve metrics at {address} (--metrics takes an address of this host that is free)")
     })?;
+    let address = listener.local_addr()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tidegate_exposition::serve(listener, tls, move || {
         let seen = driver.look_and_wait(PATIENCE, |brain| (brain.taskmanagers(), jobs(brain)));

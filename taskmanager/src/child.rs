@@ -217,10 +217,13 @@ impl Child {
 const OWN_SIGNALS: [i32; 6] =
     [libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGFPE, libc::SIGSEGV, libc::SIGSYS];
 
+/// Exit codes of a program that could not be executed, or whose libraries are not on this host.
+const NOT_EXECUTED: [i32; 2] = [126, 127];
+
 /// Whether the code of a process has ended it.
 pub(crate) fn is_by_itself(status: ExitStatus) -> bool {
     match (status.code(), status.signal()) {
-        (Some(code), _) => code != TEMPORARY,
+        (Some(code), _) => code != TEMPORARY && !NOT_EXECUTED.contains(&code),
         (None, signal) => signal.is_some_and(|signal| OWN_SIGNALS.contains(&signal)),
     }
 }

@@ -139,12 +139,14 @@ fn plan(name: &str, printed: &Printed) -> Result<Box<Plan>> {
         let text = message(&printed.stderr);
         return Err(Error::job(if text.is_empty() {
             format!("{name} was run with --plan, and {}", child::how(printed.status))
-        } else if text.lines().any(|line| line.contains(PLAN) && !line.starts_with(USAGE)) {
+        } else if text.lines().any(|line| names_plan(line) && !line.starts_with(USAGE)) {
             format!(
                 "{name} is not a Tidegate job: it does not know --plan, by which a job describes itself. It says: {text}"
             )
-        } else {
+        } else if is_own(&printed.stderr) {
             text.replace(" --plan\n", "\n")
+        } else {
+            format!("{name} was run with --plan, and {}: {text}", child::how(printed.status))
         }));
     }
     let no_plan = || {
@@ -165,11 +167,22 @@ fn plan(name: &str, printed: &Printed) -> Result<Box<Plan>> {
     plan.map(Box::new).map_err(|error| no_plan().caused_by(error))
 }
 
+/// Whether a line is about the flag --plan, and not about a longer one.
+fn names_plan(line: &str) -> bool {
+    let is_longer = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '-' || c == '_');
+    line.match_indices(PLAN).any(|(at, flag)| !is_longer(&line[at + flag.len()..]))
+}
+
 /// The JSON at the end of what a program has printed: its code may print something, too, while it describes the job.
 fn json(stdout: &[u8]) -> &[u8] {
-    let begins = |at: &usize| stdout[*at..].starts_with(b"{\n") && (*at == 0 || stdout[at - 1] == b'\n');
+    let begins = |at: &usize| stdout[*at..].starts_with(b"{\n");
     let is_json = |at: &usize| serde_json::from_slice::<IgnoredAny>(&stdout[*at..]).is_ok();
     (0..stdout.len()).filter(begins).find(is_json).map_or(stdout, |at| &stdout[at..])
+}
+
+/// Whether a program has printed an error as a Tidegate job does, or its command line.
+fn is_own(stderr: &str) -> bool {
+    stderr.lines().any(|line| line.starts_with("Error: ") || line.starts_with("error: "))
 }
 
 /// The error in what a program has printed: what follows `Error: ` at the beginning of a line, or all of it.
@@ -224,7 +237,7 @@ mod tests {
         );
         assert_eq!(*described(script.as_bytes()).unwrap(), plan);
         let text = serde_json::to_string_pretty(&plan).unwrap();
-        let script = format!("#!/bin/sh\necho building\necho '{{'\necho '{text}'\n");
+        let script = format!("#!/bin/sh\necho '{{'\nprintf building\necho '{text}'\n");
         assert_eq!(*described(script.as_bytes()).unwrap(), plan, "its code has printed something before");
     }
 
@@ -234,10 +247,17 @@ mod tests {
             error_of("#!/bin/sh\necho 'a warning' >&2; echo 'Error: no such flag' >&2; exit 2\n"),
             "no such flag"
         );
-        assert_eq!(error_of("#!/bin/sh\necho 'usage: x' >&2; exit 2\n"), "usage: x");
+        assert_eq!(
+            error_of("#!/bin/sh\necho 'usage: x' >&2; exit 2\n"),
+            "orders was run with --plan, and ended with exit code 2: usage: x"
+        );
         // What clap prints.
         let script = "#!/bin/sh\nprintf 'error: no --in\\n\\nUsage: orders --in <IN> --plan\\n\\nSee --help\\n' >&2; exit 2\n";
         assert_eq!(error_of(script), "no --in\n\nUsage: orders --in <IN>\n\nSee --help");
+        assert_eq!(
+            error_of("#!/bin/sh\necho 'error: missing: --planner' >&2; exit 2\n"),
+            "missing: --planner"
+        );
         let script = "#!/bin/sh\nprintf \"error: unexpected argument '--plan' found\\n\" >&2; exit 2\n";
         assert_eq!(
             error_of(script),

@@ -200,7 +200,12 @@ fn how(status: std::io::Result<ExitStatus>, last_words: &str) -> HowEnded {
     };
     if !last_words.is_empty() {
         let last_words: String = last_words.chars().take(LAST_WORDS_CHARS).collect();
-        text = format!("{text}: {last_words}");
+        // Of a process that was ended from outside they need not be about that.
+        text = if by_itself {
+            format!("{text}: {last_words}")
+        } else {
+            format!("{text}; its log ends: {last_words}")
+        };
     }
     HowEnded { text, by_itself }
 }

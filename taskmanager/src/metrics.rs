@@ -46,6 +46,7 @@ pub(crate) fn serve(address: SocketAddr, tls: Option<Acceptor>, events: SyncSend
     let listener = TcpListener::bind(address).context(|| {
         format!("cannot serve metrics at {address} (--metrics takes an address of this host that is free)")
     })?;
+    let address = listener.local_addr()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tidegate_exposition::serve(listener, tls, move || {
         let (answer, answered) = sync_channel(1);

@@ -47,6 +47,12 @@ pub fn explain_handshake(error: &io::Error) -> String {
     }
 }
 
+/// A name as the certificate has it: rustls gives `DnsName("host-1")` and `IpAddress(10.0.0.1)`.
+fn bare(presented: &str) -> &str {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(presented).trim_matches('"')
+}
+
 /// Says what is wrong with a certificate.
 pub(crate) fn explain_certificate(error: &CertificateError) -> String {
     match error {
@@ -64,7 +70,7 @@ pub(crate) fn explain_certificate(error: &CertificateError) -> String {
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "it is for {}, and not for {}: make one with that name or address among its alternative names, or set \
              tls.server-name to a name that it has ({PAGE})",
-            if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") },
+            if presented.is_empty() { "no name".to_owned() } else { presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ") },
             expected.to_str()
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => format!(

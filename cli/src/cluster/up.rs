@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf, absolute};
+use std::path::{PathBuf, absolute};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use super::daemon::{self, Daemon};
 use super::pid_file::{PidFile, Process, WATCHER};
 use crate::config::{Config, keys};
 use crate::options::{Format, GlobalOptions, UpOptions};
-use crate::output::{answer, answer_json, say};
+use crate::output::{answer, answer_json, quoted, say};
 use crate::progress::Progress;
 use crate::tls;
 
@@ -42,12 +42,21 @@ pub(crate) fn up(options: &UpOptions, global: &GlobalOptions, config: &Config) -
         Some(file) => file.jobmanager.clone(),
         None => format!("127.0.0.1:{}", free_port(options.port)?),
     };
+    let metrics = config.find(&keys::TASKMANAGER_METRICS)?;
+    if let Some(first) =
+        metrics.as_ref().filter(|first| metrics_address(first, options.taskmanagers).is_none())
+    {
+        return Err(Error::environment(format!(
+            "taskmanager.metrics is {first}, and the other taskmanagers use the ports that follow, which go to 65535: choose a \
+             lower port"
+        )));
+    }
     let plan = Plan {
         options,
-        config: global.config.as_deref(),
+        config: global.config.as_deref().map(absolute).transpose().context(|| "--config cannot be used")?,
         tls: tls::connector(config)?,
-        tls_ca: config.find(&keys::TLS_CA)?,
-        metrics: config.find(&keys::TASKMANAGER_METRICS)?,
+        tls_ca: config.find(&keys::TLS_CA)?.map(absolute).transpose().context(|| "tls.ca cannot be used")?,
+        metrics,
         directory,
         jobmanager,
     };
@@ -90,7 +99,7 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
 /// The cluster that is to be started.
 struct Plan<'a> {
     options: &'a UpOptions,
-    config: Option<&'a Path>,
+    config: Option<PathBuf>,
     /// What the command itself connects with; None for connections without TLS.
     tls: Option<Connector>,
     /// The authorities that the command and the daemons believe.
@@ -118,7 +127,7 @@ impl Plan<'_> {
         let data = self.options.data.display();
         if ended.is_empty() || file.is_watched() {
             return Err(Error::environment(format!(
-                "a cluster is running in {data} already: '{}' stops it",
+                "a cluster is running in {data} already; to stop it: {}",
                 self.down()
             )));
         }
@@ -189,7 +198,7 @@ impl Plan<'_> {
         let mut arguments: Vec<OsString> = vec![verb.into()];
         arguments.extend(["--data".into(), self.directory.join(id).into()]);
         arguments.extend(["--secret-file".into(), self.directory.join(SECRET).into()]);
-        if let Some(config) = self.config {
+        if let Some(config) = &self.config {
             arguments.extend(["--config".into(), config.into()]);
         }
         if let Some(ca) = &self.tls_ca {
@@ -258,9 +267,11 @@ impl Plan<'_> {
         let UpOptions { taskmanagers, slots, data, detached, .. } = self.options;
         let (jobmanager, data) = (&self.jobmanager, data.display());
         let secret = self.directory.join(SECRET);
-        let ca = self.tls_ca.as_ref().map(|ca| absolute(ca).unwrap_or_else(|_| ca.clone()));
-        let ca =
-            ca.map(|ca| format!(" TIDEGATE_TLS_CA={}", quoted(&ca.to_string_lossy()))).unwrap_or_default();
+        let ca = self
+            .tls_ca
+            .as_ref()
+            .map(|ca| format!(" TIDEGATE_TLS_CA={}", quoted(&ca.to_string_lossy())))
+            .unwrap_or_default();
         let plural = |number: &u32| if *number == 1 { "" } else { "s" };
         if format == Format::Json {
             let pids: Vec<u32> = daemons.iter().map(Daemon::pid).collect();
@@ -321,12 +332,6 @@ fn watch(daemons: &mut [Daemon], interrupted: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// A text as a word of a shell.
-fn quoted(text: &str) -> String {
-    let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+:@".contains(c));
-    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,12 +344,6 @@ mod tests {
         assert_eq!(addresses("host:9401"), all(["host:9401", "host:9402", "host:9403"]));
         assert_eq!(addresses("[::1]:0"), all(["[::1]:0"; 3]));
         assert_eq!(metrics_address("host:65535", 2), None);
-    }
-
-    #[test]
-    fn a_path_is_a_word_of_a_shell() {
-        assert_eq!(quoted("/a/b-1.c"), "/a/b-1.c");
-        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
     }
 
     #[test]

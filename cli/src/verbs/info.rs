@@ -9,7 +9,7 @@ use tidegate_rest::jobs::{JobDetails, JobFailure, JobProcess};
 
 use super::{JobInList, Session};
 use crate::options::JobOption;
-use crate::output::{Table, answer, answer_json, snake_case, span, utc};
+use crate::output::{Table, answer, answer_json, quoted, snake_case, span, utc};
 
 /// Shows a job.
 pub(crate) fn info(session: &Session, job: &JobOption) -> Result<()> {
@@ -84,7 +84,8 @@ fn table(job: &JobDetails) -> Table {
     row("Directory", job.checkpoint_directory.clone());
     row("Executable", job.executable.clone());
     if !job.arguments.is_empty() {
-        row("Arguments", job.arguments.join(" "));
+        let arguments: Vec<String> = job.arguments.iter().map(|argument| quoted(argument)).collect();
+        row("Arguments", arguments.join(" "));
     }
     for process in &job.processes {
         row("Process", self::process(process));
@@ -123,5 +124,6 @@ fn checkpoints(job: &JobDetails) -> String {
 fn process(process: &JobProcess) -> String {
     let slots: Vec<String> = process.slots.iter().map(u32::to_string).collect();
     let pid = process.pid.map_or_else(|| "not started yet".to_owned(), |pid| format!("pid {pid}"));
-    format!("{pid} on {}, workers {}", process.taskmanager, slots.join(" "))
+    let workers = if slots.len() == 1 { "worker" } else { "workers" };
+    format!("{pid} on {}, {workers} {}", process.taskmanager, slots.join(" "))
 }

@@ -21,7 +21,7 @@ pub(crate) fn list(session: &Session, options: &ListOptions) -> Result<()> {
     } else if number > 0 {
         say(format_args!(
             "No job {}; 'tidegate list -a' lists {number} more.",
-            if options.running { "runs" } else { "is there that is not over" }
+            if options.running { "runs" } else { "runs or waits" }
         ));
     } else {
         say("No job was submitted yet; 'tidegate run' submits one.");

@@ -23,6 +23,9 @@ pub(crate) fn stop(session: &Session, options: &StopOptions) -> Result<()> {
     if details.summary.state != JobState::Finished {
         return Err(Error::job(unexpected_end(&details)));
     }
+    if let Some(cause) = operation.as_ref().and_then(|operation| operation.failure_cause.as_ref()) {
+        return Err(Error::job(without_savepoint(&details, cause)));
+    }
     let path = operation.and_then(|operation| operation.location);
     if session.is_json() {
         let over = serde_json::json!({"id": job, "state": details.summary.state, "path": path});
@@ -66,6 +69,16 @@ fn stopped(
             Ok(None)
         }
     }
+}
+
+/// Why a job has stopped without the savepoint that was wanted.
+fn without_savepoint(details: &JobDetails, cause: &str) -> String {
+    let JobDetails { summary, checkpoint_directory: directory, .. } = details;
+    format!(
+        "the job {} ({}) has stopped, but without a savepoint: {cause}; its last checkpoint is in {directory}, from which -s goes \
+         on, too",
+        summary.name, summary.jid
+    )
 }
 
 /// Why a job that was to finish has not.

@@ -109,6 +109,12 @@ fn a_stop_that_fails_is_an_error_while_the_job_goes_on() {
         error.ends_with(&format!("Error: the job orders ({ID}) was not stopped: disk full\n")),
         "{error}"
     );
+    let fake = with_operation(&["FINISHED"], operation("COMPLETED", None, Some("disk full")));
+    let error = fake.run(&format!("stop --savepoint-path /s {ID}")).error();
+    assert!(
+        error.contains("has stopped, but without a savepoint: disk full; its last checkpoint is in"),
+        "{error}"
+    );
     let fake = with_operation(&["CANCELED"], operation("COMPLETED", None, Some("cancelled")));
     let error = fake.run(&format!("stop {ID}")).error();
     assert!(error.contains("is CANCELED instead of FINISHED"), "{error}");

@@ -282,7 +282,7 @@ fn cannot_open(path: &Path, offset: u64, error: io::Error) -> Error {
         return error;
     }
     error.context(format_args!(
-        "reading cannot go on at offset {offset}; put the file back, or start anew with an empty --checkpoint-dir and empty output \
+        "reading cannot go on at offset {offset}; put the file back, or start anew without a snapshot (alone with an empty --checkpoint-dir) and with empty output \
              directories"
     ))
 }
@@ -291,7 +291,7 @@ fn check_offset(file: &File, path: &Path, offset: u64, length: u64, bounded: boo
     if offset > length {
         return Err(Error::job(format!(
             "{} has {length} bytes, but was read up to offset {offset} before: it was cut or replaced; put the old file \
-             back, or start anew with an empty --checkpoint-dir and empty output \
+             back, or start anew without a snapshot (alone with an empty --checkpoint-dir) and with empty output \
              directories",
             path.display()
         )));
@@ -310,7 +310,7 @@ fn check_offset(file: &File, path: &Path, offset: u64, length: u64, bounded: boo
         ))),
         _ => Err(Error::job(format!(
             "offset {offset} of {} is not the start of a line: a last line without a newline has grown after it was \
-             read, or the file was replaced; put the old file back, or start anew with an empty --checkpoint-dir and empty output \
+             read, or the file was replaced; put the old file back, or start anew without a snapshot (alone with an empty --checkpoint-dir) and with empty output \
              directories",
             path.display()
         ))),

@@ -109,7 +109,8 @@ impl OutputDirectory {
         };
         Err(Error::job(format!(
             "the output directory {} already holds output ({found}) of another run, and there is no snapshot to go on \
-             from; use an empty directory, or the checkpoint directory that goes with the output",
+             from; use an empty directory, or go on from the snapshots that go with the output (alone by --checkpoint-dir, on a \
+             cluster by -s)",
             self.path.display()
         )))
     }

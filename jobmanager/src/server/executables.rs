@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tidegate_access::Accepted;
 use tidegate_control::cluster::{Answer, Brain, Request as Asked, RunJob};
-use tidegate_control::rules::{changes, check_fits, operators_fit};
+use tidegate_control::rules::{changes, check_fits, check_unfinished, operators_fit};
 use tidegate_protocol::taskmanager::Program;
 use tidegate_protocol::{Error, ErrorContext, Plan};
 use tidegate_rest::executables::{
@@ -27,6 +27,9 @@ use super::State;
 use super::answer::{Answered, Wrong};
 use super::auth::with_proof;
 use super::extract::{Json, Path, Query};
+
+/// A job's name is a cell of a table.
+const NAME_CHARS_MAX: usize = 128;
 
 /// The greatest length of an executable.
 const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
@@ -226,7 +229,8 @@ pub(super) async fn check(
     let plan = describe(&state, program).await?;
     let store = state.store.clone();
     let manifest = blocking(move || tidegate_snapshots::newest(&store.named(&request.snapshot)?)).await?;
-    let problem = check_fits(&plan, &manifest).err().map(|error| error.to_string());
+    let fits = check_fits(&plan, &manifest).and_then(|()| check_unfinished(&manifest));
+    let problem = fits.err().map(|error| error.to_string());
     let operators = operators_fit(&plan, &manifest).into_iter().map(|fit| OperatorCheck {
         uid: fit.uid,
         kind: fit.kind,
@@ -258,6 +262,15 @@ pub(super) async fn run(
     let set = state.defaults.with(&request.settings)?;
     if request.parallelism == Some(0) {
         return Err(Wrong::invalid("a parallelism of 0 is invalid: it must be at least 1"));
+    }
+    let is_name = |name: &String| {
+        (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.contains(char::is_control)
+    };
+    if request.name.as_ref().is_some_and(|name| !is_name(name)) {
+        return Err(Wrong::invalid(format!(
+            "the name of the job is invalid: it must have 1 to {NAME_CHARS_MAX} characters, and none of them may be a control \
+             character"
+        )));
     }
     let program = program(&state, &id, (request.executable, request.directory), request.arguments).await?;
     let (store, jobid) = (state.store.clone(), request.jobid);

@@ -71,7 +71,9 @@ pub(crate) fn start(process: &Arc<Process>, sockets: Sockets, build: BuildGraph)
             work(&mut worker, slot, &process, &build);
         };
         let thread = std::thread::Builder::new().name(format!("worker-{slot}")).spawn(work);
-        workers.threads.push(thread.map_err(|e| not_started(e.to_string()))?);
+        workers
+            .threads
+            .push(thread.map_err(|e| Error::environment(format!("a worker thread cannot be started: {e}")))?);
     }
     Ok(workers)
 }

@@ -70,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) hosts: Vec<u32>,
     pub(crate) jobs: Vec<JobConfig>,
     pub(crate) faults: Vec<Kind>,
+    /// A taskmanager that is without a jobmanager for so many milliseconds kills its processes.
+    pub(crate) away_ms: u64,
     /// Milliseconds from one fault to the next, about.
     pub(crate) fault_every: u64,
     /// In so many of a thousand durable writes of the jobmanager it dies just before or just after.
@@ -99,7 +101,8 @@ impl Config {
         let (dies_at_writes, repeats, declines) = (some(400, 60), some(300, 50), some(400, 100));
         let fault_every = random.between(100, 4_000);
         let steps = random.between(1_000, 8_000);
-        Self { hosts, jobs, faults, fault_every, dies_at_writes, repeats, declines, steps }
+        let away_ms = if random.chance(300) { random.between(500, 3_000) } else { 300_000 };
+        Self { hosts, jobs, faults, away_ms, fault_every, dies_at_writes, repeats, declines, steps }
     }
 }
 

@@ -67,7 +67,7 @@ impl World {
             jobs: PathBuf::from("/jobs"),
             copies: PathBuf::from("/copies"),
             lease: Duration::from_millis(LEASE_MS),
-            away: Duration::from_secs(300),
+            away: Duration::from_millis(self.config.away_ms),
         }));
         self.note(format_args!("{id} starts, for the {life}. time"));
         self.after(0, Event::HostTick { host: number, life });

@@ -14,9 +14,9 @@ fn a_storm_breaks_nothing_and_everything_settles() {
         }
         return;
     }
-    let first = number("SIM_FIRST").unwrap_or(0);
-    let end = first + number("SIM_SEEDS").unwrap_or(1_000);
-    let next = AtomicU64::new(first);
+    let begin = number("SIM_FIRST").unwrap_or(0);
+    let end = begin + number("SIM_SEEDS").unwrap_or(1_000);
+    let next = AtomicU64::new(begin);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures: Vec<tidegate_sim::Failure> = std::thread::scope(|scope| {
         let run = || {
@@ -31,7 +31,7 @@ fn a_storm_breaks_nothing_and_everything_settles() {
     for failure in &failures {
         println!("seed {}: {}: {}", failure.seed, failure.invariant, failure.what);
     }
-    panic!("{} of {} seeds fail; the first one:\n{first}", failures.len(), end);
+    panic!("{} of {} seeds fail; the first one:\n{first}", failures.len(), end - begin);
 }
 
 #[test]

@@ -271,8 +271,13 @@ impl AttemptRun {
         store_ids(&cx.facts.spec.plan, self.restored.as_deref())
     }
 
-    /// The hosts of the processes that an attempt waits for which does not run yet.
+    /// The hosts of the processes for which an attempt does not run yet: those that have failed, or else those that it waits
+    /// for.
     pub(super) fn late_hosts(&self) -> BTreeSet<TaskManagerId> {
+        if let Some(symptom) = &self.symptom {
+            let failed = symptom.of.iter().filter_map(|first| self.processes.get(first));
+            return failed.map(|process| process.taskmanager.clone()).collect();
+        }
         let listens = |process: &Process| process.address.is_some();
         let all_listen = self.processes.values().all(listens);
         let is_ready = |first: &Slot, process: &Process| {
@@ -755,12 +760,15 @@ impl AttemptRun {
     }
 }
 
-/// The error that the end of a process is.
+/// The error that the end of a process is. What its own code has done is told without what is another one in every attempt: the
+/// same error again and again ends the job.
 pub(super) fn exited(pid: Option<u32>, host: Option<&TaskManagerId>, how: &HowEnded) -> Error {
+    if how.by_itself {
+        return Error::job(format!("a process of the job {}", how.text));
+    }
     let pid = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
     let host = host.map(|host| format!(" on {host}")).unwrap_or_default();
-    let text = format!("process{pid}{host} {}", how.text);
-    if how.by_itself { Error::job(text) } else { Error::environment(text) }
+    Error::environment(format!("process{pid}{host} {}", how.text))
 }
 
 fn assigned_command(assigned: Assigned) -> Command {

@@ -17,6 +17,7 @@ use super::record::Record;
 use super::submission::{Fits, Submission, Submissions, spec};
 use super::taskmanagers::{TaskManager, TaskManagers};
 use super::view::{JobView, OperationView, ProcessView, TaskManagerView};
+use crate::rules::changes;
 use crate::time::Time;
 
 /// What is set for a cluster.
@@ -200,6 +201,16 @@ impl Brain {
         self.offers().iter().map(|offer| offer.free).sum()
     }
 
+    /// The slots that other jobs, which run, are about to take for another parallelism.
+    fn claimed_by_others(&self, job: JobId) -> u32 {
+        let others = self.jobs.iter().filter(|(id, other)| **id != job && other.active().is_some());
+        let claimed = others.filter_map(|(id, other)| {
+            let (run, facts) = (other.active()?, self.ledger.jobs.get(id)?);
+            Some(facts.parallelism.saturating_sub(run.parallelism))
+        });
+        claimed.sum()
+    }
+
     /// The slots of every taskmanager that jobs have taken.
     fn used(&self) -> BTreeMap<&TaskManagerId, u32> {
         let mut used = BTreeMap::new();
@@ -266,7 +277,8 @@ impl Brain {
             | Request::Savepoint { job, .. }
             | Request::Rescale { job, .. } => *job,
         };
-        let (number, free, before) = (self.number(), self.free(), out.len());
+        let (number, before) = (self.number(), out.len());
+        let free = self.free().saturating_sub(self.claimed_by_others(job));
         let answer = self.with_job(job, out, |job, cx| match request {
             Request::Describe(_) | Request::Run(_) => Ok(Answer::Done),
             Request::Cancel(_) => job.request_cancel(cx),
@@ -342,7 +354,10 @@ impl Brain {
                 let seconds = self.settings.describe_timeout_ms / 1_000;
                 let what = match asked {
                     Some(asked) => {
-                        format!("the taskmanager {asked} has not described the job after {seconds} s")
+                        format!(
+                            "the executable was run with --plan on the taskmanager {asked}, and has not said what the job \
+                             consists of after {seconds} s"
+                        )
                     }
                     None => format!(
                         "no taskmanager has connected for {seconds} s, and one is needed to describe the job; start one with \
@@ -379,7 +394,12 @@ impl Brain {
             return;
         };
         match result {
-            Ok(manifest) => self.submit(request, *run, *plan, Some(&manifest), out),
+            Ok(manifest) => {
+                for text in changes(&plan, &manifest) {
+                    out.push(ClusterAction::Note { job, warning: false, text });
+                }
+                self.submit(request, *run, *plan, Some(&manifest), out);
+            }
             Err(error) => out.push(ClusterAction::Answer(request, Err(error))),
         }
     }

@@ -97,8 +97,8 @@ impl Job {
             history: Vec::new(),
             operations: Operations::new(facts),
             last_attempt: None,
-            has_run: facts.was_started()
-                && facts.last_epoch > facts.spec.restored.map(|r| r.0).unwrap_or_default(),
+            has_run: facts.restarts() > 0
+                || facts.last_epoch > facts.spec.restored.map(|restored| restored.0).unwrap_or_default(),
             rescaling: false,
         }
     }
@@ -135,6 +135,8 @@ impl Job {
                 }
                 self.follow(cx, outcome);
             }
+            // It has nothing to keep: it need not wait for slots.
+            Phase::Waiting { .. } if cx.facts.is_stopped_before_its_start() => self.end(cx, None),
             Phase::Waiting { .. }
             | Phase::Proposed(_)
             | Phase::Saving { .. }
@@ -394,7 +396,7 @@ impl Job {
         cx.out.push(ClusterAction::Note { job: self.id, warning: true, text });
         self.history.insert(0, (attempt, error.to_string(), cx.now.wall_ms));
         self.history.truncate(REMEMBERED);
-        match self.failures.add((self.id, attempt), error, &cx.facts.spec.settings) {
+        match self.failures.add(cx.now.time, (self.id, attempt), error, &cx.facts.spec.settings) {
             Next::Restart(delay_ms) => self.phase = Phase::Waiting { due: cx.now.time.plus_ms(delay_ms) },
             Next::Fail(cause) => self.fail(cx, cause),
         }
@@ -609,10 +611,6 @@ impl Job {
     }
 
     fn stop(&mut self, cx: &mut Context<'_>, stop: &Stop) {
-        if matches!(self.phase, Phase::Waiting { .. }) && !cx.facts.was_started() && !stop.drain {
-            // It has read nothing yet, so there is nothing to keep: it need not wait for slots.
-            return self.end(cx, None);
-        }
         let Phase::Active(run) = &mut self.phase else { return };
         if run.is_running() {
             // Also to drain. The present end of the input is that of the partitions that there are now, and only an attempt
@@ -649,7 +647,7 @@ impl Job {
         if parallelism > cx.facts.parallelism && parallelism > own + free {
             return Err(Error::job(format!(
                 "a parallelism of {parallelism} needs {parallelism} slots; the job has {own}, and {free} more {are} free: it \
-                 would be stopped and wait for slots. Start another taskmanager first, or choose at most {}",
+                 would wait for slots. Start another taskmanager first, or choose at most {}",
                 own + free,
                 are = if free == 1 { "is" } else { "are" },
             )));

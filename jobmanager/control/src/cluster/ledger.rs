@@ -74,6 +74,11 @@ impl JobFacts {
         !self.placed.is_empty()
     }
 
+    /// Whether it is to stop, and has neither run nor brought a snapshot, whose output may still be to publish.
+    pub fn is_stopped_before_its_start(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| !stop.drain) && !self.was_started() && self.newest().is_none()
+    }
+
     /// Whether it is to read its input to the present end, and to finish.
     pub fn drains(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop.drain)

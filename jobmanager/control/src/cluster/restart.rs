@@ -4,15 +4,20 @@
 //! set for the job, then twice as long every time up to the longest one, each a little more or less by chance, so that many
 //! jobs that have failed together do not come back together. Failures of the environment (a disk, a network, a killed process) are
 //! followed by a restart however many there are: they heal. A job that fails with the same error of its own three times in
-//! a row fails for good, whether it has taken checkpoints in between or not: it stumbles over one record. So does one
+//! a row, each within an hour of the one before, fails for good, whether it has taken checkpoints in between or not: it
+//! stumbles over one record. So does one
 //! that has failed with errors of its own as often as its limit says, without a checkpoint in between.
 
 use tidegate_protocol::{Attempt, Error, ErrorKind, JobId};
 
 use super::record::JobSettings;
+use crate::time::Time;
 
 /// How often the same error of a job in a row ends it.
 const SAME: u32 = 3;
+
+/// An error that comes again after so long is not one over the same record.
+const FORGOTTEN_MS: u64 = 3_600_000;
 
 /// The failures of a job in a row.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +26,8 @@ pub(super) struct Failures {
     in_a_row: u32,
     /// Those with an error of the job.
     of_job: u32,
-    /// The last error of the job, and how often it came in a row.
-    last: Option<(String, u32)>,
+    /// The last error of the job, how often it came in a row, and when.
+    last: Option<(String, u32, Time)>,
 }
 
 /// What follows a failure.
@@ -46,7 +51,13 @@ impl Failures {
     }
 
     /// An attempt has failed.
-    pub(super) fn add(&mut self, (job, attempt): (JobId, Attempt), error: &Error, set: &JobSettings) -> Next {
+    pub(super) fn add(
+        &mut self,
+        now: Time,
+        (job, attempt): (JobId, Attempt),
+        error: &Error,
+        set: &JobSettings,
+    ) -> Next {
         self.in_a_row += 1;
         if error.kind() == ErrorKind::Environment {
             return Next::Restart(self.delay_ms(job, attempt, set));
@@ -54,10 +65,10 @@ impl Failures {
         self.of_job += 1;
         let text = error.to_string();
         let times = match self.last.take() {
-            Some((last, times)) if last == text => times + 1,
+            Some((last, times, at)) if last == text && now.since_ms(at) < FORGOTTEN_MS => times + 1,
             _ => 1,
         };
-        self.last = Some((text.clone(), times));
+        self.last = Some((text.clone(), times, now));
         if times >= SAME {
             return Next::Fail(format!("{text} (the same error ended {times} attempts in a row)"));
         }
@@ -89,7 +100,7 @@ mod tests {
     const JOB: JobId = JobId([1; 16]);
 
     fn fail(failures: &mut Failures, attempt: u32, error: &Error) -> Next {
-        failures.add((JOB, Attempt(attempt)), error, &JobSettings::default())
+        failures.add(Time(0), (JOB, Attempt(attempt)), error, &JobSettings::default())
     }
 
     #[test]
@@ -117,7 +128,7 @@ mod tests {
             JobSettings { restart_delay_ms: 1_000, restart_delay_max_ms: 3_000, ..JobSettings::default() };
         let mut failures = Failures::default();
         for (number, middle) in [(1, 0), (2, 1_000), (3, 2_000), (4, 3_000), (5, 3_000)] {
-            let next = failures.add((JOB, Attempt(number)), &Error::environment("killed"), &set);
+            let next = failures.add(Time(0), (JOB, Attempt(number)), &Error::environment("killed"), &set);
             let Next::Restart(delay) = next else { panic!("{next:?}") };
             assert!((middle * 8 / 10..=middle * 12 / 10).contains(&delay), "{number}: {delay}");
         }
@@ -133,6 +144,18 @@ mod tests {
         }
         let Next::Fail(cause) = fail(&mut failures, 3, &error) else { panic!("a third time") };
         assert!(cause.contains("offset 17") && cause.contains("3 attempts"), "{cause}");
+    }
+
+    #[test]
+    fn an_error_that_comes_again_after_long_is_not_counted() {
+        let mut failures = Failures::default();
+        let error = Error::job("a process of the job was killed by signal 11 (SIGSEGV)");
+        for number in 1..10_u32 {
+            let now = Time(u64::from(number) * FORGOTTEN_MS);
+            let next = failures.add(now, (JOB, Attempt(number)), &error, &JobSettings::default());
+            assert!(matches!(next, Next::Restart(_)), "{number}: {next:?}");
+            failures.has_progressed();
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tidegate_protocol::{Error, JobId, KeyGroups, Manifest, Plan, Result, TaskMan
 
 use super::input::{RequestId, RunJob};
 use super::record::JobSpec;
-use crate::rules::{check_fits, check_fits_but_for_gone, check_parallelism};
+use crate::rules::{check_fits, check_fits_but_for_gone, check_parallelism, check_unfinished};
 
 /// The most snapshots that a job keeps.
 const RETAIN_MAX: u64 = 1_000_000;
@@ -86,12 +86,7 @@ impl Fits {
         } else {
             check_fits(&self.plan, manifest)?;
         }
-        if manifest.finished {
-            return Err(Error::job(format!(
-                "the snapshot of epoch {} is that of a job that has read its input to the end: there is nothing left to do",
-                manifest.epoch
-            )));
-        }
+        check_unfinished(manifest)?;
         check_parallelism(self.parallelism.unwrap_or(1) as usize, manifest.key_groups, true)
     }
 }

@@ -53,6 +53,20 @@ pub fn check_fits(plan: &Plan, manifest: &Manifest) -> Result<()> {
     check_numbered(plan, manifest)
 }
 
+/// Whether there is anything left to do for a job that goes on from a snapshot.
+///
+/// # Errors
+/// If its input was read to the end.
+pub fn check_unfinished(manifest: &Manifest) -> Result<()> {
+    if manifest.finished {
+        return Err(Error::job(format!(
+            "the snapshot of epoch {} is that of a job that has read its input to the end: there is nothing left to do",
+            manifest.epoch
+        )));
+    }
+    Ok(())
+}
+
 /// The same for a job that may leave state behind of operators that it no longer has.
 ///
 /// # Errors

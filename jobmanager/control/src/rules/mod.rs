@@ -14,6 +14,6 @@ mod store_ids;
 pub use assignment::{Assigned, Assignment, restored_partitions};
 pub use fits::{
     EVENT_TIME, OperatorFit, changes, check_fits, check_fits_but_for_gone, check_parallelism, check_places,
-    operators_fit,
+    check_unfinished, operators_fit,
 };
 pub use store_ids::{store_ids, with_store_ids};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use tidegate_control::cluster::{Ending, Record};
-use tidegate_protocol::JobId;
+use tidegate_protocol::{Epoch, JobId};
 
 use super::{Invariant, hold};
 use crate::happening::Happening;
@@ -16,6 +16,8 @@ use crate::world::World;
 pub(super) struct AcceptedIsDurable {
     /// Every parallelism that was ever durable.
     parallelism: BTreeSet<(JobId, u32)>,
+    /// The snapshots of inputs that were read to their ends.
+    finished: BTreeSet<(JobId, Epoch)>,
 }
 
 impl Invariant for AcceptedIsDurable {
@@ -32,7 +34,10 @@ impl Invariant for AcceptedIsDurable {
                 Happening::Durable(Record::Rescaled { job, parallelism }) => {
                     self.parallelism.extend([(*job, *parallelism)]);
                 }
-                Happening::Durable(Record::Ended { job, .. }) => drained(world, *job)?,
+                Happening::ManifestWritten { job, manifest } if manifest.finished => {
+                    self.finished.extend([(*job, manifest.epoch)]);
+                }
+                Happening::Durable(Record::Ended { job, .. }) => self.drained(world, *job)?,
                 _ => {}
             }
         }
@@ -41,6 +46,16 @@ impl Invariant for AcceptedIsDurable {
 }
 
 impl AcceptedIsDurable {
+    /// A job that was only ever drained has not ended well before its input was read to the end.
+    fn drained(&self, world: &World, job: JobId) -> Result<(), String> {
+        let Some(facts) = world.ledger.jobs.get(&job) else { return Ok(()) };
+        let has_ended_well = matches!(facts.ended, Some((Ending::Finished { .. }, _)));
+        let is_finished = facts.newest().is_some_and(|newest| self.finished.contains(&(job, newest)));
+        hold(!has_ended_well || !world.is_only_drained(job) || is_finished, || {
+            format!("{}: it was to be drained, and has ended with input left", show::job(job))
+        })
+    }
+
     fn wishes(&self, world: &World) -> Result<(), String> {
         for (user, config) in world.users.iter().zip(&world.config.jobs) {
             let facts = world.ledger.jobs.get(&config.id);
@@ -65,13 +80,4 @@ impl AcceptedIsDurable {
         }
         Ok(())
     }
-}
-
-/// A job that was only ever drained has not ended well before its input was read to the end.
-fn drained(world: &World, job: JobId) -> Result<(), String> {
-    let Some(facts) = world.ledger.jobs.get(&job) else { return Ok(()) };
-    let is_finished = matches!(facts.ended, Some((Ending::Finished { .. }, _)));
-    hold(!is_finished || !world.is_only_drained(job) || facts.finished, || {
-        format!("{}: it was to be drained, and has ended with input left", show::job(job))
-    })
 }

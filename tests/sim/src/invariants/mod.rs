@@ -7,6 +7,7 @@ mod accepted_is_durable;
 mod attempts_grow;
 mod completed_stays;
 mod exactly_once;
+mod hosts_alone_are_empty;
 mod ledger_goes_forward;
 mod needed_files_stay;
 mod no_internal_error;
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::<attempts_grow::AttemptsGrow>::default(),
         Box::<completed_stays::CompletedStays>::default(),
         Box::<exactly_once::ExactlyOnce>::default(),
+        Box::<hosts_alone_are_empty::HostsAloneAreEmpty>::default(),
         Box::<ledger_goes_forward::LedgerGoesForward>::default(),
         Box::<needed_files_stay::NeededFilesStay>::default(),
         Box::<no_internal_error::NoInternalError>::default(),
