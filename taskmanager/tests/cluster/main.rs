@@ -404,7 +404,7 @@ fn a_job_is_described() {
         })
     };
     let error = describe(cluster.program("fail")).unwrap_err();
-    assert_eq!(error.to_string(), "last words");
+    assert_eq!(error.to_string(), "script was run with --plan, and ended with exit code 3: last words");
     let error = describe(cluster.program("plan")).unwrap_err().to_string();
     assert!(
         error.starts_with("script is not a Tidegate job: run with --plan, it printed no plan"),
