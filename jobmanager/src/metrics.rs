@@ -102,7 +102,7 @@ fn add_job(all: &mut Exposition, Job { view, name }: &Job, now_ms: u64) {
     add(ATTEMPT, f64::from(view.attempt.0));
     add(RESTARTS, f64::from(view.restarts));
     add(RUNNING, f64::from(u8::from(view.state == JobState::Running)));
-    add(COMPLETED, view.done.checkpoints as f64);
+    add(COMPLETED, view.completed as f64);
     add(ABORTED, view.aborted as f64);
     add(IN_FLIGHT, seconds(view.in_flight.as_ref().map_or(0, |(_, _, ms, _)| *ms)));
     if let Some(epoch) = view.last_epoch {
@@ -118,7 +118,7 @@ fn add_job(all: &mut Exposition, Job { view, name }: &Job, now_ms: u64) {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_control::cluster::{CheckpointView, Done};
+    use tidegate_control::cluster::CheckpointView;
     use tidegate_protocol::{Attempt, Epoch, JobId, TaskManagerId};
 
     use super::*;
@@ -140,7 +140,8 @@ mod tests {
             waits_for: None,
             failures: Vec::new(),
             processes: Vec::new(),
-            done: Done { checkpoints: 8, ..Done::default() },
+            completed: 8,
+            snapshot: None,
             aborted: 1,
             last_epoch: Some(Epoch(9)),
             in_flight: Some((Epoch(11), "pending".to_owned(), 250, vec![])),

@@ -1,10 +1,9 @@
 //! `tidegate info`.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::Value;
 use tidegate_protocol::Result;
+use tidegate_protocol::manifest::Totals;
 use tidegate_rest::jobs::{JobDetails, JobFailure, JobProcess};
 
 use super::{JobInList, Session};
@@ -33,7 +32,7 @@ struct Info<'a> {
     restarts: u32,
     processes: &'a [JobProcess],
     checkpoints: Value,
-    totals: &'a BTreeMap<String, BTreeMap<String, u64>>,
+    totals: &'a Totals,
     executable: &'a str,
     arguments: &'a [String],
     checkpoint_directory: &'a str,
@@ -94,9 +93,7 @@ fn table(job: &JobDetails) -> Table {
 }
 
 /// What each operator has counted: `in: records in 1000, malformed 3`.
-pub(super) fn totals(
-    totals: &BTreeMap<String, BTreeMap<String, u64>>,
-) -> impl Iterator<Item = String> + use<'_> {
+pub(super) fn totals(totals: &Totals) -> impl Iterator<Item = String> + use<'_> {
     totals.iter().filter_map(|(uid, counters)| {
         let counted = counters.iter().filter(|(_, count)| **count > 0);
         let counted: Vec<String> =

@@ -114,7 +114,7 @@ pub(super) async fn details(Given(state): Given<Arc<State>>, Path(of): Path<OfJo
         restarts: view.restarts,
         processes: view.processes.iter().map(process).collect(),
         checkpoints: counts(view),
-        totals: view.done.totals.clone(),
+        totals: view.totals(facts),
         executable: facts.spec.program.sha256.clone(),
         arguments: facts.spec.program.arguments.clone(),
         checkpoint_directory: store.place_of(view.job),
@@ -144,7 +144,7 @@ fn process(process: &tidegate_control::cluster::ProcessView) -> JobProcess {
 
 fn counts(view: &JobView) -> CheckpointCounts {
     CheckpointCounts {
-        completed: view.done.checkpoints,
+        completed: view.completed,
         aborted: view.aborted,
         last_epoch: view.last_epoch.map(|epoch| epoch.0),
     }

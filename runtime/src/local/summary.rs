@@ -40,9 +40,9 @@ pub struct Summary {
 
 impl Summary {
     pub(crate) fn of(job: &Description, manifest: &Manifest, took: Duration) -> Self {
+        let totals = manifest.totals();
         let total = |uid: &str, counter: Descriptor| -> u64 {
-            let parts = manifest.slots.values().filter_map(|slot| slot.operators.get(uid));
-            parts.filter_map(|part| part.counters.get(counter.name)).sum()
+            totals.get(uid).and_then(|counters| counters.get(counter.name)).copied().unwrap_or(0)
         };
         let sum = |kind: StepKind, counter: Descriptor| -> u64 {
             job.steps.iter().filter(|s| s.kind() == kind).map(|s| total(&s.uid(), counter)).sum()

@@ -53,7 +53,7 @@ pub(super) struct Job {
     pub(super) id: JobId,
     pub(super) phase: Phase,
     /// The newest snapshot, once it was read.
-    snapshot: Option<Arc<Manifest>>,
+    pub(super) snapshot: Option<Arc<Manifest>>,
     /// Whether the newest snapshot is being read.
     reading: bool,
     /// Why the checkpoint store cannot be read, and when it is asked again.
@@ -419,12 +419,8 @@ impl Job {
     }
 
     fn end_of(&self, cx: &Context<'_>, ending: Ending) -> Record {
-        Record::Ended { job: self.id, ending, at_ms: cx.now.wall_ms, done: self.done(cx.facts) }
-    }
-
-    /// What it had done at its last complete checkpoint, as far as that was read.
-    pub(super) fn done(&self, facts: &JobFacts) -> Done {
-        self.snapshot.as_deref().map_or_else(|| facts.done.clone(), Done::of)
+        let done = self.snapshot.as_deref().map(Done::of).unwrap_or_default();
+        Record::Ended { job: self.id, ending, at_ms: cx.now.wall_ms, done }
     }
 
     fn ended(&mut self, cx: &mut Context<'_>, ending: &Ending) {

@@ -5,8 +5,8 @@
 //! jobs that have failed together do not come back together. Failures of the environment (a disk, a network, a killed process) are
 //! followed by a restart however many there are: they heal. A job that fails with the same error of its own three times in
 //! a row, each within an hour of the one before, fails for good, whether it has taken checkpoints in between or not: it
-//! stumbles over one record. So does one
-//! that has failed with errors of its own as often as its limit says, without a checkpoint in between.
+//! stumbles over one record. So does one that has failed with errors of its own as often as its limit says, without a
+//! checkpoint in between.
 
 use tidegate_protocol::{Attempt, Error, ErrorKind, JobId};
 

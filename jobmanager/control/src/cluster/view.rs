@@ -1,8 +1,12 @@
 //! What people are shown of jobs and taskmanagers.
 
-use tidegate_protocol::{Attempt, Epoch, JobId, JobState, Slot, TaskManagerId};
+use std::sync::Arc;
 
-use super::record::{Done, Ending};
+use tidegate_protocol::manifest::Totals;
+use tidegate_protocol::{Attempt, Epoch, JobId, JobState, Manifest, Slot, TaskManagerId};
+
+use super::ledger::JobFacts;
+use super::record::Ending;
 
 /// A job, as it is now.
 #[derive(Clone, Debug)]
@@ -23,8 +27,10 @@ pub struct JobView {
     pub failures: Vec<(Attempt, String, u64)>,
     /// The processes of its attempt.
     pub processes: Vec<ProcessView>,
-    /// What it had done at its last complete checkpoint.
-    pub done: Done,
+    /// Snapshots completed since the job's first start.
+    pub completed: u64,
+    /// The newest snapshot, once it was read; None of a job that is over.
+    pub snapshot: Option<Arc<Manifest>>,
     /// Checkpoints aborted since the brain has begun.
     pub aborted: u64,
     /// The last complete epoch.
@@ -33,6 +39,13 @@ pub struct JobView {
     pub in_flight: Option<(Epoch, String, u64, Vec<Slot>)>,
     /// The last checkpoints, the newest first.
     pub checkpoints: Vec<CheckpointView>,
+}
+
+impl JobView {
+    /// What its operators had counted at its last complete checkpoint. Not a field: most who look at a job do not need it.
+    pub fn totals(&self, facts: &JobFacts) -> Totals {
+        self.snapshot.as_ref().map_or_else(|| facts.done.totals.clone(), |manifest| manifest.totals())
+    }
 }
 
 /// A process of an attempt.

@@ -1,4 +1,3 @@
-use tidegate_control::cluster::Done;
 use tidegate_protocol::why::{ChainProgress, OperatorWatermark, PartitionProgress};
 use tidegate_protocol::{Attempt, Epoch, JobId, JobState};
 
@@ -55,7 +54,8 @@ fn seen(answers: Vec<(Slot, ProcessWhy)>) -> Seen {
             waits_for: None,
             failures: Vec::new(),
             processes: vec![process(0), process(1)],
-            done: Done { checkpoints: 3, ..Done::default() },
+            completed: 3,
+            snapshot: None,
             aborted: 0,
             last_epoch: Some(Epoch(3)),
             in_flight: Some((Epoch(4), "pending".to_owned(), 700, vec![Slot(0), Slot(1)])),
