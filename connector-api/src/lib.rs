@@ -24,7 +24,7 @@ mod staged;
 pub use dead_letter::DeadLetter;
 pub use polled::{Malformed, Polled};
 pub use record::{Record, RecordId};
-pub use sink::{Owner, Publisher, SinkPlace, SinkTarget, TransactionalSink, Writer};
+pub use sink::{Owner, Publisher, SinkId, SinkPlace, SinkTarget, TransactionalSink, Writer};
 pub use source::{PartitionStatus, Position, Source, SourceReader};
 pub use staged::{StagedFile, StagedFileStore, StagedOutput, StagedWriter, Staging};
 pub use tidegate_protocol::manifest::{FileRef, Staged};

@@ -1,6 +1,7 @@
 //! A sink that publishes the output of an epoch as a whole, after its snapshot is durable.
 
 use std::cell::Cell;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -45,10 +46,45 @@ pub trait TransactionalSink<T>: Send + Sync + 'static {
 
     /// Makes the publisher of one slot, on the publisher's own thread: it may take long. After a restart with fewer
     /// workers there are also publishers of slots that have no worker any more, for what these have staged.
+    /// `sink` is this sink in the job that runs; output of a restored snapshot may have been staged by another job.
     ///
     /// # Errors
     /// If the target cannot be reached.
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>>;
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>>;
+}
+
+/// A sink that is chosen at run time.
+impl<T: 'static> TransactionalSink<T> for Box<dyn TransactionalSink<T>> {
+    fn uri(&self) -> Result<String> {
+        (**self).uri()
+    }
+
+    fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
+        (**self).target(owner)
+    }
+
+    fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
+        (**self).writer(place)
+    }
+
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        (**self).publisher(sink, slot)
+    }
+}
+
+/// A sink of a job: for what it has outside under a name of its own, which is the same at every start and no other's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkId {
+    /// The job. A job alone has an id, too, which its checkpoint directory keeps.
+    pub job: JobId,
+    /// What the sink is called in snapshots.
+    pub uid: String,
+}
+
+impl fmt::Display for SinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.job, self.uid)
+    }
 }
 
 /// The run of a job that a target is opened for.
@@ -75,6 +111,8 @@ pub trait SinkTarget {
 /// The worker that a writer belongs to, and where the writer stages its output.
 #[derive(Clone, Debug)]
 pub struct SinkPlace {
+    /// The sink in the job that runs.
+    pub sink: SinkId,
     /// The worker's slot.
     pub slot: Slot,
     /// The attempt, for the names of what is staged: what an older attempt left must not be mistaken for this one's.
@@ -87,8 +125,13 @@ pub struct SinkPlace {
 
 impl SinkPlace {
     /// Makes a place. It is called by the engine, and by tests of a connector with a directory of their own.
-    pub fn new(slot: Slot, attempt: Attempt, working: &Path, staged_files: Rc<Cell<u64>>) -> Self {
-        Self { slot, attempt, working: working.to_owned(), staged_files }
+    pub fn new(
+        sink: SinkId,
+        (slot, attempt): (Slot, Attempt),
+        working: &Path,
+        staged_files: Rc<Cell<u64>>,
+    ) -> Self {
+        Self { sink, slot, attempt, working: working.to_owned(), staged_files }
     }
 
     /// A writer of staged files that become part of the snapshot: the engine stores them with it, and keeps them as long as it
@@ -125,6 +168,17 @@ pub trait Writer<T> {
 /// Makes the staged output of one slot visible. It has a thread of its own: other slots and other sinks publish at the same
 /// time, and the dataflow goes on.
 pub trait Publisher {
+    /// Called once before the first epoch of a run is published, with the epoch of the snapshot that the run has restored: for
+    /// what takes long (a connection) and need not delay the first epoch. It is not called where a publisher only publishes
+    /// what a restored snapshot holds.
+    ///
+    /// # Errors
+    /// If nothing can be published here; the job ends.
+    fn prepare(&mut self, restored: Option<Epoch>) -> Result<()> {
+        let _ = restored;
+        Ok(())
+    }
+
     /// Makes what a completed snapshot holds of the slot visible. Usually that is one piece of output: none if the slot had
     /// no record, several if checkpoints before it were aborted. Until all publishers are done no further checkpoint begins.
     ///

@@ -35,6 +35,16 @@ pub trait Source: Send + Sync + 'static {
     /// known names instead.
     fn partitions(&self) -> Result<Vec<String>>;
 
+    /// Where to begin in a partition that there is when the job starts for the first time; None: at its beginning. Those
+    /// that appear later are read from their beginning in any case.
+    ///
+    /// # Errors
+    /// If that cannot be found out; the job ends.
+    fn initial(&self, partition: &str) -> Result<Option<Position>> {
+        let _ = partition;
+        Ok(None)
+    }
+
     /// Makes the reader of one worker, which reads no partition yet.
     ///
     /// # Errors
@@ -53,6 +63,39 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// If the partition cannot be looked at.
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool>;
+}
+
+/// A source that is chosen at run time.
+impl<T: 'static> Source for Box<dyn Source<Item = T>> {
+    type Item = T;
+
+    fn uri(&self) -> Result<String> {
+        (**self).uri()
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        (**self).partitions()
+    }
+
+    fn initial(&self, partition: &str) -> Result<Option<Position>> {
+        (**self).initial(partition)
+    }
+
+    fn reader(&self) -> Result<Box<dyn SourceReader<T>>> {
+        (**self).reader()
+    }
+
+    fn bounded(&self) -> bool {
+        (**self).bounded()
+    }
+
+    fn follow(&mut self) {
+        (**self).follow();
+    }
+
+    fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {
+        (**self).has_more(partition, position)
+    }
 }
 
 /// Reads the partitions that were assigned to one worker. What they share (a connection, a consumer) is here.

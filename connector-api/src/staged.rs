@@ -367,10 +367,10 @@ fn open_file(path: &Path) -> Result<Box<dyn Read + Send>> {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_protocol::Attempt;
+    use tidegate_protocol::{Attempt, JobId};
 
     use super::*;
-    use crate::SinkPlace;
+    use crate::{SinkId, SinkPlace};
 
     fn staged(mut writer: StagedWriter, records: &[&str], store: &PathBuf) -> Staged {
         for record in records {
@@ -385,7 +385,8 @@ mod tests {
     }
 
     fn place(working: &Path) -> SinkPlace {
-        SinkPlace::new(Slot(0), Attempt(3), working, Rc::default())
+        let sink = SinkId { job: JobId([0; 16]), uid: "out".into() };
+        SinkPlace::new(sink, (Slot(0), Attempt(3)), working, Rc::default())
     }
 
     fn content(staged: &Staged, store: &PathBuf) -> io::Result<String> {

@@ -7,15 +7,19 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tidegate::connector::{
-    DeadLetter, Owner, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+    DeadLetter, Owner, SinkId, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::manifest::{FileRef, Staged};
-use tidegate::protocol::{Attempt, Epoch, Slot};
+use tidegate::protocol::{Attempt, Epoch, JobId, Slot};
 use tidegate_connectors::FileLog;
 
 /// The place of a worker. The sink has a directory of its own, and does not ask for another one.
 fn place(slot: u32, attempt: u32) -> SinkPlace {
-    SinkPlace::new(Slot(slot), Attempt(attempt), Path::new("/nonexistent"), Rc::default())
+    SinkPlace::new(sink_id(), (Slot(slot), Attempt(attempt)), Path::new("/nonexistent"), Rc::default())
+}
+
+fn sink_id() -> SinkId {
+    SinkId { job: JobId([1; 16]), uid: "out".into() }
 }
 
 fn writer(directory: impl AsRef<Path>, slot: u32, attempt: u32) -> Writing {
@@ -61,7 +65,7 @@ impl Publishing {
     fn publish(&mut self, staged: &Staged) -> tidegate::Result<()> {
         let sink = FileLog::sink(&self.directory).json();
         let output = StagedOutput::new(staged, !self.is_recovered, &self.directory);
-        TransactionalSink::<Value>::publisher(&sink, staged.slot)?.publish(staged.epoch, &[output])
+        TransactionalSink::<Value>::publisher(&sink, &sink_id(), staged.slot)?.publish(staged.epoch, &[output])
     }
 
     fn recover(&mut self, restored: Option<Epoch>) -> tidegate::Result<Vec<String>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_protocol::manifest::OperatorSnapshot;
-use tidegate_protocol::{Attempt, Epoch, Error, KeyGroups, Manifest, Result, Slot};
+use tidegate_protocol::{Attempt, Epoch, Error, JobId, KeyGroups, Manifest, Result, Slot};
 use tidegate_snapshots::Snapshots;
 
 use crate::working_directory::WorkingDirectory;
@@ -52,6 +52,7 @@ impl ProcessWorkers {
 /// An attempt: its numbers, the snapshot that it goes on from, and where it writes its own.
 #[derive(Clone, Debug)]
 pub(crate) struct AttemptSetup {
+    pub(crate) job: JobId,
     pub(crate) attempt: Attempt,
     pub(crate) settings: JobSettings,
     /// The first epoch of this attempt; timestamps count from it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_failpoint::point;
 use tidegate_protocol::manifest::FileRef;
-use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, Manifest, ManifestError, Result, Slot};
+use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, JobId, Manifest, ManifestError, Result, Slot};
 
 use crate::store::{CheckpointStore, Upload};
 use crate::{local, numbers};
@@ -76,6 +76,22 @@ impl Snapshots {
     /// If the store cannot be written to.
     pub fn set_attempt(&self, attempt: Attempt) -> Result<()> {
         self.store.replace("attempt", numbers::to_text(attempt.0.into()).as_bytes())
+    }
+
+    /// The id of a job that has this store for itself: the one that was made at the first call. If its note is damaged there is
+    /// a new one, and what the job has outside under the old one belongs to nobody.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written to, or the system has no random numbers.
+    pub fn job_id(&self) -> Result<JobId> {
+        let noted = self.store.read("job-id")?;
+        if let Some(id) = noted.as_deref().and_then(job_id_of) {
+            return Ok(id);
+        }
+        let mut id = JobId([0; 16]);
+        getrandom::fill(&mut id.0).context(|| "make the id of a job")?;
+        self.store.replace("job-id", job_id_text(id).as_bytes())?;
+        Ok(id)
     }
 
     /// The last epoch whose output is known to have been published; 0 if nothing is known. The output of an
@@ -500,6 +516,15 @@ fn compare(path: &str, (bytes, crc32): (u64, u32), expected: &FileRef) -> Result
     ))
 }
 
+fn job_id_text(id: JobId) -> String {
+    format!("{id} crc32={:08x}\n", crc32fast::hash(&id.0))
+}
+
+fn job_id_of(bytes: &[u8]) -> Option<JobId> {
+    let id = std::str::from_utf8(bytes).ok()?.split(' ').next()?.parse().ok()?;
+    (job_id_text(id).as_bytes() == bytes).then_some(id)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fs;
@@ -608,6 +633,19 @@ pub(crate) mod tests {
             (snapshots.published().unwrap(), snapshots.last_attempt().unwrap()),
             (Epoch(0), Attempt(0))
         );
+    }
+
+    #[test]
+    fn a_job_keeps_its_id_unless_the_note_is_damaged() {
+        let (_directory, snapshots, root) = snapshots();
+        let id = snapshots.job_id().unwrap();
+        assert_eq!(snapshots.job_id().unwrap(), id);
+        let mut bytes = fs::read(root.join("job-id")).unwrap();
+        bytes[3] ^= 1;
+        fs::write(root.join("job-id"), bytes).unwrap();
+        let other = snapshots.job_id().unwrap();
+        assert_ne!(other, id);
+        assert_eq!(snapshots.job_id().unwrap(), other);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What user code can do wrong: the run ends with a message that names the place, and nothing of that epoch is seen.
 
 use tidegate::connector::{
-    Owner, PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader,
+    Owner, PartitionStatus, Polled, Position, Publisher, SinkId, SinkPlace, SinkTarget, Source, SourceReader,
     StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
@@ -383,7 +383,7 @@ impl TransactionalSink<i64> for Bad {
         Ok(Box::new(*self))
     }
 
-    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
+    fn publisher(&self, _: &SinkId, _: Slot) -> Result<Box<dyn Publisher>> {
         self.pass(At::Publisher)?;
         Ok(Box::new(*self))
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use tidegate::connector::{
-    Owner, Publisher, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink, Writer,
+    Owner, Publisher, SinkId, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Error, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSource};
@@ -52,7 +52,7 @@ impl TransactionalSink<u64> for Numbers {
         Ok(Box::new(NumbersWriter(place.staged_files())))
     }
 
-    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
+    fn publisher(&self, _: &SinkId, _: Slot) -> Result<Box<dyn Publisher>> {
         Ok(Box::new(self.clone()))
     }
 }
@@ -224,8 +224,8 @@ impl TransactionalSink<u64> for Failing {
         Ok(Box::new(self.clone()))
     }
 
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
-        TransactionalSink::<u64>::publisher(&Discard::named("failing"), slot)
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        TransactionalSink::<u64>::publisher(&Discard::named("failing"), sink, slot)
     }
 }
 
@@ -322,8 +322,8 @@ impl TransactionalSink<i64> for Given {
         Ok(Box::new(self.clone()))
     }
 
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
-        TransactionalSink::<i64>::publisher(&Discard::named(self.name), slot)
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        TransactionalSink::<i64>::publisher(&Discard::named(self.name), sink, slot)
     }
 }
 

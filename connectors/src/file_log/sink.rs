@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tidegate_connector_api::{
-    DeadLetter, Owner, Publisher, SinkPlace, SinkTarget, TransactionalSink, Writer,
+    DeadLetter, Owner, Publisher, SinkId, SinkPlace, SinkTarget, TransactionalSink, Writer,
 };
 use tidegate_protocol::{Result, Slot};
 
@@ -89,7 +89,7 @@ impl<T: Serialize + 'static> TransactionalSink<T> for JsonSink {
         self.log.target(owner)
     }
 
-    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
+    fn publisher(&self, _: &SinkId, _: Slot) -> Result<Box<dyn Publisher>> {
         self.log.publisher()
     }
 }
@@ -107,7 +107,7 @@ impl TransactionalSink<DeadLetter> for FileLogSink {
         self.target(owner)
     }
 
-    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
+    fn publisher(&self, _: &SinkId, _: Slot) -> Result<Box<dyn Publisher>> {
         self.publisher()
     }
 }

@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_connector_api::{Owner, Position, Publisher, SinkTarget, Source, TransactionalSink};
+use tidegate_connector_api::{Owner, Position, Publisher, SinkId, SinkTarget, Source, TransactionalSink};
 
 use tidegate_protocol::manifest::StateType;
 
@@ -138,8 +138,8 @@ impl<T: 'static, S: TransactionalSink<T>> PublishedSink for TypedSink<T, S> {
     fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>> {
         self.0.target(owner)
     }
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
-        self.0.publisher(slot)
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        self.0.publisher(sink, slot)
     }
 }
 

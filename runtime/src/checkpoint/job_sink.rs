@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tidegate_connector_api::{Owner, Publisher, SinkTarget, StagedOutput};
-use tidegate_protocol::{Epoch, ErrorContext, Result, Slot};
+use tidegate_connector_api::{Owner, Publisher, SinkId, SinkTarget, StagedOutput};
+use tidegate_protocol::{Epoch, ErrorContext, JobId, Result, Slot};
 
 use super::staged_files::StagedFiles;
 use super::staged_outputs::StagedBySink;
@@ -14,7 +14,7 @@ use crate::step::Step;
 pub(crate) trait PublishedSink: Send + Sync {
     fn uri(&self) -> Result<String>;
     fn target(&self, owner: Owner) -> Result<Box<dyn SinkTarget>>;
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>>;
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>>;
 }
 
 /// A sink of the job.
@@ -33,9 +33,23 @@ impl JobSink {
         catch(|| self.sink.target(owner)).context(|| format!("sink '{}'", self.uid()))
     }
 
-    pub(super) fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
-        catch(|| self.sink.publisher(slot))
-            .context(|| format!("sink '{}', publisher of slot {slot}", self.uid()))
+    pub(super) fn publisher(&self, job: JobId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        let id = SinkId { job, uid: self.uid() };
+        catch(|| self.sink.publisher(&id, slot))
+            .context(|| format!("sink '{}', publisher of slot {slot}", id.uid))
+    }
+
+    /// Makes the publisher of a slot, ready for the first epoch of a run.
+    pub(super) fn prepared_publisher(
+        &self,
+        job: JobId,
+        slot: Slot,
+        restored: Option<Epoch>,
+    ) -> Result<Box<dyn Publisher>> {
+        let mut publisher = self.publisher(job, slot)?;
+        let prepared = catch(|| publisher.prepare(restored));
+        prepared.context(|| format!("sink '{}', publisher of slot {slot}", self.uid()))?;
+        Ok(publisher)
     }
 
     /// Publishes what a snapshot holds of a slot's output.

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tidegate_failpoint::point;
-use tidegate_protocol::{Epoch, Error, Result, Slot};
+use tidegate_protocol::{Epoch, Error, JobId, Result, Slot};
 
 use super::job_sink::{JobSink, Publication};
 use super::staged_files::StagedFiles;
 use super::staged_outputs::StagedOutputs;
 use crate::activity::{Activity, ActivityRegistry};
-use crate::attempt::ProcessWorkers;
+use crate::attempt::{AttemptSetup, ProcessWorkers};
 use crate::link::{DriverHandle, Report};
 use crate::metrics::Metrics;
 use crate::thread_group::ThreadGroup;
@@ -49,12 +49,14 @@ impl Publishers {
     /// hold its metrics.
     pub(crate) fn start(
         sinks: &[JobSink],
+        setup: &AttemptSetup,
         workers: ProcessWorkers,
-        files: &StagedFiles,
         outputs: &Arc<StagedOutputs>,
         driver: &Arc<DriverHandle>,
         (activities, metrics): (&ActivityRegistry, &Arc<Metrics>),
     ) -> Result<Self> {
+        let files = StagedFiles::new(&setup.snapshots);
+        let restored = setup.restored.as_ref().map(|manifest| manifest.epoch);
         let slots = workers.slots().map(|slot| (slot, SlotState::default())).collect();
         let shared =
             Arc::new(Shared { driver: driver.clone(), outputs: outputs.clone(), slots: Mutex::new(slots) });
@@ -68,6 +70,8 @@ impl Publishers {
                     activity,
                     sink: sink.clone(),
                     slot,
+                    job: setup.job,
+                    restored,
                     files: files.clone(),
                     shared: shared.clone(),
                     _metrics: metrics.clone(),
@@ -168,6 +172,8 @@ impl Shared {
 struct Thread {
     sink: JobSink,
     slot: Slot,
+    job: JobId,
+    restored: Option<Epoch>,
     files: StagedFiles,
     /// The activity of the thread while it runs the connector's code, and the step's number in it.
     activity: Arc<Activity>,
@@ -179,7 +185,7 @@ struct Thread {
 impl Thread {
     fn run(&self, inbox: &Receiver<Publication>) {
         self.activity.enter_publishing(self.number);
-        let made = self.sink.publisher(self.slot);
+        let made = self.sink.prepared_publisher(self.job, self.slot, self.restored);
         self.activity.leave();
         let mut publisher = match made {
             Ok(publisher) => publisher,

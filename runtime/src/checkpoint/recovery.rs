@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_connector_api::{Owner, SinkTarget};
 use tidegate_failpoint::point;
-use tidegate_protocol::{Epoch, Error, ErrorContext, Manifest, Result, Slot};
+use tidegate_protocol::{Epoch, Error, ErrorContext, JobId, Manifest, Result, Slot};
 
 use super::job_sink::{JobSink, Publication};
 use super::staged_files::StagedFiles;
@@ -27,7 +27,7 @@ impl Targets {
     /// epoch `published` is not published again, because its readers may have removed it. `note` is called with messages
     /// for the user.
     pub(crate) fn recover(
-        owner: Owner,
+        (job, owner): (JobId, Owner),
         sinks: &[JobSink],
         restored: Option<&Arc<Manifest>>,
         published: Epoch,
@@ -36,7 +36,7 @@ impl Targets {
     ) -> Result<Self> {
         let mut targets = sinks.iter().map(|sink| sink.target(owner)).collect::<Result<Vec<_>>>()?;
         if let Some(manifest) = restored.filter(|m| m.epoch > published) {
-            publish_restored(sinks, manifest, files, note)?;
+            publish_restored(job, sinks, manifest, files, note)?;
         }
         for (sink, target) in sinks.iter().zip(&mut targets) {
             let uid = sink.uid();
@@ -52,6 +52,7 @@ impl Targets {
 
 /// Publishes all that a restored snapshot holds, many publishers at the same time.
 fn publish_restored(
+    job: JobId,
     sinks: &[JobSink],
     manifest: &Arc<Manifest>,
     files: &StagedFiles,
@@ -68,19 +69,20 @@ fn publish_restored(
         sinks.iter().flat_map(|sink| slots.iter().map(move |slot| (sink, *slot))).collect();
     let staged = manifest.staged().map(|(uid, staged)| (uid.to_owned(), staged.clone())).collect();
     let publication = Publication { epoch: manifest.epoch, staged: Arc::new(staged), is_restored: true };
-    all.chunks(AT_ONCE).try_for_each(|some| publish_at_once(some, &publication, files, note))?;
+    all.chunks(AT_ONCE).try_for_each(|some| publish_at_once(job, some, &publication, files, note))?;
     point("publish.after");
     Ok(())
 }
 
 fn publish_at_once(
+    job: JobId,
     publishers: &[(&JobSink, Slot)],
     publication: &Publication,
     files: &StagedFiles,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let publish = |sink: &JobSink, slot: Slot| {
-        let mut publisher = sink.publisher(slot)?;
+        let mut publisher = sink.publisher(job, slot)?;
         sink.publish(&mut *publisher, slot, publication, files)
     };
     let publish = &publish;

@@ -166,6 +166,7 @@ impl JobProcess<'_> {
         let working = WorkingDirectory::at(&preparation.working);
         working.clean()?;
         Ok(AttemptSetup {
+            job: preparation.job,
             attempt: preparation.attempt,
             settings: JobSettings {
                 parallelism: preparation.parallelism as usize,
@@ -208,7 +209,7 @@ impl JobProcess<'_> {
         let mut note = |text: &str| self.note(Level::WARN, text);
         let targets = loop {
             let (restored, published) = (setup.restored.as_ref(), self.preparation.published);
-            match Targets::recover(owner, &job.sinks, restored, published, &files, &mut note) {
+            match Targets::recover((self.preparation.job, owner), &job.sinks, restored, published, &files, &mut note) {
                 Err(error) if error.kind() == ErrorKind::Environment && Instant::now() < until => {
                     std::thread::sleep(AGAIN);
                 }

@@ -10,7 +10,6 @@ use super::description::Description;
 use super::discovery::Discovery;
 use super::watchdog::Watchdog;
 use crate::checkpoint::publishers::Publishers;
-use crate::checkpoint::staged_files::StagedFiles;
 use crate::dataflow::process::Process;
 use crate::dataflow::sockets::Sockets;
 use crate::dataflow::worker::{BuildGraph, Workers, start};
@@ -33,11 +32,10 @@ impl RunningProcess {
         sockets: Sockets,
         build: BuildGraph,
     ) -> Result<Self> {
-        let files = StagedFiles::new(&process.setup.snapshots);
         let publishers = Publishers::start(
             &job.sinks,
+            &process.setup,
             process.workers,
-            &files,
             &process.outputs,
             &process.driver,
             (&process.activities, &process.metrics),

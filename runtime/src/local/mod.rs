@@ -22,7 +22,7 @@ use std::time::Duration;
 use tidegate_connector_api::Owner;
 use tidegate_control::rules::{Assignment, changes, check_fits, check_parallelism, store_ids};
 use tidegate_object_store::S3Uri;
-use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Plan, PlanSettings, Slot};
+use tidegate_protocol::{Attempt, Epoch, JobId, KeyGroups, Manifest, Plan, PlanSettings, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 use tracing::Level;
 
@@ -93,11 +93,12 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let parallelism = run.workers(groups);
     check_parallelism(parallelism, groups, restored.is_some())?;
     let published = snapshots.published()?;
+    let id = snapshots.job_id()?;
     let staged_files = StagedFiles::new(&snapshots);
     let mut note = |note: &str| watcher.note(Level::WARN, note);
     // They hold their locks until the attempt is over.
     let _targets =
-        Targets::recover(Owner::Alone, &job.sinks, restored.as_ref(), published, &staged_files, &mut note)?;
+        Targets::recover((id, Owner::Alone), &job.sinks, restored.as_ref(), published, &staged_files, &mut note)?;
     if let Some(manifest) = restored.as_ref().filter(|m| m.epoch > published) {
         snapshots.set_published(manifest.epoch)?;
     }
@@ -112,7 +113,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     point("start.attempt_written");
     let mut setup = setup(run, &store, parallelism, groups);
     setup.working.clean()?;
-    setup.attempt = attempt;
+    (setup.job, setup.attempt) = (id, attempt);
     setup.first_epoch = found.last_epoch.next();
     setup.store_ids = store_ids(&job.plan, restored.as_deref());
     setup.restored = restored.clone();
@@ -150,6 +151,8 @@ fn check_restored(plan: &Plan, manifest: &Manifest, watcher: &mut dyn Watcher) -
 /// What an attempt starts with if nothing is restored.
 fn setup(run: &Run, store: &LocalStore, parallelism: usize, key_groups: KeyGroups) -> AttemptSetup {
     AttemptSetup {
+        // A job is also described where it will not run; the checkpoint directory is read later.
+        job: JobId([0; 16]),
         attempt: Attempt(1),
         settings: JobSettings {
             parallelism,

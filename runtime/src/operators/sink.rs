@@ -16,7 +16,7 @@ use crate::panics::catch;
 use crate::step::Step;
 use crate::watermark::WatermarkUpdate;
 use tidegate_connector_api::Record;
-use tidegate_connector_api::{SinkPlace, TransactionalSink, Writer};
+use tidegate_connector_api::{SinkId, SinkPlace, TransactionalSink, Writer};
 use tidegate_protocol::{Error, ErrorContext, Result};
 
 /// See [`crate::Stream::sink`].
@@ -60,7 +60,8 @@ impl<T: 'static, S: TransactionalSink<T>> Operator for SinkStep<T, S> {
     fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let (slot, setup) = (context.worker.slot, &context.process.setup);
         let working = setup.working.staged(setup.attempt);
-        let place = SinkPlace::new(slot, setup.attempt, &working, context.worker.staged_files.clone());
+        let sink = SinkId { job: setup.job, uid: self.step.uid() };
+        let place = SinkPlace::new(sink, (slot, setup.attempt), &working, context.worker.staged_files.clone());
         // No record is being processed: the last position of the operator chain does not apply here.
         self.cx.enter_apart();
         let writer = catch(|| self.sink.writer(place)).context(|| format!("step '{}'", self.step.name()))?;

@@ -114,7 +114,15 @@ impl<S: Source> SourceStep<S> {
         let number = self.open.len();
         self.cx.enter();
         self.cx.chain.site.partition(number, &name);
-        let position = kept.as_ref().map(|p| &p.position);
+        let is_first_start = at_start && self.cx.chain.worker.process.setup.restored.is_none();
+        let position = match &kept {
+            Some(kept) => Some(kept.position.clone()),
+            None if is_first_start => {
+                catch(|| self.source.initial(&name)).context(|| self.cx.chain.site.describe())?
+            }
+            None => None,
+        };
+        let position = position.as_ref();
         let reader = reader(&mut self.reader)?;
         catch(|| reader.open(&name, position)).context(|| self.cx.chain.site.describe())?;
         // A partition that an earlier drain has read to its end may have grown since.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use tidegate_protocol::manifest::{FORMAT_VERSION, OperatorEntry, SlotSnapshot, StateType};
-use tidegate_protocol::{Attempt, Epoch, KeyGroups, Manifest, Slot};
+use tidegate_protocol::{Attempt, Epoch, JobId, KeyGroups, Manifest, Slot};
 use tidegate_snapshots::{LocalStore, Snapshots};
 
 use crate::attempt::{AttemptSetup, JobSettings, ProcessWorkers};
@@ -50,6 +50,7 @@ fn process_of(
     let first_epoch = restored.as_ref().map_or(Epoch(1), |m| m.epoch.next());
     let attempt = restored.as_ref().map_or(Attempt(1), |m| m.attempt.next());
     let setup = AttemptSetup {
+        job: JobId([0; 16]),
         attempt,
         settings: JobSettings {
             parallelism: workers,

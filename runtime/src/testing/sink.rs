@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_connector_api::{
-    Owner, Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+    Owner, Publisher, SinkId, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate_protocol::{Attempt, Epoch, Error, Result, Slot};
 
@@ -144,7 +144,7 @@ impl<T: Clone + Send + 'static> TransactionalSink<T> for VecSink<T> {
         Ok(Box::new(VecTarget(self.shared.clone())))
     }
 
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
+    fn publisher(&self, _: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
         Ok(Box::new(VecPublisher { slot, shared: self.shared.clone() }))
     }
 }
@@ -236,7 +236,7 @@ impl<T: 'static> TransactionalSink<T> for Discard {
         Ok(Box::new(self.clone()))
     }
 
-    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
+    fn publisher(&self, _: &SinkId, _: Slot) -> Result<Box<dyn Publisher>> {
         Ok(Box::new(self.clone()))
     }
 }

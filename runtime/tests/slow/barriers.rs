@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::aggregates::Count;
 use tidegate::connector::{
-    Owner, PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader,
+    Owner, PartitionStatus, Polled, Position, Publisher, SinkId, SinkPlace, SinkTarget, Source, SourceReader,
     Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
@@ -245,8 +245,8 @@ impl<T: 'static> TransactionalSink<T> for SlowSink {
         TransactionalSink::<T>::target(&Discard::named("nowhere"), owner)
     }
 
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
-        TransactionalSink::<T>::publisher(&Discard::named("nowhere"), slot)
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        TransactionalSink::<T>::publisher(&Discard::named("nowhere"), sink, slot)
     }
 }
 

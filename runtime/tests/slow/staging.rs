@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate::Result;
 use tidegate::aggregates::Count;
 use tidegate::connector::{
-    Owner, PartitionStatus, Polled, Position, Publisher, SinkPlace, SinkTarget, Source, SourceReader,
+    Owner, PartitionStatus, Polled, Position, Publisher, SinkId, SinkPlace, SinkTarget, Source, SourceReader,
     StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
@@ -64,8 +64,8 @@ impl<T: Clone + Send + 'static> TransactionalSink<T> for GatedSink<T> {
         self.sink.target(owner)
     }
 
-    fn publisher(&self, slot: Slot) -> Result<Box<dyn Publisher>> {
-        let publisher = self.sink.publisher(slot)?;
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        let publisher = self.sink.publisher(sink, slot)?;
         Ok(Box::new(GatedPublisher { publisher, gate: self.gate(At::Publishing) }))
     }
 }

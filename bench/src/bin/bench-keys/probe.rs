@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tidegate::Result;
 use tidegate::connector::{
-    Owner, Publisher, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
+    Owner, Publisher, SinkId, SinkPlace, SinkTarget, StagedOutput, Staging, TransactionalSink, Writer,
 };
 use tidegate::protocol::{Epoch, Slot};
 
@@ -51,7 +51,7 @@ impl TransactionalSink<bool> for Probe {
         Ok(Box::new(Nothing))
     }
 
-    fn publisher(&self, _: Slot) -> Result<Box<dyn Publisher>> {
+    fn publisher(&self, _: &SinkId, _: Slot) -> Result<Box<dyn Publisher>> {
         Ok(Box::new(Nothing))
     }
 }

@@ -1,0 +1,100 @@
+//! What producers and consumers have in common: their log, and how an error of theirs is told.
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tracing::{debug, error, info, warn};
+
+/// Settings of every client that suit a job better than librdkafka's defaults, and that a user may change.
+pub(super) const DEFAULTS: [(&str, &str); 4] = [
+    ("client.id", "tidegate"),
+    // A broker that is back is to be found in a second or two, and not in ten.
+    ("reconnect.backoff.max.ms", "2000"),
+    ("allow.auto.create.topics", "false"),
+    ("topic.metadata.refresh.interval.ms", "30000"),
+];
+
+/// The context of clients that need none of their own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+/// Writes a line of librdkafka's log to the log of the process.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            error!(target: "kafka", "{facility}: {message}");
+        }
+        // That a broker cannot be reached is one of its errors, and nothing that a job could not live with.
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => warn!(target: "kafka", "{facility}: {message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => info!(target: "kafka", "{facility}: {message}"),
+        RDKafkaLogLevel::Debug => debug!(target: "kafka", "{facility}: {message}"),
+    }
+}
+
+/// An error of a client as a whole: it goes on trying.
+pub(super) fn log_error(error: &KafkaError, reason: &str) {
+    warn!(target: "kafka", "{error}: {reason}");
+}
+
+/// Whether an error is there to stay until somebody does something about it; what may heal by itself is not.
+pub(super) fn is_permanent(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::InvalidTransactionTimeout
+            | Code::InvalidTopic
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::PolicyViolation
+            | Code::InvalidRecord
+            | Code::UnsupportedForMessageFormat
+            | Code::SSL
+            | Code::InvalidRequiredAcks
+            | Code::InvalidReplicationFactor
+    )
+}
+
+/// What an operator can do about an error; empty where there is nothing to say.
+pub(super) fn remedy(code: Code) -> &'static str {
+    match code {
+        Code::TopicAuthorizationFailed => "; the job's user needs the right to read or write the topic",
+        Code::GroupAuthorizationFailed => {
+            "; the job's user needs the right to read the groups that are called like its transactional ids"
+        }
+        Code::TransactionalIdAuthorizationFailed => {
+            "; the job's user needs the rights Write and Describe for its transactional ids"
+        }
+        Code::ClusterAuthorizationFailed => "; the job's user needs the right IdempotentWrite for the cluster",
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            "; check sasl.username, sasl.password and sasl.mechanisms"
+        }
+        Code::InvalidTransactionTimeout => {
+            "; transaction.timeout.ms must not be larger than the broker's transaction.max.timeout.ms"
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => "; create the topic",
+        Code::UnknownPartition => "; the topic has fewer partitions",
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
+            "; raise max.message.bytes of the topic, or make records smaller in front of the sink"
+        }
+        Code::InvalidRecord => "; a compacted topic takes only records with a key",
+        _ => "",
+    }
+}

@@ -1,0 +1,261 @@
+//! A consumer as librdkafka's C interface has it: messages come in batches from a queue for each partition, and are read where
+//! they lie. `rdkafka` has no safe call for that, and one message a call costs more than the parsing of a short one.
+
+use std::ffi::CString;
+use std::ptr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as sys;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tidegate_protocol::{Error, Result};
+use tracing::warn;
+
+use super::client::{DEFAULTS, Logging, is_permanent, remedy};
+use super::message::Message;
+use super::settings::Settings;
+
+/// Settings that a user may change.
+const TUNED: [(&str, &str); 5] = [
+    ("isolation.level", "read_committed"),
+    // A partition's messages wait here until the job reads them: enough for some tenths of a second.
+    ("queued.max.messages.kbytes", "16384"),
+    // Otherwise a partition whose queue was full rests for a second.
+    ("fetch.queue.backoff.ms", "10"),
+    ("fetch.error.backoff.ms", "100"),
+    ("fetch.wait.max.ms", "100"),
+];
+/// Settings that the source relies on. An offset that is not there any more is an error, and never skipped.
+const OWN: [(&str, &str); 3] =
+    [("enable.auto.commit", "false"), ("enable.partition.eof", "true"), ("auto.offset.reset", "error")];
+/// The most messages that are fetched at once.
+const BATCH: usize = 1_024;
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(10);
+/// How long one may take while a worker waits for it.
+const SHORT_REQUEST: Duration = Duration::from_secs(2);
+/// For how long a question is asked again while no broker answers, and from when on that is logged.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
+
+impl ConsumerContext for Logging {}
+
+/// A client that reads topics.
+pub(super) struct Consumer {
+    client: BaseConsumer<Logging>,
+    brokers: String,
+}
+
+impl Consumer {
+    /// Makes the client; it connects by itself.
+    pub(super) fn new(settings: &Settings) -> Result<Self> {
+        let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
+        let config = settings.config(&defaults, &OWN)?;
+        let client = config.create_with_context(Logging).map_err(|error| settings.refused(error))?;
+        Ok(Self { client, brokers: settings.brokers() })
+    }
+
+    /// Has librdkafka report what happened to the client as a whole; it is to be called now and then.
+    pub(super) fn serve(&self) {
+        // Messages come from queues of their own: what this returns can only be an error, and it was logged.
+        drop(self.client.poll(Duration::ZERO));
+    }
+
+    /// The number of a topic's partitions; None if there is no such topic.
+    pub(super) fn partitions(&self, topic: &str) -> Result<Option<usize>> {
+        self.ask(&format!("the partitions of the topic {topic}"), |client| count(client, topic, REQUEST))
+    }
+
+    /// The same, asked once and for a short time.
+    pub(super) fn partitions_now(&self, topic: &str) -> std::result::Result<Option<usize>, KafkaError> {
+        count(&self.client, topic, SHORT_REQUEST)
+    }
+
+    /// The offset of the first message of a partition whose timestamp is this one or later; the end, if there is none.
+    pub(super) fn offset_at(&self, topic: &str, partition: i32, timestamp: i64) -> Result<i64> {
+        let what = format!("the first offset at {timestamp} of partition {partition} of the topic {topic}");
+        let found = self.ask(&what, |client| {
+            let mut wanted = TopicPartitionList::new();
+            wanted.add_partition_offset(topic, partition, Offset::Offset(timestamp))?;
+            let found = client.offsets_for_times(wanted, REQUEST)?;
+            found.elements().first().map_or(Ok(Offset::End), |found| found.error().map(|()| found.offset()))
+        })?;
+        match found {
+            Offset::Offset(offset) => Ok(offset),
+            _ => Ok(self.ends(topic, partition)?.1),
+        }
+    }
+
+    /// The first offset of a partition, and the one behind its last message. For a consumer that reads what is committed, that
+    /// is the first of an open transaction, if there is one.
+    pub(super) fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
+        self.ask(&format!("the offsets of partition {partition} of the topic {topic}"), |client| {
+            client.fetch_watermarks(topic, partition, REQUEST)
+        })
+    }
+
+    /// Asks until there is an answer: a broker that restarts is back in seconds.
+    fn ask<T>(
+        &self,
+        what: &str,
+        mut question: impl FnMut(&BaseConsumer<Logging>) -> std::result::Result<T, KafkaError>,
+    ) -> Result<T> {
+        let (began, mut told) = (Instant::now(), PATIENCE.1);
+        loop {
+            self.serve();
+            let error = match question(&self.client) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            let took = began.elapsed();
+            let failed = || format!("cannot ask the brokers {} for {what}", self.brokers);
+            if is_permanent(code) {
+                return Err(Error::job(format!("{}: {error}{}", failed(), remedy(code))));
+            }
+            if took > PATIENCE.0 {
+                return Err(Error::environment(format!("{} in {} s", failed(), took.as_secs())).caused_by(error));
+            }
+            if took > told {
+                warn!(target: "kafka", "{} yet: {error}", failed());
+                told *= 2;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn count(
+    client: &BaseConsumer<Logging>,
+    topic: &str,
+    timeout: Duration,
+) -> std::result::Result<Option<usize>, KafkaError> {
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    match found.map(|found| (found.error().map(Code::from), found.partitions().len())) {
+        None | Some((Some(Code::UnknownTopicOrPartition | Code::UnknownTopic), _)) => Ok(None),
+        Some((Some(code), _)) => Err(KafkaError::MetadataFetch(code)),
+        // A topic that is being made has none for a moment.
+        Some((None, 0)) => Err(KafkaError::MetadataFetch(Code::LeaderNotAvailable)),
+        Some((None, count)) => Ok(Some(count)),
+    }
+}
+
+/// A partition that is being read.
+pub(super) struct PartitionQueue {
+    // Dropped last: the pointers belong to it.
+    topic: *mut sys::rd_kafka_topic_t,
+    queue: *mut sys::rd_kafka_queue_t,
+    name: String,
+    partition: i32,
+    batch: Vec<*mut sys::rd_kafka_message_t>,
+    _consumer: Rc<Consumer>,
+}
+
+/// What a look into the queue has found besides messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fetched {
+    /// This many messages; there may be more.
+    Messages(usize),
+    /// Nothing: a fetch is under way, or no broker can be reached.
+    Nothing,
+    /// There is nothing more for now: this is the offset behind the last message.
+    End(i64),
+}
+
+impl PartitionQueue {
+    /// Begins to fetch a partition at an offset.
+    pub(super) fn open(consumer: &Rc<Consumer>, topic: &str, partition: i32, offset: i64) -> Result<Self> {
+        let name = CString::new(topic).map_err(|_| Error::job(format!("the topic {topic:?} has a zero in its name")))?;
+        let client = consumer.client.client().native_ptr();
+        // SAFETY: the client is alive, and outlives both, which are destroyed when this is dropped.
+        let (native, queue) = unsafe {
+            let native = sys::rd_kafka_topic_new(client, name.as_ptr(), ptr::null_mut());
+            (native, sys::rd_kafka_queue_new(client))
+        };
+        let this = Self {
+            topic: native,
+            queue,
+            name: topic.to_owned(),
+            partition,
+            batch: Vec::with_capacity(BATCH),
+            _consumer: consumer.clone(),
+        };
+        // SAFETY: the pointers are those that librdkafka has just given; a topic that is null is not used.
+        if native.is_null() || unsafe { sys::rd_kafka_consume_start_queue(native, partition, offset, queue) } != 0 {
+            // SAFETY: it reads the error of the last call on this thread.
+            let code = Code::from(unsafe { sys::rd_kafka_last_error() });
+            return Err(Error::environment(format!("cannot read partition {partition} of the topic {topic}: {code}")));
+        }
+        Ok(this)
+    }
+
+    /// Gives up to about `limit` messages to `each`, without waiting for any. An error is that of the partition.
+    pub(super) fn fetch(
+        &mut self,
+        limit: usize,
+        mut each: impl FnMut(Message<'_>),
+    ) -> std::result::Result<Fetched, (Code, String)> {
+        let limit = limit.clamp(1, BATCH);
+        // SAFETY: the batch has room for so many pointers, and librdkafka says how many it has written.
+        let count = unsafe {
+            let count = sys::rd_kafka_consume_batch_queue(self.queue, 0, self.batch.as_mut_ptr(), limit);
+            let count = usize::try_from(count).unwrap_or(0);
+            self.batch.set_len(count);
+            count
+        };
+        let mut messages = 0;
+        let mut outcome = Ok(Fetched::Nothing);
+        for i in 0..count {
+            let message = Owned(self.batch[i]);
+            // SAFETY: librdkafka has given it, and it is destroyed when `message` is dropped.
+            let raw = unsafe { &*message.0 };
+            match Code::from(raw.err) {
+                Code::NoError => {
+                    // SAFETY: it has no error, and lives until the end of this round of the loop.
+                    each(unsafe { Message::new(message.0, &self.name) });
+                    messages += 1;
+                }
+                Code::PartitionEOF => outcome = outcome.map(|_| Fetched::End(raw.offset)),
+                code if outcome.is_ok() => outcome = Err((code, text(&message))),
+                _ => {}
+            }
+        }
+        self.batch.clear();
+        match outcome {
+            Ok(Fetched::Nothing) if messages > 0 => Ok(Fetched::Messages(messages)),
+            outcome => outcome,
+        }
+    }
+}
+
+/// What librdkafka says of an error, which is in place of a message's value.
+fn text(message: &Owned) -> String {
+    // SAFETY: the message is there as long as it is owned, and the borrow ends here.
+    let value = unsafe { Message::new(message.0, "") }.value();
+    value.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+}
+
+/// A message that is destroyed when it was read, also if reading it panics.
+struct Owned(*mut sys::rd_kafka_message_t);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: it is one that `rd_kafka_consume_batch_queue` gave, and nobody else destroys it.
+        unsafe { sys::rd_kafka_message_destroy(self.0) }
+    }
+}
+
+impl Drop for PartitionQueue {
+    fn drop(&mut self) {
+        // SAFETY: both belong to this, and the client outlives them.
+        unsafe {
+            if !self.topic.is_null() {
+                sys::rd_kafka_consume_stop(self.topic, self.partition);
+                sys::rd_kafka_topic_destroy(self.topic);
+            }
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
+    }
+}

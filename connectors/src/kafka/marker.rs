@@ -1,0 +1,124 @@
+//! The marker in a sink's transactions: an offset that is committed with the messages, and says which of them are there.
+//!
+//! It is stored in Kafka as the offset of a group that is called like the transactional id, for partition 0 of the sink's topic. The
+//! offset is the epoch, and the metadata says the rest as text.
+
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
+use tidegate_protocol::{Attempt, Epoch, Result};
+
+use super::client::{DEFAULTS, Logging};
+use super::settings::Settings;
+
+/// How long one question may take.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// How far the output of a transactional id is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marker {
+    /// The last epoch of which anything is published.
+    pub(super) epoch: Epoch,
+    /// The attempt that has staged it.
+    pub(super) attempt: Attempt,
+    /// A number that the process which has published it drew at its start.
+    pub(super) run: u32,
+    /// How many of the epoch's messages are published, and how many there are.
+    pub(super) done: u64,
+    pub(super) messages: u64,
+    /// The checksum of the epoch's staged output.
+    pub(super) crc32: u32,
+}
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempt, run, done, messages, crc32, .. } = self;
+        write!(f, "1 attempt={attempt} run={run:08x} done={done} of={messages} crc32={crc32:08x}")
+    }
+}
+
+impl Marker {
+    fn parse(epoch: i64, text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        (words.next()? == "1").then_some(())?;
+        let mut value = |name: &str| words.next()?.strip_prefix(name)?.strip_prefix('=');
+        Some(Self {
+            epoch: Epoch(u64::try_from(epoch).ok()?),
+            attempt: Attempt(value("attempt")?.parse().ok()?),
+            run: u32::from_str_radix(value("run")?, 16).ok()?,
+            done: value("done")?.parse().ok()?,
+            messages: value("of")?.parse().ok()?,
+            crc32: u32::from_str_radix(value("crc32")?, 16).ok()?,
+        })
+    }
+
+    /// The marker as an offset to commit.
+    pub(super) fn as_offset(&self, topic: &str) -> std::result::Result<TopicPartitionList, KafkaError> {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, 0, Offset::Offset(self.epoch.0 as i64))?;
+        if let Some(mut offset) = offsets.find_partition(topic, 0) {
+            offset.set_metadata(self.to_string());
+        }
+        Ok(offsets)
+    }
+}
+
+/// Why a marker cannot be read.
+pub(super) enum Unread {
+    /// No client can be made.
+    Client(tidegate_protocol::Error),
+    /// The brokers have answered with an error, or not at all.
+    Kafka(KafkaError),
+    /// It is there, and is none of ours.
+    Foreign(String),
+}
+
+/// Reads the marker of a transactional id. An open transaction of the id must have been aborted before: until then the brokers do
+/// not tell.
+pub(super) fn read(settings: &Settings, id: &str, topic: &str) -> std::result::Result<Option<Marker>, Unread> {
+    let client: BaseConsumer<Logging> = client(settings, id).map_err(Unread::Client)?;
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition(topic, 0);
+    let found = match client.committed_offsets(wanted, REQUEST) {
+        Err(error) if error.rdkafka_error_code() == Some(Code::GroupIdNotFound) => return Ok(None),
+        found => found.map_err(Unread::Kafka)?,
+    };
+    let elements = found.elements();
+    let Some(found) = elements.first() else { return Ok(None) };
+    found.error().map_err(Unread::Kafka)?;
+    let Offset::Offset(epoch) = found.offset() else { return Ok(None) };
+    let marker = Marker::parse(epoch, found.metadata());
+    marker.map(Some).ok_or_else(|| Unread::Foreign(format!("offset {epoch} with the metadata {:?}", found.metadata())))
+}
+
+fn client(settings: &Settings, id: &str) -> Result<BaseConsumer<Logging>> {
+    let own = [("group.id", id), ("enable.auto.commit", "false"), ("isolation.level", "read_committed")];
+    settings.config(&DEFAULTS, &own)?.create_with_context(Logging).map_err(|error| settings.refused(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_read_back_and_nothing_else_is_taken_for_one() {
+        let marker = Marker {
+            epoch: Epoch(41),
+            attempt: Attempt(3),
+            run: 0xab,
+            done: 10,
+            messages: 25,
+            crc32: 0xdead_beef,
+        };
+        let text = marker.to_string();
+        assert_eq!(text, "1 attempt=3 run=000000ab done=10 of=25 crc32=deadbeef");
+        assert_eq!(Marker::parse(41, &text), Some(marker));
+        assert_eq!(Marker::parse(-1, &text), None);
+        for other in ["", "1", "2 attempt=3 run=000000ab done=10 of=25 crc32=deadbeef", &text[..text.len() - 14]] {
+            assert_eq!(Marker::parse(41, other), None, "{other}");
+        }
+    }
+}

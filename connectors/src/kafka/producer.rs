@@ -1,0 +1,190 @@
+//! A producer with a transactional id, for one transaction after the other.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as sys;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use tidegate_protocol::Result;
+
+use super::client::{DEFAULTS, log, log_error};
+use super::marker::Marker;
+use super::outgoing::StagedMessage;
+use super::settings::Settings;
+
+/// Settings that a user may change.
+const TUNED: [(&str, &str); 6] = [
+    ("transaction.timeout.ms", TRANSACTION_TIMEOUT),
+    // The one of Kafka's own clients, so that a key goes to the same partition whoever writes it.
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "5"),
+    ("batch.num.messages", "100000"),
+    ("queue.buffering.max.kbytes", "65536"),
+    // What is too large for a topic the broker says: it knows the topic's own limit.
+    ("message.max.bytes", "100000000"),
+];
+const TRANSACTION_TIMEOUT: &str = "60000";
+
+/// A producer with a transactional id. After any error it is of no use any more: whether its transaction is committed is not
+/// known until another one has been made and the marker was read.
+pub(super) struct Producer {
+    client: BaseProducer<Deliveries>,
+    id: String,
+    timeout: Duration,
+}
+
+/// Why a transaction was not made, as far as is known.
+pub(super) enum Failed {
+    /// A message was not taken: its number in the epoch's output, and why.
+    Message { number: u64, code: Code },
+    /// Anything else.
+    Kafka(KafkaError),
+}
+
+impl From<KafkaError> for Failed {
+    fn from(error: KafkaError) -> Self {
+        Self::Kafka(error)
+    }
+}
+
+impl Producer {
+    /// Makes the client. It is of no use before [`Producer::init`].
+    pub(super) fn new(settings: &Settings, id: &str) -> Result<Self> {
+        let timeout = settings.number("transaction.timeout.ms")?;
+        let timeout = timeout.unwrap_or_else(|| TRANSACTION_TIMEOUT.parse().unwrap_or(u64::MAX));
+        // A message that waits for longer would be in a transaction that the broker has aborted.
+        let wait = settings.number("message.timeout.ms")?.unwrap_or(timeout).min(timeout).to_string();
+        let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
+        let own = [("transactional.id", id), ("enable.idempotence", "true"), ("message.timeout.ms", &wait)];
+        let config = settings.config(&defaults, &own)?;
+        let client = config.create_with_context(Deliveries::default()).map_err(|error| settings.refused(error))?;
+        Ok(Self { client, id: id.to_owned(), timeout: Duration::from_millis(timeout) })
+    }
+
+    /// Fences every other producer with this id, and has the brokers abort what it has left open.
+    pub(super) fn init(&self) -> KafkaResult<()> {
+        let initialized = self.client.init_transactions(self.timeout.min(Duration::from_secs(30)));
+        self.client.poll(Duration::ZERO);
+        initialized
+    }
+
+    pub(super) fn begin(&self) -> KafkaResult<()> {
+        self.client.context().forget();
+        self.client.begin_transaction()
+    }
+
+    /// Sends a message; it waits if too many are on their way. `number` is its number in the epoch's output.
+    pub(super) fn send(&self, topic: &str, message: &StagedMessage<'_>, number: u64) -> std::result::Result<(), Failed> {
+        let mut record = BaseRecord::with_opaque_to(topic, number as usize);
+        (record.partition, record.timestamp) = (message.partition, message.timestamp);
+        (record.key, record.payload) = (message.key, message.value);
+        if !message.headers.is_empty() {
+            let header = |headers: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| {
+                headers.insert(Header { key, value: *value })
+            };
+            let headers = OwnedHeaders::new_with_capacity(message.headers.len());
+            record.headers = Some(message.headers.iter().fold(headers, header));
+        }
+        let until = Instant::now() + self.timeout;
+        loop {
+            match self.client.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), again)) if Instant::now() < until => {
+                    record = again;
+                    self.client.poll(Duration::from_millis(10));
+                    self.check()?;
+                }
+                Err((KafkaError::MessageProduction(code), _)) => {
+                    // If the transaction cannot go on because of an earlier message, that one is the cause.
+                    self.client.poll(Duration::ZERO);
+                    self.check()?;
+                    return Err(Failed::Message { number, code });
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Commits the transaction with its marker.
+    pub(super) fn commit(&self, marker: &Marker, topic: &str) -> std::result::Result<(), Failed> {
+        self.send_marker(marker, topic).or_else(|error| self.check().and(Err(error.into())))?;
+        let committed = self.client.commit_transaction(self.timeout);
+        committed.or_else(|error| self.check().and(Err(error.into())))
+    }
+
+    /// The first message that was not taken, as an error.
+    fn check(&self) -> std::result::Result<(), Failed> {
+        match self.client.context().first() {
+            Some((number, code)) => Err(Failed::Message { number, code }),
+            None => Ok(()),
+        }
+    }
+
+    /// Commits the marker as an offset of the group that is called like the id. `rdkafka` makes the name of a group only from a
+    /// consumer, which would be a client more for every sink and slot.
+    fn send_marker(&self, marker: &Marker, topic: &str) -> KafkaResult<()> {
+        let offsets = marker.as_offset(topic)?;
+        let group = std::ffi::CString::new(self.id.as_str()).map_err(KafkaError::Nul)?;
+        let timeout = i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: client, offsets and name live until the calls are over; the group's metadata is destroyed after them.
+        let error = unsafe {
+            let group = sys::rd_kafka_consumer_group_metadata_new(group.as_ptr());
+            let client = self.client.client().native_ptr();
+            let error = sys::rd_kafka_send_offsets_to_transaction(client, offsets.ptr(), group, timeout);
+            sys::rd_kafka_consumer_group_metadata_destroy(group);
+            error
+        };
+        if error.is_null() {
+            return Ok(());
+        }
+        // SAFETY: it is an error that librdkafka gave, destroyed once.
+        let code = unsafe {
+            let code = Code::from(sys::rd_kafka_error_code(error));
+            sys::rd_kafka_error_destroy(error);
+            code
+        };
+        Err(KafkaError::OffsetFetch(code))
+    }
+}
+
+/// What has become of the messages of a transaction: the first that was not taken.
+#[derive(Default)]
+struct Deliveries(Mutex<Option<(u64, Code)>>);
+
+impl Deliveries {
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn first(&self) -> Option<(u64, Code)> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let Err((error, _)) = result else { return };
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        // What is purged was given up because of something else.
+        if !matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert((number as u64, code));
+        }
+    }
+}

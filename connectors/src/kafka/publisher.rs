@@ -1,0 +1,257 @@
+//! Publishes staged messages: short transactions, each with its marker, when their snapshot is complete.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tidegate_connector_api::{Publisher, StagedOutput};
+use tidegate_protocol::{Epoch, Error, Result};
+use tracing::{info, warn};
+
+use super::client::{is_permanent, remedy};
+use super::marker::{self, Marker, Unread};
+use super::output::{Left, Output, Place};
+use super::producer::{Failed, Producer};
+use super::settings::Settings;
+use super::sink::{TopicSink, WhenUnknown};
+
+/// So many bytes, as they are staged, go into one transaction: a reader waits for all of it.
+const TRANSACTION_BYTES: usize = 32 << 20;
+/// The first and the longest pause before another try.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// From when on a delay is logged; again whenever it has doubled.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For how long a broker may be wrong about a topic that it does not know: it was made or it has started just now.
+const UNKNOWN_TOPIC: Duration = Duration::from_secs(30);
+/// After this time a marker is written again although there is no output, so that it does not expire.
+const REFRESHED: Duration = Duration::from_secs(86_400);
+
+/// The publisher of one slot.
+pub(super) struct TopicPublisher {
+    sink: TopicSink,
+    /// The transactional id of the slot in the job that runs. Output of a restored snapshot may have another one.
+    id: String,
+    session: Option<Session>,
+}
+
+/// A producer that has fenced all others with its id, and the marker that it has found or written.
+struct Session {
+    id: String,
+    producer: Producer,
+    marker: Option<Marker>,
+    written: Option<Instant>,
+}
+
+/// Why a try has failed.
+enum Failure {
+    /// Another try would fail in the same way.
+    Final(Error),
+    /// Nothing is known: another try begins with a new producer, and asks for the marker.
+    Temporary(Code, String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl TopicPublisher {
+    pub(super) fn new(sink: TopicSink, id: String) -> Self {
+        Self { sink, id, session: None }
+    }
+
+    /// Tries until it is done, or there is no use in trying.
+    fn insist<T>(
+        &mut self,
+        what: &str,
+        mut attempt: impl FnMut(&mut Self) -> std::result::Result<T, Failure>,
+    ) -> Result<T> {
+        let (began, mut pause, mut patience) = (Instant::now(), PAUSE.0, PATIENCE);
+        loop {
+            let (code, text) = match attempt(self) {
+                Ok(done) => {
+                    if patience > PATIENCE {
+                        info!(target: "kafka", "{what} has taken {} s", began.elapsed().as_secs());
+                    }
+                    return Ok(done);
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Temporary(code, text)) => (code, text),
+            };
+            self.session = None;
+            let took = began.elapsed();
+            let is_unknown = matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition);
+            if is_permanent(code) && (!is_unknown || took > UNKNOWN_TOPIC) {
+                return Err(Error::environment(format!("{what}: {text}{}", remedy(code))));
+            }
+            if took > patience {
+                warn!(target: "kafka", "{what} has taken {} s so far: {text}", took.as_secs());
+                patience *= 2;
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(PAUSE.1);
+        }
+    }
+
+    /// The session of a transactional id; it is made if there is none.
+    fn session(&mut self, id: &str, topic: &str) -> std::result::Result<&mut Session, Failure> {
+        if self.session.as_ref().is_some_and(|session| session.id != id) {
+            self.session = None;
+        }
+        match &mut self.session {
+            Some(session) => Ok(session),
+            none => Ok(none.insert(Session::open(&self.sink.settings, id, topic)?)),
+        }
+    }
+
+    fn publish_output(&mut self, output: &Output<'_>) -> std::result::Result<(), Failure> {
+        let (retention, when_unknown) = (self.sink.marker_retention, self.sink.when_unknown);
+        let Place { id, topic, .. } = &output.place;
+        let session = self.session(id, topic)?;
+        let left = match (output.left(session.marker.as_ref(), run(), retention), when_unknown, &session.marker) {
+            (Err(_), WhenUnknown::Publish, None) => Left::From(0),
+            (Err(_), WhenUnknown::Skip, None) => Left::Nothing,
+            (left, ..) => left?,
+        };
+        let Left::From(first) = left else { return Ok(()) };
+        if output.is_restored || output.bytes() > TRANSACTION_BYTES as u64 {
+            // A file that turns out to be damaged half way would be in the topic by half.
+            output.check()?;
+        }
+        session.publish(output, first)
+    }
+
+    /// Writes the marker again if it is old: brokers forget it.
+    fn refresh(&mut self, epoch: Epoch) -> std::result::Result<(), Failure> {
+        let (id, topic) = (self.id.clone(), self.sink.topic.clone());
+        let session = self.session(&id, &topic)?;
+        match session.marker {
+            Some(found) if found.epoch < epoch && session.written.is_none_or(|at| at.elapsed() > REFRESHED) => {
+                session.begin()?;
+                let marker = Marker { epoch, run: run(), done: 0, messages: 0, crc32: 0, ..found };
+                session.commit(marker, &topic).map_err(|failed| session.failure(None, failed))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Publisher for TopicPublisher {
+    fn prepare(&mut self, restored: Option<Epoch>) -> Result<()> {
+        let (id, topic) = (self.id.clone(), self.sink.topic.clone());
+        let what = format!("connecting the producer {id} to publish to {topic}");
+        let found = self.insist(&what, |this| Ok(this.session(&id, &topic)?.marker))?;
+        let restored = restored.unwrap_or_default();
+        match found {
+            Some(found) if found.epoch > restored => Err(Error::job(format!(
+                "the topic {topic} has the output of epochs up to {}, and the job goes on from the snapshot of epoch {restored}: what \
+                 lies between would be there twice, and cannot be taken back from a topic. Put the newer snapshot back; or, if \
+                 that output may be repeated, go on as another job: on a cluster by `run -s SNAPSHOT`, alone with a copy of the \
+                 checkpoint directory that has no file job-id",
+                found.epoch
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish(&mut self, epoch: Epoch, outputs: &[StagedOutput<'_>]) -> Result<()> {
+        if outputs.is_empty() {
+            // Only where there is a connection: what restores a snapshot has no use for a new one.
+            return match self.session {
+                Some(_) => self.insist("writing the marker again", |this| this.refresh(epoch)),
+                None => Ok(()),
+            };
+        }
+        for output in Output::all(epoch, outputs)? {
+            let what = format!("publishing epoch {epoch} to {}", output.place.topic);
+            self.insist(&what, |this| this.publish_output(&output))?;
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn open(settings: &Settings, id: &str, topic: &str) -> std::result::Result<Self, Failure> {
+        let producer = Producer::new(settings, id)?;
+        producer.init().map_err(|error| temporary(id, "init_transactions", &error))?;
+        let marker = match marker::read(settings, id, topic) {
+            Ok(marker) => marker,
+            Err(Unread::Client(error)) => return Err(error.into()),
+            Err(Unread::Kafka(error)) => return Err(temporary(id, "the marker of what is published", &error)),
+            Err(Unread::Foreign(found)) => {
+                return Err(Failure::Final(Error::job(format!(
+                    "the group {id} has {found} for the topic {topic}, which no sink has written: delete the group, or give the \
+                     sink another prefix"
+                ))));
+            }
+        };
+        Ok(Self { id: id.to_owned(), producer, marker, written: None })
+    }
+
+    /// Publishes an output from a message on, in as many transactions as its size asks for.
+    fn publish(&mut self, output: &Output<'_>, first: u64) -> std::result::Result<(), Failure> {
+        let topic = &output.place.topic;
+        let (mut next, mut bytes) = (first, 0);
+        self.begin()?;
+        output.messages(first, |number, message| {
+            if bytes > TRANSACTION_BYTES {
+                let part = self.commit(output.marker(run(), number), topic);
+                part.map_err(|failed| self.failure(Some(output), failed))?;
+                self.begin()?;
+                bytes = 0;
+            }
+            let to = message.topic.unwrap_or(topic);
+            let sent = self.producer.send(to, message, number);
+            sent.map_err(|failed| self.failure(Some(output), failed))?;
+            bytes += message.bytes();
+            next = number + 1;
+            Ok::<(), Failure>(())
+        })?;
+        let marker = output.marker(run(), next);
+        if next != marker.messages {
+            return Err(Failure::Final(Error::environment(format!(
+                "the staged output of epoch {} has {next} messages, and the snapshot names {}",
+                output.epoch, marker.messages
+            ))));
+        }
+        self.commit(marker, topic).map_err(|failed| self.failure(Some(output), failed))?;
+        Ok(())
+    }
+
+    fn begin(&self) -> std::result::Result<(), Failure> {
+        self.producer.begin().map_err(|error| temporary(&self.id, "begin_transaction", &error))
+    }
+
+    fn commit(&mut self, marker: Marker, topic: &str) -> std::result::Result<(), Failed> {
+        self.producer.commit(&marker, topic)?;
+        (self.marker, self.written) = (Some(marker), Some(Instant::now()));
+        Ok(())
+    }
+
+    fn failure(&self, output: Option<&Output<'_>>, failed: Failed) -> Failure {
+        match failed {
+            Failed::Kafka(error) => temporary(&self.id, "the transaction", &error),
+            Failed::Message { number, code } => {
+                let which = output.and_then(|output| output.describe(number)).unwrap_or_default();
+                Failure::Temporary(code, format!("{which}: {code}"))
+            }
+        }
+    }
+}
+
+fn temporary(id: &str, what: &str, error: &KafkaError) -> Failure {
+    let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+    if matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) {
+        let text = format!("another producer uses the transactional id {id}, which is taken back from it ({what}: {error})");
+        warn!(target: "kafka", "{text}");
+        return Failure::Temporary(code, text);
+    }
+    Failure::Temporary(code, format!("{what} of {id}: {error}"))
+}
+
+/// The number of this process's run, drawn at random.
+fn run() -> u32 {
+    static RUN: OnceLock<u32> = OnceLock::new();
+    *RUN.get_or_init(|| getrandom::u32().unwrap_or_else(|_| std::process::id()))
+}

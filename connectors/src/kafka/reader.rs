@@ -1,0 +1,213 @@
+//! The partitions that one worker reads, over one connection to each broker.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+use tidegate_connector_api::{PartitionStatus, Polled, Position, SourceReader};
+use tidegate_protocol::{Error, Result};
+use tracing::warn;
+
+use super::client::{is_permanent, remedy};
+use super::consumer::{Consumer, Fetched, PartitionQueue};
+use super::format::MessageFormat;
+use super::names::PartitionName;
+
+/// For how long a topic may be unknown to the brokers before they are asked whether it is gone: one that starts knows little.
+const UNKNOWN: Duration = Duration::from_secs(30);
+/// How often librdkafka is asked what has happened to the client as a whole.
+const SERVE_EVERY: Duration = Duration::from_millis(100);
+/// How much of a malformed value is kept.
+const KEPT: usize = 4 << 10;
+
+/// The reader of one worker.
+pub(super) struct TopicReader<F> {
+    // The queues go before their client.
+    partitions: Vec<OpenPartition>,
+    consumer: Rc<Consumer>,
+    format: F,
+    is_bounded: bool,
+    served: Option<Instant>,
+}
+
+struct OpenPartition {
+    queue: PartitionQueue,
+    topic: String,
+    number: i32,
+    /// The offset behind the last message that was polled.
+    next: i64,
+    /// For a bounded source, where the partition ends; known from the first poll on.
+    end: Option<i64>,
+    /// True if everything was polled that there was when librdkafka last looked.
+    is_at_end: bool,
+    has_ended: bool,
+    /// Since when the brokers do not know the topic.
+    unknown_since: Option<Instant>,
+}
+
+impl<F: MessageFormat> TopicReader<F> {
+    pub(super) fn new(consumer: Consumer, format: F, is_bounded: bool) -> Self {
+        Self { partitions: Vec::new(), consumer: Rc::new(consumer), format, is_bounded, served: None }
+    }
+
+    fn serve(&mut self) {
+        if self.served.is_none_or(|served| served.elapsed() > SERVE_EVERY) {
+            self.consumer.serve();
+            self.served = Some(Instant::now());
+        }
+    }
+}
+
+impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
+    fn open(&mut self, partition: &str, position: Option<&Position>) -> Result<()> {
+        let name = PartitionName::parse(partition)?;
+        let offset = position.map(|position| name.offset(position)).transpose()?;
+        // A bounded source has to know the end, and an old position may be in front of what is left.
+        let (first, end) = match (offset, self.is_bounded) {
+            (Some(offset), false) => (offset, None),
+            _ => {
+                let (first, end) = self.consumer.ends(name.topic, name.number)?;
+                (offset.unwrap_or(first), self.is_bounded.then_some(end))
+            }
+        };
+        let queue = PartitionQueue::open(&self.consumer, name.topic, name.number, first)?;
+        self.partitions.push(OpenPartition {
+            queue,
+            topic: name.topic.to_owned(),
+            number: name.number,
+            next: first,
+            end,
+            is_at_end: false,
+            has_ended: end.is_some_and(|end| first >= end),
+            unknown_since: None,
+        });
+        Ok(())
+    }
+
+    fn poll(&mut self, partition: usize, out: &mut Polled<F::Item>, budget: usize) -> Result<PartitionStatus> {
+        self.serve();
+        self.partitions[partition].poll(&self.consumer, &self.format, out, budget)
+    }
+
+    fn position(&self, partition: usize) -> Position {
+        self.partitions[partition].next.into()
+    }
+}
+
+impl OpenPartition {
+    fn poll<F: MessageFormat>(
+        &mut self,
+        consumer: &Consumer,
+        format: &F,
+        out: &mut Polled<F::Item>,
+        budget: usize,
+    ) -> Result<PartitionStatus> {
+        if self.has_ended {
+            return Ok(PartitionStatus::Ended);
+        }
+        let (next, end) = (&mut self.next, self.end.unwrap_or(i64::MAX));
+        let fetched = self.queue.fetch(budget, |message| {
+            let offset = message.offset();
+            // What is behind the end of a bounded source was written after its start.
+            if offset < *next || offset >= end {
+                return;
+            }
+            *next = offset + 1;
+            match format.read(&message) {
+                Ok(record) => out.record(offset as u64, record),
+                Err(error) => {
+                    let value = message.value().unwrap_or_default();
+                    out.malformed(offset as u64, error, &value[..value.len().min(KEPT)]);
+                }
+            }
+            out.took(message.value().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len));
+        });
+        let status = match fetched {
+            Ok(Fetched::Messages(_)) => self.met(None),
+            Ok(Fetched::End(offset)) => self.met(Some(offset)),
+            Ok(Fetched::Nothing) => self.nothing(consumer)?,
+            Err((code, text)) => self.failed(code, &text, consumer)?,
+        };
+        self.has_ended = self.next >= end;
+        Ok(if self.has_ended { PartitionStatus::Ended } else { status })
+    }
+
+    /// Messages were fetched, or the end was met.
+    fn met(&mut self, end: Option<i64>) -> PartitionStatus {
+        self.unknown_since = None;
+        let bound = self.end.unwrap_or(i64::MAX);
+        // Behind the last message there may be markers of transactions, which are no messages.
+        if let Some(offset) = end {
+            self.next = self.next.max(offset.min(bound));
+        }
+        // Messages may have come behind the end that was met before.
+        self.is_at_end = end.is_some_and(|offset| self.next == offset);
+        if self.is_at_end { PartitionStatus::CaughtUp } else { PartitionStatus::More }
+    }
+
+    fn nothing(&mut self, consumer: &Consumer) -> Result<PartitionStatus> {
+        if self.unknown_since.is_some_and(|since| since.elapsed() > UNKNOWN) {
+            self.ask_whether_it_is_gone(consumer)?;
+        }
+        Ok(if self.is_at_end { PartitionStatus::CaughtUp } else { PartitionStatus::Pending })
+    }
+
+    /// The client goes on trying where it can; what it cannot mend ends the job by name.
+    fn failed(&mut self, code: Code, text: &str, consumer: &Consumer) -> Result<PartitionStatus> {
+        match code {
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => return Err(self.lost_position(consumer)),
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+                self.unknown_since.get_or_insert_with(Instant::now);
+            }
+            code if is_permanent(code) => {
+                return Err(Error::environment(format!("{self} cannot be read: {text}{}", remedy(code))));
+            }
+            _ => {}
+        }
+        warn!(target: "kafka", "{self}: {text}");
+        Ok(PartitionStatus::Pending)
+    }
+
+    fn lost_position(&self, consumer: &Consumer) -> Error {
+        let next = self.next;
+        let error = match consumer.ends(&self.topic, self.number) {
+            Ok((first, _)) if next < first => format!(
+                "the messages of {self} from offset {next} on are gone: the first that is left has offset {first}, so the topic \
+                 keeps less than the job was behind. Go on without them from a new checkpoint directory, and raise the topic's \
+                 retention"
+            ),
+            Ok((_, end)) if next > end => format!(
+                "{self} ends at offset {end}, and the job has read up to {next}: the topic was deleted and made again, or a \
+                 broker has lost messages. Read it from its beginning with a new checkpoint directory"
+            ),
+            Ok((first, end)) => format!("the brokers refuse offset {next} of {self}, which has {first} to {end}"),
+            Err(error) => return error,
+        };
+        Error::job(error)
+    }
+
+    fn ask_whether_it_is_gone(&mut self, consumer: &Consumer) -> Result<()> {
+        let gone = match consumer.partitions_now(&self.topic) {
+            Ok(Some(count)) => count <= self.number as usize,
+            Ok(None) => true,
+            Err(error) => {
+                warn!(target: "kafka", "{self}: {error}");
+                false
+            }
+        };
+        if gone {
+            return Err(Error::job(format!(
+                "{self} is not there any more: the topic was deleted, or the job's user may not see it. Create it again and \
+                 start with a new checkpoint directory, or give the right back"
+            )));
+        }
+        self.unknown_since = None;
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for OpenPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "partition {} of the topic {}", self.number, self.topic)
+    }
+}

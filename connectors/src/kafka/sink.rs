@@ -1,0 +1,181 @@
+//! A topic that a job writes to, as a sink.
+
+use std::time::Duration;
+
+use tidegate_connector_api::{
+    DeadLetter, Owner, Publisher, SinkId, SinkPlace, SinkTarget, TransactionalSink, Writer,
+};
+use tidegate_protocol::{Epoch, Error, Result, Slot};
+
+use super::consumer::Consumer;
+use super::outgoing::OutgoingMessage;
+use super::publisher::TopicPublisher;
+use super::record_format::{JsonValue, KeyedJson, RecordFormat, WrittenBy};
+use super::settings::Settings;
+use super::writer::TopicWriter;
+
+/// A topic to write dead letters to, or with [`TopicSink::json`] records of any type.
+#[derive(Clone, Debug)]
+pub struct TopicSink {
+    pub(super) settings: Settings,
+    pub(super) topic: String,
+    prefix: String,
+    pub(super) marker_retention: Duration,
+    pub(super) when_unknown: WhenUnknown,
+}
+
+/// What to do with output of which it cannot be known any more whether it was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenUnknown {
+    /// The job ends, and says what to look for.
+    Fail,
+    /// It is published; it may be there twice.
+    Publish,
+    /// It is skipped; it may be missing.
+    Skip,
+}
+
+impl TopicSink {
+    pub(super) fn new(settings: Settings, topic: &str) -> Self {
+        Self {
+            settings,
+            topic: topic.to_owned(),
+            prefix: "tidegate".to_owned(),
+            marker_retention: Duration::from_secs(7 * 86_400),
+            when_unknown: WhenUnknown::Fail,
+        }
+    }
+
+    /// What the transactional ids begin with, for the rights of the job's user; `tidegate` if nothing is said. The whole id is
+    /// `PREFIX.JOB.SINK.SLOT`, and the consumer group with the marker is called the same.
+    #[must_use]
+    pub fn transactional_id_prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.to_owned();
+        self
+    }
+
+    /// For how long the brokers keep offsets of groups, as their `offsets.retention.minutes` says; seven days if nothing is said.
+    #[must_use]
+    pub fn marker_retention(mut self, retention: Duration) -> Self {
+        self.marker_retention = retention;
+        self
+    }
+
+    /// What to do after a stop that was longer than [`TopicSink::marker_retention`], if it cannot be known whether the last output
+    /// was published; [`WhenUnknown::Fail`] if nothing is said.
+    #[must_use]
+    pub fn when_unknown(mut self, when_unknown: WhenUnknown) -> Self {
+        self.when_unknown = when_unknown;
+        self
+    }
+
+    /// Writes every record as JSON, without a key.
+    #[must_use]
+    pub fn json(self) -> KafkaSink<JsonValue> {
+        KafkaSink { topic: self, format: JsonValue }
+    }
+
+    /// Writes every record as JSON, with a key that is a part of the record.
+    #[must_use]
+    pub fn json_by_key<T, B, K>(self, key: K) -> KafkaSink<KeyedJson<K>>
+    where
+        B: AsRef<[u8]> + ?Sized,
+        K: Fn(&T) -> &B + Clone + Send + Sync + 'static,
+    {
+        KafkaSink { topic: self, format: KeyedJson(key) }
+    }
+
+    /// Writes every record by a function, which fills in key, value, headers, timestamp, topic and partition.
+    #[must_use]
+    pub fn write_by<T, F>(self, write: F) -> KafkaSink<WrittenBy<F>>
+    where
+        F: Fn(&T, &mut OutgoingMessage) -> std::result::Result<(), String> + Clone + Send + Sync + 'static,
+    {
+        KafkaSink { topic: self, format: WrittenBy(write) }
+    }
+
+    fn uri(&self) -> Result<String> {
+        self.settings.check()?;
+        Ok(format!("kafka:{}", self.topic))
+    }
+
+    fn id(&self, sink: &SinkId, slot: Slot) -> String {
+        format!("{}.{sink}.{slot}", self.prefix)
+    }
+
+    /// Refuses a topic that is not there. Nothing is claimed: a transactional id is, by its producer.
+    fn target(&self) -> Result<Box<dyn SinkTarget>> {
+        if Consumer::new(&self.settings)?.partitions(&self.topic)?.is_none() {
+            return Err(Error::job(format!(
+                "there is no topic {} at {}, or the job's user may not see it: create it",
+                self.topic,
+                self.settings.brokers()
+            )));
+        }
+        Ok(Box::new(Topic))
+    }
+
+    fn writer<T, F: RecordFormat<T>>(&self, format: F, place: &SinkPlace) -> Box<dyn Writer<T>> {
+        let id = self.id(&place.sink, place.slot);
+        Box::new(TopicWriter::new(format, id, self.topic.clone(), place))
+    }
+
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Box<dyn Publisher> {
+        Box::new(TopicPublisher::new(self.clone(), self.id(sink, slot)))
+    }
+}
+
+/// A topic as the target of a run. What is staged lies in the checkpoint store, and what is published cannot be taken back: that
+/// nothing has to be, the publishers see to.
+struct Topic;
+
+impl SinkTarget for Topic {
+    fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A topic that records are written to in a format, visible an epoch at a time to those who read what is committed.
+///
+/// See [the outcomes](super) of everything that can happen to a record, a topic or the brokers.
+#[derive(Clone, Debug)]
+pub struct KafkaSink<F> {
+    topic: TopicSink,
+    format: F,
+}
+
+impl<T: 'static, F: RecordFormat<T>> TransactionalSink<T> for KafkaSink<F> {
+    fn uri(&self) -> Result<String> {
+        self.topic.uri()
+    }
+
+    fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
+        self.topic.target()
+    }
+
+    fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
+        Ok(self.topic.writer(self.format.clone(), &place))
+    }
+
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        Ok(self.topic.publisher(sink, slot))
+    }
+}
+
+impl TransactionalSink<DeadLetter> for TopicSink {
+    fn uri(&self) -> Result<String> {
+        self.uri()
+    }
+
+    fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
+        self.target()
+    }
+
+    fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<DeadLetter>>> {
+        Ok(self.writer(JsonValue, &place))
+    }
+
+    fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
+        Ok(self.publisher(sink, slot))
+    }
+}
