@@ -65,7 +65,8 @@ impl Publishing {
     fn publish(&mut self, staged: &Staged) -> tidegate::Result<()> {
         let sink = FileLog::sink(&self.directory).json();
         let output = StagedOutput::new(staged, !self.is_recovered, &self.directory);
-        TransactionalSink::<Value>::publisher(&sink, &sink_id(), staged.slot)?.publish(staged.epoch, &[output])
+        TransactionalSink::<Value>::publisher(&sink, &sink_id(), staged.slot)?
+            .publish(staged.epoch, &[output])
     }
 
     fn recover(&mut self, restored: Option<Epoch>) -> tidegate::Result<Vec<String>> {

@@ -63,7 +63,7 @@ pub struct ToDriver {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// The worker's dataflow is built, its state restored.
+    /// The worker's dataflow is built, its state restored, and its output can be published.
     Ready(Slot),
     /// All sources of the worker have read their bounded input to its end.
     SourcesEnded(Slot),

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use tidegate::connector::{
-    Owner, Publisher, SinkId, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink, Writer,
+    Owner, Publisher, SinkId, SinkPlace, SinkTarget, StagedOutput, StagedWriter, Staging, TransactionalSink,
+    Writer,
 };
 use tidegate::protocol::{Epoch, Error, Slot};
 use tidegate::testing::{Discard, TestJob, TestSource, VecSource};

@@ -82,7 +82,9 @@ pub(super) fn remedy(code: Code) -> &'static str {
         Code::TransactionalIdAuthorizationFailed => {
             "; the job's user needs the rights Write and Describe for its transactional ids"
         }
-        Code::ClusterAuthorizationFailed => "; the job's user needs the right IdempotentWrite for the cluster",
+        Code::ClusterAuthorizationFailed => {
+            "; the job's user needs the right IdempotentWrite for the cluster"
+        }
         Code::Authentication | Code::SaslAuthenticationFailed => {
             "; check sasl.username, sasl.password and sasl.mechanisms"
         }
@@ -92,7 +94,8 @@ pub(super) fn remedy(code: Code) -> &'static str {
         Code::UnknownTopic | Code::UnknownTopicOrPartition => "; create the topic",
         Code::UnknownPartition => "; the topic has fewer partitions",
         Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
-            "; raise max.message.bytes of the topic, or make records smaller in front of the sink"
+            "; raise max.message.bytes of the topic, keep the Kafka setting batch.size below it, or make records smaller in front of \
+             the sink"
         }
         Code::InvalidRecord => "; a compacted topic takes only records with a key",
         _ => "",

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::{Offset, TopicPartitionList};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
@@ -36,6 +36,8 @@ const BATCH: usize = 1_024;
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long one may take while a worker waits for it.
 const SHORT_REQUEST: Duration = Duration::from_secs(2);
+/// For how long the answer that there is no such topic has to stay.
+const UNKNOWN: Duration = Duration::from_secs(10);
 /// For how long a question is asked again while no broker answers, and from when on that is logged.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
 
@@ -62,9 +64,25 @@ impl Consumer {
         drop(self.client.poll(Duration::ZERO));
     }
 
-    /// The number of a topic's partitions; None if there is no such topic.
+    /// The number of a topic's partitions; None if there is no such topic. Brokers that have just started know no topic for a
+    /// while, so that answer has to stay.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<usize>> {
-        self.ask(&format!("the partitions of the topic {topic}"), |client| count(client, topic, REQUEST))
+        let mut unknown_since = None;
+        loop {
+            let what = format!("the partitions of the topic {topic}");
+            if let Some(count) = self.ask(&what, |client| count(client, topic, REQUEST))? {
+                return Ok(Some(count));
+            }
+            let since = *unknown_since.get_or_insert_with(|| {
+                let seconds = UNKNOWN.as_secs();
+                warn!(target: "kafka", "the brokers {} do not know the topic {topic}; asking for {seconds} s", self.brokers);
+                Instant::now()
+            });
+            if since.elapsed() > UNKNOWN {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// The same, asked once and for a short time.
@@ -115,7 +133,9 @@ impl Consumer {
                 return Err(Error::job(format!("{}: {error}{}", failed(), remedy(code))));
             }
             if took > PATIENCE.0 {
-                return Err(Error::environment(format!("{} in {} s", failed(), took.as_secs())).caused_by(error));
+                return Err(
+                    Error::environment(format!("{} in {} s", failed(), took.as_secs())).caused_by(error)
+                );
             }
             if took > told {
                 warn!(target: "kafka", "{} yet: {error}", failed());
@@ -167,7 +187,8 @@ pub(super) enum Fetched {
 impl PartitionQueue {
     /// Begins to fetch a partition at an offset.
     pub(super) fn open(consumer: &Rc<Consumer>, topic: &str, partition: i32, offset: i64) -> Result<Self> {
-        let name = CString::new(topic).map_err(|_| Error::job(format!("the topic {topic:?} has a zero in its name")))?;
+        let name = CString::new(topic)
+            .map_err(|_| Error::job(format!("the topic {topic:?} has a zero in its name")))?;
         let client = consumer.client.client().native_ptr();
         // SAFETY: the client is alive, and outlives both, which are destroyed when this is dropped.
         let (native, queue) = unsafe {
@@ -183,10 +204,14 @@ impl PartitionQueue {
             _consumer: consumer.clone(),
         };
         // SAFETY: the pointers are those that librdkafka has just given; a topic that is null is not used.
-        if native.is_null() || unsafe { sys::rd_kafka_consume_start_queue(native, partition, offset, queue) } != 0 {
+        if native.is_null()
+            || unsafe { sys::rd_kafka_consume_start_queue(native, partition, offset, queue) } != 0
+        {
             // SAFETY: it reads the error of the last call on this thread.
             let code = Code::from(unsafe { sys::rd_kafka_last_error() });
-            return Err(Error::environment(format!("cannot read partition {partition} of the topic {topic}: {code}")));
+            return Err(Error::environment(format!(
+                "cannot read partition {partition} of the topic {topic}: {code}"
+            )));
         }
         Ok(this)
     }

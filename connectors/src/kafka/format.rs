@@ -69,7 +69,8 @@ impl MessageFormat for Utf8 {
 
     fn read(&self, message: &Message<'_>) -> Result<String, String> {
         let text = simdutf8::compat::from_utf8(value(message)?);
-        let text = text.map_err(|error| format!("not UTF-8 from byte {} of the value on", error.valid_up_to()))?;
+        let text =
+            text.map_err(|error| format!("not UTF-8 from byte {} of the value on", error.valid_up_to()))?;
         Ok(text.to_owned())
     }
 }

@@ -24,7 +24,9 @@ impl FromStr for Location {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("kafka:") {
-            Some("") => Err("kafka: is to be followed by the name of a topic, as in kafka:sensor-data".to_owned()),
+            Some("") => {
+                Err("kafka: is to be followed by the name of a topic, as in kafka:sensor-data".to_owned())
+            }
             Some(topic) => Ok(Self::Topic(topic.to_owned())),
             None => Ok(Self::Directory(text.into())),
         }

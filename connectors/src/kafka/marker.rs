@@ -17,26 +17,32 @@ use super::settings::Settings;
 /// How long one question may take.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// How many earlier runs a marker remembers. An offset's metadata may have 4 KiB.
+const HISTORY: usize = 64;
+
 /// How far the output of a transactional id is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     /// The last epoch of which anything is published.
     pub(super) epoch: Epoch,
     /// The attempt that has staged it.
     pub(super) attempt: Attempt,
-    /// A number that the process which has published it drew at its start.
+    /// The number that the writer which has staged it has drawn: attempts of two copies of a job have the same numbers.
     pub(super) run: u32,
     /// How many of the epoch's messages are published, and how many there are.
     pub(super) done: u64,
     pub(super) messages: u64,
     /// The checksum of the epoch's staged output.
     pub(super) crc32: u32,
+    /// Earlier runs, the newest first, and the last epoch of each that is published.
+    pub(super) before: Vec<(u32, Epoch)>,
 }
 
 impl fmt::Display for Marker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { attempt, run, done, messages, crc32, .. } = self;
-        write!(f, "1 attempt={attempt} run={run:08x} done={done} of={messages} crc32={crc32:08x}")
+        let Self { attempt, run, done, messages, crc32, before, .. } = self;
+        write!(f, "1 attempt={attempt} run={run:08x} done={done} of={messages} crc32={crc32:08x} before=")?;
+        before.iter().try_for_each(|(run, epoch)| write!(f, "{run:08x}:{epoch},"))
     }
 }
 
@@ -45,6 +51,10 @@ impl Marker {
         let mut words = text.split(' ');
         (words.next()? == "1").then_some(())?;
         let mut value = |name: &str| words.next()?.strip_prefix(name)?.strip_prefix('=');
+        let earlier = |text: &str| {
+            let (run, epoch) = text.split_once(':')?;
+            Some((u32::from_str_radix(run, 16).ok()?, Epoch(epoch.parse().ok()?)))
+        };
         Some(Self {
             epoch: Epoch(u64::try_from(epoch).ok()?),
             attempt: Attempt(value("attempt")?.parse().ok()?),
@@ -52,7 +62,28 @@ impl Marker {
             done: value("done")?.parse().ok()?,
             messages: value("of")?.parse().ok()?,
             crc32: u32::from_str_radix(value("crc32")?, 16).ok()?,
+            before: value("before")?.split_terminator(',').map(earlier).collect::<Option<_>>()?,
         })
+    }
+
+    /// The same, written over another one.
+    pub(super) fn after(self, found: Option<&Self>) -> Self {
+        let Some(found) = found else { return self };
+        let last = (found.run != self.run).then_some((found.run, found.epoch));
+        let before = last.into_iter().chain(found.before.iter().copied());
+        Self { before: before.filter(|(run, _)| *run != self.run).take(HISTORY).collect(), ..self }
+    }
+
+    /// The last epoch of a run that is published, if the run is known.
+    pub(super) fn last_of(&self, run: u32) -> Option<Epoch> {
+        let earlier = || self.before.iter().find(|(other, _)| *other == run).map(|(_, epoch)| *epoch);
+        if self.run == run { Some(self.epoch) } else { earlier() }
+    }
+
+    /// True if both say the same of the same output, however much of it is done.
+    pub(super) fn is_of_same(&self, other: &Self) -> bool {
+        let of = |m: &Self| (m.epoch, m.attempt, m.run, m.messages, m.crc32);
+        of(self) == of(other)
     }
 
     /// The marker as an offset to commit.
@@ -78,7 +109,11 @@ pub(super) enum Unread {
 
 /// Reads the marker of a transactional id. An open transaction of the id must have been aborted before: until then the brokers do
 /// not tell.
-pub(super) fn read(settings: &Settings, id: &str, topic: &str) -> std::result::Result<Option<Marker>, Unread> {
+pub(super) fn read(
+    settings: &Settings,
+    id: &str,
+    topic: &str,
+) -> std::result::Result<Option<Marker>, Unread> {
     let client: BaseConsumer<Logging> = client(settings, id).map_err(Unread::Client)?;
     let mut wanted = TopicPartitionList::new();
     wanted.add_partition(topic, 0);
@@ -91,7 +126,9 @@ pub(super) fn read(settings: &Settings, id: &str, topic: &str) -> std::result::R
     found.error().map_err(Unread::Kafka)?;
     let Offset::Offset(epoch) = found.offset() else { return Ok(None) };
     let marker = Marker::parse(epoch, found.metadata());
-    marker.map(Some).ok_or_else(|| Unread::Foreign(format!("offset {epoch} with the metadata {:?}", found.metadata())))
+    marker
+        .map(Some)
+        .ok_or_else(|| Unread::Foreign(format!("offset {epoch} with the metadata {:?}", found.metadata())))
 }
 
 fn client(settings: &Settings, id: &str) -> Result<BaseConsumer<Logging>> {
@@ -103,22 +140,42 @@ fn client(settings: &Settings, id: &str) -> Result<BaseConsumer<Logging>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_marker_is_read_back_and_nothing_else_is_taken_for_one() {
-        let marker = Marker {
-            epoch: Epoch(41),
+    fn marker(run: u32, epoch: u64) -> Marker {
+        Marker {
+            epoch: Epoch(epoch),
             attempt: Attempt(3),
-            run: 0xab,
+            run,
             done: 10,
             messages: 25,
             crc32: 0xdead_beef,
-        };
-        let text = marker.to_string();
-        assert_eq!(text, "1 attempt=3 run=000000ab done=10 of=25 crc32=deadbeef");
-        assert_eq!(Marker::parse(41, &text), Some(marker));
+            before: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_marker_is_read_back_and_nothing_else_is_taken_for_one() {
+        let text = marker(0xab, 41).to_string();
+        assert_eq!(text, "1 attempt=3 run=000000ab done=10 of=25 crc32=deadbeef before=");
+        let second = marker(0xcd, 50).after(Some(&marker(0xab, 41)));
+        assert!(second.to_string().ends_with(" before=000000ab:41,"));
+        for marker in [marker(0xab, 41), second] {
+            assert_eq!(Marker::parse(marker.epoch.0 as i64, &marker.to_string()), Some(marker));
+        }
         assert_eq!(Marker::parse(-1, &text), None);
-        for other in ["", "1", "2 attempt=3 run=000000ab done=10 of=25 crc32=deadbeef", &text[..text.len() - 14]] {
+        for other in ["", "1", &text.replacen('1', "2", 1), &text[..text.len() - 14], &format!("{text}x")] {
             assert_eq!(Marker::parse(41, other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_marker_remembers_how_far_earlier_runs_came() {
+        let mut last = marker(0, 1);
+        for run in 0..100 {
+            last = marker(run, 10 + u64::from(run)).after(Some(&last));
+            last = marker(run, 11 + u64::from(run)).after(Some(&last));
+        }
+        assert_eq!((last.last_of(99), last.last_of(98)), (Some(Epoch(110)), Some(Epoch(109))));
+        assert_eq!((last.last_of(35), last.last_of(34)), (Some(Epoch(46)), None), "64 of them");
+        assert!(last.to_string().len() < 4_096);
     }
 }

@@ -52,8 +52,8 @@ mod sink;
 mod source;
 mod writer;
 
-pub use location::Location;
 pub use format::{Bytes, Json, MessageFormat, Utf8, With};
+pub use location::Location;
 pub use message::Message;
 pub use outgoing::OutgoingMessage;
 pub use record_format::{JsonValue, KeyedJson, RecordFormat, WrittenBy};

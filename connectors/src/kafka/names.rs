@@ -18,13 +18,17 @@ impl<'a> PartitionName<'a> {
             let number = number.parse().ok().filter(|number| *number >= 0)?;
             (!topic.is_empty()).then_some(Self { topic, number })
         });
-        parsed.ok_or_else(|| Error::job(format!("{name:?} is not a partition of a topic, which is called TOPIC-NUMBER")))
+        parsed.ok_or_else(|| {
+            Error::job(format!("{name:?} is not a partition of a topic, which is called TOPIC-NUMBER"))
+        })
     }
 
     /// A position in the partition as an offset.
     pub(super) fn offset(&self, position: &Position) -> Result<i64> {
         let offset = position.as_i64().filter(|offset| *offset >= 0);
-        offset.ok_or_else(|| Error::job(format!("the position {position} of partition {self} is not an offset")))
+        offset.ok_or_else(|| {
+            Error::job(format!("the position {position} of partition {self} is not an offset"))
+        })
     }
 }
 

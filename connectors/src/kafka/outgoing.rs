@@ -95,7 +95,8 @@ impl OutgoingMessage {
         let mut taken = std::mem::take(file);
         taken = postcard::to_extend(&self.staged(), taken).map_err(|error| error.to_string())?;
         *file = taken;
-        let length = u32::try_from(file.len() - begin - 4).map_err(|_| "it has more than 4 GiB".to_owned())?;
+        let length =
+            u32::try_from(file.len() - begin - 4).map_err(|_| "it has more than 4 GiB".to_owned())?;
         file[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
         Ok(())
     }
@@ -171,7 +172,10 @@ mod tests {
         let (mut rest, mut buffer) = (&file[..], Vec::new());
         assert!(read_next(&mut rest, &mut buffer).unwrap());
         let first = StagedMessage::parse(&buffer).unwrap();
-        assert_eq!((first.key, first.value, first.timestamp), (Some(&b"device-1"[..]), Some(&b"{}"[..]), Some(7)));
+        assert_eq!(
+            (first.key, first.value, first.timestamp),
+            (Some(&b"device-1"[..]), Some(&b"{}"[..]), Some(7))
+        );
         assert_eq!(first.headers, [("trace", Some(&b"1"[..])), ("empty", None)]);
         assert!(read_next(&mut rest, &mut buffer).unwrap());
         let second = StagedMessage::parse(&buffer).unwrap();

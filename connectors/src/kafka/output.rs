@@ -18,6 +18,8 @@ pub(super) struct Place {
     /// The topic of the marker.
     pub(super) topic: String,
     pub(super) attempt: Attempt,
+    /// A number that the writer has drawn.
+    pub(super) run: u32,
     /// When it was staged, in milliseconds since the Unix epoch.
     pub(super) at: u64,
 }
@@ -43,9 +45,8 @@ impl<'a> Output<'a> {
     pub(super) fn all(epoch: Epoch, pieces: &'a [StagedOutput<'a>]) -> Result<Vec<Self>> {
         let mut all: Vec<Self> = Vec::new();
         for piece in pieces {
-            let place: Place = serde_json::from_value(piece.staged.place.clone()).context(|| {
-                format!("the snapshot names {} as output for Kafka", piece.staged.place)
-            })?;
+            let place: Place = serde_json::from_value(piece.staged.place.clone())
+                .context(|| format!("the snapshot names {} as output for Kafka", piece.staged.place))?;
             match all.iter_mut().find(|output| output.place.id == place.id) {
                 Some(output) => output.pieces.push(piece),
                 None => all.push(Self { place, epoch, is_restored: piece.is_restored, pieces: vec![piece] }),
@@ -55,46 +56,56 @@ impl<'a> Output<'a> {
     }
 
     /// The marker of the output when this many of its messages are published.
-    pub(super) fn marker(&self, run: u32, done: u64) -> Marker {
+    pub(super) fn marker(&self, done: u64) -> Marker {
         let messages = self.pieces.iter().map(|piece| piece.staged.records).sum();
         let mut crc32 = crc32fast::Hasher::new();
         for file in self.pieces.iter().filter_map(|piece| piece.staged.file.as_ref()) {
             crc32.update(&file.crc32.to_le_bytes());
             crc32.update(&file.bytes.to_le_bytes());
         }
-        Marker { epoch: self.epoch, attempt: self.place.attempt, run, done, messages, crc32: crc32.finalize() }
+        let (Place { attempt, run, .. }, crc32) = (&self.place, crc32.finalize());
+        let (attempt, run) = (*attempt, *run);
+        Marker { epoch: self.epoch, attempt, run, done, messages, crc32, before: Vec::new() }
     }
 
     /// What is left to be published, by the marker that the brokers have, read after every other producer of the id was fenced.
+    /// That of this run's own output is one that its publisher knows.
     ///
     /// # Errors
-    /// If the marker is that of another run, or may have expired.
-    pub(super) fn left(&self, marker: Option<&Marker>, run: u32, retention: Duration) -> Result<Left> {
-        let Place { id, .. } = &self.place;
-        let ours = self.marker(run, 0);
-        let Some(found) = marker else {
-            return if self.is_restored && self.age() > retention { Err(self.unknown(retention)) } else { Ok(Left::From(0)) };
-        };
-        let is_same = (found.messages, found.crc32) == (ours.messages, ours.crc32);
-        if found.epoch == self.epoch && is_same {
-            return Ok(if found.done >= found.messages { Left::Nothing } else { Left::From(found.done) });
+    /// If it cannot be told.
+    pub(super) fn left(&self, marker: Option<&Marker>, retention: Duration) -> Result<Left> {
+        let ours = self.marker(0);
+        match marker {
+            Some(found) if found.is_of_same(&ours) => {
+                Ok(if found.done >= found.messages { Left::Nothing } else { Left::From(found.done) })
+            }
+            _ if !self.is_restored => Ok(Left::From(0)),
+            None if self.age() <= retention => Ok(Left::From(0)),
+            None => Err(self.unknown(retention)),
+            Some(found) => self.left_of_restored(found, &ours),
         }
-        let is_newer = found.attempt > ours.attempt;
-        // Epochs are published in their order. So what was staged before the marker's epoch is there, if it was staged by what has
-        // published the marker, or by an older attempt, whose newest snapshot the newer one has restored.
-        if found.epoch > self.epoch && (self.is_restored || is_newer) {
-            return Ok(Left::Nothing);
+    }
+
+    /// The same for output that an earlier run has staged, by a marker that is another output's. A run publishes its epochs in
+    /// their order, and a newer one of the same job publishes first what the older one has left.
+    fn left_of_restored(&self, found: &Marker, ours: &Marker) -> Result<Left> {
+        match found.last_of(ours.run) {
+            Some(last) if last > self.epoch => Ok(Left::Nothing),
+            Some(last) if last < self.epoch && found.run == ours.run => Ok(Left::From(0)),
+            // The first output of a run.
+            None if found.epoch < self.epoch && found.attempt < ours.attempt => Ok(Left::From(0)),
+            _ => Err(Error::job(format!(
+                "the snapshot has output of epoch {} of attempt {}, and what is published under the transactional id {} comes from \
+                 another run: epoch {} of attempt {}. Two jobs had copies of one checkpoint directory, or an older state of it was \
+                 put back. {}",
+                self.epoch,
+                ours.attempt,
+                self.place.id,
+                found.epoch,
+                found.attempt,
+                self.look()
+            ))),
         }
-        let is_of_this_run = self.is_restored || found.run == run || found.attempt < ours.attempt;
-        if found.epoch < self.epoch && !is_newer && is_of_this_run {
-            return Ok(Left::From(0));
-        }
-        Err(Error::job(format!(
-            "another run of the job publishes under the transactional id {id}: epoch {} of its attempt {} is in the topic, and \
-             this is epoch {} of attempt {}. Two jobs share a checkpoint directory that was copied, or an older state of it was \
-             put back; remove the file job-id from the copy, and start it again",
-            found.epoch, found.attempt, self.epoch, ours.attempt
-        )))
     }
 
     fn age(&self) -> Duration {
@@ -106,10 +117,21 @@ impl<'a> Output<'a> {
         let (days, hours) = (retention.as_secs() / 86_400, self.age().as_secs() / 3_600);
         Error::job(format!(
             "it cannot be known whether the output of epoch {} was published under the transactional id {}: it was staged {hours} \
-             hours ago, and brokers forget after {days} days what would tell (offsets.retention.minutes). Look into the topic {}; \
-             then say in the job which it is, by `.when_unknown(WhenUnknown::Publish)` or `.when_unknown(WhenUnknown::Skip)`",
-            self.epoch, self.place.id, self.place.topic
+             hours ago, and brokers forget after {days} days what would tell (offsets.retention.minutes). {}",
+            self.epoch,
+            self.place.id,
+            self.look()
         ))
+    }
+
+    /// What to do where only a person can tell.
+    fn look(&self) -> String {
+        format!(
+            "See whether its {} messages are in the topic {}; then say in the job which it is, by \
+             .when_unknown(WhenUnknown::Publish) or .when_unknown(WhenUnknown::Skip) on the sink",
+            self.marker(0).messages,
+            self.place.topic
+        )
     }
 
     /// The bytes of the staged files.
@@ -125,19 +147,25 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// The message with a number, for people.
-    pub(super) fn describe(&self, number: u64) -> Option<String> {
-        let mut found = None;
-        let describe = |_: u64, message: &StagedMessage<'_>| {
-            let topic = message.topic.unwrap_or(&self.place.topic);
-            let key = message.key.map(|key| format!(" with the key {:?}", String::from_utf8_lossy(key)));
-            let (key, bytes) = (key.unwrap_or_default(), message.bytes());
-            found = Some(format!("message {number} of the epoch for the topic {topic}{key}, {bytes} bytes"));
-            // One is enough.
-            Err(Error::internal("found"))
+    /// A message for people: the one with a number, or if it is too large the largest one, because brokers refuse a batch of
+    /// messages as a whole.
+    pub(super) fn describe(&self, number: u64, is_too_large: bool) -> Option<String> {
+        let mut found: Option<(usize, String)> = None;
+        let describe = |this: u64, message: &StagedMessage<'_>| {
+            let bytes = message.bytes();
+            if (is_too_large || this == number) && found.as_ref().is_none_or(|(most, _)| bytes > *most) {
+                let topic = message.topic.unwrap_or(&self.place.topic);
+                let key = message.key.map(|key| format!(" with the key {:?}", String::from_utf8_lossy(key)));
+                let key = key.unwrap_or_default();
+                found = Some((
+                    bytes,
+                    format!("message {this} of the epoch for the topic {topic}{key}, {bytes} bytes"),
+                ));
+            }
+            Ok::<(), Error>(())
         };
-        drop(self.messages(number, describe));
-        found
+        drop(self.messages(0, describe));
+        found.map(|(_, text)| text)
     }
 
     /// Calls `each` with the messages from a number on, and their numbers, until it fails.
@@ -179,6 +207,7 @@ mod tests {
             id: "tidegate.x.0".into(),
             topic: "out".into(),
             attempt: Attempt(3),
+            run: RUN,
             at: now - days_ago * 86_400_000,
         };
         let file = FileRef { path: "1".into(), bytes: 9, crc32: 7 };
@@ -187,41 +216,49 @@ mod tests {
         let store = PathBuf::new();
         let pieces = [StagedOutput::new(&staged, is_restored, &store)];
         let outputs = Output::all(Epoch(10), &pieces)?;
-        outputs[0].left(marker(outputs[0].marker(RUN, 4)).as_ref(), RUN, WEEK)
+        outputs[0].left(marker(outputs[0].marker(4)).as_ref(), WEEK)
     }
 
     fn at(epoch: u64, attempt: u32, run: u32) -> impl FnOnce(Marker) -> Option<Marker> {
         move |ours| Some(Marker { epoch: Epoch(epoch), attempt: Attempt(attempt), run, crc32: 99, ..ours })
     }
 
+    /// A marker of run 6, which has come after this one and knows how far it came.
+    fn behind(epoch: u64, attempt: u32, last: u64) -> impl FnOnce(Marker) -> Option<Marker> {
+        move |ours| at(epoch, attempt, 6)(Marker { before: vec![(RUN, Epoch(last))], ..ours })
+    }
+
     #[test]
     fn what_a_marker_says_is_not_published_again() {
         for is_restored in [false, true] {
             assert_eq!(left(is_restored, Some, 0).unwrap(), Left::Nothing);
-            assert_eq!(left(is_restored, |ours| Some(Marker { run: 6, ..ours }), 0).unwrap(), Left::Nothing);
             assert_eq!(left(is_restored, |ours| Some(Marker { done: 3, ..ours }), 0).unwrap(), Left::From(3));
             assert_eq!(left(is_restored, |_| None, 0).unwrap(), Left::From(0));
             assert_eq!(left(is_restored, at(9, 2, 6), 0).unwrap(), Left::From(0), "of an older attempt");
             assert_eq!(left(is_restored, at(9, 3, RUN), 0).unwrap(), Left::From(0), "of this run");
-            assert_eq!(left(is_restored, at(12, 4, 6), 0).unwrap(), Left::Nothing, "a newer attempt has gone on");
         }
-        assert_eq!(left(true, at(12, 3, 6), 0).unwrap(), Left::Nothing, "an older savepoint of what went on");
-        assert_eq!(left(true, at(9, 3, 6), 0).unwrap(), Left::From(0), "a restart");
+        assert_eq!(
+            left(true, at(12, 3, RUN), 0).unwrap(),
+            Left::Nothing,
+            "an older savepoint of what went on"
+        );
+        assert_eq!(left(true, behind(40, 4, 12), 0).unwrap(), Left::Nothing, "the same, after a restart");
     }
 
     #[test]
-    fn another_run_under_the_same_id_is_noticed() {
+    fn output_of_another_history_is_not_guessed() {
         for (name, marker) in [
-            ("a copy that is ahead", at(12, 3, 6)),
-            ("a copy at the same epoch", at(10, 3, 6)),
-            ("a copy that is behind", at(9, 3, 6)),
-            ("a copy that was started more often", at(9, 4, 6)),
-            ("an older state of this directory was put back", at(12, 2, 6)),
+            ("a copy is at the same epoch", at(10, 3, 6)),
+            ("a copy is ahead", at(12, 3, 6)),
+            ("a copy was started more often", at(12, 4, 6)),
+            ("a copy was started more often, and is behind", at(9, 4, 6)),
+            ("an older attempt cannot be ahead", at(12, 2, 6)),
         ] {
-            let error = left(false, marker, 0).unwrap_err().to_string();
-            assert!(error.contains("another run of the job publishes"), "{name}: {error}");
+            let error = left(true, marker, 0).unwrap_err().to_string();
+            assert!(error.contains("comes from another run"), "{name}: {error}");
         }
-        assert!(left(true, at(10, 3, 6), 0).is_err(), "the epoch is there with another content");
+        assert!(left(true, at(10, 3, RUN), 0).is_err(), "the epoch is there with another content");
+        assert!(left(true, behind(40, 4, 9), 0).is_err(), "the job went on without this epoch");
     }
 
     #[test]

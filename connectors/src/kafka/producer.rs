@@ -61,7 +61,8 @@ impl Producer {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let own = [("transactional.id", id), ("enable.idempotence", "true"), ("message.timeout.ms", &wait)];
         let config = settings.config(&defaults, &own)?;
-        let client = config.create_with_context(Deliveries::default()).map_err(|error| settings.refused(error))?;
+        let client =
+            config.create_with_context(Deliveries::default()).map_err(|error| settings.refused(error))?;
         Ok(Self { client, id: id.to_owned(), timeout: Duration::from_millis(timeout) })
     }
 
@@ -78,7 +79,12 @@ impl Producer {
     }
 
     /// Sends a message; it waits if too many are on their way. `number` is its number in the epoch's output.
-    pub(super) fn send(&self, topic: &str, message: &StagedMessage<'_>, number: u64) -> std::result::Result<(), Failed> {
+    pub(super) fn send(
+        &self,
+        topic: &str,
+        message: &StagedMessage<'_>,
+        number: u64,
+    ) -> std::result::Result<(), Failed> {
         let mut record = BaseRecord::with_opaque_to(topic, number as usize);
         (record.partition, record.timestamp) = (message.partition, message.timestamp);
         (record.key, record.payload) = (message.key, message.value);

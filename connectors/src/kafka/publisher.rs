@@ -1,6 +1,5 @@
 //! Publishes staged messages: short transactions, each with its marker, when their snapshot is complete.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -32,6 +31,18 @@ pub(super) struct TopicPublisher {
     /// The transactional id of the slot in the job that runs. Output of a restored snapshot may have another one.
     id: String,
     session: Option<Session>,
+    /// The markers that a new session may find.
+    expected: Option<Expected>,
+}
+
+/// What this publisher knows of the marker of a transactional id. Nobody else writes one while it does, so another one is that of
+/// a newer attempt or of another job.
+struct Expected {
+    id: String,
+    /// The marker that was found or written last.
+    last: Option<Marker>,
+    /// The one that was to be committed when a session has failed.
+    tried: Option<Marker>,
 }
 
 /// A producer that has fenced all others with its id, and the marker that it has found or written.
@@ -39,6 +50,8 @@ struct Session {
     id: String,
     producer: Producer,
     marker: Option<Marker>,
+    /// The marker of the transaction that is open or whose end is not known.
+    tried: Option<Marker>,
     written: Option<Instant>,
 }
 
@@ -58,7 +71,7 @@ impl From<Error> for Failure {
 
 impl TopicPublisher {
     pub(super) fn new(sink: TopicSink, id: String) -> Self {
-        Self { sink, id, session: None }
+        Self { sink, id, session: None, expected: None }
     }
 
     /// Tries until it is done, or there is no use in trying.
@@ -79,9 +92,10 @@ impl TopicPublisher {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Temporary(code, text)) => (code, text),
             };
-            self.session = None;
+            self.close();
             let took = began.elapsed();
-            let is_unknown = matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition);
+            let is_unknown =
+                matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition);
             if is_permanent(code) && (!is_unknown || took > UNKNOWN_TOPIC) {
                 return Err(Error::environment(format!("{what}: {text}{}", remedy(code))));
             }
@@ -94,14 +108,27 @@ impl TopicPublisher {
         }
     }
 
+    /// Gives a session up: what its last transaction has become of, the next one finds.
+    fn close(&mut self) {
+        if let Some(Session { id, marker, tried, .. }) = self.session.take() {
+            self.expected = Some(Expected { id, last: marker, tried });
+        }
+    }
+
     /// The session of a transactional id; it is made if there is none.
     fn session(&mut self, id: &str, topic: &str) -> std::result::Result<&mut Session, Failure> {
         if self.session.as_ref().is_some_and(|session| session.id != id) {
-            self.session = None;
+            self.close();
         }
         match &mut self.session {
             Some(session) => Ok(session),
-            none => Ok(none.insert(Session::open(&self.sink.settings, id, topic)?)),
+            none => {
+                let session = Session::open(&self.sink.settings, id, topic)?;
+                if let Some(expected) = self.expected.as_ref().filter(|expected| expected.id == id) {
+                    expected.check(session.marker.as_ref())?;
+                }
+                Ok(none.insert(session))
+            }
         }
     }
 
@@ -109,10 +136,11 @@ impl TopicPublisher {
         let (retention, when_unknown) = (self.sink.marker_retention, self.sink.when_unknown);
         let Place { id, topic, .. } = &output.place;
         let session = self.session(id, topic)?;
-        let left = match (output.left(session.marker.as_ref(), run(), retention), when_unknown, &session.marker) {
-            (Err(_), WhenUnknown::Publish, None) => Left::From(0),
-            (Err(_), WhenUnknown::Skip, None) => Left::Nothing,
-            (left, ..) => left?,
+        let left = match (output.left(session.marker.as_ref(), retention), when_unknown) {
+            (Err(error), WhenUnknown::Fail) => return Err(error.into()),
+            (Err(_), WhenUnknown::Publish) => Left::From(0),
+            (Err(_), WhenUnknown::Skip) => Left::Nothing,
+            (Ok(left), _) => left,
         };
         let Left::From(first) = left else { return Ok(()) };
         if output.is_restored || output.bytes() > TRANSACTION_BYTES as u64 {
@@ -126,10 +154,12 @@ impl TopicPublisher {
     fn refresh(&mut self, epoch: Epoch) -> std::result::Result<(), Failure> {
         let (id, topic) = (self.id.clone(), self.sink.topic.clone());
         let session = self.session(&id, &topic)?;
-        match session.marker {
-            Some(found) if found.epoch < epoch && session.written.is_none_or(|at| at.elapsed() > REFRESHED) => {
+        match session.marker.clone() {
+            Some(found)
+                if found.epoch < epoch && session.written.is_none_or(|at| at.elapsed() > REFRESHED) =>
+            {
                 session.begin()?;
-                let marker = Marker { epoch, run: run(), done: 0, messages: 0, crc32: 0, ..found };
+                let marker = Marker { epoch, done: 0, messages: 0, crc32: 0, ..found };
                 session.commit(marker, &topic).map_err(|failed| session.failure(None, failed))
             }
             _ => Ok(()),
@@ -137,11 +167,35 @@ impl TopicPublisher {
     }
 }
 
+impl Expected {
+    fn check(&self, found: Option<&Marker>) -> std::result::Result<(), Failure> {
+        if found == self.last.as_ref() || found == self.tried.as_ref() {
+            return Ok(());
+        }
+        let what = found.map_or_else(
+            || "what is published is not noted any more".to_owned(),
+            |found| format!("epoch {} of attempt {} was published", found.epoch, found.attempt),
+        );
+        let newer = |last: &Marker| found.is_some_and(|found| found.attempt > last.attempt);
+        let id = &self.id;
+        Err(Failure::Final(if self.tried.as_ref().or(self.last.as_ref()).is_some_and(newer) {
+            Error::environment(format!(
+                "{what} under the transactional id {id}: a newer attempt goes on, and this one must end"
+            ))
+        } else {
+            Error::job(format!(
+                "{what} under the transactional id {id} by another run of the job: two run with copies of one checkpoint directory. \
+                 End one of them; or remove the file job-id from its directory, which makes it another job, and start it again"
+            ))
+        }))
+    }
+}
+
 impl Publisher for TopicPublisher {
     fn prepare(&mut self, restored: Option<Epoch>) -> Result<()> {
         let (id, topic) = (self.id.clone(), self.sink.topic.clone());
         let what = format!("connecting the producer {id} to publish to {topic}");
-        let found = self.insist(&what, |this| Ok(this.session(&id, &topic)?.marker))?;
+        let found = self.insist(&what, |this| Ok(this.session(&id, &topic)?.marker.clone()))?;
         let restored = restored.unwrap_or_default();
         match found {
             Some(found) if found.epoch > restored => Err(Error::job(format!(
@@ -178,7 +232,9 @@ impl Session {
         let marker = match marker::read(settings, id, topic) {
             Ok(marker) => marker,
             Err(Unread::Client(error)) => return Err(error.into()),
-            Err(Unread::Kafka(error)) => return Err(temporary(id, "the marker of what is published", &error)),
+            Err(Unread::Kafka(error)) => {
+                return Err(temporary(id, "the marker of what is published", &error));
+            }
             Err(Unread::Foreign(found)) => {
                 return Err(Failure::Final(Error::job(format!(
                     "the group {id} has {found} for the topic {topic}, which no sink has written: delete the group, or give the \
@@ -186,7 +242,7 @@ impl Session {
                 ))));
             }
         };
-        Ok(Self { id: id.to_owned(), producer, marker, written: None })
+        Ok(Self { id: id.to_owned(), producer, marker, tried: None, written: None })
     }
 
     /// Publishes an output from a message on, in as many transactions as its size asks for.
@@ -196,7 +252,7 @@ impl Session {
         self.begin()?;
         output.messages(first, |number, message| {
             if bytes > TRANSACTION_BYTES {
-                let part = self.commit(output.marker(run(), number), topic);
+                let part = self.commit(output.marker(number), topic);
                 part.map_err(|failed| self.failure(Some(output), failed))?;
                 self.begin()?;
                 bytes = 0;
@@ -208,11 +264,11 @@ impl Session {
             next = number + 1;
             Ok::<(), Failure>(())
         })?;
-        let marker = output.marker(run(), next);
+        let marker = output.marker(next);
         if next != marker.messages {
+            let (epoch, messages) = (output.epoch, marker.messages);
             return Err(Failure::Final(Error::environment(format!(
-                "the staged output of epoch {} has {next} messages, and the snapshot names {}",
-                output.epoch, marker.messages
+                "the staged output of epoch {epoch} has {next} messages, and the snapshot names {messages}"
             ))));
         }
         self.commit(marker, topic).map_err(|failed| self.failure(Some(output), failed))?;
@@ -224,8 +280,10 @@ impl Session {
     }
 
     fn commit(&mut self, marker: Marker, topic: &str) -> std::result::Result<(), Failed> {
+        let marker = marker.after(self.marker.as_ref());
+        self.tried = Some(marker.clone());
         self.producer.commit(&marker, topic)?;
-        (self.marker, self.written) = (Some(marker), Some(Instant::now()));
+        (self.marker, self.tried, self.written) = (Some(marker), None, Some(Instant::now()));
         Ok(())
     }
 
@@ -233,7 +291,8 @@ impl Session {
         match failed {
             Failed::Kafka(error) => temporary(&self.id, "the transaction", &error),
             Failed::Message { number, code } => {
-                let which = output.and_then(|output| output.describe(number)).unwrap_or_default();
+                let which =
+                    output.and_then(|output| output.describe(number, is_too_large(code))).unwrap_or_default();
                 Failure::Temporary(code, format!("{which}: {code}"))
             }
         }
@@ -243,15 +302,46 @@ impl Session {
 fn temporary(id: &str, what: &str, error: &KafkaError) -> Failure {
     let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
     if matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) {
-        let text = format!("another producer uses the transactional id {id}, which is taken back from it ({what}: {error})");
+        let text = format!(
+            "another producer uses the transactional id {id}, which is taken back from it ({what}: {error})"
+        );
         warn!(target: "kafka", "{text}");
         return Failure::Temporary(code, text);
     }
     Failure::Temporary(code, format!("{what} of {id}: {error}"))
 }
 
-/// The number of this process's run, drawn at random.
-fn run() -> u32 {
-    static RUN: OnceLock<u32> = OnceLock::new();
-    *RUN.get_or_init(|| getrandom::u32().unwrap_or_else(|_| std::process::id()))
+fn is_too_large(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_connector_api::Attempt;
+
+    use super::*;
+
+    #[test]
+    fn a_marker_that_this_publisher_did_not_write_ends_it() {
+        let marker = |epoch: u64, attempt: u32, run: u32| Marker {
+            epoch: Epoch(epoch),
+            attempt: Attempt(attempt),
+            run,
+            done: 1,
+            messages: 1,
+            crc32: 1,
+            before: Vec::new(),
+        };
+        let (last, tried) = (Some(marker(4, 3, 1)), Some(marker(5, 3, 1)));
+        let expected = Expected { id: "id".into(), last: last.clone(), tried: tried.clone() };
+        let told = |found: Option<Marker>| match expected.check(found.as_ref()) {
+            Ok(()) => String::new(),
+            Err(Failure::Final(error)) => error.to_string(),
+            Err(Failure::Temporary(..)) => unreachable!("another try finds the same"),
+        };
+        assert_eq!((told(last), told(tried)), (String::new(), String::new()), "not committed, or committed");
+        assert!(told(Some(marker(5, 3, 2))).contains("another run of the job"));
+        assert!(told(Some(marker(5, 4, 2))).contains("a newer attempt goes on"));
+        assert!(told(None).contains("is not noted any more"));
+    }
 }

@@ -1,5 +1,6 @@
 //! The partitions that one worker reads, over one connection to each broker.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub(super) struct TopicReader<F> {
     consumer: Rc<Consumer>,
     format: F,
     is_bounded: bool,
+    /// How many partitions each topic had when the client last asked.
+    counts: BTreeMap<String, usize>,
     served: Option<Instant>,
 }
 
@@ -47,7 +50,23 @@ struct OpenPartition {
 
 impl<F: MessageFormat> TopicReader<F> {
     pub(super) fn new(consumer: Consumer, format: F, is_bounded: bool) -> Self {
-        Self { partitions: Vec::new(), consumer: Rc::new(consumer), format, is_bounded, served: None }
+        Self {
+            partitions: Vec::new(),
+            consumer: Rc::new(consumer),
+            format,
+            is_bounded,
+            counts: BTreeMap::new(),
+            served: None,
+        }
+    }
+
+    /// Has the client know a partition that was added: by itself it asks twice a minute.
+    fn know(&mut self, name: PartitionName<'_>) -> Result<()> {
+        if self.counts.get(name.topic).is_none_or(|count| *count <= name.number as usize) {
+            let count = self.consumer.partitions(name.topic)?;
+            self.counts.insert(name.topic.to_owned(), count.unwrap_or(0));
+        }
+        Ok(())
     }
 
     fn serve(&mut self) {
@@ -62,6 +81,7 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
     fn open(&mut self, partition: &str, position: Option<&Position>) -> Result<()> {
         let name = PartitionName::parse(partition)?;
         let offset = position.map(|position| name.offset(position)).transpose()?;
+        self.know(name)?;
         // A bounded source has to know the end, and an old position may be in front of what is left.
         let (first, end) = match (offset, self.is_bounded) {
             (Some(offset), false) => (offset, None),
@@ -84,7 +104,12 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
         Ok(())
     }
 
-    fn poll(&mut self, partition: usize, out: &mut Polled<F::Item>, budget: usize) -> Result<PartitionStatus> {
+    fn poll(
+        &mut self,
+        partition: usize,
+        out: &mut Polled<F::Item>,
+        budget: usize,
+    ) -> Result<PartitionStatus> {
         self.serve();
         self.partitions[partition].poll(&self.consumer, &self.format, out, budget)
     }
@@ -180,7 +205,9 @@ impl OpenPartition {
                 "{self} ends at offset {end}, and the job has read up to {next}: the topic was deleted and made again, or a \
                  broker has lost messages. Read it from its beginning with a new checkpoint directory"
             ),
-            Ok((first, end)) => format!("the brokers refuse offset {next} of {self}, which has {first} to {end}"),
+            Ok((first, end)) => {
+                format!("the brokers refuse offset {next} of {self}, which has {first} to {end}")
+            }
             Err(error) => return error,
         };
         Error::job(error)

@@ -77,8 +77,10 @@ impl KafkaSetting {
         match &self.value {
             Value::Literal(value) => Ok(value.clone()),
             Value::Environment(name) => std::env::var(name).map_err(|error| {
-                Error::environment(format!("the Kafka setting {key} is to be in the environment variable {name}"))
-                    .caused_by(error)
+                Error::environment(format!(
+                    "the Kafka setting {key} is to be in the environment variable {name}"
+                ))
+                .caused_by(error)
             }),
             Value::File(path) => match std::fs::read_to_string(path) {
                 Ok(text) => Ok(text.strip_suffix('\n').map_or(text.clone(), str::to_owned)),
@@ -97,7 +99,9 @@ impl FromStr for KafkaSetting {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Self::new(key.trim(), value).map_err(|error| error.to_string()),
+            Some((key, value)) if !key.is_empty() => {
+                Self::new(key.trim(), value).map_err(|error| error.to_string())
+            }
             _ => Err(format!("'{text}' is not KEY=VALUE")),
         }
     }

@@ -145,7 +145,8 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
 
     fn partitions(&self) -> Result<Vec<String>> {
         self.ask(|consumer, known| {
-            let name = |number: usize| PartitionName { topic: &self.topic.topic, number: number as i32 }.to_string();
+            let name =
+                |number: usize| PartitionName { topic: &self.topic.topic, number: number as i32 }.to_string();
             match self.count(consumer) {
                 Ok(count) => *known = (0..count).map(name).collect(),
                 // The readers tell whether the topic is gone or the brokers are; a question that has failed does not.

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use tidegate_connector_api::{SinkPlace, StagedWriter, Staging, Writer};
 use tidegate_protocol::{Epoch, Error, ErrorContext, Result};
 
-use super::output::Place;
 use super::outgoing::OutgoingMessage;
+use super::output::Place;
 use super::record_format::RecordFormat;
 
 /// The writer of one worker.
@@ -20,7 +20,8 @@ pub(super) struct TopicWriter<F> {
 impl<F> TopicWriter<F> {
     pub(super) fn new(format: F, id: String, topic: String, place: &SinkPlace) -> Self {
         let staged = place.staged_files();
-        let place = Place { id, topic, attempt: place.attempt, at: 0 };
+        let run = getrandom::u32().unwrap_or_else(|_| std::process::id());
+        let place = Place { id, topic, attempt: place.attempt, run, at: 0 };
         Self { format, place, message: OutgoingMessage::default(), staged }
     }
 }
@@ -39,7 +40,9 @@ impl<T, F: RecordFormat<T>> Writer<T> for TopicWriter<F> {
             ))
         })?;
         staged.record(|file| {
-            message.append_to(file).map_err(|error| Error::job(format!("a message for {}: {error}", place.topic)))
+            message
+                .append_to(file)
+                .map_err(|error| Error::job(format!("a message for {}: {error}", place.topic)))
         })
     }
 

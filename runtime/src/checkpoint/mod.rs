@@ -6,6 +6,7 @@
 //! - [`staged_files`]: where staged output is kept that has no place of its own.
 //! - [`staged_outputs`]: what is staged and waits for its snapshot to be complete.
 //! - [`publishers`]: make the output of a complete snapshot visible; [`job_sink`]: a sink as they see it.
+//! - [`readiness`]: what a slot waits for before its first checkpoint.
 //! - [`recovery`]: what happens to the targets of sinks before an attempt starts.
 //!
 //! Not here: when a checkpoint starts or is complete (the control brain), what an operator hands over
@@ -14,6 +15,7 @@
 pub(crate) mod collector;
 pub(crate) mod job_sink;
 pub(crate) mod publishers;
+pub(crate) mod readiness;
 pub(crate) mod recovery;
 pub(crate) mod snapshot_thread;
 pub(crate) mod staged_files;

@@ -12,6 +12,7 @@ use tidegate_failpoint::point;
 use tidegate_protocol::{Epoch, Error, JobId, Result, Slot};
 
 use super::job_sink::{JobSink, Publication};
+use super::readiness::Readiness;
 use super::staged_files::StagedFiles;
 use super::staged_outputs::StagedOutputs;
 use crate::activity::{Activity, ActivityRegistry};
@@ -30,6 +31,7 @@ pub(crate) struct Publishers {
 struct Shared {
     driver: Arc<DriverHandle>,
     outputs: Arc<StagedOutputs>,
+    readiness: Arc<Readiness>,
     slots: Mutex<BTreeMap<Slot, SlotState>>,
 }
 
@@ -51,15 +53,20 @@ impl Publishers {
         sinks: &[JobSink],
         setup: &AttemptSetup,
         workers: ProcessWorkers,
-        outputs: &Arc<StagedOutputs>,
+        (outputs, readiness): (&Arc<StagedOutputs>, &Arc<Readiness>),
         driver: &Arc<DriverHandle>,
         (activities, metrics): (&ActivityRegistry, &Arc<Metrics>),
     ) -> Result<Self> {
         let files = StagedFiles::new(&setup.snapshots);
         let restored = setup.restored.as_ref().map(|manifest| manifest.epoch);
         let slots = workers.slots().map(|slot| (slot, SlotState::default())).collect();
-        let shared =
-            Arc::new(Shared { driver: driver.clone(), outputs: outputs.clone(), slots: Mutex::new(slots) });
+        workers.slots().for_each(|slot| readiness.wait_for(slot, sinks.len()));
+        let shared = Arc::new(Shared {
+            driver: driver.clone(),
+            outputs: outputs.clone(),
+            readiness: readiness.clone(),
+            slots: Mutex::new(slots),
+        });
         let this = Self { shared: shared.clone(), threads: ThreadGroup::default() };
         for sink in sinks {
             for slot in workers.slots() {
@@ -191,6 +198,9 @@ impl Thread {
             Ok(publisher) => publisher,
             Err(error) => return self.report(Err(error)),
         };
+        if self.shared.readiness.part_is_ready(self.slot) {
+            self.shared.driver.report(Report::Ready(self.slot));
+        }
         while let Ok(publication) = inbox.recv() {
             self.activity.enter_publishing(self.number);
             let published = self.sink.publish(&mut *publisher, self.slot, &publication, &self.files);

@@ -209,7 +209,14 @@ impl JobProcess<'_> {
         let mut note = |text: &str| self.note(Level::WARN, text);
         let targets = loop {
             let (restored, published) = (setup.restored.as_ref(), self.preparation.published);
-            match Targets::recover((self.preparation.job, owner), &job.sinks, restored, published, &files, &mut note) {
+            match Targets::recover(
+                (self.preparation.job, owner),
+                &job.sinks,
+                restored,
+                published,
+                &files,
+                &mut note,
+            ) {
                 Err(error) if error.kind() == ErrorKind::Environment && Instant::now() < until => {
                     std::thread::sleep(AGAIN);
                 }

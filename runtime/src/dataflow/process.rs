@@ -10,6 +10,7 @@ use super::timestamp::Timestamp;
 use super::wakers::Wakers;
 use crate::activity::ActivityRegistry;
 use crate::attempt::{AttemptSetup, ProcessWorkers};
+use crate::checkpoint::readiness::Readiness;
 use crate::checkpoint::staged_outputs::StagedOutputs;
 use crate::clock::Clock;
 use crate::link::{Beginning, Connection, DriverHandle, ToDriver};
@@ -22,6 +23,7 @@ pub(crate) struct Process {
     pub(crate) driver: Arc<DriverHandle>,
     /// What its workers have staged, for its publishers.
     pub(crate) outputs: Arc<StagedOutputs>,
+    pub(crate) readiness: Arc<Readiness>,
     pub(crate) shared: SharedMemory,
     pub(crate) activities: ActivityRegistry,
     pub(crate) clock: Arc<dyn Clock>,
@@ -78,6 +80,7 @@ impl Process {
         let wakers = shared.wakers.clone();
         let driver = Arc::new(DriverHandle::new(beginning, connection, move || wakers.wake()));
         let (outputs, activities) = (Arc::default(), ActivityRegistry::default());
-        Self { setup, workers, driver, outputs, shared, activities, clock, metrics }
+        let readiness = Arc::default();
+        Self { setup, workers, driver, outputs, readiness, shared, activities, clock, metrics }
     }
 }

@@ -150,7 +150,9 @@ fn run(worker: &mut Worker, slot: Slot, process: &Arc<Process>, build: &BuildGra
     chains.0.iter().try_for_each(|chain| chain.open())?;
     let probe = ProbeHandle::new();
     worker.dataflow::<Timestamp, _, _>(|scope| graph.wire(scope, &probe));
-    process.driver.report(Report::Ready(slot));
+    if process.readiness.part_is_ready(slot) {
+        process.driver.report(Report::Ready(slot));
+    }
     while !probe.done() && !process.driver.is_aborted() {
         worker.step_or_park(None);
     }

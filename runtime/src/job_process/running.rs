@@ -36,7 +36,7 @@ impl RunningProcess {
             &job.sinks,
             &process.setup,
             process.workers,
-            &process.outputs,
+            (&process.outputs, &process.readiness),
             &process.driver,
             (&process.activities, &process.metrics),
         )?;

@@ -97,8 +97,14 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     let staged_files = StagedFiles::new(&snapshots);
     let mut note = |note: &str| watcher.note(Level::WARN, note);
     // They hold their locks until the attempt is over.
-    let _targets =
-        Targets::recover((id, Owner::Alone), &job.sinks, restored.as_ref(), published, &staged_files, &mut note)?;
+    let _targets = Targets::recover(
+        (id, Owner::Alone),
+        &job.sinks,
+        restored.as_ref(),
+        published,
+        &staged_files,
+        &mut note,
+    )?;
     if let Some(manifest) = restored.as_ref().filter(|m| m.epoch > published) {
         snapshots.set_published(manifest.epoch)?;
     }

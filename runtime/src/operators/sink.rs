@@ -61,7 +61,8 @@ impl<T: 'static, S: TransactionalSink<T>> Operator for SinkStep<T, S> {
         let (slot, setup) = (context.worker.slot, &context.process.setup);
         let working = setup.working.staged(setup.attempt);
         let sink = SinkId { job: setup.job, uid: self.step.uid() };
-        let place = SinkPlace::new(sink, (slot, setup.attempt), &working, context.worker.staged_files.clone());
+        let place =
+            SinkPlace::new(sink, (slot, setup.attempt), &working, context.worker.staged_files.clone());
         // No record is being processed: the last position of the operator chain does not apply here.
         self.cx.enter_apart();
         let writer = catch(|| self.sink.writer(place)).context(|| format!("step '{}'", self.step.name()))?;

@@ -84,7 +84,10 @@ impl Own {
     fn script(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(script());
         let owner = std::process::id().to_string();
-        command.args(arguments).env("KAFKA_DIR", self.directory.path()).env("KAFKA_PORT", self.port.to_string());
+        command
+            .args(arguments)
+            .env("KAFKA_DIR", self.directory.path())
+            .env("KAFKA_PORT", self.port.to_string());
         command.env("KAFKA_OWNER", owner).stdin(Stdio::null());
         command
     }
@@ -109,5 +112,7 @@ fn free_port(nodes: usize) -> Result<u16, String> {
     // Below the ports that the system gives to clients, and another one for every process.
     let begin = 20_000 + (std::process::id() % 200) as u16 * 50;
     let mut candidates = (begin..30_000).chain(20_000..begin).step_by(50);
-    candidates.find(|first| is_free(*first)).ok_or_else(|| "no port between 20000 and 30000 is free".to_owned())
+    candidates
+        .find(|first| is_free(*first))
+        .ok_or_else(|| "no port between 20000 and 30000 is free".to_owned())
 }

@@ -25,11 +25,17 @@ pub struct Client {
 /// A message that was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
+    /// The partition's number.
     pub partition: i32,
+    /// Its offset there.
     pub offset: i64,
+    /// The key, if it has one.
     pub key: Option<String>,
+    /// The value; None for a tombstone.
     pub value: Option<String>,
+    /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
+    /// Names and values of the headers.
     pub headers: Vec<(String, String)>,
 }
 
@@ -83,7 +89,14 @@ impl Client {
     pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
-        self.admin(async |admin, options| admin.delete_records(&offsets, options).await).expect("they are deleted");
+        self.admin(async |admin, options| admin.delete_records(&offsets, options).await)
+            .expect("they are deleted");
+    }
+
+    /// Deletes a consumer group with its offsets.
+    pub fn delete_group(&self, group: &str) {
+        let deleted = self.admin(async |admin, options| admin.delete_groups(&[group], options).await);
+        deleted.expect("an answer")[0].as_ref().expect("the group is deleted");
     }
 
     fn until(&self, topic: &str, partitions: i32) {
@@ -93,7 +106,8 @@ impl Client {
             let found = client.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
             let ready = |topic: &rdkafka::metadata::MetadataTopic| {
                 let parts = topic.partitions();
-                parts.len() == partitions as usize && parts.iter().all(|part| part.error().is_none() && part.leader() >= 0)
+                parts.len() == partitions as usize
+                    && parts.iter().all(|part| part.error().is_none() && part.leader() >= 0)
             };
             if found.topics().iter().any(ready) {
                 return;
@@ -105,7 +119,12 @@ impl Client {
 
     /// Writes values into a partition, and waits until they are there.
     pub fn write<V: AsRef<[u8]>>(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = V>) {
-        self.write_with(&[], topic, partition, values.into_iter().map(|value| (None::<Vec<u8>>, Some(value.as_ref().to_vec()))));
+        self.write_with(
+            &[],
+            topic,
+            partition,
+            values.into_iter().map(|value| (None::<Vec<u8>>, Some(value.as_ref().to_vec()))),
+        );
     }
 
     /// Writes keys and values, with settings of the producer.
@@ -144,7 +163,10 @@ impl Client {
     /// If it is blocked by an open transaction for a minute.
     pub fn read(&self, topic: &str) -> Vec<Row> {
         let mut config = self.config();
-        config.set("group.id", "reader").set("isolation.level", "read_committed").set("enable.auto.commit", "false");
+        config
+            .set("group.id", "reader")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false");
         config.set("auto.offset.reset", "earliest").set("enable.partition.eof", "true");
         let client: BaseConsumer = config.create().expect("a consumer");
         let metadata = client.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
@@ -180,6 +202,14 @@ impl Transaction {
         self.0.commit_transaction(PATIENCE).expect("it is committed");
     }
 
+    /// Commits it, if it was not fenced.
+    ///
+    /// # Errors
+    /// If it was.
+    pub fn try_commit(self) -> Result<(), KafkaError> {
+        self.0.commit_transaction(PATIENCE)
+    }
+
     /// Aborts it.
     pub fn abort(self) {
         self.0.abort_transaction(PATIENCE).expect("it is aborted");
@@ -189,7 +219,10 @@ impl Transaction {
 fn row(message: &impl Message) -> Row {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(text).unwrap_or_default())).collect()
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(text).unwrap_or_default()))
+            .collect()
     });
     Row {
         partition: message.partition(),

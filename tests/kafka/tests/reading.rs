@@ -1,0 +1,281 @@
+//! The documentation's table for what is read.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tidegate::connector::{DeadLetter, PartitionStatus, Polled, Source, SourceReader};
+use tidegate::testing::{Discard, TestJob, VecSink};
+use tidegate_connectors::kafka::{Message, Start};
+
+use crate::Test;
+use crate::setting::{Setting, numbers};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("reading::a_bounded_source_ends_where_the_partitions_ended_at_the_start", a_bounded_source_ends),
+    ("reading::a_job_goes_on_behind_what_it_has_read", a_job_goes_on_behind_what_it_has_read),
+    ("reading::every_kind_of_value_has_its_outcome", every_kind_of_value_has_its_outcome),
+    ("reading::a_message_has_key_headers_timestamp_partition_and_offset", a_message_has_all_its_parts),
+    ("reading::aborted_transactions_are_not_read_and_open_ones_are_waited_for", transactions_in_the_input),
+    ("reading::partitions_that_are_added_are_read_from_their_beginning", partitions_that_are_added),
+    ("reading::latest_and_timestamp_count_for_the_first_start_only", latest_and_timestamp),
+    ("reading::lost_messages_end_the_job_by_name", lost_messages_end_the_job),
+    ("reading::a_topic_that_is_missing_or_deleted_is_named", a_missing_topic_is_named),
+    ("reading::large_messages_and_all_codecs_are_read", large_messages_and_all_codecs),
+];
+
+/// Reads a source to its end, by hand.
+fn read_all<S: Source>(source: &S) -> (Vec<S::Item>, Box<dyn SourceReader<S::Item>>) {
+    let mut reader = source.reader().unwrap();
+    let mut all = Vec::new();
+    for (number, name) in source.partitions().unwrap().iter().enumerate() {
+        reader.open(name, None).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut polled = Polled::new();
+            let status = reader.poll(number, &mut polled, 100).unwrap();
+            all.extend(polled.take().0.into_iter().map(|(_, item)| item));
+            if status == PartitionStatus::Ended {
+                break;
+            }
+            assert!(Instant::now() < until, "{name} does not end");
+        }
+    }
+    (all, reader)
+}
+
+fn a_bounded_source_ends(setting: &Setting) {
+    let topic = setting.topic(3);
+    setting.client.write(&topic, 0, ["a", "b"]);
+    setting.client.write(&topic, 2, ["c"]);
+    let source = setting.kafka().topic(&topic).utf8();
+    assert_eq!(source.partitions().unwrap(), [0, 1, 2].map(|n| format!("{topic}-{n}")));
+    let (read, reader) = read_all(&source);
+    assert_eq!(read, ["a", "b", "c"]);
+    assert_eq!([0, 1, 2].map(|n| reader.position(n)), [2, 0, 1]);
+    assert!(!source.has_more(&format!("{topic}-0"), &2.into()).unwrap());
+    setting.client.write(&topic, 0, ["d"]);
+    assert!(source.has_more(&format!("{topic}-0"), &2.into()).unwrap());
+}
+
+fn a_job_goes_on_behind_what_it_has_read(setting: &Setting) {
+    let topic = setting.topic(2);
+    setting.client.write(&topic, 0, ["1", "2"]);
+    let (out, kafka, from) = (VecSink::<String>::new(), setting.kafka(), topic.clone());
+    let sink = out.clone();
+    let job = TestJob::new(move |job| {
+        job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", sink.clone());
+        Ok(())
+    });
+    let running = job.start();
+    out.wait_for(2);
+    running.kill();
+    setting.client.write(&topic, 1, ["3"]);
+    let running = job.start();
+    assert_eq!(out.wait_for(3), ["1", "2", "3"]);
+    assert!(!running.stop().unwrap().finished);
+}
+
+fn every_kind_of_value_has_its_outcome(setting: &Setting) {
+    let topic = setting.topic(1);
+    let some = |text: &str| Some(text.as_bytes().to_vec());
+    let messages = [
+        (some("key"), some("{\"n\":1}")),
+        (None, some("{\"n\":2}")),
+        (some("gone"), None),
+        (None, some("")),
+        (None, some("{\"n\":")),
+        (None, Some(b"{\"n\":\"\xff\"}".to_vec())),
+    ];
+    setting.client.write_with(&[], &topic, 0, messages);
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Row {
+        n: u32,
+    }
+    let (out, letters) = (VecSink::<Row>::new(), VecSink::<DeadLetter>::new());
+    let (kafka, from, sinks) = (setting.kafka(), topic.clone(), (out.clone(), letters.clone()));
+    let job = TestJob::new(move |job| {
+        let rows = job.source("in", kafka.topic(&from).json::<Row>()).dead_letters(sinks.1.clone());
+        rows.sink("out", sinks.0.clone());
+        Ok(())
+    });
+    assert!(job.run().unwrap().finished);
+    assert_eq!(out.records(), [Row { n: 1 }, Row { n: 2 }]);
+    let letters: Vec<_> = letters.records().into_iter().map(|l| (l.partition, l.offset, l.error)).collect();
+    let expected = [
+        (2, "the message has no value: it is a tombstone"),
+        (3, "EOF while parsing a value at column 0"),
+        (4, "EOF while parsing a value at column 5"),
+        (5, "not UTF-8 from byte 6 of the line on"),
+    ];
+    let partition = format!("{topic}-0");
+    assert_eq!(
+        letters,
+        expected.map(|(offset, error)| (Some(partition.clone()), Some(offset), error.to_owned()))
+    );
+}
+
+fn a_message_has_all_its_parts(setting: &Setting) {
+    let (from, to) = (setting.topic(2), setting.topic(1));
+    setting.client.write_with(&[], &from, 1, [(Some(b"k".to_vec()), Some(b"v".to_vec()))]);
+    let kafka = setting.kafka();
+    // Through a sink and back, for the headers and the timestamp.
+    let (source, target) = (from.clone(), to.clone());
+    let job = TestJob::new(move |job| {
+        job.source("in", kafka.topic(&source).utf8()).sink(
+            "out",
+            kafka.sink(&target).write_by(|text: &String, message| {
+                message.key().extend_from_slice(b"key");
+                message.value().extend_from_slice(text.as_bytes());
+                message.add_header("trace", Some(b"7"));
+                message.set_timestamp(1_234);
+                Ok(())
+            }),
+        );
+        Ok(())
+    });
+    assert!(job.run().unwrap().finished);
+    let describe = |message: &Message<'_>| {
+        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let headers: Vec<_> =
+            message.headers().into_iter().map(|(name, value)| (name, text(value))).collect();
+        let place = (message.topic().to_owned(), message.partition(), message.offset());
+        Ok((place, text(message.key()), text(message.value()), message.timestamp(), headers))
+    };
+    let (read, _) = read_all(&setting.kafka().topic(&to).read_by(describe));
+    let some = |text: &str| Some(text.to_owned());
+    let headers = vec![("trace".to_owned(), some("7"))];
+    assert_eq!(read, [((to.clone(), 0, 0), some("key"), some("v"), Some(1_234), headers)]);
+    let (read, _) = read_all(&setting.kafka().topic(&from).read_by(describe));
+    assert_eq!((&read[0].0, &read[0].1), (&(from.clone(), 1, 0), &some("k")));
+}
+
+fn transactions_in_the_input(setting: &Setting) {
+    let topic = setting.topic(1);
+    let id = setting.name();
+    setting.client.write(&topic, 0, ["before"]);
+    setting.client.transaction(&id, &topic, 0, &["aborted 1", "aborted 2"]).abort();
+    setting.client.transaction(&id, &topic, 0, &["committed"]).commit();
+    let source = setting.kafka().topic(&topic).utf8();
+    let (read, reader) = read_all(&source);
+    assert_eq!(read, ["before", "committed"]);
+    // Behind the last message is the marker of the commit, and there is nothing more to read.
+    assert_eq!(reader.position(0), 6);
+    assert!(!source.has_more(&format!("{topic}-0"), &reader.position(0)).unwrap());
+
+    let open = setting.client.transaction(&id, &topic, 0, &["open"]);
+    setting.client.write(&topic, 0, ["behind it"]);
+    assert_eq!(read_all(&source).0, ["before", "committed"], "it ends in front of an open transaction");
+    let (out, kafka, from) = (VecSink::<String>::new(), setting.kafka(), topic.clone());
+    let sink = out.clone();
+    let job = TestJob::new(move |job| {
+        job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", sink.clone());
+        Ok(())
+    });
+    let running = job.start();
+    assert_eq!(out.wait_for(2), ["before", "committed"]);
+    open.commit();
+    assert_eq!(out.wait_for(4), ["before", "committed", "open", "behind it"]);
+    running.stop().unwrap();
+}
+
+fn partitions_that_are_added(setting: &Setting) {
+    let topic = setting.topic(1);
+    let (out, kafka, from) = (VecSink::<String>::new(), setting.kafka(), topic.clone());
+    let sink = out.clone();
+    let job = TestJob::new(move |job| {
+        let latest = kafka.topic(&from).start(Start::Latest).follow(true);
+        job.source("in", latest.utf8()).sink("out", sink.clone());
+        Ok(())
+    });
+    let running = job.start();
+    running.checkpoint();
+    setting.client.write(&topic, 0, ["1"]);
+    out.wait_for(1);
+    setting.client.add_partitions(&topic, 2);
+    setting.client.write(&topic, 1, ["2", "3"]);
+    assert_eq!(out.wait_for(3), ["1", "2", "3"]);
+    running.stop().unwrap();
+    setting.client.add_partitions(&topic, 3);
+    setting.client.write(&topic, 2, ["4"]);
+    let running = job.start();
+    assert_eq!(out.wait_for(4), ["1", "2", "3", "4"], "also one that was added while the job was away");
+    running.stop().unwrap();
+}
+
+fn latest_and_timestamp(setting: &Setting) {
+    let topic = setting.topic(2);
+    setting.client.write(&topic, 0, ["old"]);
+    std::thread::sleep(Duration::from_millis(20));
+    let between = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    std::thread::sleep(Duration::from_millis(20));
+    setting.client.write(&topic, 0, ["new"]);
+    let out = VecSink::<String>::new();
+    let job = |start: Start, out: &VecSink<String>| {
+        let (kafka, from, sink) = (setting.kafka(), topic.clone(), out.clone());
+        TestJob::new(move |job| {
+            job.source("in", kafka.topic(&from).start(start).follow(true).utf8()).sink("out", sink.clone());
+            Ok(())
+        })
+    };
+    let running = job(Start::Timestamp(between), &out).start();
+    assert_eq!(out.wait_for(1), ["new"]);
+    running.stop().unwrap();
+    let out = VecSink::<String>::new();
+    let latest = job(Start::Latest, &out);
+    let running = latest.start();
+    running.checkpoint();
+    running.stop().unwrap();
+    setting.client.write(&topic, 0, ["while it was away"]);
+    let running = latest.start();
+    assert_eq!(out.wait_for(1), ["while it was away"]);
+    running.stop().unwrap();
+}
+
+fn lost_messages_end_the_job(setting: &Setting) {
+    let topic = setting.topic(1);
+    setting.client.write(&topic, 0, numbers(0..10));
+    let (kafka, from) = (setting.kafka(), topic.clone());
+    let job = TestJob::new(move |job| {
+        job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let running = job.start();
+    running.checkpoint();
+    running.stop().unwrap();
+    setting.client.write(&topic, 0, numbers(10..30));
+    setting.client.delete_before(&topic, 0, 20);
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.contains("from offset 10 on are gone: the first that is left has offset 20"), "{error}");
+
+    // The topic is made again, and shorter than what was read.
+    setting.client.delete(&topic);
+    setting.client.create(&topic, 1, &[]);
+    setting.client.write(&topic, 0, ["another"]);
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.contains("ends at offset 1, and the job has read up to 10"), "{error}");
+}
+
+fn a_missing_topic_is_named(setting: &Setting) {
+    let topic = setting.name();
+    let (kafka, from) = (setting.kafka(), topic.clone());
+    let job = TestJob::new(move |job| {
+        job.source("in", kafka.topic(&from).utf8()).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.contains(&format!("there is no topic {topic} at ")), "{error}");
+}
+
+fn large_messages_and_all_codecs(setting: &Setting) {
+    let topic = setting.topic_with(1, &[("max.message.bytes", "20000000")]);
+    let large = "x".repeat(10 << 20);
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let messages = ["a", "b"].map(|text| (None, Some(format!("{codec} {text}").into_bytes())));
+        setting.client.write_with(&[("compression.type", codec)], &topic, 0, messages);
+    }
+    setting.client.write(&topic, 0, [&large]);
+    setting.client.write(&topic, 0, ["behind it"]);
+    let (read, _) = read_all(&setting.kafka().topic(&topic).utf8());
+    assert_eq!(read.len(), 12);
+    assert_eq!((&*read[0], &*read[9]), ("none a", "zstd b"));
+    assert!(read[10] == large && read[11] == "behind it");
+}

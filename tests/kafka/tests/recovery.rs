@@ -1,0 +1,268 @@
+//! Nothing is lost and nothing is there twice, whatever happens to producers, brokers and checkpoint directories. Each of the
+//! traps of transactional output has a test here.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tidegate::testing::TestJob;
+use tidegate_connectors::kafka::{TopicSink, WhenUnknown};
+use tidegate_kafka_tests::Brokers;
+
+use crate::Test;
+use crate::setting::{Setting, numbers};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("recovery::kills_lose_and_repeat_nothing", kills_lose_and_repeat_nothing),
+    ("recovery::output_whose_publishing_was_not_noted_is_not_repeated", publishing_was_not_noted),
+    ("recovery::output_that_was_not_published_is_published_by_fewer_workers", fewer_workers),
+    ("recovery::an_orphaned_transaction_is_aborted_at_the_start", an_orphaned_transaction),
+    ("recovery::a_producer_that_fences_the_job_is_fenced_in_turn", a_zombie_producer),
+    ("recovery::an_older_snapshot_than_what_is_published_is_refused", an_older_snapshot),
+    ("recovery::a_copy_of_a_job_is_noticed", a_copy_of_a_job),
+    ("recovery::a_marker_that_has_expired_is_not_guessed", a_marker_that_has_expired),
+    ("recovery::brokers_that_die_and_pause_are_waited_for", brokers_that_die_and_pause),
+];
+
+fn kills_lose_and_repeat_nothing(setting: &Setting) {
+    let (from, to) = (setting.topic(3), setting.topic(3));
+    let mut written = 0;
+    let job = setting.copy(&from, &to);
+    for round in 0..6 {
+        let more = written + 500;
+        setting.client.write(&from, round % 3, numbers(written..more));
+        written = more;
+        let running = job.start();
+        // The last runs are killed at once: while they restore, and before they have published anything.
+        if round < 4 {
+            running.checkpoint();
+        }
+        running.kill();
+    }
+    let running = job.start();
+    running.checkpoint();
+    running.stop().unwrap();
+    setting.expect(&to, &numbers(0..written));
+}
+
+/// Runs the job until the topic holds these values, and kills it.
+fn run_until(setting: &Setting, job: &TestJob, to: &str, values: &[String]) {
+    let running = job.start();
+    setting.expect(to, values);
+    running.kill();
+}
+
+/// Has the job forget what it has noted of its publishing, as if it had been killed between the commit and the note.
+fn forget_published(directory: &Path) {
+    fs::remove_file(directory.join("published")).expect("it was noted");
+}
+
+fn publishing_was_not_noted(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    setting.client.write(&from, 0, numbers(0..10));
+    let job = copy_once(setting, &from, &to, |sink| sink);
+    assert!(job.run().unwrap().finished);
+    forget_published(job.directory());
+    assert!(job.run().unwrap().finished);
+    setting.expect(&to, &numbers(0..10));
+}
+
+/// The transactional id of a slot of a job that runs alone.
+fn id(job: &TestJob, slot: usize) -> String {
+    let note = fs::read_to_string(job.directory().join("job-id")).expect("the job has an id");
+    format!("tidegate.{}.out.{slot}", note.split(' ').next().unwrap_or_default())
+}
+
+fn fewer_workers(setting: &Setting) {
+    let (from, to) = (setting.topic(3), setting.topic(1));
+    (0..3).for_each(|n| setting.client.write(&from, n as i32, numbers(10 * n..10 * n + 10)));
+    let directory = tempfile::tempdir().unwrap();
+    let job = |workers: usize| {
+        copy_once(setting, &from, &to, |sink| sink).parallelism(workers).checkpoint_dir(directory.path())
+    };
+    assert!(job(3).run().unwrap().finished);
+    setting.expect(&to, &numbers(0..30));
+    // As if it had been killed before it published: neither messages nor markers are there.
+    setting.client.delete(&to);
+    setting.client.create(&to, 1, &[]);
+    forget_published(directory.path());
+    assert!(job(1).run().unwrap().finished);
+    setting.expect(&to, &numbers(0..30));
+}
+
+fn an_orphaned_transaction(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    setting.client.write(&from, 0, numbers(0..10));
+    let job = setting.copy(&from, &to);
+    run_until(setting, &job, &to, &numbers(0..10));
+    // What a process leaves that dies in the middle of publishing, and would come back to commit it.
+    let orphan = setting.client.transaction(&id(&job, 0), &to, 0, &["orphan"]);
+    setting.client.write(&from, 0, numbers(10..20));
+    let running = job.start();
+    // A reader would be blocked for the minute of the transaction's timeout.
+    setting.expect(&to, &numbers(0..20));
+    running.stop().unwrap();
+    assert!(orphan.try_commit().is_err(), "it was fenced");
+    setting.expect(&to, &numbers(0..20));
+}
+
+fn a_zombie_producer(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    setting.client.write(&from, 0, numbers(0..10));
+    let job = setting.copy(&from, &to);
+    let running = job.start();
+    running.checkpoint();
+    for round in 0..3 {
+        let zombie = setting.client.transaction(&id(&job, 0), &to, 0, &["zombie"]);
+        setting.client.write(&from, 0, numbers(10 + 10 * round..20 + 10 * round));
+        setting.expect(&to, &numbers(0..20 + 10 * round));
+        assert!(zombie.try_commit().is_err(), "it was fenced");
+    }
+    running.stop().unwrap();
+    setting.expect(&to, &numbers(0..40));
+}
+
+fn an_older_snapshot(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    setting.client.write(&from, 0, numbers(0..10));
+    let job = setting.copy(&from, &to);
+    run_until(setting, &job, &to, &numbers(0..10));
+    let older = tempfile::tempdir().unwrap();
+    copy_directory(job.directory(), older.path());
+    setting.client.write(&from, 0, numbers(10..20));
+    run_until(setting, &job, &to, &numbers(0..20));
+
+    // A state from a backup: what was published since then would be there twice.
+    let error = setting.copy(&from, &to).checkpoint_dir(older.path()).run().unwrap_err().to_string();
+    assert!(error.contains("cannot be taken back from a topic") && error.contains("job-id"), "{error}");
+    setting.expect(&to, &numbers(0..20));
+
+    // As another job it may go on from there, and repeats what came after the snapshot.
+    fs::remove_file(older.path().join("job-id")).unwrap();
+    let mut twice = [numbers(0..20), numbers(10..20)].concat();
+    twice.sort();
+    run_until(setting, &setting.copy(&from, &to).checkpoint_dir(older.path()), &to, &twice);
+}
+
+fn a_copy_of_a_job(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    setting.client.write(&from, 0, numbers(0..10));
+    let job = setting.copy(&from, &to);
+    let running = job.start();
+    running.checkpoint();
+    running.stop().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    copy_directory(job.directory(), copy.path());
+    // Both go on from the same snapshot. Which of them publishes first is not known; the other one must end, at its start or when
+    // it publishes.
+    let both = [job.start(), setting.copy(&from, &to).checkpoint_dir(copy.path()).start()];
+    setting.client.write(&from, 0, ["new"]);
+    let ended = loop {
+        setting.client.write(&from, 0, ["more"]);
+        std::thread::sleep(Duration::from_millis(100));
+        if both.iter().any(|running| running.metrics().is_empty()) {
+            break both;
+        }
+    };
+    let errors = ended.map(|running| running.stop().err().map(|error| error.to_string()));
+    let told: Vec<_> = errors.iter().flatten().collect();
+    assert!(!told.is_empty());
+    let is_right = |error: &&String| {
+        error.contains("by another run of the job") || error.contains("cannot be taken back from a topic")
+    };
+    assert!(told.iter().all(is_right), "{told:?}");
+}
+
+fn a_marker_that_has_expired(setting: &Setting) {
+    for (when_unknown, expected) in [
+        (WhenUnknown::Fail, None),
+        (WhenUnknown::Skip, Some(numbers(0..10))),
+        (WhenUnknown::Publish, Some(twice())),
+    ] {
+        let (from, to) = (setting.topic(1), setting.topic(1));
+        setting.client.write(&from, 0, numbers(0..10));
+        let job = copy_once(setting, &from, &to, move |sink| {
+            sink.marker_retention(Duration::ZERO).when_unknown(when_unknown)
+        });
+        assert!(job.run().unwrap().finished);
+        forget_published(job.directory());
+        setting.client.delete_group(&id(&job, 0));
+        let Some(expected) = expected else {
+            let error = job.run().unwrap_err().to_string();
+            assert!(
+                error.contains("it cannot be known whether") && error.contains("WhenUnknown::Skip"),
+                "{error}"
+            );
+            continue;
+        };
+        assert!(job.run().unwrap().finished);
+        setting.expect(&to, &expected);
+    }
+}
+
+/// Ten numbers, each twice.
+fn twice() -> Vec<String> {
+    let mut twice = [numbers(0..10), numbers(0..10)].concat();
+    twice.sort();
+    twice
+}
+
+/// A job that copies what a topic holds in one epoch, and ends.
+fn copy_once(
+    setting: &Setting,
+    from: &str,
+    to: &str,
+    options: impl Fn(TopicSink) -> TopicSink + Send + Sync + 'static,
+) -> TestJob {
+    let (kafka, from, to) = (setting.kafka(), from.to_owned(), to.to_owned());
+    TestJob::new(move |job| {
+        let sink = options(kafka.sink(&to)).write_by(|text: &String, message| {
+            message.value().extend_from_slice(text.as_bytes());
+            Ok(())
+        });
+        job.source("in", kafka.topic(&from).utf8()).sink("out", sink);
+        Ok(())
+    })
+    .no_interval()
+}
+
+fn brokers_that_die_and_pause(_: &Setting) {
+    let brokers = Brokers::start(1, &[]).expect("others have started");
+    let setting = Setting::of(brokers);
+    let (from, to) = (setting.topic(2), setting.topic(2));
+    let job = setting.copy_with(&[("transaction.timeout.ms", "5000")], &from, &to).parallelism(2);
+    let running = job.start();
+    setting.client.write(&from, 0, numbers(0..100));
+    running.checkpoint();
+
+    // For longer than the timeout of its transactions.
+    setting.client.write(&from, 1, numbers(100..200));
+    setting.brokers.pause(1);
+    std::thread::sleep(Duration::from_secs(8));
+    setting.brokers.go_on(1);
+    setting.client.write(&from, 0, numbers(200..300));
+    setting.expect(&to, &numbers(0..300));
+
+    setting.client.write(&from, 1, numbers(300..400));
+    setting.brokers.kill(1);
+    std::thread::sleep(Duration::from_secs(2));
+    setting.brokers.restart(1);
+    setting.client.write(&from, 0, numbers(400..500));
+    setting.expect(&to, &numbers(0..500));
+    running.checkpoint();
+    running.stop().unwrap();
+    setting.expect(&to, &numbers(0..500));
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

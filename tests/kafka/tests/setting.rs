@@ -1,0 +1,97 @@
+//! What every test has: brokers, topics of its own, jobs that copy one topic to another.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tidegate::testing::TestJob;
+use tidegate_connectors::kafka::{Kafka, KafkaSetting};
+use tidegate_kafka_tests::{Brokers, Client};
+
+/// Brokers and a client, for all tests.
+pub(crate) struct Setting {
+    pub(crate) brokers: Brokers,
+    pub(crate) client: Client,
+}
+
+impl Setting {
+    pub(crate) fn new() -> Result<Self, String> {
+        Brokers::any().map(Self::of)
+    }
+
+    pub(crate) fn of(brokers: Brokers) -> Self {
+        let client = Client::new(brokers.bootstrap());
+        Self { brokers, client }
+    }
+
+    /// A topic of its own, with so many partitions.
+    pub(crate) fn topic(&self, partitions: i32) -> String {
+        self.topic_with(partitions, &[])
+    }
+
+    /// The same, with settings.
+    pub(crate) fn topic_with(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
+        let name = self.name();
+        self.client.create(&name, partitions, settings);
+        name
+    }
+
+    /// A name that no other test and no other run has.
+    pub(crate) fn name(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        format!("test-{now:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn kafka(&self) -> Kafka {
+        self.kafka_with(&[])
+    }
+
+    pub(crate) fn kafka_with(&self, settings: &[(&str, &str)]) -> Kafka {
+        let bootstrap = [("bootstrap.servers", self.brokers.bootstrap())];
+        let all = bootstrap.iter().chain(settings).map(|(key, value)| KafkaSetting::new(key, value).unwrap());
+        Kafka::new(all)
+    }
+
+    /// A job that copies the text of one topic to another, and follows the first one.
+    pub(crate) fn copy(&self, from: &str, to: &str) -> TestJob {
+        self.copy_with(&[], from, to)
+    }
+
+    pub(crate) fn copy_with(&self, settings: &[(&str, &str)], from: &str, to: &str) -> TestJob {
+        let (kafka, from, to) = (self.kafka_with(settings), from.to_owned(), to.to_owned());
+        TestJob::new(move |job| {
+            let text = kafka.topic(&from).follow(true).utf8();
+            job.source("in", text).sink(
+                "out",
+                kafka.sink(&to).write_by(|text: &String, message| {
+                    message.value().extend_from_slice(text.as_bytes());
+                    Ok(())
+                }),
+            );
+            Ok(())
+        })
+    }
+
+    /// Waits until the topic holds these values and no others, as a reader of what is committed sees it.
+    pub(crate) fn expect(&self, topic: &str, values: &[String]) {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = self.client.values(topic);
+            if found == values {
+                return;
+            }
+            assert!(
+                found.len() <= values.len() && Instant::now() < until,
+                "{topic}: {found:?}, not {values:?}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Numbers as text, sorted as text.
+pub(crate) fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    let mut numbers: Vec<_> = range.map(|number| number.to_string()).collect();
+    numbers.sort();
+    numbers
+}
