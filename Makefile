@@ -18,11 +18,12 @@ CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 CLUSTER_SECONDS ?= 3600
 FUZZ_SECONDS ?= 60
+NODES ?= 1
 ifeq ($(strip $(LINK_SEED)),)
 LINK_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 
-.PHONY: help demo new test test-abomonation test-hostile check bench chaos fuzz storm fix setup build print-target-dir
+.PHONY: help demo kafka new test test-abomonation test-hostile check bench chaos fuzz storm fix setup setup-kafka build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -38,7 +39,7 @@ demo: setup ## Kills a taskmanager of a local cluster under a running job and ch
 new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job (DIR is ../JOB by default)
 	@scripts/new-job.sh "$(JOB)" "$(DIR)"
 
-test: build ## All tests, 20 kills of a job and a storm over a cluster among them; TEST="--test storm" for some
+test: setup-kafka build ## All tests, 20 kills of a job and a storm over a cluster among them; TEST="--test storm" for some
 	cargo test $(CARGO_FLAGS) $(TEST)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-abomonation)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-hostile)
@@ -80,8 +81,14 @@ fuzz: build ## cargo-fuzz over every decoder, a minute each; FUZZ_SECONDS=3600, 
 storm: build ## Faults of all kinds in a cluster under load, an hour of them; CLUSTER_SECONDS=120, CHAOS_SEED=7, CLUSTER="--help"
 	@$(BIN)/cluster-storm --seconds $(CLUSTER_SECONDS) --seed $(CHAOS_SEED) $(CLUSTER)
 
-setup: ## Installs the C++ compiler and libclang that RocksDB needs, or says what to install
+setup: ## Installs the C++ compiler, libclang and headers that RocksDB and librdkafka need, or says what to install
 	@scripts/setup.sh
+
+setup-kafka:
+	@scripts/setup.sh kafka
+
+kafka: setup-kafka ## Starts Apache Kafka at 127.0.0.1:19092, without Docker; NODES=3, KAFKA_VERSION=3.9.1. scripts/kafka.sh down ends it
+	@scripts/kafka.sh up $(NODES)
 
 build: setup ## Builds every program
 	cargo build $(CARGO_FLAGS)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Checks what a build needs besides Cargo.lock: Rust, make, a C++ compiler, libclang. Installs the last three where it
-# may (Debian and Ubuntu, as root or with sudo that asks for no password), else says in one line what to install. Prints nothing
-# if nothing is missing. With the argument `lints`, clippy and rustfmt are asked for too, and cargo-machete is built once, into
-# the target directory.
+# Checks what a build needs besides Cargo.lock: Rust, make, a C++ compiler, libclang, the headers of OpenSSL and zlib. Installs all
+# but Rust where it may (Debian and Ubuntu, as root or with sudo that asks for no password), else says in one line what to
+# install. Prints nothing if nothing is missing. With the argument `lints`, clippy and rustfmt are asked for too, and
+# cargo-machete is built once, into the target directory. With `kafka`, Java and Maven are installed where they may be, and
+# Apache Kafka is fetched; what cannot be had is told, and is no failure: tests that need it are reported as ignored.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -88,10 +89,19 @@ has_clang_headers() {
     return 1
 }
 
+# Whether the C compiler finds a header. Without one, that is missing first.
+has_header() {
+    local compiler=${CC:-cc}
+    exists "$compiler" || compiler=c++
+    ! exists "$compiler" || echo "#include <$1>" | "$compiler" -E -x c - >/dev/null 2>&1
+}
+
 missing() {
     exists make || echo make
     has_cxx || echo g++
     has_libclang || echo libclang-dev
+    has_header openssl/ssl.h || echo libssl-dev
+    has_header zlib.h || echo zlib1g-dev
 }
 
 # ------------------------------------------------------------ installing
@@ -118,12 +128,12 @@ apt_install() {
 
 how_to_install() {
     if exists apt-get; then echo "sudo apt-get install $*"
-    elif exists dnf; then echo "sudo dnf install make gcc-c++ clang-devel"
-    elif exists pacman; then echo "sudo pacman -S make gcc clang"
-    elif exists zypper; then echo "sudo zypper install make gcc-c++ clang-devel"
-    elif exists apk; then echo "sudo apk add make g++ clang-dev"
+    elif exists dnf; then echo "sudo dnf install make gcc-c++ clang-devel openssl-devel zlib-devel"
+    elif exists pacman; then echo "sudo pacman -S make gcc clang openssl zlib"
+    elif exists zypper; then echo "sudo zypper install make gcc-c++ clang-devel libopenssl-devel zlib-devel"
+    elif exists apk; then echo "sudo apk add make g++ clang-dev openssl-dev zlib-dev"
     elif exists xcode-select; then echo "xcode-select --install"
-    else echo "make, a C++ compiler and libclang, by whatever installs packages here"
+    else echo "make, a C++ compiler, libclang, OpenSSL and zlib, by whatever installs packages here"
     fi
 }
 
@@ -137,7 +147,36 @@ see_to_packages() {
         [ "${#packages[@]}" -gt 0 ] || return 0
     fi
     local otherwise="or set LIBCLANG_PATH to the directory of libclang"
-    fail "${packages[*]} missing, which RocksDB needs: run  $(how_to_install "${packages[@]}")  ($otherwise)"
+    fail "${packages[*]} missing, which RocksDB and librdkafka need: run  $(how_to_install "${packages[@]}")  ($otherwise)"
+}
+
+# ------------------------------------------------------------ Kafka, for tests and demos
+
+has_java() {
+    local version
+    exists java || return 1
+    version=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+    [ "${version:-0}" -ge 17 ]
+}
+
+missing_for_kafka() {
+    has_java || echo default-jre-headless
+    exists mvn || echo maven
+}
+
+see_to_kafka() {
+    local packages
+    [ -z "${KAFKA_BOOTSTRAP:-}" ] || return 0
+    read -ra packages <<<"$(missing_for_kafka | tr '\n' ' ')"
+    # In a shell of its own: a failure is told, and no more.
+    [ "${#packages[@]}" -eq 0 ] || ! may_install || (apt_install "${packages[@]}") || true
+    read -ra packages <<<"$(missing_for_kafka | tr '\n' ' ')"
+    if [ "${#packages[@]}" -gt 0 ]; then
+        echo "setup: no Apache Kafka for tests: it needs Java 17 and Maven (${packages[*]}), or KAFKA_BOOTSTRAP=HOST:PORT of brokers" \
+            "that may be used; its tests are reported as ignored"
+        return 0
+    fi
+    scripts/kafka.sh jars || echo "setup: no Apache Kafka for tests; they are reported as ignored"
 }
 
 # ------------------------------------------------------------ what is going to happen
@@ -154,4 +193,5 @@ tell_of_rocksdb() {
 check_rust
 [ "${1:-}" != lints ] || { check_lints && see_to_machete; }
 see_to_packages
+[ "${1:-}" != kafka ] || see_to_kafka
 tell_of_rocksdb

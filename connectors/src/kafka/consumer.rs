@@ -203,17 +203,19 @@ impl PartitionQueue {
             batch: Vec::with_capacity(BATCH),
             _consumer: consumer.clone(),
         };
-        // SAFETY: the pointers are those that librdkafka has just given; a topic that is null is not used.
-        if native.is_null()
-            || unsafe { sys::rd_kafka_consume_start_queue(native, partition, offset, queue) } != 0
-        {
-            // SAFETY: it reads the error of the last call on this thread.
-            let code = Code::from(unsafe { sys::rd_kafka_last_error() });
-            return Err(Error::environment(format!(
-                "cannot read partition {partition} of the topic {topic}: {code}"
-            )));
+        if this.start(offset) {
+            return Ok(this);
         }
-        Ok(this)
+        // SAFETY: it reads the error of the last call on this thread.
+        let code = Code::from(unsafe { sys::rd_kafka_last_error() });
+        Err(Error::environment(format!("cannot read partition {partition} of the topic {topic}: {code}")))
+    }
+
+    fn start(&self, offset: i64) -> bool {
+        // SAFETY: the pointers are those that librdkafka has given, and the topic is not null.
+        !self.topic.is_null()
+            && unsafe { sys::rd_kafka_consume_start_queue(self.topic, self.partition, offset, self.queue) }
+                == 0
     }
 
     /// Gives up to about `limit` messages to `each`, without waiting for any. An error is that of the partition.

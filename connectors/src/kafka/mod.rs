@@ -34,6 +34,7 @@
 //!
 //! Not here: who calls this when (the engine).
 
+mod admin;
 mod client;
 mod consumer;
 mod format;

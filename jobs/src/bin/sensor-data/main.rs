@@ -1,4 +1,4 @@
-//! A seeded stream of sensor readings, as JSON lines over the partition files of an embedded log.
+//! A seeded stream of sensor readings, as JSON lines over the partition files of an embedded log, or as messages of a topic.
 //!
 //! Each device has its own mean temperature, vibration and pressure; in one of ten 5-minute windows it is sick
 //! and shakes. Mixed in, at the shares asked for, are rows that a job has to survive: malformed ones (every
@@ -20,10 +20,11 @@ mod rows;
 mod spoil;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,6 +33,8 @@ use pace::Pace;
 use partitions::{Partitions, last_timestamp, partition_files};
 use progress_line::ProgressLine;
 use rows::{Counts, Stream};
+use tidegate_connectors::{Kafka, KafkaSetting, Location};
+use topic::Topic;
 
 /// The job's window, in milliseconds of event time: what `--rows-per-window` counts in.
 const WINDOW_MS: u64 = 300_000;
@@ -39,20 +42,26 @@ const WINDOW_MS: u64 = 300_000;
 const LATE_MS: u64 = 3_600_000;
 /// The least time to start at: late rows lie before it.
 const LEAST_START_MS: u64 = 3 * LATE_MS;
+/// Where a stream starts, unless it is said.
+const FIRST_MS: u64 = 1_700_000_000_000;
 /// The last event time: up to here a number of JSON is exact for every reader.
 const LAST_MS: u64 = 1 << 53;
 
-/// Writes a seeded stream of sensor readings: JSON lines, one file a partition.
+/// Writes a seeded stream of sensor readings: JSON lines, one file a partition, or the messages of a topic.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Args {
-    /// Directory of the partition files part-0.jsonl, part-1.jsonl, ...; created if missing
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    /// Directory of the partition files part-0.jsonl, part-1.jsonl, ..., or kafka:TOPIC; created if missing
+    #[arg(long, value_name = "DIR|kafka:TOPIC")]
+    out: Location,
+    /// A setting of the Kafka client, any number of times, bootstrap.servers among them. A secret is given as
+    /// KEY=env:NAME or KEY=file:PATH
+    #[arg(long, value_name = "KEY=VALUE")]
+    kafka: Vec<KafkaSetting>,
     /// Rows to write, over all partitions
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     rows: u64,
-    /// Partition files
+    /// Partitions
     #[arg(long, value_name = "P", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=4096))]
     partitions: u64,
     /// Devices, distributed over the partitions
@@ -108,6 +117,7 @@ as JSON: rows, malformed, out_of_range, late, bytes.
 Examples:
   sensor-data --out data --rows 2000000
   sensor-data --out live --rows 600000 --rate 10000 --start-time now
+  sensor-data --out kafka:sensor-data --kafka bootstrap.servers=localhost:9092 --rate 10000
   sensor-data --out clean --malformed 0 --out-of-range 0 --late 0";
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -129,6 +139,28 @@ fn step_ms(devices: u64, rows_per_window: f64) -> f64 {
     WINDOW_MS as f64 / (devices as f64 * rows_per_window)
 }
 
+/// Where rows go.
+enum Target {
+    Files(Partitions),
+    Topic(Topic),
+}
+
+impl Target {
+    fn write(&mut self, partition: usize, line: &[u8]) -> Result<(), String> {
+        match self {
+            Self::Files(files) => files.write(partition, line),
+            Self::Topic(topic) => topic.write(partition, line),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        match self {
+            Self::Files(files) => files.flush(),
+            Self::Topic(topic) => topic.flush(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match Args::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,10 +174,22 @@ fn main() -> ExitCode {
 impl Args {
     fn run(&self) -> Result<(), String> {
         self.check()?;
-        let start = self.prepare()?;
+        let start = match &self.out {
+            Location::Directory(out) => self.prepare(out)?,
+            Location::Topic(_) if self.append || self.force => {
+                return Err("--append and --force are for files: a topic is always added to".into());
+            }
+            Location::Topic(_) => self.start_time.unwrap_or(FIRST_MS),
+        };
         self.check_times(start)?;
-        let mut partitions = Partitions::open(&self.out, self.partitions)?;
-        let counts = self.generate(Stream::new(self, start), &mut partitions)?;
+        let mut out = match &self.out {
+            Location::Directory(out) => Target::Files(Partitions::open(out, self.partitions)?),
+            Location::Topic(topic) => {
+                let kafka = Kafka::new(self.kafka.clone());
+                Target::Topic(Topic::open(&kafka, topic, self.partitions)?)
+            }
+        };
+        let counts = self.generate(Stream::new(self, start), &mut out)?;
         self.report(&counts)
     }
 
@@ -181,25 +225,25 @@ impl Args {
     }
 
     /// Makes the directory ready and says the event time to start at.
-    fn prepare(&self) -> Result<u64, String> {
-        fs::create_dir_all(&self.out).map_err(|e| format!("cannot create {}: {e}", self.out.display()))?;
-        let found = partition_files(&self.out)?;
+    fn prepare(&self, out: &Path) -> Result<u64, String> {
+        fs::create_dir_all(out).map_err(|e| format!("cannot create {}: {e}", out.display()))?;
+        let found = partition_files(out)?;
         if self.force {
             found
                 .iter()
                 .try_for_each(fs::remove_file)
                 .map_err(|e| format!("cannot delete a partition: {e}"))?;
         } else if !found.is_empty() && !self.append {
-            let (n, out) = (found.len(), self.out.display());
+            let (n, out) = (found.len(), out.display());
             return Err(format!(
                 "{out} holds {n} partition files; add to them with --append, delete with --force"
             ));
         }
         let end = if self.append { last_timestamp(&found)? } else { None };
-        Ok(self.start_time.or(end.map(|ms| ms.saturating_add(1))).unwrap_or(1_700_000_000_000))
+        Ok(self.start_time.or(end.map(|ms| ms.saturating_add(1))).unwrap_or(FIRST_MS))
     }
 
-    fn generate(&self, mut stream: Stream, out: &mut Partitions) -> Result<Counts, String> {
+    fn generate(&self, mut stream: Stream, out: &mut Target) -> Result<Counts, String> {
         let (pace, mut progress) = (Pace::new(self.rate), ProgressLine::new(self.rows, self.quiet));
         while stream.counts.rows < self.rows {
             let due = pace.due(stream.counts.rows).min(self.rows);

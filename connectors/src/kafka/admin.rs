@@ -1,0 +1,86 @@
+//! What programs around a job ask of the brokers: generators, demos, checks of an installation.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use tidegate_protocol::{Error, Result};
+
+use super::Kafka;
+use super::client::{DEFAULTS, Logging, remedy};
+use super::consumer::Consumer;
+
+/// How long the brokers may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Kafka {
+    /// The settings for a client of `rdkafka` of one's own, with secrets read from where they are.
+    ///
+    /// # Errors
+    /// If `bootstrap.servers` is missing, or a secret cannot be read.
+    pub fn client_config(&self) -> Result<ClientConfig> {
+        self.0.config(&DEFAULTS, &[])
+    }
+
+    /// The number of a topic's partitions; None if there is no such topic, at once.
+    ///
+    /// # Errors
+    /// If the brokers do not answer, or the topic may not be seen.
+    pub fn partitions(&self, topic: &str) -> Result<Option<usize>> {
+        let found = Consumer::new(&self.0)?.partitions_now(topic);
+        found.map_err(|error| {
+            let brokers = self.0.brokers();
+            Error::environment(format!("cannot ask the brokers {brokers} for the topic {topic}"))
+                .caused_by(error)
+        })
+    }
+
+    /// Makes a topic; false if there is one already. Replicas are as many as the brokers make by themselves.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create_topic(&self, topic: &str, partitions: usize, settings: &[(&str, &str)]) -> Result<bool> {
+        let admin: AdminClient<Logging> =
+            self.client_config()?.create_with_context(Logging).map_err(|error| self.0.refused(error))?;
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let mut new = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(-1));
+        for (key, value) in settings {
+            new = new.set(key, value);
+        }
+        let failed =
+            || Error::environment(format!("the topic {topic} cannot be made at {}", self.0.brokers()));
+        let made =
+            block_on(admin.create_topics([&new], &options)).map_err(|error| failed().caused_by(error))?;
+        match made.into_iter().next() {
+            Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
+            Some(Err((_, code))) => Err(Error::environment(format!("{}: {code}{}", failed(), remedy(code)))),
+            Some(Ok(_)) | None => Ok(true),
+        }
+    }
+}
+
+/// Waits for an answer on this thread; the client has threads of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let (mut future, mut context) = (pin!(future), Context::from_waker(&waker));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
