@@ -103,9 +103,13 @@ pub trait SinkTarget {
     /// happens only if a damaged snapshot had to be set aside for an older one). Returns what it took back of published
     /// output, for the log.
     ///
+    /// `last` is the last epoch that the job knows of, damaged snapshots included: output of a later one is that of a run that went
+    /// on from a snapshot of this job elsewhere, and is not to be taken back. None if the user has chosen the snapshot; then
+    /// all that came after it is.
+    ///
     /// # Errors
-    /// If the target cannot be cleaned, or a newer attempt has taken it over.
-    fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>>;
+    /// If the target cannot be cleaned, holds output beyond `last`, or a newer attempt has taken it over.
+    fn recover(&mut self, restored: Option<Epoch>, last: Option<Epoch>) -> Result<Vec<String>>;
 }
 
 /// The worker that a writer belongs to, and where the writer stages its output.

@@ -70,7 +70,7 @@ impl Publishing {
     }
 
     fn recover(&mut self, restored: Option<Epoch>) -> tidegate::Result<Vec<String>> {
-        let taken_back = self.target.recover(restored)?;
+        let taken_back = self.target.recover(restored, None)?;
         self.is_recovered = true;
         Ok(taken_back)
     }

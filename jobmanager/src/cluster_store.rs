@@ -163,6 +163,24 @@ impl ClusterStore {
         self.stores.named(name)
     }
 
+    /// Refuses a place for savepoints where none can be made: before a job is stopped for one.
+    pub(crate) fn check_savepoint_place(&self, target: &str) -> Result<()> {
+        if target.is_empty() {
+            return Ok(());
+        }
+        if S3Uri::is_meant_by(target) {
+            return target.parse::<S3Uri>().map(drop);
+        }
+        let path = Path::new(target);
+        if path.exists() && !path.is_dir() {
+            return Err(Error::job(format!(
+                "{target} is not a directory; name one that savepoints are to be made in"
+            )));
+        }
+        let made = std::fs::create_dir_all(path);
+        made.context(|| format!("the directory {target}, in which a savepoint is to be made, cannot be made"))
+    }
+
     /// Copies the snapshot of an epoch to a new place below `target`, a directory or a place in a bucket; an empty text is
     /// the folder for savepoints. Returns the new place.
     pub(crate) fn write_savepoint(&self, job: JobId, epoch: Epoch, target: &str) -> Result<String> {

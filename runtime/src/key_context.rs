@@ -266,8 +266,8 @@ pub struct KeyTimers<'a, K> {
     pub(crate) hash: u64,
     /// True at the end of the input, when no further time comes.
     pub(crate) has_ended: bool,
-    /// The source whose records come to the function without an event time and never end: a timer of event time would never
-    /// fire.
+    /// The source whose records come to the function without an event time, although it never ends or records of others have
+    /// one: a timer of event time would not fire before the end of the input.
     pub(crate) without_time: Option<&'a str>,
     pub(crate) event: &'a mut Timers<K>,
     pub(crate) processing: &'a mut Timers<K>,
@@ -279,7 +279,8 @@ impl<K: Key> KeyTimers<'_, K> {
     /// Sets a timer. One that is set already stays, and fires once. See the example of [`KeyTimers`].
     ///
     /// A timer of event time fires when event time reaches it. So setting one ends the job if the function receives records
-    /// without an event time from a source that is followed, because such a source never ends.
+    /// without an event time from a source that is followed, or beside records that have one: it would not fire before
+    /// the end of the input.
     pub fn set(&mut self, timer: Timer) {
         if self.has_ended {
             return;
@@ -316,8 +317,8 @@ impl<K: Key> KeyTimers<'_, K> {
 #[cold]
 fn never_fires(source: &str) -> Error {
     Error::job(format!(
-        "it sets a timer of event time, which would never fire: the records of the source '{source}' come to it without an \
-         event time, and that source is followed. Add .event_time(..) between that source and .key_by(..), or set a timer of \
+        "it sets a timer of event time, which would never fire before the end of the input: the records of the source '{source}' \
+         come to it without an event time. Add .event_time(..) between that source and .key_by(..), or set a timer of \
          processing time, Timer::processing(..)"
     ))
 }

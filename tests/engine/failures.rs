@@ -408,7 +408,7 @@ impl Publisher for Bad {
 }
 
 impl SinkTarget for Bad {
-    fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
+    fn recover(&mut self, _: Option<Epoch>, _: Option<Epoch>) -> Result<Vec<String>> {
         self.pass(At::Recover)?;
         Ok(Vec::new())
     }

@@ -94,7 +94,7 @@ impl Publisher for Numbers {
 }
 
 impl SinkTarget for Numbers {
-    fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>> {
+    fn recover(&mut self, restored: Option<Epoch>, _: Option<Epoch>) -> Result<Vec<String>> {
         let mut published = self.published.lock().unwrap();
         let taken_back = published.split_off(&(restored.unwrap_or_default().next(), Slot(0)));
         Ok(taken_back.keys().map(|(epoch, slot)| format!("epoch {epoch} of slot {slot}")).collect())

@@ -22,7 +22,11 @@ pub(super) fn choose(jobs: &[JobSummary], text: &str) -> Result<JobId> {
         ([], _) => Err(Error::job(format!(
             "no job is called '{text}', and no job's id begins so; 'tidegate list -a' lists all jobs"
         ))),
-        _ => Err(Error::job(format!("'{text}' may mean any of these jobs; give an id:\n{}", list(&found)))),
+        _ => {
+            // An id may be that of a job that is over; a name means one that is not.
+            let any = if is_name && !present.is_empty() { &present } else { &found };
+            Err(Error::job(format!("'{text}' may mean any of these jobs; give an id:\n{}", list(any))))
+        }
     }
 }
 

@@ -115,6 +115,20 @@ impl OutputDirectory {
         )))
     }
 
+    /// Output of epochs that the checkpoint directory does not know of is that of a run that went on elsewhere.
+    fn refuse_output_beyond(&self, last: Epoch, names: &[String]) -> Result<()> {
+        let published = names.iter().filter_map(|name| PublishedName::parse(name));
+        let Some(newest) = published.map(|name| name.epoch).max().filter(|newest| *newest > last) else {
+            return Ok(());
+        };
+        Err(Error::job(format!(
+            "the output directory {} holds output of epochs up to {newest}, and the snapshots here end with epoch {last}: the job \
+             went on from one of them elsewhere. Go on from the newest snapshots; or, to repeat what came after epoch {last}, move \
+             the output of later epochs away",
+            self.path.display()
+        )))
+    }
+
     fn taken_over(&self, by: Owner) -> Error {
         let by = match by {
             Owner::Attempt(job, attempt) if job_of(self.owner) == Some(job) => {
@@ -131,10 +145,12 @@ impl OutputDirectory {
 }
 
 impl SinkTarget for OutputDirectory {
-    fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>> {
+    fn recover(&mut self, restored: Option<Epoch>, last: Option<Epoch>) -> Result<Vec<String>> {
         let (names, others) = self.names()?;
-        if restored.is_none() {
-            self.refuse_output_of_another_run(&names)?;
+        match (restored, last) {
+            (None, _) => self.refuse_output_of_another_run(&names)?,
+            (Some(_), Some(last)) => self.refuse_output_beyond(last, &names)?,
+            (Some(_), None) => {}
         }
         self.take_over(&others)?;
         for name in names.iter().filter(|name| StagedName::parse(name).is_some()) {
@@ -232,11 +248,11 @@ mod tests {
         let mut older = attempt(&directory, 3).unwrap();
         let mut newer = attempt(&directory, 5).unwrap();
         write(&directory, &["part-0-7.jsonl", "part-0-8.jsonl", ".part-0-a3-9.staged"]);
-        assert_eq!(newer.recover(Some(Epoch(7))).unwrap(), ["part-0-8.jsonl"]);
+        assert_eq!(newer.recover(Some(Epoch(7)), None).unwrap(), ["part-0-8.jsonl"]);
 
         write(&directory, &["part-0-9.jsonl", ".part-0-a5-0.staged"]);
         assert_says(
-            older.recover(Some(Epoch(7))),
+            older.recover(Some(Epoch(7)), None),
             "attempt 5 of the job has taken over the output directory",
         );
         assert_eq!(output(&directory), [".part-0-a5-0.staged", "part-0-7.jsonl", "part-0-9.jsonl"]);
@@ -251,6 +267,20 @@ mod tests {
         drop(open(&directory, Owner::Alone).unwrap());
         assert_says(attempt(&directory, 4), "attempt 5 of the job");
         drop(attempt(&directory, 6).unwrap());
+    }
+
+    #[test]
+    fn output_of_a_run_that_went_on_elsewhere_is_not_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut old = open(&directory, Owner::Alone).unwrap();
+        write(&directory, &["part-0-7.jsonl", "part-0-10.jsonl"]);
+        assert_says(
+            old.recover(Some(Epoch(7)), Some(Epoch(9))),
+            "epochs up to 10, and the snapshots here end with epoch 9",
+        );
+        assert_eq!(output(&directory).len(), 2);
+        // With a damaged snapshot of that epoch it is output of this job.
+        assert_eq!(old.recover(Some(Epoch(7)), Some(Epoch(10))).unwrap(), ["part-0-10.jsonl"]);
     }
 
     #[test]
@@ -299,15 +329,15 @@ mod tests {
         late.claim.unlock().unwrap();
         let mut next = open(&directory, Owner::Attempt(OTHER, Attempt(1))).unwrap();
         write(&directory, &["part-0-7.jsonl"]);
-        assert_says(next.recover(None), "already holds output");
+        assert_says(next.recover(None, None), "already holds output");
         drop(next);
         late.names().expect("nothing was taken over");
         let mut next = open(&directory, Owner::Attempt(OTHER, Attempt(2))).unwrap();
-        assert!(next.recover(Some(Epoch(7))).unwrap().is_empty());
+        assert!(next.recover(Some(Epoch(7)), None).unwrap().is_empty());
         drop(next);
         write(&directory, &["part-0-8.jsonl"]);
         let over = format!("the job {OTHER} has taken over the output directory");
-        assert_says(late.recover(Some(Epoch(7))), &over);
+        assert_says(late.recover(Some(Epoch(7)), None), &over);
         assert_says(attempt(&directory, 6), &over);
         assert_eq!(output(&directory), ["part-0-7.jsonl", "part-0-8.jsonl"]);
     }

@@ -130,7 +130,7 @@ impl TopicSink {
 struct Topic;
 
 impl SinkTarget for Topic {
-    fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
+    fn recover(&mut self, _: Option<Epoch>, _: Option<Epoch>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 }

@@ -1,6 +1,7 @@
 //! Topics, as a source.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use tidegate_connector_api::{Position, Source, SourceReader};
@@ -13,6 +14,9 @@ use super::message::Message;
 use super::names::PartitionName;
 use super::reader::TopicReader;
 use super::settings::Settings;
+
+/// For how long the brokers may not know a topic that they knew before: one that has just started knows little.
+const GONE: Duration = Duration::from_secs(30);
 
 /// A topic whose messages have no format yet: call [`TopicSource::json`] or another one.
 #[derive(Clone, Debug)]
@@ -99,12 +103,32 @@ pub struct KafkaSource<F> {
 #[derive(Default)]
 struct Known {
     consumer: Option<Consumer>,
+    topic: KnownTopic,
+}
+
+#[derive(Debug, Default)]
+struct KnownTopic {
     partitions: Vec<String>,
+    /// Since when the brokers do not know the topic.
+    gone_since: Option<Instant>,
+}
+
+impl KnownTopic {
+    /// The brokers do not know the topic: an error, if that stays so.
+    fn is_gone(&mut self, topic: &str) -> Result<()> {
+        if self.gone_since.get_or_insert_with(Instant::now).elapsed() < GONE {
+            return Ok(());
+        }
+        Err(Error::job(format!(
+            "the topic {topic} is not there any more: it was deleted, or the job's user may not see it. Create it again and start \
+             with a new checkpoint directory, or give the right back"
+        )))
+    }
 }
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.partitions.fmt(f)
+        self.topic.fmt(f)
     }
 }
 
@@ -114,14 +138,14 @@ impl<F: MessageFormat> KafkaSource<F> {
     }
 
     /// Asks by the client for such questions, which is made at the first one.
-    fn ask<T>(&self, question: impl FnOnce(&Consumer, &mut Vec<String>) -> Result<T>) -> Result<T> {
+    fn ask<T>(&self, question: impl FnOnce(&Consumer, &mut KnownTopic) -> Result<T>) -> Result<T> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { consumer, partitions } = &mut *known;
+        let Known { consumer, topic } = &mut *known;
         let consumer = match consumer {
             Some(consumer) => consumer,
             none => none.insert(Consumer::new(&self.topic.settings)?),
         };
-        question(consumer, partitions)
+        question(consumer, topic)
     }
 
     fn count(&self, consumer: &Consumer) -> Result<usize> {
@@ -145,15 +169,22 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
 
     fn partitions(&self) -> Result<Vec<String>> {
         self.ask(|consumer, known| {
-            let name =
-                |number: usize| PartitionName { topic: &self.topic.topic, number: number as i32 }.to_string();
-            match self.count(consumer) {
-                Ok(count) => *known = (0..count).map(name).collect(),
-                // The readers tell whether the topic is gone or the brokers are; a question that has failed does not.
-                Err(error) if !known.is_empty() => warn!(target: "kafka", "{error}"),
-                Err(error) => return Err(error),
-            }
-            Ok(known.clone())
+            let topic = &self.topic.topic;
+            let count = if known.partitions.is_empty() {
+                self.count(consumer)?
+            } else {
+                match consumer.partitions_now(topic) {
+                    Ok(Some(count)) => count,
+                    Ok(None) => return known.is_gone(topic).map(|()| known.partitions.clone()),
+                    Err(error) => {
+                        warn!(target: "kafka", "the partitions of the topic {topic} cannot be asked for: {error}");
+                        return Ok(known.partitions.clone());
+                    }
+                }
+            };
+            let name = |number: usize| PartitionName { topic, number: number as i32 }.to_string();
+            (known.partitions, known.gone_since) = ((0..count).map(name).collect(), None);
+            Ok(known.partitions.clone())
         })
     }
 

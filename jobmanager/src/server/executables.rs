@@ -12,10 +12,10 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tidegate_access::Accepted;
-use tidegate_control::cluster::{Answer, Brain, Request as Asked, RunJob};
+use tidegate_control::cluster::{Answer, Brain, JobFacts, Request as Asked, RunJob};
 use tidegate_control::rules::{changes, check_fits, check_unfinished, operators_fit};
 use tidegate_protocol::taskmanager::Program;
-use tidegate_protocol::{Error, ErrorContext, Plan};
+use tidegate_protocol::{Error, ErrorContext, JobId, Plan};
 use tidegate_rest::executables::{
     CheckReply, CheckRequest, Executable, OperatorCheck, PlanRequest, RunReply, RunRequest,
 };
@@ -144,7 +144,7 @@ fn part(state: &State, id: &str) -> PathBuf {
 }
 
 /// Does something that waits for the checkpoint store.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(e.to_string()))?
@@ -289,9 +289,29 @@ pub(super) async fn run(
         settings: set.settings,
     };
     state.driver.request(Asked::Run(Box::new(run))).await?;
-    let warnings = state.driver.look(move |brain: &Brain| {
-        let facts = brain.ledger().jobs.get(&jobid);
-        facts.map(|facts| facts.spec.plan.settings.warnings.clone()).unwrap_or_default()
-    });
-    Ok(Json(RunReply { jobid, warnings: warnings.await? }))
+    let warnings = state.driver.look(move |brain: &Brain| warnings(brain, jobid)).await?;
+    Ok(Json(RunReply { jobid, warnings }))
+}
+
+/// What the user of a job that was accepted should know.
+fn warnings(brain: &Brain, job: JobId) -> Vec<String> {
+    let jobs = &brain.ledger().jobs;
+    let Some(facts) = jobs.get(&job) else { return Vec::new() };
+    let mut warnings = facts.spec.plan.settings.warnings.clone();
+    let slots: u32 = brain.taskmanagers().iter().filter(|t| t.connected).map(|t| t.slots).sum();
+    let wanted = facts.parallelism;
+    if wanted > slots {
+        warnings.push(format!(
+            "the job needs {wanted} slots and the cluster has {slots}: it waits until there are taskmanagers enough, or \
+             'tidegate rescale' gives it another parallelism"
+        ));
+    }
+    let name = &facts.spec.name;
+    let is_another =
+        |(id, other): &(&JobId, &JobFacts)| **id != job && other.ended.is_none() && other.spec.name == *name;
+    if let Some((id, _)) = jobs.iter().find(is_another) {
+        warnings
+            .push(format!("another job is called {name}, too: {id}; --name gives a job a name of its own"));
+    }
+    warnings
 }

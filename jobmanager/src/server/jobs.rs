@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::State;
 use super::answer::{Answered, Wrong};
+use super::executables::blocking;
 use super::extract::{Json, Path, Query};
 use crate::driver::wall_ms;
 
@@ -252,7 +253,13 @@ pub(super) async fn savepoint(
     Json(request): Json<SavepointRequest>,
 ) -> Answered<Triggered> {
     let directory = request.target_directory.unwrap_or_default();
+    check_savepoint_place(&state, directory.clone()).await?;
     triggered(&ask(&state, &of, |job| Request::Savepoint { job, directory }).await?)
+}
+
+async fn check_savepoint_place(state: &State, directory: String) -> Result<(), Error> {
+    let store = state.store.clone();
+    blocking(move || store.check_savepoint_place(&directory)).await
 }
 
 /// Ends a job after a last checkpoint.
@@ -269,6 +276,7 @@ pub(super) async fn stop(
     Json(request): Json<StopRequest>,
 ) -> Answered<Triggered> {
     let StopRequest { drain, target_directory: savepoint } = request;
+    check_savepoint_place(&state, savepoint.clone().unwrap_or_default()).await?;
     triggered(&ask(&state, &of, |job| Request::Stop { job, drain, savepoint }).await?)
 }
 

@@ -290,8 +290,9 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let (outlet, side) = (Outlet::new(), Outlet::new());
         let (next, next_side) = (outlet.clone(), side.clone());
         let job = self.inputs[0].job.clone();
-        let without_time =
-            self.untimed().filter(|source| job.is_followed(source)).map(|source| source.name());
+        let is_timed_too = self.inputs.iter().any(|input| input.untimed().is_none());
+        let untimed = self.untimed().filter(|source| is_timed_too || job.is_followed(source));
+        let without_time = untimed.map(|source| source.name());
         let built = self.operator(StepKind::Process, name, |chain, step, key| {
             ProcessStep::new(chain, step, key, f, next, next_side).without_time(without_time)
         });

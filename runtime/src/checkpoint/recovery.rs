@@ -24,13 +24,13 @@ pub(crate) struct Targets(#[allow(dead_code, reason = "a target may hold a lock"
 
 impl Targets {
     /// Publishes the output that the restored snapshot holds, and removes what older attempts have left. Output up to the
-    /// epoch `published` is not published again, because its readers may have removed it. `note` is called with messages
-    /// for the user.
+    /// epoch `published` is not published again, because its readers may have removed it. `last` is the last epoch that the job
+    /// knows of, None if the user has chosen the snapshot. `note` is called with messages for the user.
     pub(crate) fn recover(
         (job, owner): (JobId, Owner),
         sinks: &[JobSink],
         restored: Option<&Arc<Manifest>>,
-        published: Epoch,
+        (published, last): (Epoch, Option<Epoch>),
         files: &StagedFiles,
         note: &mut dyn FnMut(&str),
     ) -> Result<Self> {
@@ -40,7 +40,7 @@ impl Targets {
         }
         for (sink, target) in sinks.iter().zip(&mut targets) {
             let uid = sink.uid();
-            let taken_back = catch(|| target.recover(restored.map(|m| m.epoch)));
+            let taken_back = catch(|| target.recover(restored.map(|m| m.epoch), last));
             let taken_back = taken_back.context(|| format!("sink '{uid}'"))?;
             if !taken_back.is_empty() {
                 note(&format!("sink '{uid}' has taken back {}", taken_back.join(", ")));

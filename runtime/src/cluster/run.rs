@@ -213,7 +213,8 @@ impl JobProcess<'_> {
                 (self.preparation.job, owner),
                 &job.sinks,
                 restored,
-                published,
+                // On a cluster only `-s` leads to a snapshot that is older than the output.
+                (published, None),
                 &files,
                 &mut note,
             ) {

@@ -94,6 +94,8 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
     check_parallelism(parallelism, groups, restored.is_some())?;
     let published = snapshots.published()?;
     let id = snapshots.job_id()?;
+    // A copy of a savepoint in which no job has run was chosen by the user.
+    let last = (snapshots.last_attempt()? > Attempt(0)).then_some(found.last_epoch);
     let staged_files = StagedFiles::new(&snapshots);
     let mut note = |note: &str| watcher.note(Level::WARN, note);
     // They hold their locks until the attempt is over.
@@ -101,7 +103,7 @@ fn go_on(run: &Run, build: BuildJob, mailbox: Mailbox, watcher: &mut dyn Watcher
         (id, Owner::Alone),
         &job.sinks,
         restored.as_ref(),
-        published,
+        (published, last),
         &staged_files,
         &mut note,
     )?;

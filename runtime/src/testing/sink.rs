@@ -203,7 +203,7 @@ impl<T: Send> Publisher for VecPublisher<T> {
 struct VecTarget<T>(Arc<Shared<T>>);
 
 impl<T> SinkTarget for VecTarget<T> {
-    fn recover(&mut self, restored: Option<Epoch>) -> Result<Vec<String>> {
+    fn recover(&mut self, restored: Option<Epoch>, _: Option<Epoch>) -> Result<Vec<String>> {
         let mut contents = self.0.lock();
         contents.staged.clear();
         let restored = restored.unwrap_or_default();
@@ -258,7 +258,7 @@ impl Publisher for Discard {
 }
 
 impl SinkTarget for Discard {
-    fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
+    fn recover(&mut self, _: Option<Epoch>, _: Option<Epoch>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 }

@@ -18,7 +18,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("reading::partitions_that_are_added_are_read_from_their_beginning", partitions_that_are_added),
     ("reading::latest_and_timestamp_count_for_the_first_start_only", latest_and_timestamp),
     ("reading::lost_messages_end_the_job_by_name", lost_messages_end_the_job),
-    ("reading::a_topic_that_is_missing_or_deleted_is_named", a_missing_topic_is_named),
+    ("reading::a_topic_that_is_missing_is_named", a_missing_topic_is_named),
+    ("reading::a_topic_that_is_deleted_ends_the_job", a_topic_that_is_deleted),
     ("reading::large_messages_and_all_codecs_are_read", large_messages_and_all_codecs),
 ];
 
@@ -263,6 +264,22 @@ fn a_missing_topic_is_named(setting: &Setting) {
     });
     let error = job.run().unwrap_err().to_string();
     assert!(error.contains(&format!("there is no topic {topic} at ")), "{error}");
+}
+
+fn a_topic_that_is_deleted(setting: &Setting) {
+    let topic = setting.topic(1);
+    setting.client.write(&topic, 0, ["a"]);
+    let (kafka, from, out) = (setting.kafka(), topic.clone(), VecSink::<String>::new());
+    let sink = out.clone();
+    let job = TestJob::new(move |job| {
+        job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", sink.clone());
+        Ok(())
+    });
+    let running = job.start();
+    out.wait_for(1);
+    setting.client.delete(&topic);
+    let error = running.wait().unwrap_err().to_string();
+    assert!(error.contains(&format!("the topic {topic} is not there any more")), "{error}");
 }
 
 fn large_messages_and_all_codecs(setting: &Setting) {

@@ -101,7 +101,7 @@ impl Publisher for Nothing {
 }
 
 impl SinkTarget for Nothing {
-    fn recover(&mut self, _: Option<Epoch>) -> Result<Vec<String>> {
+    fn recover(&mut self, _: Option<Epoch>, _: Option<Epoch>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 }
