@@ -16,7 +16,7 @@ use super::reader::TopicReader;
 use super::settings::Settings;
 
 /// For how long the brokers may not know a topic that they knew before: one that has just started knows little.
-const GONE: Duration = Duration::from_secs(30);
+const GONE: Duration = Duration::from_secs(15);
 
 /// A topic whose messages have no format yet: call [`TopicSource::json`] or another one.
 #[derive(Clone, Debug)]
