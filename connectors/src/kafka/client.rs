@@ -1,5 +1,7 @@
 //! What producers and consumers have in common: their log, and how an error of theirs is told.
 
+use std::time::Duration;
+
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -13,6 +15,9 @@ pub(super) const DEFAULTS: [(&str, &str); 4] = [
     ("allow.auto.create.topics", "false"),
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
+
+/// For how long a broker may not know a topic or a partition's leader: it was made, it has started, or it was elected just now.
+pub(super) const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// The context of clients that need none of their own.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +51,11 @@ pub(super) fn log_error(error: &KafkaError, reason: &str) {
     warn!(target: "kafka", "{error}: {reason}");
 }
 
+/// Whether a topic or a partition is not known, which may be true for a moment only.
+pub(super) fn is_unknown(code: Code) -> bool {
+    matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+}
+
 /// Whether an error is there to stay until somebody does something about it; what may heal by itself is not.
 pub(super) fn is_permanent(code: Code) -> bool {
     matches!(
@@ -65,6 +75,10 @@ pub(super) fn is_permanent(code: Code) -> bool {
             | Code::InvalidMessageSize
             | Code::PolicyViolation
             | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::OffsetMetadataTooLarge
+            | Code::UnsupportedVersion
+            | Code::UnsupportedFeature
             | Code::UnsupportedForMessageFormat
             | Code::SSL
             | Code::InvalidRequiredAcks
@@ -97,6 +111,11 @@ pub(super) fn remedy(code: Code) -> &'static str {
             "; raise max.message.bytes of the topic, keep the Kafka setting batch.size below it, or make records smaller in front of \
              the sink"
         }
+        Code::InvalidTimestamp => {
+            "; the topic takes no timestamp that is so far from now (message.timestamp.before.max.ms, message.timestamp.after.max.ms): \
+             raise that, or set another timestamp, by write_by"
+        }
+        Code::OffsetMetadataTooLarge => "; offset.metadata.max.bytes of the brokers must be at least 4096",
         Code::InvalidRecord => "; a compacted topic takes only records with a key",
         _ => "",
     }

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::ptr;
 use std::rc::Rc;
+use std::slice;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
@@ -13,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{DEFAULTS, Logging, is_permanent, remedy};
+use super::client::{DEFAULTS, Logging, UNKNOWN, is_permanent, is_unknown, remedy};
 use super::message::Message;
 use super::settings::Settings;
 
@@ -37,7 +38,7 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// How long one may take while a worker waits for it.
 const SHORT_REQUEST: Duration = Duration::from_secs(2);
 /// For how long the answer that there is no such topic has to stay.
-const UNKNOWN: Duration = Duration::from_secs(10);
+const UNKNOWN_TOPIC: Duration = Duration::from_secs(10);
 /// For how long a question is asked again while no broker answers, and from when on that is logged.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
 
@@ -74,11 +75,11 @@ impl Consumer {
                 return Ok(Some(count));
             }
             let since = *unknown_since.get_or_insert_with(|| {
-                let seconds = UNKNOWN.as_secs();
+                let seconds = UNKNOWN_TOPIC.as_secs();
                 warn!(target: "kafka", "the brokers {} do not know the topic {topic}; asking for {seconds} s", self.brokers);
                 Instant::now()
             });
-            if since.elapsed() > UNKNOWN {
+            if since.elapsed() > UNKNOWN_TOPIC {
                 return Ok(None);
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -129,7 +130,7 @@ impl Consumer {
             let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
             let took = began.elapsed();
             let failed = || format!("cannot ask the brokers {} for {what}", self.brokers);
-            if is_permanent(code) {
+            if is_permanent(code) && (!is_unknown(code) || took > UNKNOWN) {
                 return Err(Error::job(format!("{}: {error}{}", failed(), remedy(code))));
             }
             if took > PATIENCE.0 {
@@ -173,15 +174,15 @@ pub(super) struct PartitionQueue {
     _consumer: Rc<Consumer>,
 }
 
-/// What a look into the queue has found besides messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fetched {
-    /// This many messages; there may be more.
-    Messages(usize),
-    /// Nothing: a fetch is under way, or no broker can be reached.
-    Nothing,
-    /// There is nothing more for now: this is the offset behind the last message.
-    End(i64),
+/// What a look into the queue has found.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    /// How many messages; there may be more.
+    pub(super) messages: usize,
+    /// The offset behind the last message, if there is nothing more for now.
+    pub(super) end: Option<i64>,
+    /// An error of the partition.
+    pub(super) error: Option<(Code, String)>,
 }
 
 impl PartitionQueue {
@@ -218,50 +219,42 @@ impl PartitionQueue {
                 == 0
     }
 
-    /// Gives up to about `limit` messages to `each`, without waiting for any. An error is that of the partition.
-    pub(super) fn fetch(
-        &mut self,
-        limit: usize,
-        mut each: impl FnMut(Message<'_>),
-    ) -> std::result::Result<Fetched, (Code, String)> {
+    /// Gives up to about `limit` messages to `each`, without waiting for any.
+    pub(super) fn fetch(&mut self, limit: usize, mut each: impl FnMut(Message<'_>)) -> Fetched {
         let limit = limit.clamp(1, BATCH);
         // SAFETY: the batch has room for so many pointers, and librdkafka says how many it has written.
-        let count = unsafe {
+        unsafe {
             let count = sys::rd_kafka_consume_batch_queue(self.queue, 0, self.batch.as_mut_ptr(), limit);
-            let count = usize::try_from(count).unwrap_or(0);
-            self.batch.set_len(count);
-            count
-        };
-        let mut messages = 0;
-        let mut outcome = Ok(Fetched::Nothing);
-        for i in 0..count {
-            let message = Owned(self.batch[i]);
-            // SAFETY: librdkafka has given it, and it is destroyed when `message` is dropped.
+            self.batch.set_len(usize::try_from(count).unwrap_or(0));
+        }
+        // All of them at once, so that none is left if reading one panics.
+        let batch: Vec<Owned> = self.batch.drain(..).map(Owned).collect();
+        let mut fetched = Fetched::default();
+        for message in &batch {
+            // SAFETY: librdkafka has given it, and it is destroyed with the batch.
             let raw = unsafe { &*message.0 };
             match Code::from(raw.err) {
                 Code::NoError => {
-                    // SAFETY: it has no error, and lives until the end of this round of the loop.
+                    // SAFETY: it has no error, and lives as long as the batch.
                     each(unsafe { Message::new(message.0, &self.name) });
-                    messages += 1;
+                    fetched.messages += 1;
                 }
-                Code::PartitionEOF => outcome = outcome.map(|_| Fetched::End(raw.offset)),
-                code if outcome.is_ok() => outcome = Err((code, text(&message))),
-                _ => {}
+                Code::PartitionEOF => fetched.end = Some(raw.offset),
+                code => drop(fetched.error.get_or_insert_with(|| (code, text(raw)))),
             }
         }
-        self.batch.clear();
-        match outcome {
-            Ok(Fetched::Nothing) if messages > 0 => Ok(Fetched::Messages(messages)),
-            outcome => outcome,
-        }
+        fetched
     }
 }
 
 /// What librdkafka says of an error, which is in place of a message's value.
-fn text(message: &Owned) -> String {
-    // SAFETY: the message is there as long as it is owned, and the borrow ends here.
-    let value = unsafe { Message::new(message.0, "") }.value();
-    value.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+fn text(message: &sys::rd_kafka_message_t) -> String {
+    if message.payload.is_null() {
+        return String::new();
+    }
+    // SAFETY: librdkafka gives pointer and length of memory that lives as long as the message.
+    let text = unsafe { slice::from_raw_parts(message.payload.cast::<u8>(), message.len) };
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// A message that is destroyed when it was read, also if reading it panics.

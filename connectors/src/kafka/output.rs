@@ -90,7 +90,9 @@ impl<'a> Output<'a> {
     /// their order, and a newer one of the same job publishes first what the older one has left.
     fn left_of_restored(&self, found: &Marker, ours: &Marker) -> Result<Left> {
         match found.last_of(ours.run) {
-            Some(last) if last > self.epoch => Ok(Left::Nothing),
+            Some(last) if last > self.epoch || (last == self.epoch && found.run != ours.run) => {
+                Ok(Left::Nothing)
+            }
             Some(last) if last < self.epoch && found.run == ours.run => Ok(Left::From(0)),
             // The first output of a run.
             None if found.epoch < self.epoch && found.attempt < ours.attempt => Ok(Left::From(0)),
@@ -243,6 +245,11 @@ mod tests {
             "an older savepoint of what went on"
         );
         assert_eq!(left(true, behind(40, 4, 12), 0).unwrap(), Left::Nothing, "the same, after a restart");
+        assert_eq!(
+            left(true, behind(40, 4, 10), 0).unwrap(),
+            Left::Nothing,
+            "the last epoch before a restart"
+        );
     }
 
     #[test]

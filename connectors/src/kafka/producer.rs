@@ -23,7 +23,7 @@ const TUNED: [(&str, &str); 6] = [
     ("partitioner", "murmur2_random"),
     ("linger.ms", "5"),
     ("batch.num.messages", "100000"),
-    ("queue.buffering.max.kbytes", "65536"),
+    ("queue.buffering.max.kbytes", "131072"),
     // What is too large for a topic the broker says: it knows the topic's own limit.
     ("message.max.bytes", "100000000"),
 ];

@@ -7,7 +7,7 @@ use tidegate_connector_api::{Publisher, StagedOutput};
 use tidegate_protocol::{Epoch, Error, Result};
 use tracing::{info, warn};
 
-use super::client::{is_permanent, remedy};
+use super::client::{UNKNOWN, is_permanent, is_unknown, remedy};
 use super::marker::{self, Marker, Unread};
 use super::output::{Left, Output, Place};
 use super::producer::{Failed, Producer};
@@ -20,9 +20,7 @@ const TRANSACTION_BYTES: usize = 32 << 20;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// From when on a delay is logged; again whenever it has doubled.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For how long a broker may be wrong about a topic that it does not know: it was made or it has started just now.
-const UNKNOWN_TOPIC: Duration = Duration::from_secs(30);
-/// After this time a marker is written again although there is no output, so that it does not expire.
+/// After this time, or a quarter of that for which brokers keep it, a marker is written again although there is no output.
 const REFRESHED: Duration = Duration::from_secs(86_400);
 
 /// The publisher of one slot.
@@ -41,7 +39,7 @@ struct Expected {
     id: String,
     /// The marker that was found or written last.
     last: Option<Marker>,
-    /// The one that was to be committed when a session has failed.
+    /// That of the output that was being published when a session has failed.
     tried: Option<Marker>,
 }
 
@@ -50,7 +48,7 @@ struct Session {
     id: String,
     producer: Producer,
     marker: Option<Marker>,
-    /// The marker of the transaction that is open or whose end is not known.
+    /// The marker of the output that is being published.
     tried: Option<Marker>,
     written: Option<Instant>,
 }
@@ -81,6 +79,7 @@ impl TopicPublisher {
         mut attempt: impl FnMut(&mut Self) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
         let (began, mut pause, mut patience) = (Instant::now(), PAUSE.0, PATIENCE);
+        let mut unknown_since = None;
         loop {
             let (code, text) = match attempt(self) {
                 Ok(done) => {
@@ -94,9 +93,14 @@ impl TopicPublisher {
             };
             self.close();
             let took = began.elapsed();
-            let is_unknown =
-                matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition);
-            if is_permanent(code) && (!is_unknown || took > UNKNOWN_TOPIC) {
+            let unknown: Duration = match is_unknown(code) {
+                true => unknown_since.get_or_insert_with(Instant::now).elapsed(),
+                false => {
+                    unknown_since = None;
+                    UNKNOWN
+                }
+            };
+            if is_permanent(code) && unknown >= UNKNOWN {
                 return Err(Error::environment(format!("{what}: {text}{}", remedy(code))));
             }
             if took > patience {
@@ -153,11 +157,10 @@ impl TopicPublisher {
     /// Writes the marker again if it is old: brokers forget it.
     fn refresh(&mut self, epoch: Epoch) -> std::result::Result<(), Failure> {
         let (id, topic) = (self.id.clone(), self.sink.topic.clone());
+        let age = REFRESHED.min(self.sink.marker_retention / 4);
         let session = self.session(&id, &topic)?;
         match session.marker.clone() {
-            Some(found)
-                if found.epoch < epoch && session.written.is_none_or(|at| at.elapsed() > REFRESHED) =>
-            {
+            Some(found) if found.epoch < epoch && session.written.is_none_or(|at| at.elapsed() > age) => {
                 session.begin()?;
                 let marker = Marker { epoch, done: 0, messages: 0, crc32: 0, ..found };
                 session.commit(marker, &topic).map_err(|failed| session.failure(None, failed))
@@ -169,7 +172,10 @@ impl TopicPublisher {
 
 impl Expected {
     fn check(&self, found: Option<&Marker>) -> std::result::Result<(), Failure> {
-        if found == self.last.as_ref() || found == self.tried.as_ref() {
+        // An older attempt that is still alive, or another job that has restored the same snapshot, may have published the same
+        // output, or a part of it.
+        let is_tried = found.zip(self.tried.as_ref()).is_some_and(|(found, tried)| found.is_of_same(tried));
+        if found == self.last.as_ref() || is_tried {
             return Ok(());
         }
         let what = found.map_or_else(
@@ -249,6 +255,7 @@ impl Session {
     fn publish(&mut self, output: &Output<'_>, first: u64) -> std::result::Result<(), Failure> {
         let topic = &output.place.topic;
         let (mut next, mut bytes) = (first, 0);
+        self.tried = Some(output.marker(first));
         self.begin()?;
         output.messages(first, |number, message| {
             if bytes > TRANSACTION_BYTES {
@@ -283,7 +290,7 @@ impl Session {
         let marker = marker.after(self.marker.as_ref());
         self.tried = Some(marker.clone());
         self.producer.commit(&marker, topic)?;
-        (self.marker, self.tried, self.written) = (Some(marker), None, Some(Instant::now()));
+        (self.marker, self.written) = (Some(marker), Some(Instant::now()));
         Ok(())
     }
 
@@ -340,6 +347,7 @@ mod tests {
             Err(Failure::Temporary(..)) => unreachable!("another try finds the same"),
         };
         assert_eq!((told(last), told(tried)), (String::new(), String::new()), "not committed, or committed");
+        assert_eq!(told(Some(Marker { done: 0, ..marker(5, 3, 1) })), "", "a part of it");
         assert!(told(Some(marker(5, 3, 2))).contains("another run of the job"));
         assert!(told(Some(marker(5, 4, 2))).contains("a newer attempt goes on"));
         assert!(told(None).contains("is not noted any more"));

@@ -9,13 +9,11 @@ use tidegate_connector_api::{PartitionStatus, Polled, Position, SourceReader};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{is_permanent, remedy};
+use super::client::{UNKNOWN, is_permanent, is_unknown, remedy};
 use super::consumer::{Consumer, Fetched, PartitionQueue};
 use super::format::MessageFormat;
 use super::names::PartitionName;
 
-/// For how long a topic may be unknown to the brokers before they are asked whether it is gone: one that starts knows little.
-const UNKNOWN: Duration = Duration::from_secs(30);
 /// How often librdkafka is asked what has happened to the client as a whole.
 const SERVE_EVERY: Duration = Duration::from_millis(100);
 /// How much of a malformed value is kept.
@@ -133,8 +131,13 @@ impl OpenPartition {
         let (next, end) = (&mut self.next, self.end.unwrap_or(i64::MAX));
         let fetched = self.queue.fetch(budget, |message| {
             let offset = message.offset();
-            // What is behind the end of a bounded source was written after its start.
-            if offset < *next || offset >= end {
+            if offset < *next {
+                return;
+            }
+            if offset >= end {
+                // It was written after the start of a bounded source. In front of the end may be markers of transactions, which
+                // are no messages.
+                *next = end;
                 return;
             }
             *next = offset + 1;
@@ -147,12 +150,16 @@ impl OpenPartition {
             }
             out.took(message.value().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len));
         });
-        let status = match fetched {
-            Ok(Fetched::Messages(_)) => self.met(None),
-            Ok(Fetched::End(offset)) => self.met(Some(offset)),
-            Ok(Fetched::Nothing) => self.nothing(consumer)?,
-            Err((code, text)) => self.failed(code, &text, consumer)?,
+        let mut status = match fetched {
+            Fetched { messages: 0, end: None, .. } => self.nothing(consumer)?,
+            Fetched { end, .. } => self.met(end),
         };
+        if let Some((code, text)) = fetched.error {
+            self.failed(code, &text, consumer)?;
+            if fetched.end.is_none() {
+                status = PartitionStatus::Pending;
+            }
+        }
         self.has_ended = self.next >= end;
         Ok(if self.has_ended { PartitionStatus::Ended } else { status })
     }
@@ -178,11 +185,17 @@ impl OpenPartition {
     }
 
     /// The client goes on trying where it can; what it cannot mend ends the job by name.
-    fn failed(&mut self, code: Code, text: &str, consumer: &Consumer) -> Result<PartitionStatus> {
+    fn failed(&mut self, code: Code, text: &str, consumer: &Consumer) -> Result<()> {
         match code {
             Code::AutoOffsetReset | Code::OffsetOutOfRange => return Err(self.lost_position(consumer)),
-            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-                self.unknown_since.get_or_insert_with(Instant::now);
+            code if is_unknown(code) => drop(self.unknown_since.get_or_insert_with(Instant::now)),
+            // What comes behind such messages would be read as if they had not been there.
+            Code::BadMessage | Code::BadCompression | Code::NotImplemented => {
+                return Err(Error::environment(format!(
+                    "{self} cannot be read behind offset {}: {text}. A message there is damaged or of an unknown form; look at it \
+                     with another client, and start behind it with a new checkpoint directory",
+                    self.next
+                )));
             }
             code if is_permanent(code) => {
                 return Err(Error::environment(format!("{self} cannot be read: {text}{}", remedy(code))));
@@ -190,7 +203,7 @@ impl OpenPartition {
             _ => {}
         }
         warn!(target: "kafka", "{self}: {text}");
-        Ok(PartitionStatus::Pending)
+        Ok(())
     }
 
     fn lost_position(&self, consumer: &Consumer) -> Error {
@@ -214,21 +227,22 @@ impl OpenPartition {
     }
 
     fn ask_whether_it_is_gone(&mut self, consumer: &Consumer) -> Result<()> {
-        let gone = match consumer.partitions_now(&self.topic) {
-            Ok(Some(count)) => count <= self.number as usize,
-            Ok(None) => true,
+        let (is_gone, is_answered) = match consumer.partitions_now(&self.topic) {
+            Ok(Some(count)) => (count <= self.number as usize, true),
+            Ok(None) => (true, true),
             Err(error) => {
                 warn!(target: "kafka", "{self}: {error}");
-                false
+                (false, false)
             }
         };
-        if gone {
+        if is_gone {
             return Err(Error::job(format!(
                 "{self} is not there any more: the topic was deleted, or the job's user may not see it. Create it again and \
                  start with a new checkpoint directory, or give the right back"
             )));
         }
-        self.unknown_since = None;
+        // If they have not answered, they are asked again.
+        self.unknown_since = (!is_answered).then(Instant::now);
         Ok(())
     }
 }

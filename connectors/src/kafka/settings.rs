@@ -10,9 +10,12 @@ use rdkafka::error::KafkaError;
 use tidegate_protocol::{Error, Result};
 
 /// Settings whose value is a secret: it may not stand in a command line, which is logged and kept in snapshots.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 9] = [
     "sasl.password",
     "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
     "sasl.oauthbearer.config",
     "ssl.key.password",
     "ssl.key.pem",

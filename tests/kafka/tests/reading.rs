@@ -1,5 +1,6 @@
 //! The documentation's table for what is read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidegate::connector::{DeadLetter, PartitionStatus, Polled, Source, SourceReader};
@@ -11,6 +12,7 @@ use crate::setting::{Setting, numbers};
 
 pub(crate) const TESTS: &[Test] = &[
     ("reading::a_bounded_source_ends_where_the_partitions_ended_at_the_start", a_bounded_source_ends),
+    ("reading::a_bounded_source_ends_while_the_topic_is_written", a_bounded_source_ends_under_load),
     ("reading::a_job_goes_on_behind_what_it_has_read", a_job_goes_on_behind_what_it_has_read),
     ("reading::every_kind_of_value_has_its_outcome", every_kind_of_value_has_its_outcome),
     ("reading::a_message_has_key_headers_timestamp_partition_and_offset", a_message_has_all_its_parts),
@@ -55,6 +57,31 @@ fn a_bounded_source_ends(setting: &Setting) {
     assert!(!source.has_more(&format!("{topic}-0"), &2.into()).unwrap());
     setting.client.write(&topic, 0, ["d"]);
     assert!(source.has_more(&format!("{topic}-0"), &2.into()).unwrap());
+}
+
+fn a_bounded_source_ends_under_load(setting: &Setting) {
+    let topic = setting.topic(1);
+    // The last offset in front of the end is that of a marker, and not of a message.
+    setting.client.transaction(&setting.name(), &topic, 0, &["a", "b"]).commit();
+    let source = setting.kafka().topic(&topic).utf8();
+    let mut reader = source.reader().unwrap();
+    reader.open(&format!("{topic}-0"), None).unwrap();
+    let is_read = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Never so long without a message that the end would be met by itself.
+        let more = (0..).take_while(|_| !is_read.load(Ordering::SeqCst)).map(|number: u32| {
+            std::thread::sleep(Duration::from_millis(5));
+            (None, Some(number.to_string().into_bytes()))
+        });
+        scope.spawn(|| setting.client.write_with(&[("linger.ms", "0")], &topic, 0, more));
+        let (mut polled, until) = (Polled::new(), Instant::now() + Duration::from_secs(30));
+        while reader.poll(0, &mut polled, 100).unwrap() != PartitionStatus::Ended {
+            assert!(Instant::now() < until || is_read.swap(true, Ordering::SeqCst), "it does not end");
+        }
+        is_read.store(true, Ordering::SeqCst);
+        let read: Vec<_> = polled.take().0.into_iter().map(|(_, text)| text).collect();
+        assert_eq!((&*read, reader.position(0)), (&["a".to_owned(), "b".to_owned()][..], 3.into()));
+    });
 }
 
 fn a_job_goes_on_behind_what_it_has_read(setting: &Setting) {

@@ -44,7 +44,7 @@ impl Screen {
     /// A line that stays, with how long it took.
     pub(crate) fn timed(&self, label: &str, text: &str, took: Duration) {
         let took = self.dim(&format!("{:.1} s", took.as_secs_f64()));
-        self.line(label, &format!("{text:<52}{took}"));
+        self.line(label, &format!("{text:<54}  {took}"));
     }
 
     /// A bar that moves.
