@@ -68,6 +68,37 @@ fn a_timer_of_event_time_that_would_never_fire_ends_the_job() {
     }
 }
 
+/// Sets a timer for every record of two streams.
+struct ReminderOfBoth;
+
+impl KeyedProcess for ReminderOfBoth {
+    type Key = i64;
+    type In = Either<i64, i64>;
+    type State = ();
+    type Out = i64;
+    type Side = ();
+
+    fn on_record(&mut self, _: Self::In, context: &mut Context<'_, Self>) -> Result<()> {
+        context.timers.set(Timer::event(10));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_timer_of_event_time_beside_records_without_event_time_ends_the_job_though_the_input_is_bounded() {
+    let job = TestJob::new(|job| {
+        let timed = job.source("timed", VecSource::of([1])).event_time(|n| *n, Watermarks::monotonous());
+        let untimed = job.source("untimed", VecSource::of([1]).called("untimed"));
+        let both = timed.key_by(|n| n).connect(untimed.key_by(|n| n));
+        both.process("reminder", ReminderOfBoth).sink("out", Discard::named("out"));
+        Ok(())
+    });
+    let error = job.run().unwrap_err().to_string();
+    for part in ["step 'reminder'", "would never fire before the end of the input", "source 'untimed'"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 #[test]
 fn a_timer_of_event_time_fires_at_the_end_of_a_bounded_input_without_event_time() {
     let out = VecSink::new();
