@@ -1,13 +1,24 @@
-//! A number in a file of its own, with a checksum: a torn or changed file is not taken for a number.
+//! A number, or another word, in a file of its own, with a checksum: a torn or changed file is not taken for one.
+
+/// A word as it stands in a file, with its checksum.
+pub(crate) fn checked(word: &str) -> String {
+    format!("{word} crc32={:08x}\n", crc32fast::hash(word.as_bytes()))
+}
+
+/// The word that [`checked`] wrote; None if the bytes are anything else.
+pub(crate) fn word_of(bytes: &[u8]) -> Option<&str> {
+    let word = std::str::from_utf8(bytes).ok()?.split(' ').next()?;
+    (checked(word).as_bytes() == bytes).then_some(word)
+}
 
 /// A number as it stands in a file, with the checksum of its digits.
 pub(crate) fn to_text(number: u64) -> String {
-    format!("{number} crc32={:08x}\n", crc32fast::hash(number.to_string().as_bytes()))
+    checked(&number.to_string())
 }
 
 /// The number that [`to_text`] wrote; None if the bytes are anything else.
 pub(crate) fn from_bytes(bytes: &[u8]) -> Option<u64> {
-    let number = std::str::from_utf8(bytes).ok()?.split(' ').next()?.parse().ok()?;
+    let number = word_of(bytes)?.parse().ok()?;
     (to_text(number).as_bytes() == bytes).then_some(number)
 }
 

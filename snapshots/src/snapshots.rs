@@ -85,12 +85,13 @@ impl Snapshots {
     /// If the store cannot be read or written to, or the system has no random numbers.
     pub fn job_id(&self) -> Result<JobId> {
         let noted = self.store.read("job-id")?;
-        if let Some(id) = noted.as_deref().and_then(job_id_of) {
+        let id = noted.as_deref().and_then(numbers::word_of).and_then(|word| word.parse().ok());
+        if let Some(id) = id {
             return Ok(id);
         }
         let mut id = JobId([0; 16]);
         getrandom::fill(&mut id.0).context(|| "make the id of a job")?;
-        self.store.replace("job-id", job_id_text(id).as_bytes())?;
+        self.store.replace("job-id", numbers::checked(&id.to_string()).as_bytes())?;
         Ok(id)
     }
 
@@ -514,15 +515,6 @@ fn compare(path: &str, (bytes, crc32): (u64, u32), expected: &FileRef) -> Result
         "{path} is damaged: {bytes} bytes with CRC-32 {crc32:08x}, where the manifest says {} bytes with {:08x}",
         expected.bytes, expected.crc32
     ))
-}
-
-fn job_id_text(id: JobId) -> String {
-    format!("{id} crc32={:08x}\n", crc32fast::hash(&id.0))
-}
-
-fn job_id_of(bytes: &[u8]) -> Option<JobId> {
-    let id = std::str::from_utf8(bytes).ok()?.split(' ').next()?.parse().ok()?;
-    (job_id_text(id).as_bytes() == bytes).then_some(id)
 }
 
 #[cfg(test)]

@@ -86,7 +86,17 @@ impl Consumer {
         }
     }
 
-    /// The same, asked once and for a short time.
+    /// The same of a topic that has to be there.
+    pub(super) fn partitions_of_existing(&self, topic: &str) -> Result<usize> {
+        self.partitions(topic)?.ok_or_else(|| {
+            let brokers = &self.brokers;
+            Error::job(format!(
+                "there is no topic {topic} at {brokers}, or the job's user may not see it: create it"
+            ))
+        })
+    }
+
+    /// The number of a topic's partitions, asked for once and for a short time.
     pub(super) fn partitions_now(&self, topic: &str) -> std::result::Result<Option<usize>, KafkaError> {
         count(&self.client, topic, SHORT_REQUEST)
     }

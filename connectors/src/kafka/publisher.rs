@@ -79,7 +79,7 @@ impl TopicPublisher {
         mut attempt: impl FnMut(&mut Self) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
         let (began, mut pause, mut patience) = (Instant::now(), PAUSE.0, PATIENCE);
-        let mut unknown_since = None;
+        let mut unknown_since: Option<Instant> = None;
         loop {
             let (code, text) = match attempt(self) {
                 Ok(done) => {
@@ -93,14 +93,9 @@ impl TopicPublisher {
             };
             self.close();
             let took = began.elapsed();
-            let unknown: Duration = match is_unknown(code) {
-                true => unknown_since.get_or_insert_with(Instant::now).elapsed(),
-                false => {
-                    unknown_since = None;
-                    UNKNOWN
-                }
-            };
-            if is_permanent(code) && unknown >= UNKNOWN {
+            unknown_since = is_unknown(code).then(|| unknown_since.unwrap_or_else(Instant::now));
+            let may_heal = unknown_since.is_some_and(|since| since.elapsed() < UNKNOWN);
+            if is_permanent(code) && !may_heal {
                 return Err(Error::environment(format!("{what}: {text}{}", remedy(code))));
             }
             if took > patience {
@@ -161,8 +156,8 @@ impl TopicPublisher {
         let session = self.session(&id, &topic)?;
         match session.marker.clone() {
             Some(found) if found.epoch < epoch && session.written.is_none_or(|at| at.elapsed() > age) => {
-                session.begin()?;
                 let marker = Marker { epoch, done: 0, messages: 0, crc32: 0, ..found };
+                session.begin(marker.clone())?;
                 session.commit(marker, &topic).map_err(|failed| session.failure(None, failed))
             }
             _ => Ok(()),
@@ -255,13 +250,12 @@ impl Session {
     fn publish(&mut self, output: &Output<'_>, first: u64) -> std::result::Result<(), Failure> {
         let topic = &output.place.topic;
         let (mut next, mut bytes) = (first, 0);
-        self.tried = Some(output.marker(first));
-        self.begin()?;
+        self.begin(output.marker(first))?;
         output.messages(first, |number, message| {
             if bytes > TRANSACTION_BYTES {
                 let part = self.commit(output.marker(number), topic);
                 part.map_err(|failed| self.failure(Some(output), failed))?;
-                self.begin()?;
+                self.begin(output.marker(number))?;
                 bytes = 0;
             }
             let to = message.topic.unwrap_or(topic);
@@ -278,17 +272,17 @@ impl Session {
                 "the staged output of epoch {epoch} has {next} messages, and the snapshot names {messages}"
             ))));
         }
-        self.commit(marker, topic).map_err(|failed| self.failure(Some(output), failed))?;
-        Ok(())
+        self.commit(marker, topic).map_err(|failed| self.failure(Some(output), failed))
     }
 
-    fn begin(&self) -> std::result::Result<(), Failure> {
+    /// Begins a transaction of the output that has this marker.
+    fn begin(&mut self, marker: Marker) -> std::result::Result<(), Failure> {
+        self.tried = Some(marker);
         self.producer.begin().map_err(|error| temporary(&self.id, "begin_transaction", &error))
     }
 
     fn commit(&mut self, marker: Marker, topic: &str) -> std::result::Result<(), Failed> {
         let marker = marker.after(self.marker.as_ref());
-        self.tried = Some(marker.clone());
         self.producer.commit(&marker, topic)?;
         (self.marker, self.written) = (Some(marker), Some(Instant::now()));
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_connector_api::{
     DeadLetter, Owner, Publisher, SinkId, SinkPlace, SinkTarget, TransactionalSink, Writer,
 };
-use tidegate_protocol::{Epoch, Error, Result, Slot};
+use tidegate_protocol::{Epoch, Result, Slot};
 
 use super::consumer::Consumer;
 use super::outgoing::OutgoingMessage;
@@ -105,13 +105,7 @@ impl TopicSink {
 
     /// Refuses a topic that is not there. Nothing is claimed: a transactional id is, by its producer.
     fn target(&self) -> Result<Box<dyn SinkTarget>> {
-        if Consumer::new(&self.settings)?.partitions(&self.topic)?.is_none() {
-            return Err(Error::job(format!(
-                "there is no topic {} at {}, or the job's user may not see it: create it",
-                self.topic,
-                self.settings.brokers()
-            )));
-        }
+        Consumer::new(&self.settings)?.partitions_of_existing(&self.topic)?;
         Ok(Box::new(Topic))
     }
 

@@ -21,7 +21,7 @@ const GONE: Duration = Duration::from_secs(15);
 /// A topic whose messages have no format yet: call [`TopicSource::json`] or another one.
 #[derive(Clone, Debug)]
 pub struct TopicSource {
-    pub(super) settings: Settings,
+    settings: Settings,
     topic: String,
     start: Start,
     followed: bool,
@@ -147,16 +147,6 @@ impl<F: MessageFormat> KafkaSource<F> {
         };
         question(consumer, topic)
     }
-
-    fn count(&self, consumer: &Consumer) -> Result<usize> {
-        let topic = &self.topic.topic;
-        consumer.partitions(topic)?.ok_or_else(|| {
-            Error::job(format!(
-                "there is no topic {topic} at {}, or the job's user may not see it: create it",
-                self.topic.settings.brokers()
-            ))
-        })
-    }
 }
 
 impl<F: MessageFormat> Source for KafkaSource<F> {
@@ -171,7 +161,7 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
         self.ask(|consumer, known| {
             let topic = &self.topic.topic;
             let count = if known.partitions.is_empty() {
-                self.count(consumer)?
+                consumer.partitions_of_existing(topic)?
             } else {
                 match consumer.partitions_now(topic) {
                     Ok(Some(count)) => count,

@@ -25,6 +25,17 @@ pub(crate) const TESTS: &[Test] = &[
     ("reading::large_messages_and_all_codecs_are_read", large_messages_and_all_codecs),
 ];
 
+/// A job that follows a topic of text, and what it has read.
+fn follow(setting: &Setting, topic: &str, start: Start) -> (TestJob, VecSink<String>) {
+    let (kafka, topic, out) = (setting.kafka(), topic.to_owned(), VecSink::new());
+    let sink = out.clone();
+    let job = TestJob::new(move |job| {
+        job.source("in", kafka.topic(&topic).start(start).follow(true).utf8()).sink("out", sink.clone());
+        Ok(())
+    });
+    (job, out)
+}
+
 /// Reads a source to its end, by hand.
 fn read_all<S: Source>(source: &S) -> (Vec<S::Item>, Box<dyn SourceReader<S::Item>>) {
     let mut reader = source.reader().unwrap();
@@ -87,12 +98,7 @@ fn a_bounded_source_ends_under_load(setting: &Setting) {
 fn a_job_goes_on_behind_what_it_has_read(setting: &Setting) {
     let topic = setting.topic(2);
     setting.client.write(&topic, 0, ["1", "2"]);
-    let (out, kafka, from) = (VecSink::<String>::new(), setting.kafka(), topic.clone());
-    let sink = out.clone();
-    let job = TestJob::new(move |job| {
-        job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", sink.clone());
-        Ok(())
-    });
+    let (job, out) = follow(setting, &topic, Start::Earliest);
     let running = job.start();
     out.wait_for(2);
     running.kill();
@@ -192,12 +198,7 @@ fn transactions_in_the_input(setting: &Setting) {
     let open = setting.client.transaction(&id, &topic, 0, &["open"]);
     setting.client.write(&topic, 0, ["behind it"]);
     assert_eq!(read_all(&source).0, ["before", "committed"], "it ends in front of an open transaction");
-    let (out, kafka, from) = (VecSink::<String>::new(), setting.kafka(), topic.clone());
-    let sink = out.clone();
-    let job = TestJob::new(move |job| {
-        job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", sink.clone());
-        Ok(())
-    });
+    let (job, out) = follow(setting, &topic, Start::Earliest);
     let running = job.start();
     assert_eq!(out.wait_for(2), ["before", "committed"]);
     open.commit();
@@ -207,13 +208,7 @@ fn transactions_in_the_input(setting: &Setting) {
 
 fn partitions_that_are_added(setting: &Setting) {
     let topic = setting.topic(1);
-    let (out, kafka, from) = (VecSink::<String>::new(), setting.kafka(), topic.clone());
-    let sink = out.clone();
-    let job = TestJob::new(move |job| {
-        let latest = kafka.topic(&from).start(Start::Latest).follow(true);
-        job.source("in", latest.utf8()).sink("out", sink.clone());
-        Ok(())
-    });
+    let (job, out) = follow(setting, &topic, Start::Latest);
     let running = job.start();
     running.checkpoint();
     setting.client.write(&topic, 0, ["1"]);
@@ -236,19 +231,11 @@ fn latest_and_timestamp(setting: &Setting) {
     let between = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     std::thread::sleep(Duration::from_millis(20));
     setting.client.write(&topic, 0, ["new"]);
-    let out = VecSink::<String>::new();
-    let job = |start: Start, out: &VecSink<String>| {
-        let (kafka, from, sink) = (setting.kafka(), topic.clone(), out.clone());
-        TestJob::new(move |job| {
-            job.source("in", kafka.topic(&from).start(start).follow(true).utf8()).sink("out", sink.clone());
-            Ok(())
-        })
-    };
-    let running = job(Start::Timestamp(between), &out).start();
+    let (job, out) = follow(setting, &topic, Start::Timestamp(between));
+    let running = job.start();
     assert_eq!(out.wait_for(1), ["new"]);
     running.stop().unwrap();
-    let out = VecSink::<String>::new();
-    let latest = job(Start::Latest, &out);
+    let (latest, out) = follow(setting, &topic, Start::Latest);
     let running = latest.start();
     running.checkpoint();
     running.stop().unwrap();
@@ -296,12 +283,7 @@ fn a_missing_topic_is_named(setting: &Setting) {
 fn a_topic_that_is_deleted(setting: &Setting) {
     let topic = setting.topic(1);
     setting.client.write(&topic, 0, ["a"]);
-    let (kafka, from, out) = (setting.kafka(), topic.clone(), VecSink::<String>::new());
-    let sink = out.clone();
-    let job = TestJob::new(move |job| {
-        job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", sink.clone());
-        Ok(())
-    });
+    let (job, out) = follow(setting, &topic, Start::Earliest);
     let running = job.start();
     out.wait_for(1);
     setting.client.delete(&topic);
