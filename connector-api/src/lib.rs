@@ -25,7 +25,7 @@ pub use dead_letter::DeadLetter;
 pub use polled::{Malformed, Polled};
 pub use record::{Record, RecordId};
 pub use sink::{Owner, Publisher, SinkId, SinkPlace, SinkTarget, TransactionalSink, Writer};
-pub use source::{PartitionStatus, Position, Source, SourceReader};
+pub use source::{PartitionStatus, Position, PositionCommitter, Source, SourceReader};
 pub use staged::{StagedFile, StagedFileStore, StagedOutput, StagedWriter, Staging};
 pub use tidegate_protocol::manifest::{FileRef, Staged};
 pub use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, ErrorKind, JobId, Result, Slot};

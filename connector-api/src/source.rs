@@ -1,5 +1,7 @@
 //! A source: something with named partitions, each a sequence of records.
 
+use std::collections::BTreeMap;
+
 use tidegate_protocol::Result;
 
 use crate::polled::Polled;
@@ -45,6 +47,14 @@ pub trait Source: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Makes what others see how far the job has read by (the offsets of a consumer group); None, unless it is implemented.
+    ///
+    /// # Errors
+    /// If that was asked for in a way that cannot be; the job ends.
+    fn committer(&self) -> Result<Option<Box<dyn PositionCommitter>>> {
+        Ok(None)
+    }
+
     /// Makes the reader of one worker, which reads no partition yet.
     ///
     /// # Errors
@@ -81,6 +91,10 @@ impl<T: 'static> Source for Box<dyn Source<Item = T>> {
         (**self).initial(partition)
     }
 
+    fn committer(&self) -> Result<Option<Box<dyn PositionCommitter>>> {
+        (**self).committer()
+    }
+
     fn reader(&self) -> Result<Box<dyn SourceReader<T>>> {
         (**self).reader()
     }
@@ -96,6 +110,16 @@ impl<T: 'static> Source for Box<dyn Source<Item = T>> {
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {
         (**self).has_more(partition, position)
     }
+}
+
+/// Tells others how far a job has read: people, and tools that watch the lag. Nothing of the job depends on it.
+pub trait PositionCommitter: Send {
+    /// A snapshot is complete in which partitions, by their names, were read up to these positions. Called on a thread of its own,
+    /// in every process with the partitions of its workers; not for every snapshot, if it takes longer than one.
+    ///
+    /// # Errors
+    /// If it cannot be told; that is logged, and tried again with the next snapshot.
+    fn commit(&mut self, positions: &BTreeMap<String, Position>) -> Result<()>;
 }
 
 /// Reads the partitions that were assigned to one worker. What they share (a connection, a consumer) is here.

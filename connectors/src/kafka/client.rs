@@ -91,7 +91,8 @@ pub(super) fn remedy(code: Code) -> &'static str {
     match code {
         Code::TopicAuthorizationFailed => "; the job's user needs the right to read or write the topic",
         Code::GroupAuthorizationFailed => {
-            "; the job's user needs the right to read the groups that are called like its transactional ids"
+            "; the job's user needs the right Read for the consumer group (group.id, and for a sink the groups that are called like its \
+             transactional ids)"
         }
         Code::TransactionalIdAuthorizationFailed => {
             "; the job's user needs the rights Write and Describe for its transactional ids"

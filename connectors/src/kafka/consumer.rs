@@ -1,6 +1,7 @@
 //! A consumer as librdkafka's C interface has it: messages come in batches from a queue for each partition, and are read where
 //! they lie. `rdkafka` has no safe call for that, and one message a call costs more than the parsing of a short one.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::ptr;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::slice;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 use tidegate_protocol::{Error, Result};
@@ -16,6 +17,7 @@ use tracing::warn;
 
 use super::client::{DEFAULTS, Logging, UNKNOWN, is_permanent, is_unknown, remedy};
 use super::message::Message;
+use super::names::PartitionName;
 use super::settings::Settings;
 
 /// Settings that a user may change.
@@ -48,6 +50,7 @@ impl ConsumerContext for Logging {}
 pub(super) struct Consumer {
     client: BaseConsumer<Logging>,
     brokers: String,
+    group: Option<String>,
 }
 
 impl Consumer {
@@ -56,7 +59,7 @@ impl Consumer {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let config = settings.config(&defaults, &OWN)?;
         let client = config.create_with_context(Logging).map_err(|error| settings.refused(error))?;
-        Ok(Self { client, brokers: settings.brokers() })
+        Ok(Self { client, brokers: settings.brokers(), group: config.get("group.id").map(str::to_owned) })
     }
 
     /// Has librdkafka report what happened to the client as a whole; it is to be called now and then.
@@ -99,6 +102,51 @@ impl Consumer {
     /// The number of a topic's partitions, asked for once and for a short time.
     pub(super) fn partitions_now(&self, topic: &str) -> std::result::Result<Option<usize>, KafkaError> {
         count(&self.client, topic, SHORT_REQUEST)
+    }
+
+    /// All topics, with the numbers of their partitions.
+    pub(super) fn topics(&self) -> Result<BTreeMap<String, usize>> {
+        self.ask("the list of topics", |client| topics(client, REQUEST))
+    }
+
+    /// The same, asked for once and for a short time.
+    pub(super) fn topics_now(&self) -> std::result::Result<BTreeMap<String, usize>, KafkaError> {
+        topics(&self.client, SHORT_REQUEST)
+    }
+
+    /// The consumer group that a user has set.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+
+    /// The offset that the group has committed for a partition, if it has.
+    pub(super) fn committed(&self, name: PartitionName<'_>) -> Result<Option<i64>> {
+        let found =
+            self.ask(&format!("the offset of {name} that the consumer group has committed"), |client| {
+                let mut wanted = TopicPartitionList::new();
+                wanted.add_partition(name.topic, name.number);
+                let found = client.committed_offsets(wanted, REQUEST)?;
+                found
+                    .elements()
+                    .first()
+                    .map_or(Ok(Offset::Invalid), |found| found.error().map(|()| found.offset()))
+            })?;
+        Ok(if let Offset::Offset(offset) = found { Some(offset) } else { None })
+    }
+
+    /// Commits offsets of partitions, by their names, for the group.
+    pub(super) fn commit(&self, offsets: &BTreeMap<String, i64>) -> Result<()> {
+        self.serve();
+        let mut list = TopicPartitionList::new();
+        let failed = |error| {
+            let group = self.group().unwrap_or_default();
+            Error::environment(format!("the offsets of the consumer group {group}")).caused_by(error)
+        };
+        for (partition, offset) in offsets {
+            let name = PartitionName::parse(partition)?;
+            list.add_partition_offset(name.topic, name.number, Offset::Offset(*offset)).map_err(failed)?;
+        }
+        self.client.commit(&list, CommitMode::Sync).map_err(failed)
     }
 
     /// The offset of the first message of a partition whose timestamp is this one or later; the end, if there is none.
@@ -155,6 +203,15 @@ impl Consumer {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+fn topics(
+    client: &BaseConsumer<Logging>,
+    timeout: Duration,
+) -> std::result::Result<BTreeMap<String, usize>, KafkaError> {
+    let metadata = client.fetch_metadata(None, timeout)?;
+    let found = metadata.topics().iter().filter(|topic| topic.error().is_none());
+    Ok(found.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
 }
 
 fn count(

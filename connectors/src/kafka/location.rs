@@ -7,15 +7,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_connector_api::{Source, TransactionalSink};
 
-use super::Kafka;
+use super::{Kafka, TopicSource};
 use crate::FileLog;
 
-/// Where a job reads from or writes to, as its command line says it: a directory, or `kafka:TOPIC`.
+/// Where a job reads from or writes to, as its command line says it: a directory, or `kafka:TOPIC`. A source may have several topics,
+/// `kafka:TOPIC,TOPIC`, or those that a regular expression fits, `kafka:^PATTERN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A directory of files of JSON lines. One that is called like a topic is written `./kafka:TOPIC`.
     Directory(PathBuf),
-    /// A topic.
+    /// A topic; for a source also several, or a pattern behind `^`.
     Topic(String),
 }
 
@@ -38,7 +39,7 @@ impl Location {
     pub fn json_source<T: DeserializeOwned + 'static>(&self, kafka: &Kafka) -> Box<dyn Source<Item = T>> {
         match self {
             Self::Directory(path) => Box::new(FileLog::partitions(path).json()),
-            Self::Topic(topic) => Box::new(kafka.topic(topic).json()),
+            Self::Topic(topic) => Box::new(topics(kafka, topic).json()),
         }
     }
 
@@ -64,8 +65,16 @@ impl Location {
     }
 }
 
+fn topics(kafka: &Kafka, text: &str) -> TopicSource {
+    match text.strip_prefix('^') {
+        Some(pattern) => kafka.topic_pattern(pattern),
+        None => kafka.topics(text.split(',')),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::KafkaSetting;
     use super::*;
 
     #[test]
@@ -73,6 +82,9 @@ mod tests {
         let location = |text: &str| text.parse::<Location>();
         assert_eq!(location("kafka:a").unwrap(), Location::Topic("a".into()));
         assert_eq!(location("./kafka:a").unwrap(), Location::Directory("./kafka:a".into()));
+        let kafka = Kafka::new([KafkaSetting::new("bootstrap.servers", "localhost:9092").unwrap()]);
+        let uri = |text: &str| topics(&kafka, text).bytes().uri().unwrap();
+        assert_eq!(["b,a", "^a.*"].map(uri), ["kafka:a,b", "kafka:^a.*"]);
         assert_eq!(location("/data/in").unwrap(), Location::Directory("/data/in".into()));
         assert!(location("kafka:").unwrap_err().contains("name of a topic"));
     }

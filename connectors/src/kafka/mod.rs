@@ -36,6 +36,7 @@
 
 mod admin;
 mod client;
+mod committer;
 mod consumer;
 mod format;
 mod location;
@@ -51,6 +52,8 @@ mod record_format;
 mod settings;
 mod sink;
 mod source;
+mod start;
+mod topics;
 mod writer;
 
 pub use format::{Bytes, Json, MessageFormat, Utf8, With};
@@ -60,9 +63,11 @@ pub use outgoing::OutgoingMessage;
 pub use record_format::{JsonValue, KeyedJson, RecordFormat, WrittenBy};
 pub use settings::KafkaSetting;
 pub use sink::{KafkaSink, TopicSink, WhenUnknown};
-pub use source::{KafkaSource, Start, TopicSource};
+pub use source::{KafkaSource, TopicSource};
+pub use start::{Reset, Start};
 
 use settings::Settings;
+use topics::Topics;
 
 /// A cluster of brokers, with how to reach it: where a job reads topics from or writes them to.
 #[derive(Clone, Debug)]
@@ -76,7 +81,18 @@ impl Kafka {
 
     /// Reads a topic, from the first message that is there to where it ends at the start.
     pub fn topic(&self, topic: &str) -> TopicSource {
-        TopicSource::new(self.0.clone(), topic)
+        self.topics([topic])
+    }
+
+    /// Reads several topics, whose messages are of one format, in the same way. All of them have to be there.
+    pub fn topics<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> TopicSource {
+        TopicSource::new(self.0.clone(), Topics::named(topics))
+    }
+
+    /// Reads all topics whose whole name fits a [regular expression](https://docs.rs/regex), also those that are made later, which are
+    /// found within seconds. One that is deleted has ended. Topics of Kafka itself (`__consumer_offsets`) are left out.
+    pub fn topic_pattern(&self, pattern: &str) -> TopicSource {
+        TopicSource::new(self.0.clone(), Topics::Pattern(pattern.to_owned()))
     }
 
     /// Writes to a topic, exactly once.

@@ -23,12 +23,36 @@ impl<'a> PartitionName<'a> {
         })
     }
 
-    /// A position in the partition as an offset.
-    pub(super) fn offset(&self, position: &Position) -> Result<i64> {
-        let offset = position.as_i64().filter(|offset| *offset >= 0);
+    /// A position in the partition, as snapshots have it.
+    pub(super) fn position(&self, position: &Position) -> Result<TopicPosition> {
+        if position == DELETED {
+            return Ok(TopicPosition::Deleted);
+        }
+        let offset = position.as_i64().filter(|offset| *offset >= 0).map(TopicPosition::Offset);
         offset.ok_or_else(|| {
             Error::job(format!("the position {position} of partition {self} is not an offset"))
         })
+    }
+}
+
+/// The position in a partition whose topic was deleted.
+const DELETED: &str = "deleted";
+
+/// How far a partition is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TopicPosition {
+    /// The offset of the next message.
+    Offset(i64),
+    /// The topic was deleted; if there is one of that name again, it is another one.
+    Deleted,
+}
+
+impl From<TopicPosition> for Position {
+    fn from(position: TopicPosition) -> Self {
+        match position {
+            TopicPosition::Offset(offset) => offset.into(),
+            TopicPosition::Deleted => DELETED.into(),
+        }
     }
 }
 
@@ -50,7 +74,9 @@ mod tests {
         for text in ["", "a", "a-", "-3", "a-x", "a--1"] {
             assert!(PartitionName::parse(text).is_err() || text == "a--1", "{text}");
         }
-        assert!(name.offset(&3.into()).is_ok());
-        assert!(name.offset(&(-3).into()).is_err() && name.offset(&"3".into()).is_err());
+        for position in [TopicPosition::Offset(3), TopicPosition::Deleted] {
+            assert_eq!(name.position(&position.into()).unwrap(), position);
+        }
+        assert!(name.position(&(-3).into()).is_err() && name.position(&"3".into()).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The partitions that one worker reads, over one connection to each broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,23 +12,44 @@ use tracing::warn;
 use super::client::{UNKNOWN, is_permanent, is_unknown, remedy};
 use super::consumer::{Consumer, Fetched, PartitionQueue};
 use super::format::MessageFormat;
-use super::names::PartitionName;
+use super::names::{PartitionName, TopicPosition};
 
 /// How often librdkafka is asked what has happened to the client as a whole.
 const SERVE_EVERY: Duration = Duration::from_millis(100);
+/// After what time the brokers are asked again for a partition that they did not know.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often a source that lives with deleted topics asks whether its own are there: librdkafka does not tell. It blocks for a
+/// moment, and for two seconds while no broker answers.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// How much of a malformed value is kept.
 const KEPT: usize = 4 << 10;
 
 /// The reader of one worker.
 pub(super) struct TopicReader<F> {
     // The queues go before their client.
-    partitions: Vec<OpenPartition>,
+    partitions: Vec<Partition>,
     consumer: Rc<Consumer>,
     format: F,
     is_bounded: bool,
-    /// How many partitions each topic had when the client last asked.
-    counts: BTreeMap<String, usize>,
+    /// For a source where a partition whose topic is deleted has ended; otherwise the job ends.
+    deletions: Option<Deletions>,
+    /// How many partitions each topic had when the client last asked, and when that was.
+    counts: BTreeMap<String, (usize, Instant)>,
     served: Option<Instant>,
+}
+
+/// Which topics the brokers did not list when they were asked last, and when that was. A broker that has just started may not know
+/// all of them: they count as deleted when they are not listed twice.
+struct Deletions {
+    asked: Instant,
+    missing: BTreeSet<String>,
+    deleted: BTreeSet<String>,
+}
+
+enum Partition {
+    Open(OpenPartition),
+    /// Its topic was deleted, and the source lives with that.
+    Deleted,
 }
 
 struct OpenPartition {
@@ -44,27 +65,72 @@ struct OpenPartition {
     has_ended: bool,
     /// Since when the brokers do not know the topic.
     unknown_since: Option<Instant>,
+    /// Whether that has lasted, so that the topic must have been deleted.
+    is_gone: bool,
 }
 
 impl<F: MessageFormat> TopicReader<F> {
-    pub(super) fn new(consumer: Consumer, format: F, is_bounded: bool) -> Self {
+    pub(super) fn new(consumer: Consumer, format: F, is_bounded: bool, may_go: bool) -> Self {
         Self {
             partitions: Vec::new(),
             consumer: Rc::new(consumer),
             format,
             is_bounded,
+            deletions: may_go.then(|| Deletions {
+                asked: Instant::now(),
+                missing: BTreeSet::new(),
+                deleted: BTreeSet::new(),
+            }),
             counts: BTreeMap::new(),
             served: None,
         }
     }
 
-    /// Has the client know a partition that was added: by itself it asks twice a minute.
-    fn know(&mut self, name: PartitionName<'_>) -> Result<()> {
-        if self.counts.get(name.topic).is_none_or(|count| *count <= name.number as usize) {
-            let count = self.consumer.partitions(name.topic)?;
-            self.counts.insert(name.topic.to_owned(), count.unwrap_or(0));
+    /// Whether there is a partition; has the client know one that was added: by itself it asks twice a minute.
+    fn knows(&mut self, name: PartitionName<'_>) -> Result<bool> {
+        let is_there = |count: usize| count > name.number as usize;
+        if let Some((count, asked)) = self.counts.get(name.topic)
+            && (is_there(*count) || asked.elapsed() < ASK_AGAIN)
+        {
+            return Ok(is_there(*count));
         }
-        Ok(())
+        let count = self.consumer.partitions(name.topic)?.unwrap_or(0);
+        self.counts.insert(name.topic.to_owned(), (count, Instant::now()));
+        Ok(is_there(count))
+    }
+
+    /// Where to read a partition from; None if there is nothing to read any more.
+    fn first(&mut self, name: PartitionName<'_>, position: Option<&Position>) -> Result<Option<Option<i64>>> {
+        match position.map(|position| name.position(position)).transpose()? {
+            Some(TopicPosition::Deleted) => {
+                // If it is there, it is another one.
+                let count = self.consumer.partitions_now(name.topic).ok().flatten();
+                Ok(count.is_some_and(|count| count > name.number as usize).then_some(None))
+            }
+            Some(TopicPosition::Offset(offset)) if !self.knows(name)? && self.deletions.is_some() => {
+                warn!(target: "kafka", "the topic {} was deleted; the job had read {name} up to offset {offset}", name.topic);
+                Ok(None)
+            }
+            Some(TopicPosition::Offset(offset)) => Ok(Some(Some(offset))),
+            None => self.knows(name).map(|_| Some(None)),
+        }
+    }
+
+    fn look_for_deletions(&mut self) {
+        let Some(deletions) =
+            self.deletions.as_mut().filter(|deletions| deletions.asked.elapsed() > LOOK_EVERY)
+        else {
+            return;
+        };
+        deletions.asked = Instant::now();
+        let Ok(listed) = self.consumer.topics_now() else { return };
+        let open = self.partitions.iter().filter_map(|partition| match partition {
+            Partition::Open(open) if !listed.contains_key(&open.topic) => Some(open.topic.clone()),
+            _ => None,
+        });
+        let missing = open.collect();
+        deletions.deleted = deletions.missing.intersection(&missing).cloned().collect();
+        deletions.missing = missing;
     }
 
     fn serve(&mut self) {
@@ -78,8 +144,10 @@ impl<F: MessageFormat> TopicReader<F> {
 impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
     fn open(&mut self, partition: &str, position: Option<&Position>) -> Result<()> {
         let name = PartitionName::parse(partition)?;
-        let offset = position.map(|position| name.offset(position)).transpose()?;
-        self.know(name)?;
+        let Some(offset) = self.first(name, position)? else {
+            self.partitions.push(Partition::Deleted);
+            return Ok(());
+        };
         // A bounded source has to know the end, and an old position may be in front of what is left.
         let (first, end) = match (offset, self.is_bounded) {
             (Some(offset), false) => (offset, None),
@@ -89,7 +157,7 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
             }
         };
         let queue = PartitionQueue::open(&self.consumer, name.topic, name.number, first)?;
-        self.partitions.push(OpenPartition {
+        self.partitions.push(Partition::Open(OpenPartition {
             queue,
             topic: name.topic.to_owned(),
             number: name.number,
@@ -98,7 +166,8 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
             is_at_end: false,
             has_ended: end.is_some_and(|end| first >= end),
             unknown_since: None,
-        });
+            is_gone: false,
+        }));
         Ok(())
     }
 
@@ -109,11 +178,26 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
         budget: usize,
     ) -> Result<PartitionStatus> {
         self.serve();
-        self.partitions[partition].poll(&self.consumer, &self.format, out, budget)
+        self.look_for_deletions();
+        let Partition::Open(open) = &mut self.partitions[partition] else {
+            return Ok(PartitionStatus::Ended);
+        };
+        let polled = open.poll(&self.consumer, &self.format, out, budget);
+        let is_deleted = |all: &Deletions| open.is_gone || all.deleted.contains(&open.topic);
+        if matches!(polled, Ok(PartitionStatus::More)) || !self.deletions.as_ref().is_some_and(is_deleted) {
+            return polled;
+        }
+        let (topic, next) = (&open.topic, open.next);
+        warn!(target: "kafka", "the topic {topic} was deleted: {open} has ended, read up to offset {next}");
+        self.partitions[partition] = Partition::Deleted;
+        Ok(PartitionStatus::Ended)
     }
 
     fn position(&self, partition: usize) -> Position {
-        self.partitions[partition].next.into()
+        match &self.partitions[partition] {
+            Partition::Open(open) => TopicPosition::Offset(open.next).into(),
+            Partition::Deleted => TopicPosition::Deleted.into(),
+        }
     }
 }
 
@@ -227,7 +311,8 @@ impl OpenPartition {
     }
 
     fn ask_whether_it_is_gone(&mut self, consumer: &Consumer) -> Result<()> {
-        let (is_gone, is_answered) = match consumer.partitions_now(&self.topic) {
+        let is_answered;
+        (self.is_gone, is_answered) = match consumer.partitions_now(&self.topic) {
             Ok(Some(count)) => (count <= self.number as usize, true),
             Ok(None) => (true, true),
             Err(error) => {
@@ -235,7 +320,7 @@ impl OpenPartition {
                 (false, false)
             }
         };
-        if is_gone {
+        if self.is_gone {
             return Err(Error::job(format!(
                 "{self} is not there any more: the topic was deleted, or the job's user may not see it. Create it again and \
                  start with a new checkpoint directory, or give the right back"

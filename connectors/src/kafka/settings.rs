@@ -151,10 +151,14 @@ impl Settings {
         Ok(config)
     }
 
+    /// A value that the user has set.
+    pub(super) fn value(&self, key: &str) -> Result<Option<String>> {
+        self.0.get(key).map(KafkaSetting::resolve).transpose()
+    }
+
     /// A number that the user has set.
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>> {
-        let Some(setting) = self.0.get(key) else { return Ok(None) };
-        let value = setting.resolve()?;
+        let Some(value) = self.value(key)? else { return Ok(None) };
         let no_number = || Error::job(format!("the Kafka setting {key}={value} is not a number"));
         value.parse().map(Some).map_err(|_| no_number())
     }

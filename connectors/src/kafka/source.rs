@@ -1,47 +1,33 @@
 //! Topics, as a source.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
-use tidegate_connector_api::{Position, Source, SourceReader};
+use tidegate_connector_api::{Position, PositionCommitter, Source, SourceReader};
 use tidegate_protocol::{Error, Result};
-use tracing::warn;
 
+use super::committer::GroupCommitter;
 use super::consumer::Consumer;
 use super::format::{Bytes, Json, MessageFormat, Utf8, With};
 use super::message::Message;
-use super::names::PartitionName;
+use super::names::{PartitionName, TopicPosition};
 use super::reader::TopicReader;
 use super::settings::Settings;
+use super::start::Start;
+use super::topics::{KnownTopics, Topics};
 
-/// For how long the brokers may not know a topic that they knew before: one that has just started knows little.
-const GONE: Duration = Duration::from_secs(15);
-
-/// A topic whose messages have no format yet: call [`TopicSource::json`] or another one.
+/// Topics whose messages have no format yet: call [`TopicSource::json`] or another one.
 #[derive(Clone, Debug)]
 pub struct TopicSource {
     settings: Settings,
-    topic: String,
+    topics: Topics,
     start: Start,
     followed: bool,
 }
 
-/// Where the partitions of a topic are read from that there are when a job starts for the first time. Those that are made later
-/// are read from their beginning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// From the first message that is still there.
-    Earliest,
-    /// From what is written after the start.
-    Latest,
-    /// From the first message whose timestamp is this one or later, in milliseconds since the Unix epoch.
-    Timestamp(i64),
-}
-
 impl TopicSource {
-    pub(super) fn new(settings: Settings, topic: &str) -> Self {
-        Self { settings, topic: topic.to_owned(), start: Start::Earliest, followed: false }
+    pub(super) fn new(settings: Settings, topics: Topics) -> Self {
+        Self { settings, topics, start: Start::Earliest, followed: false }
     }
 
     /// Where to begin when the job starts for the first time; [`Start::Earliest`] if nothing is said.
@@ -89,46 +75,26 @@ impl TopicSource {
     }
 }
 
-/// A topic whose messages are read in a format.
+/// Topics whose messages are read in a format.
 ///
 /// See [the outcomes](super) of everything that can be wrong with a message, a topic or the brokers.
 #[derive(Clone, Debug)]
 pub struct KafkaSource<F> {
     topic: TopicSource,
     format: F,
-    /// What was known of the topic last.
     known: Arc<Mutex<Known>>,
 }
 
+/// What was known of the topics last, and the client that asks for it.
 #[derive(Default)]
 struct Known {
     consumer: Option<Consumer>,
-    topic: KnownTopic,
-}
-
-#[derive(Debug, Default)]
-struct KnownTopic {
-    partitions: Vec<String>,
-    /// Since when the brokers do not know the topic.
-    gone_since: Option<Instant>,
-}
-
-impl KnownTopic {
-    /// The brokers do not know the topic: an error, if that stays so.
-    fn is_gone(&mut self, topic: &str) -> Result<()> {
-        if self.gone_since.get_or_insert_with(Instant::now).elapsed() < GONE {
-            return Ok(());
-        }
-        Err(Error::job(format!(
-            "the topic {topic} is not there any more: it was deleted, or the job's user may not see it. Create it again and start \
-             with a new checkpoint directory, or give the right back"
-        )))
-    }
+    topics: KnownTopics,
 }
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.topic.fmt(f)
+        self.topics.fmt(f)
     }
 }
 
@@ -138,14 +104,18 @@ impl<F: MessageFormat> KafkaSource<F> {
     }
 
     /// Asks by the client for such questions, which is made at the first one.
-    fn ask<T>(&self, question: impl FnOnce(&Consumer, &mut KnownTopic) -> Result<T>) -> Result<T> {
+    fn ask<T>(&self, question: impl FnOnce(&Consumer, &mut KnownTopics) -> Result<T>) -> Result<T> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { consumer, topic } = &mut *known;
+        let Known { consumer, topics } = &mut *known;
         let consumer = match consumer {
             Some(consumer) => consumer,
             none => none.insert(Consumer::new(&self.topic.settings)?),
         };
-        question(consumer, topic)
+        question(consumer, topics)
+    }
+
+    fn has_group(&self) -> Result<bool> {
+        Ok(self.topic.settings.value("group.id")?.is_some())
     }
 }
 
@@ -154,45 +124,40 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
 
     fn uri(&self) -> Result<String> {
         self.topic.settings.check()?;
-        Ok(format!("kafka:{}", self.topic.topic))
+        if matches!(self.topic.start, Start::Committed(_)) && !self.has_group()? {
+            return Err(Error::job(
+                "a source is to start where a consumer group has come to: say which one, by the Kafka setting group.id",
+            ));
+        }
+        self.topic.topics.uri()
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
-        self.ask(|consumer, known| {
-            let topic = &self.topic.topic;
-            let count = if known.partitions.is_empty() {
-                consumer.partitions_of_existing(topic)?
-            } else {
-                match consumer.partitions_now(topic) {
-                    Ok(Some(count)) => count,
-                    Ok(None) => return known.is_gone(topic).map(|()| known.partitions.clone()),
-                    Err(error) => {
-                        warn!(target: "kafka", "the partitions of the topic {topic} cannot be asked for: {error}");
-                        return Ok(known.partitions.clone());
-                    }
-                }
-            };
-            let name = |number: usize| PartitionName { topic, number: number as i32 }.to_string();
-            (known.partitions, known.gone_since) = ((0..count).map(name).collect(), None);
-            Ok(known.partitions.clone())
-        })
+        let topics = &self.topic.topics;
+        let partitions = self.ask(|consumer, known| known.partitions(topics, consumer))?;
+        if partitions.is_empty() && self.bounded() {
+            let uri = topics.uri()?;
+            return Err(Error::job(format!("there is no topic that {uri} means, and so nothing to read")));
+        }
+        self.topic.start.check(&partitions)?;
+        Ok(partitions)
     }
 
     fn initial(&self, partition: &str) -> Result<Option<Position>> {
         let name = PartitionName::parse(partition)?;
-        let offset = match self.topic.start {
-            Start::Earliest => return Ok(None),
-            Start::Latest => self.ask(|consumer, _| Ok(consumer.ends(name.topic, name.number)?.1))?,
-            Start::Timestamp(timestamp) => {
-                self.ask(|consumer, _| consumer.offset_at(name.topic, name.number, timestamp))?
-            }
-        };
-        Ok(Some(offset.into()))
+        self.ask(|consumer, _| self.topic.start.of(name, consumer))
+    }
+
+    fn committer(&self) -> Result<Option<Box<dyn PositionCommitter>>> {
+        let committer =
+            || -> Box<dyn PositionCommitter> { Box::new(GroupCommitter::new(self.topic.settings.clone())) };
+        Ok(self.has_group()?.then(committer))
     }
 
     fn reader(&self) -> Result<Box<dyn SourceReader<F::Item>>> {
-        let consumer = Consumer::new(&self.topic.settings)?;
-        Ok(Box::new(TopicReader::new(consumer, self.format.clone(), !self.topic.followed)))
+        let TopicSource { settings, topics, followed, .. } = &self.topic;
+        let consumer = Consumer::new(settings)?;
+        Ok(Box::new(TopicReader::new(consumer, self.format.clone(), !followed, topics.may_go())))
     }
 
     fn bounded(&self) -> bool {
@@ -205,7 +170,11 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
 
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {
         let name = PartitionName::parse(partition)?;
-        let read = name.offset(position)?;
-        self.ask(|consumer, _| Ok(consumer.ends(name.topic, name.number)?.1 > read))
+        let TopicPosition::Offset(read) = name.position(position)? else { return Ok(false) };
+        let may_go = self.topic.topics.may_go();
+        self.ask(|consumer, _| {
+            let is_deleted = may_go && matches!(consumer.partitions_now(name.topic), Ok(None));
+            Ok(!is_deleted && consumer.ends(name.topic, name.number)?.1 > read)
+        })
     }
 }

@@ -4,7 +4,9 @@ use std::any::TypeId;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_connector_api::{Owner, Position, Publisher, SinkId, SinkTarget, Source, TransactionalSink};
+use tidegate_connector_api::{
+    Owner, Position, PositionCommitter, Publisher, SinkId, SinkTarget, Source, TransactionalSink,
+};
 
 use tidegate_protocol::manifest::StateType;
 
@@ -111,6 +113,7 @@ pub(crate) trait Listed: Send + Sync {
     fn partitions(&self) -> Result<Vec<String>>;
     fn bounded(&self) -> bool;
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool>;
+    fn committer(&self) -> Result<Option<Box<dyn PositionCommitter>>>;
 }
 
 impl<S: Source> Listed for S {
@@ -125,6 +128,9 @@ impl<S: Source> Listed for S {
     }
     fn has_more(&self, partition: &str, position: &Position) -> Result<bool> {
         S::has_more(self, partition, position)
+    }
+    fn committer(&self) -> Result<Option<Box<dyn PositionCommitter>>> {
+        S::committer(self)
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`staged_files`]: where staged output is kept that has no place of its own.
 //! - [`staged_outputs`]: what is staged and waits for its snapshot to be complete.
 //! - [`publishers`]: make the output of a complete snapshot visible; [`job_sink`]: a sink as they see it.
+//! - [`committers`]: tell others how far complete snapshots have read.
 //! - [`readiness`]: what a slot waits for before its first checkpoint.
 //! - [`recovery`]: what happens to the targets of sinks before an attempt starts.
 //!
@@ -13,6 +14,7 @@
 //! ([`crate::dataflow::operator`]), the layout of snapshots (the crate `tidegate-snapshots`).
 
 pub(crate) mod collector;
+pub(crate) mod committers;
 pub(crate) mod job_sink;
 pub(crate) mod publishers;
 pub(crate) mod readiness;

@@ -20,6 +20,7 @@ use tidegate_protocol::manifest::{FileRef, OperatorSnapshot, SlotSnapshot, Stage
 use tidegate_protocol::{Attempt, Epoch, Slot};
 use tidegate_snapshots::{Snapshots, state_file_name};
 
+use super::committers::ReadPositions;
 use super::staged_files::StagedFiles;
 use super::staged_outputs::StagedOutputs;
 use crate::activity::Activity;
@@ -56,7 +57,7 @@ impl SnapshotThread {
         store: Option<Arc<SharedStore>>,
         setup: &AttemptSetup,
         driver: Arc<DriverHandle>,
-        outputs: Arc<StagedOutputs>,
+        (outputs, read): (Arc<StagedOutputs>, Arc<ReadPositions>),
         (activity, metrics): (Arc<Activity>, Arc<Metrics>),
     ) -> Result<Self> {
         let (barriers, inbox) = channel();
@@ -73,6 +74,7 @@ impl SnapshotThread {
             staged_files: StagedFiles::new(&setup.snapshots),
             driver,
             outputs,
+            read,
             completed: newest.clone(),
             newest,
             unpublished: Vec::new(),
@@ -124,6 +126,8 @@ struct Thread {
     driver: Arc<DriverHandle>,
     /// Where the publishers find what was staged.
     outputs: Arc<StagedOutputs>,
+    /// Where those find how far the worker has read who commit that.
+    read: Arc<ReadPositions>,
     /// The last snapshot that was made, whether its epoch is complete or not.
     newest: StoreSnapshot,
     /// The last snapshot that is known to be complete: its files are not deleted while this process runs.
@@ -198,6 +202,7 @@ impl Thread {
             },
             None => BTreeMap::new(),
         };
+        self.read.add(epoch, &operators);
         self.outputs.add(self.slot, epoch, self.unpublished.clone());
         Ok(Ok(SlotSnapshot { store, operators }))
     }

@@ -10,6 +10,7 @@ use super::timestamp::Timestamp;
 use super::wakers::Wakers;
 use crate::activity::ActivityRegistry;
 use crate::attempt::{AttemptSetup, ProcessWorkers};
+use crate::checkpoint::committers::ReadPositions;
 use crate::checkpoint::readiness::Readiness;
 use crate::checkpoint::staged_outputs::StagedOutputs;
 use crate::clock::Clock;
@@ -23,6 +24,8 @@ pub(crate) struct Process {
     pub(crate) driver: Arc<DriverHandle>,
     /// What its workers have staged, for its publishers.
     pub(crate) outputs: Arc<StagedOutputs>,
+    /// How far they have read, for those who commit that somewhere.
+    pub(crate) read: Arc<ReadPositions>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) shared: SharedMemory,
     pub(crate) activities: ActivityRegistry,
@@ -80,7 +83,7 @@ impl Process {
         let wakers = shared.wakers.clone();
         let driver = Arc::new(DriverHandle::new(beginning, connection, move || wakers.wake()));
         let (outputs, activities) = (Arc::default(), ActivityRegistry::default());
-        let readiness = Arc::default();
-        Self { setup, workers, driver, outputs, readiness, shared, activities, clock, metrics }
+        let (read, readiness) = (Arc::default(), Arc::default());
+        Self { setup, workers, driver, outputs, read, readiness, shared, activities, clock, metrics }
     }
 }

@@ -69,8 +69,8 @@ impl WorkerContext {
         let store = Store::open(self.slot, &process.setup, activity, self.barriers.clone())?;
         let measured = (process.activities.activity(self.slot), process.metrics.clone());
         let (shared, driver) = (store.share_with_snapshot_thread(), process.driver.clone());
-        let outputs = process.outputs.clone();
-        let thread = SnapshotThread::start(self.slot, shared, &process.setup, driver, outputs, measured)?;
+        let written = (process.outputs.clone(), process.read.clone());
+        let thread = SnapshotThread::start(self.slot, shared, &process.setup, driver, written, measured)?;
         let twice = || Error::internal("a worker was opened twice");
         self.store.set(Rc::new(store)).map_err(|_| twice())?;
         self.collector.set(Collector::new(self.barriers.clone(), thread)).map_err(|_| twice())

@@ -9,6 +9,7 @@ use tidegate_protocol::why::ProcessWhy;
 use super::description::Description;
 use super::discovery::Discovery;
 use super::watchdog::Watchdog;
+use crate::checkpoint::committers::Committers;
 use crate::checkpoint::publishers::Publishers;
 use crate::dataflow::process::Process;
 use crate::dataflow::sockets::Sockets;
@@ -19,6 +20,7 @@ pub(crate) struct RunningProcess {
     process: Arc<Process>,
     workers: Option<Workers>,
     publishers: Publishers,
+    committers: Committers,
     discovery: Discovery,
     watchdog: Watchdog,
 }
@@ -40,12 +42,18 @@ impl RunningProcess {
             &process.driver,
             (&process.activities, &process.metrics),
         )?;
-        process.driver.set_publish(publishers.on_complete())?;
+        let committers = Committers::start(&job.sources, &process.read)?;
+        let (commit, publish) = (committers.on_complete(), publishers.on_complete());
+        process.driver.set_publish(move |epoch| {
+            commit(epoch);
+            publish(epoch);
+        })?;
         let is_first = process.workers.first.0 == 0;
         let sources = if is_first { &job.sources[..] } else { &[] };
         let discovery = Discovery::start(sources, &process.driver, &process.metrics)?;
         let workers = Some(start(process, sockets, build)?);
-        Ok(Self { process: process.clone(), workers, publishers, discovery, watchdog: Watchdog::default() })
+        let (process, watchdog) = (process.clone(), Watchdog::default());
+        Ok(Self { process, workers, publishers, committers, discovery, watchdog })
     }
 
     /// Looks for steps that hang, and updates how long barriers have been under way. Returns what a user should know.
@@ -77,13 +85,14 @@ impl RunningProcess {
     /// Ends the threads after an abort. Workers that have not reported their end are stuck: they are left
     /// to run until the process of the operating system ends.
     pub(crate) fn close(self, have_workers_ended: bool, until: Instant) {
-        let Self { workers, publishers, discovery, .. } = self;
+        let Self { workers, publishers, committers, discovery, .. } = self;
         if have_workers_ended {
             drop(workers);
         } else {
             std::mem::forget(workers);
         }
         publishers.close(until);
+        committers.close(until);
         discovery.close(until);
     }
 }

@@ -92,9 +92,9 @@ pub(crate) fn snapshot_thread(
     slot: Slot,
     store: Option<Arc<SharedStore>>,
 ) -> SnapshotThread {
-    let (driver, outputs) = (process.driver.clone(), process.outputs.clone());
+    let (driver, written) = (process.driver.clone(), (process.outputs.clone(), process.read.clone()));
     let measured = (process.activities.activity(slot), process.metrics.clone());
-    SnapshotThread::start(slot, store, &process.setup, driver, outputs, measured).expect("a thread")
+    SnapshotThread::start(slot, store, &process.setup, driver, written, measured).expect("a thread")
 }
 
 /// The manifest of what the workers wrote for an epoch.

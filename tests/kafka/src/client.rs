@@ -99,6 +99,16 @@ impl Client {
         deleted.expect("an answer")[0].as_ref().expect("the group is deleted");
     }
 
+    /// The offsets that a group has committed for the partitions of a topic.
+    pub fn committed(&self, group: &str, topic: &str) -> Vec<Option<i64>> {
+        let client: BaseConsumer = self.config().set("group.id", group).create().expect("a client");
+        let metadata = client.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_range(topic, 0, metadata.topics()[0].partitions().len() as i32 - 1);
+        let found = client.committed_offsets(wanted, PATIENCE).expect("an answer");
+        found.elements().iter().map(|found| found.offset().to_raw().filter(|offset| *offset >= 0)).collect()
+    }
+
     fn until(&self, topic: &str, partitions: i32) {
         let client: BaseConsumer = self.config().create().expect("a client");
         let until = Instant::now() + PATIENCE;

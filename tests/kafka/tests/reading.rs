@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidegate::connector::{DeadLetter, PartitionStatus, Polled, Source, SourceReader};
 use tidegate::testing::{Discard, TestJob, VecSink};
-use tidegate_connectors::kafka::{Message, Start};
+use tidegate_connectors::kafka::{Message, Reset, Start, TopicSource};
 
 use crate::Test;
 use crate::setting::{Setting, numbers};
@@ -19,6 +19,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("reading::aborted_transactions_are_not_read_and_open_ones_are_waited_for", transactions_in_the_input),
     ("reading::partitions_that_are_added_are_read_from_their_beginning", partitions_that_are_added),
     ("reading::latest_and_timestamp_count_for_the_first_start_only", latest_and_timestamp),
+    ("reading::several_topics_are_read_as_one_source", several_topics),
+    ("reading::topics_of_a_pattern_come_and_go", topics_of_a_pattern),
+    ("reading::explicit_offsets_count_for_the_partitions_that_they_name", explicit_offsets),
+    ("reading::offsets_are_committed_to_the_group_and_started_from", offsets_of_a_group),
     ("reading::lost_messages_end_the_job_by_name", lost_messages_end_the_job),
     ("reading::a_topic_that_is_missing_is_named", a_missing_topic_is_named),
     ("reading::a_topic_that_is_deleted_ends_the_job", a_topic_that_is_deleted),
@@ -30,7 +34,8 @@ fn follow(setting: &Setting, topic: &str, start: Start) -> (TestJob, VecSink<Str
     let (kafka, topic, out) = (setting.kafka(), topic.to_owned(), VecSink::new());
     let sink = out.clone();
     let job = TestJob::new(move |job| {
-        job.source("in", kafka.topic(&topic).start(start).follow(true).utf8()).sink("out", sink.clone());
+        job.source("in", kafka.topic(&topic).start(start.clone()).follow(true).utf8())
+            .sink("out", sink.clone());
         Ok(())
     });
     (job, out)
@@ -243,6 +248,139 @@ fn latest_and_timestamp(setting: &Setting) {
     let running = latest.start();
     assert_eq!(out.wait_for(1), ["while it was away"]);
     running.stop().unwrap();
+}
+
+/// A job that follows a source of text, and what it has read.
+fn follow_by(source: impl Fn() -> TopicSource + Send + Sync + 'static) -> (TestJob, VecSink<String>) {
+    let out = VecSink::new();
+    let sink = out.clone();
+    let job = TestJob::new(move |job| {
+        job.source("in", source().follow(true).utf8()).sink("out", sink.clone());
+        Ok(())
+    });
+    (job, out)
+}
+
+fn several_topics(setting: &Setting) {
+    let (a, b) = (setting.topic(2), setting.topic(1));
+    setting.client.write(&a, 1, ["1"]);
+    setting.client.write(&b, 0, ["2"]);
+    let source = setting.kafka().topics([&*b, &*a]).utf8();
+    assert_eq!(source.uri().unwrap(), format!("kafka:{a},{b}"), "the order does not count");
+    let (mut read, _) = read_all(&source);
+    read.sort();
+    assert_eq!(read, ["1", "2"]);
+    let missing = setting.name();
+    let error = setting.kafka().topics([&*a, &*missing]).utf8().partitions().unwrap_err().to_string();
+    assert!(error.contains(&missing) && !error.contains(&a), "{error}");
+}
+
+fn topics_of_a_pattern(setting: &Setting) {
+    let prefix = setting.name();
+    let [first, second, other] = ["-x", "-y", "-z-not"].map(|end| format!("{prefix}{end}"));
+    for topic in [&first, &other] {
+        setting.client.create(topic, 1, &[]);
+        setting.client.write(topic, 0, [topic]);
+    }
+    let pattern = format!("{prefix}-.");
+    let kafka = setting.kafka();
+    assert_eq!(read_all(&kafka.topic_pattern(&pattern).utf8()).0, [&*first]);
+    let no_match = kafka.topic_pattern(&format!("{prefix}-none")).utf8().partitions().unwrap_err();
+    assert!(no_match.to_string().contains("-none"), "{no_match}");
+
+    let (job, out) = follow_by(move || kafka.topic_pattern(&pattern));
+    let running = job.start();
+    assert_eq!(out.wait_for(1), [&*first]);
+    setting.client.create(&second, 1, &[]);
+    setting.client.write(&second, 0, ["new topic"]);
+    assert_eq!(out.wait_for(2)[1], "new topic");
+    // A topic that is deleted has ended, while it is read and when the job is started again.
+    let often =
+        [("topic.metadata.refresh.interval.ms", "1000"), ("topic.metadata.propagation.max.ms", "1000")];
+    let source = setting.kafka_with(&often).topic_pattern(&first).follow(true).utf8();
+    let mut reader = source.reader().unwrap();
+    reader.open(&format!("{first}-0"), None).unwrap();
+    running.checkpoint();
+    setting.client.delete(&first);
+    running.checkpoint();
+    running.kill();
+    let running = job.start();
+    setting.client.write(&second, 0, ["still read"]);
+    assert_eq!(out.wait_for(3)[2], "still read");
+    running.stop().unwrap();
+    let until = Instant::now() + Duration::from_secs(90);
+    while reader.poll(0, &mut Polled::new(), 100).unwrap() != PartitionStatus::Ended {
+        assert!(Instant::now() < until, "a deleted topic does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // One that is made again is another one, and read from its beginning.
+    let position = reader.position(0);
+    let reopened = || {
+        let mut reader = source.reader().unwrap();
+        reader.open(&format!("{first}-0"), Some(&position)).unwrap();
+        reader
+    };
+    assert_eq!(reopened().poll(0, &mut Polled::new(), 100).unwrap(), PartitionStatus::Ended);
+    setting.client.create(&first, 1, &[]);
+    setting.client.write(&first, 0, ["again"]);
+    let (mut reader, mut polled, mut read) = (reopened(), Polled::new(), Vec::new());
+    while read.is_empty() {
+        assert_ne!(reader.poll(0, &mut polled, 100).unwrap(), PartitionStatus::Ended);
+        read.extend(polled.take().0.into_iter().map(|(_, text)| text));
+    }
+    assert_eq!(read, ["again"]);
+}
+
+fn explicit_offsets(setting: &Setting) {
+    let topic = setting.topic(2);
+    setting.client.write(&topic, 0, ["0", "1", "2"]);
+    setting.client.write(&topic, 1, ["10"]);
+    let (kafka, name) = (setting.kafka(), topic.clone());
+    let (job, out) = follow_by(move || kafka.topic(&name).start(Start::offsets([(&*name, 0, 2)])));
+    let running = job.start();
+    let mut read = out.wait_for(2);
+    read.sort();
+    assert_eq!(read, ["10", "2"]);
+    running.stop().unwrap();
+    for (start, part) in [(4, "has the offsets 0 to 3"), (-1, "offset -1")] {
+        let (kafka, name) = (setting.kafka(), topic.clone());
+        let (job, _) = follow_by(move || kafka.topic(&name).start(Start::offsets([(&*name, 0, start)])));
+        let error = job.run().unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let (kafka, name) = (setting.kafka(), topic.clone());
+    let (job, _) = follow_by(move || kafka.topic(&name).start(Start::offsets([(&*name, 7, 0)])));
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.contains("partition 7"), "{error}");
+}
+
+fn offsets_of_a_group(setting: &Setting) {
+    let (topic, group) = (setting.topic(2), setting.name());
+    let kafka = setting.kafka_with(&[("group.id", &group)]);
+    setting.client.write(&topic, 0, ["1", "2"]);
+    let start = |reset| {
+        let (kafka, topic) = (kafka.clone(), topic.clone());
+        follow_by(move || kafka.topic(&topic).start(Start::Committed(reset)))
+    };
+    let error = start(Reset::None).0.run().unwrap_err().to_string();
+    assert!(error.contains(&group) && error.contains("Reset::Earliest"), "{error}");
+    let (job, out) = start(Reset::Earliest);
+    let running = job.start();
+    assert_eq!(out.wait_for(2), ["1", "2"]);
+    running.stop().unwrap();
+    assert_eq!(setting.client.committed(&group, &topic), [Some(2), Some(0)], "what the last snapshot has");
+    // A job that begins now goes on from there.
+    setting.client.write(&topic, 0, ["3"]);
+    let (job, out) = start(Reset::None);
+    let running = job.start();
+    assert_eq!(out.wait_for(1), ["3"]);
+    running.stop().unwrap();
+    // Its own later starts do not look at the group.
+    assert_eq!(setting.client.committed(&group, &topic), [Some(3), Some(0)]);
+    let without = setting.kafka();
+    let (job, _) = follow_by(move || without.topic("any").start(Start::Committed(Reset::Latest)));
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.contains("group.id"), "{error}");
 }
 
 fn lost_messages_end_the_job(setting: &Setting) {
