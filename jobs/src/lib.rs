@@ -1,6 +1,8 @@
 //! The example jobs, one short file each, and what they share: the reading of a sensor.
 
 use serde::{Deserialize, Serialize};
+use tidegate_connectors::kafka::DeliveryGuarantee;
+use tidegate_connectors::{Kafka, KafkaSetting, Location};
 
 /// Compiles the program that the README shows.
 #[cfg(doctest)]
@@ -25,4 +27,32 @@ pub struct Reading {
     pub vibration: f64,
     /// Kilopascals.
     pub pressure: f64,
+}
+
+/// Where a job reads and writes: directories of files, or topics.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Places {
+    /// The readings: a directory of partitions part-*.jsonl, or kafka:TOPIC (also kafka:TOPIC,TOPIC or kafka:^PATTERN).
+    #[arg(long, value_name = "DIR|kafka:TOPIC")]
+    pub input: Location,
+    /// Where the results go.
+    #[arg(long, value_name = "DIR|kafka:TOPIC")]
+    pub output: Location,
+    /// Where rows go that are not readings.
+    #[arg(long, value_name = "DIR|kafka:TOPIC")]
+    pub dead_letters: Location,
+    /// A setting of the Kafka client, any number of times, bootstrap.servers among them. A secret is given as KEY=env:NAME
+    /// or KEY=file:PATH.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub kafka: Vec<KafkaSetting>,
+    /// What is guaranteed of output to topics: exactly-once, at-least-once or none.
+    #[arg(long, value_name = "GUARANTEE", default_value_t)]
+    pub delivery: DeliveryGuarantee,
+}
+
+impl Places {
+    /// The brokers that topics are at.
+    pub fn kafka(&self) -> Kafka {
+        Kafka::new(self.kafka.clone()).delivery(self.delivery)
+    }
 }

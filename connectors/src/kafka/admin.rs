@@ -25,7 +25,7 @@ impl Kafka {
     /// # Errors
     /// If `bootstrap.servers` is missing, or a secret cannot be read.
     pub fn client_config(&self) -> Result<ClientConfig> {
-        self.0.config(&DEFAULTS, &[])
+        self.settings.config(&DEFAULTS, &[])
     }
 
     /// The number of a topic's partitions; None if there is no such topic, at once.
@@ -33,9 +33,9 @@ impl Kafka {
     /// # Errors
     /// If the brokers do not answer, or the topic may not be seen.
     pub fn partitions(&self, topic: &str) -> Result<Option<usize>> {
-        let found = Consumer::new(&self.0)?.partitions_now(topic);
+        let found = Consumer::new(&self.settings)?.partitions_now(topic);
         found.map_err(|error| {
-            let brokers = self.0.brokers();
+            let brokers = self.settings.brokers();
             Error::environment(format!("cannot ask the brokers {brokers} for the topic {topic}"))
                 .caused_by(error)
         })
@@ -46,15 +46,17 @@ impl Kafka {
     /// # Errors
     /// If it cannot be made.
     pub fn create_topic(&self, topic: &str, partitions: usize, settings: &[(&str, &str)]) -> Result<bool> {
-        let admin: AdminClient<Logging> =
-            self.client_config()?.create_with_context(Logging).map_err(|error| self.0.refused(error))?;
+        let admin: AdminClient<Logging> = self
+            .client_config()?
+            .create_with_context(Logging::default())
+            .map_err(|error| self.settings.refused(error))?;
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
         let mut new = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(-1));
         for (key, value) in settings {
             new = new.set(key, value);
         }
         let failed =
-            || Error::environment(format!("the topic {topic} cannot be made at {}", self.0.brokers()));
+            || Error::environment(format!("the topic {topic} cannot be made at {}", self.settings.brokers()));
         let made =
             block_on(admin.create_topics([&new], &options)).map_err(|error| failed().caused_by(error))?;
         match made.into_iter().next() {

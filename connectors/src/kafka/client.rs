@@ -1,6 +1,7 @@
 //! What producers and consumers have in common: their log, and how an error of theirs is told.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -19,9 +20,52 @@ pub(super) const DEFAULTS: [(&str, &str); 4] = [
 /// For how long a broker may not know a topic or a partition's leader: it was made, it has started, or it was elected just now.
 pub(super) const UNKNOWN: Duration = Duration::from_secs(30);
 
-/// The context of clients that need none of their own.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Logging;
+/// For how long brokers may refuse a client's name, password or certificates before a job ends that cannot do without them.
+pub(super) const REFUSED: Duration = Duration::from_secs(10);
+
+/// What a client's context has in common with all others: it writes the log, and keeps why the brokers do not let the client in. Calls
+/// do not tell that: they run out of time.
+#[derive(Debug, Default)]
+pub(super) struct Logging(Mutex<Option<Refusal>>);
+
+/// Why brokers do not let a client in.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) code: Code,
+    pub(super) reason: String,
+    pub(super) since: Instant,
+}
+
+impl Logging {
+    fn lock(&self) -> MutexGuard<'_, Option<Refusal>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the brokers have not let the client in since the last answer.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.lock().clone()
+    }
+
+    /// The brokers have answered.
+    pub(super) fn is_let_in(&self) {
+        *self.lock() = None;
+    }
+
+    pub(super) fn failed(&self, error: &KafkaError, reason: &str) {
+        warn!(target: "kafka", "{error}: {reason}");
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        if matches!(
+            code,
+            Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::SSL
+                | Code::GroupAuthorizationFailed
+        ) {
+            let refusal = || Refusal { code, reason: reason.to_owned(), since: Instant::now() };
+            self.lock().get_or_insert_with(refusal);
+        }
+    }
+}
 
 impl ClientContext for Logging {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -29,7 +73,7 @@ impl ClientContext for Logging {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        log_error(&error, reason);
+        self.failed(&error, reason);
     }
 }
 
@@ -44,11 +88,6 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => info!(target: "kafka", "{facility}: {message}"),
         RDKafkaLogLevel::Debug => debug!(target: "kafka", "{facility}: {message}"),
     }
-}
-
-/// An error of a client as a whole: it goes on trying.
-pub(super) fn log_error(error: &KafkaError, reason: &str) {
-    warn!(target: "kafka", "{error}: {reason}");
 }
 
 /// Whether a topic or a partition is not known, which may be true for a moment only.
@@ -103,6 +142,7 @@ pub(super) fn remedy(code: Code) -> &'static str {
         Code::Authentication | Code::SaslAuthenticationFailed => {
             "; check sasl.username, sasl.password and sasl.mechanisms"
         }
+        Code::SSL => "; check security.protocol, ssl.ca.location and the certificates of both sides",
         Code::InvalidTransactionTimeout => {
             "; transaction.timeout.ms must not be larger than the broker's transaction.max.timeout.ms"
         }

@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{DEFAULTS, Logging, UNKNOWN, is_permanent, is_unknown, remedy};
+use super::client::{DEFAULTS, Logging, REFUSED, Refusal, UNKNOWN, is_permanent, is_unknown, remedy};
 use super::message::Message;
 use super::names::PartitionName;
 use super::settings::Settings;
@@ -58,7 +58,8 @@ impl Consumer {
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let config = settings.config(&defaults, &OWN)?;
-        let client = config.create_with_context(Logging).map_err(|error| settings.refused(error))?;
+        let client =
+            config.create_with_context(Logging::default()).map_err(|error| settings.refused(error))?;
         Ok(Self { client, brokers: settings.brokers(), group: config.get("group.id").map(str::to_owned) })
     }
 
@@ -66,6 +67,21 @@ impl Consumer {
     pub(super) fn serve(&self) {
         // Messages come from queues of their own: what this returns can only be an error, and it was logged.
         drop(self.client.poll(Duration::ZERO));
+    }
+
+    /// The brokers have answered.
+    pub(super) fn is_let_in(&self) {
+        self.client.context().is_let_in();
+    }
+
+    /// An error if the brokers have not let the client in for so long.
+    pub(super) fn check_is_let_in(&self, patience: Duration) -> Result<()> {
+        match self.client.context().refusal() {
+            Some(Refusal { code, reason, since }) if since.elapsed() > patience => Err(Error::environment(
+                format!("the brokers {} do not let the job in: {reason}{}", self.brokers, remedy(code)),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The number of a topic's partitions; None if there is no such topic. Brokers that have just started know no topic for a
@@ -182,9 +198,13 @@ impl Consumer {
         loop {
             self.serve();
             let error = match question(&self.client) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.is_let_in();
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
+            self.check_is_let_in(REFUSED)?;
             let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
             let took = began.elapsed();
             let failed = || format!("cannot ask the brokers {} for {what}", self.brokers);

@@ -119,7 +119,15 @@ pub(super) fn read(
     wanted.add_partition(topic, 0);
     let found = match client.committed_offsets(wanted, REQUEST) {
         Err(error) if error.rdkafka_error_code() == Some(Code::GroupIdNotFound) => return Ok(None),
-        found => found.map_err(Unread::Kafka)?,
+        // A group that the job's user may not read has no coordinator for it, and the call runs out of time.
+        Err(error) => {
+            drop(client.poll(Duration::ZERO));
+            let refusal = client.context().refusal().filter(|refusal| refusal.code != Code::SSL);
+            return Err(Unread::Kafka(
+                refusal.map_or(error, |refusal| KafkaError::OffsetFetch(refusal.code)),
+            ));
+        }
+        Ok(found) => found,
     };
     let elements = found.elements();
     let Some(found) = elements.first() else { return Ok(None) };
@@ -133,7 +141,10 @@ pub(super) fn read(
 
 fn client(settings: &Settings, id: &str) -> Result<BaseConsumer<Logging>> {
     let own = [("group.id", id), ("enable.auto.commit", "false"), ("isolation.level", "read_committed")];
-    settings.config(&DEFAULTS, &own)?.create_with_context(Logging).map_err(|error| settings.refused(error))
+    settings
+        .config(&DEFAULTS, &own)?
+        .create_with_context(Logging::default())
+        .map_err(|error| settings.refused(error))
 }
 
 #[cfg(test)]

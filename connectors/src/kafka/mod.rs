@@ -38,6 +38,8 @@ mod admin;
 mod client;
 mod committer;
 mod consumer;
+mod delivery;
+mod direct;
 mod format;
 mod location;
 mod marker;
@@ -56,6 +58,7 @@ mod start;
 mod topics;
 mod writer;
 
+pub use delivery::DeliveryGuarantee;
 pub use format::{Bytes, Json, MessageFormat, Utf8, With};
 pub use location::Location;
 pub use message::Message;
@@ -71,12 +74,22 @@ use topics::Topics;
 
 /// A cluster of brokers, with how to reach it: where a job reads topics from or writes them to.
 #[derive(Clone, Debug)]
-pub struct Kafka(Settings);
+pub struct Kafka {
+    settings: Settings,
+    guarantee: DeliveryGuarantee,
+}
 
 impl Kafka {
     /// A cluster that is reached with these settings, `bootstrap.servers` among them. Of two with one key the last one counts.
     pub fn new(settings: impl IntoIterator<Item = KafkaSetting>) -> Self {
-        Self(settings.into_iter().collect())
+        Self { settings: settings.into_iter().collect(), guarantee: DeliveryGuarantee::default() }
+    }
+
+    /// What its sinks guarantee, unless they are told otherwise; [`DeliveryGuarantee::ExactlyOnce`] if nothing is said.
+    #[must_use]
+    pub fn delivery(mut self, guarantee: DeliveryGuarantee) -> Self {
+        self.guarantee = guarantee;
+        self
     }
 
     /// Reads a topic, from the first message that is there to where it ends at the start.
@@ -86,19 +99,19 @@ impl Kafka {
 
     /// Reads several topics, whose messages are of one format, in the same way. All of them have to be there.
     pub fn topics<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> TopicSource {
-        TopicSource::new(self.0.clone(), Topics::named(topics))
+        TopicSource::new(self.settings.clone(), Topics::named(topics))
     }
 
     /// Reads all topics whose whole name fits a [regular expression](https://docs.rs/regex), also those that are made later, which are
     /// found within seconds. One that is deleted has ended. Topics of Kafka itself (`__consumer_offsets`) are left out.
     pub fn topic_pattern(&self, pattern: &str) -> TopicSource {
-        TopicSource::new(self.0.clone(), Topics::Pattern(pattern.to_owned()))
+        TopicSource::new(self.settings.clone(), Topics::Pattern(pattern.to_owned()))
     }
 
-    /// Writes to a topic, exactly once.
+    /// Writes to a topic.
     ///
     /// The returned sink takes dead letters; [`TopicSink::json`] makes it a sink of records of any type.
     pub fn sink(&self, topic: &str) -> TopicSink {
-        TopicSink::new(self.0.clone(), topic)
+        TopicSink::new(self.settings.clone(), topic, self.guarantee)
     }
 }

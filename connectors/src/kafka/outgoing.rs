@@ -77,7 +77,7 @@ impl OutgoingMessage {
         self.headers.clear();
     }
 
-    fn staged(&self) -> StagedMessage<'_> {
+    pub(super) fn staged(&self) -> StagedMessage<'_> {
         StagedMessage {
             topic: self.topic.as_deref(),
             partition: self.partition,

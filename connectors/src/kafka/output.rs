@@ -10,6 +10,9 @@ use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, Result};
 use super::marker::Marker;
 use super::outgoing::{StagedMessage, read_next};
 
+/// What a snapshot keeps of output that was sent before: it is not published.
+pub(super) const SENT: &str = "sent";
+
 /// What a snapshot keeps of a staged file besides the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
@@ -44,7 +47,7 @@ impl<'a> Output<'a> {
     /// The outputs of an epoch, one for each transactional id.
     pub(super) fn all(epoch: Epoch, pieces: &'a [StagedOutput<'a>]) -> Result<Vec<Self>> {
         let mut all: Vec<Self> = Vec::new();
-        for piece in pieces {
+        for piece in pieces.iter().filter(|piece| piece.staged.place != SENT) {
             let place: Place = serde_json::from_value(piece.staged.place.clone())
                 .context(|| format!("the snapshot names {} as output for Kafka", piece.staged.place))?;
             match all.iter_mut().find(|output| output.place.id == place.id) {

@@ -9,9 +9,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::util::IntoOpaque;
 use tidegate_protocol::Result;
 
-use super::client::{DEFAULTS, log, log_error};
+use super::client::{DEFAULTS, Logging, Refusal, log};
 use super::marker::Marker;
 use super::outgoing::StagedMessage;
 use super::settings::Settings;
@@ -73,6 +74,11 @@ impl Producer {
         initialized
     }
 
+    /// Why the brokers do not let the client in.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.client.context().logging.refusal()
+    }
+
     pub(super) fn begin(&self) -> KafkaResult<()> {
         self.client.context().forget();
         self.client.begin_transaction()
@@ -85,16 +91,7 @@ impl Producer {
         message: &StagedMessage<'_>,
         number: u64,
     ) -> std::result::Result<(), Failed> {
-        let mut record = BaseRecord::with_opaque_to(topic, number as usize);
-        (record.partition, record.timestamp) = (message.partition, message.timestamp);
-        (record.key, record.payload) = (message.key, message.value);
-        if !message.headers.is_empty() {
-            let header = |headers: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| {
-                headers.insert(Header { key, value: *value })
-            };
-            let headers = OwnedHeaders::new_with_capacity(message.headers.len());
-            record.headers = Some(message.headers.iter().fold(headers, header));
-        }
+        let mut record = record(topic, message, number as usize);
         let until = Instant::now() + self.timeout;
         loop {
             match self.client.send(record) {
@@ -157,17 +154,39 @@ impl Producer {
     }
 }
 
+/// A message as librdkafka takes it.
+pub(super) fn record<'a, O: IntoOpaque>(
+    topic: &'a str,
+    message: &StagedMessage<'a>,
+    opaque: O,
+) -> BaseRecord<'a, [u8], [u8], O> {
+    let mut record = BaseRecord::with_opaque_to(topic, opaque);
+    (record.partition, record.timestamp) = (message.partition, message.timestamp);
+    (record.key, record.payload) = (message.key, message.value);
+    if !message.headers.is_empty() {
+        let header = |headers: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| {
+            headers.insert(Header { key, value: *value })
+        };
+        let headers = OwnedHeaders::new_with_capacity(message.headers.len());
+        record.headers = Some(message.headers.iter().fold(headers, header));
+    }
+    record
+}
+
 /// What has become of the messages of a transaction: the first that was not taken.
 #[derive(Default)]
-struct Deliveries(Mutex<Option<(u64, Code)>>);
+struct Deliveries {
+    first: Mutex<Option<(u64, Code)>>,
+    logging: Logging,
+}
 
 impl Deliveries {
     fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn first(&self) -> Option<(u64, Code)> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,7 +196,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        log_error(&error, reason);
+        self.logging.failed(&error, reason);
     }
 }
 
@@ -189,7 +208,7 @@ impl ProducerContext for Deliveries {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         // What is purged was given up because of something else.
         if !matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert((number as u64, code));
         }
     }

@@ -229,7 +229,15 @@ impl Publisher for TopicPublisher {
 impl Session {
     fn open(settings: &Settings, id: &str, topic: &str) -> std::result::Result<Self, Failure> {
         let producer = Producer::new(settings, id)?;
-        producer.init().map_err(|error| temporary(id, "init_transactions", &error))?;
+        producer.init().map_err(|error| {
+            match producer.refusal().filter(|refusal| refusal.code != Code::SSL) {
+                Some(refusal) => Failure::Temporary(
+                    refusal.code,
+                    format!("the brokers do not let the job in: {}", refusal.reason),
+                ),
+                None => temporary(id, "init_transactions", &error),
+            }
+        })?;
         let marker = match marker::read(settings, id, topic) {
             Ok(marker) => marker,
             Err(Unread::Client(error)) => return Err(error.into()),

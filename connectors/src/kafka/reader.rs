@@ -133,11 +133,13 @@ impl<F: MessageFormat> TopicReader<F> {
         deletions.missing = missing;
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self) -> Result<()> {
         if self.served.is_none_or(|served| served.elapsed() > SERVE_EVERY) {
             self.consumer.serve();
             self.served = Some(Instant::now());
+            self.consumer.check_is_let_in(UNKNOWN)?;
         }
+        Ok(())
     }
 }
 
@@ -177,7 +179,7 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
         out: &mut Polled<F::Item>,
         budget: usize,
     ) -> Result<PartitionStatus> {
-        self.serve();
+        self.serve()?;
         self.look_for_deletions();
         let Partition::Open(open) = &mut self.partitions[partition] else {
             return Ok(PartitionStatus::Ended);
@@ -236,7 +238,7 @@ impl OpenPartition {
         });
         let mut status = match fetched {
             Fetched { messages: 0, end: None, .. } => self.nothing(consumer)?,
-            Fetched { end, .. } => self.met(end),
+            Fetched { end, .. } => self.met(end, consumer),
         };
         if let Some((code, text)) = fetched.error {
             self.failed(code, &text, consumer)?;
@@ -249,7 +251,8 @@ impl OpenPartition {
     }
 
     /// Messages were fetched, or the end was met.
-    fn met(&mut self, end: Option<i64>) -> PartitionStatus {
+    fn met(&mut self, end: Option<i64>, consumer: &Consumer) -> PartitionStatus {
+        consumer.is_let_in();
         self.unknown_since = None;
         let bound = self.end.unwrap_or(i64::MAX);
         // Behind the last message there may be markers of transactions, which are no messages.

@@ -8,6 +8,8 @@ use tidegate_connector_api::{
 use tidegate_protocol::{Epoch, Result, Slot};
 
 use super::consumer::Consumer;
+use super::delivery::DeliveryGuarantee;
+use super::direct::{DirectPublisher, DirectWriter};
 use super::outgoing::OutgoingMessage;
 use super::publisher::TopicPublisher;
 use super::record_format::{JsonValue, KeyedJson, RecordFormat, WrittenBy};
@@ -19,6 +21,7 @@ use super::writer::TopicWriter;
 pub struct TopicSink {
     pub(super) settings: Settings,
     pub(super) topic: String,
+    guarantee: DeliveryGuarantee,
     prefix: String,
     pub(super) marker_retention: Duration,
     pub(super) when_unknown: WhenUnknown,
@@ -36,14 +39,22 @@ pub enum WhenUnknown {
 }
 
 impl TopicSink {
-    pub(super) fn new(settings: Settings, topic: &str) -> Self {
+    pub(super) fn new(settings: Settings, topic: &str, guarantee: DeliveryGuarantee) -> Self {
         Self {
             settings,
             topic: topic.to_owned(),
+            guarantee,
             prefix: "tidegate".to_owned(),
             marker_retention: Duration::from_secs(7 * 86_400),
             when_unknown: WhenUnknown::Fail,
         }
+    }
+
+    /// What the sink guarantees; what was said of the [`Kafka`](super::Kafka) if nothing is said here. A job may go on with another one.
+    #[must_use]
+    pub fn delivery(mut self, guarantee: DeliveryGuarantee) -> Self {
+        self.guarantee = guarantee;
+        self
     }
 
     /// What the transactional ids begin with, for the rights of the job's user; `tidegate` if nothing is said. The whole id is
@@ -109,13 +120,21 @@ impl TopicSink {
         Ok(Box::new(Topic))
     }
 
-    fn writer<T, F: RecordFormat<T>>(&self, format: F, place: &SinkPlace) -> Box<dyn Writer<T>> {
-        let id = self.id(&place.sink, place.slot);
-        Box::new(TopicWriter::new(format, id, self.topic.clone(), place))
+    fn writer<T, F: RecordFormat<T>>(&self, format: F, place: &SinkPlace) -> Result<Box<dyn Writer<T>>> {
+        let topic = self.topic.clone();
+        if self.guarantee == DeliveryGuarantee::ExactlyOnce {
+            return Ok(Box::new(TopicWriter::new(format, self.id(&place.sink, place.slot), topic, place)));
+        }
+        let must_arrive = self.guarantee == DeliveryGuarantee::AtLeastOnce;
+        Ok(Box::new(DirectWriter::new(&self.settings, topic, format, must_arrive)?))
     }
 
     fn publisher(&self, sink: &SinkId, slot: Slot) -> Box<dyn Publisher> {
-        Box::new(TopicPublisher::new(self.clone(), self.id(sink, slot)))
+        let publisher = TopicPublisher::new(self.clone(), self.id(sink, slot));
+        match self.guarantee {
+            DeliveryGuarantee::ExactlyOnce => Box::new(publisher),
+            DeliveryGuarantee::AtLeastOnce | DeliveryGuarantee::None => Box::new(DirectPublisher(publisher)),
+        }
     }
 }
 
@@ -129,7 +148,8 @@ impl SinkTarget for Topic {
     }
 }
 
-/// A topic that records are written to in a format, visible an epoch at a time to those who read what is committed.
+/// A topic that records are written to in a format; exactly once, visible an epoch at a time to those who read what is committed,
+/// unless another [`DeliveryGuarantee`] is asked for.
 ///
 /// See [the outcomes](super) of everything that can happen to a record, a topic or the brokers.
 #[derive(Clone, Debug)]
@@ -148,7 +168,7 @@ impl<T: 'static, F: RecordFormat<T>> TransactionalSink<T> for KafkaSink<F> {
     }
 
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {
-        Ok(self.topic.writer(self.format.clone(), &place))
+        self.topic.writer(self.format.clone(), &place)
     }
 
     fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {
@@ -166,7 +186,7 @@ impl TransactionalSink<DeadLetter> for TopicSink {
     }
 
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<DeadLetter>>> {
-        Ok(self.writer(JsonValue, &place))
+        self.writer(JsonValue, &place)
     }
 
     fn publisher(&self, sink: &SinkId, slot: Slot) -> Result<Box<dyn Publisher>> {

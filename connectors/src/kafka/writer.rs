@@ -30,15 +30,7 @@ impl<T, F: RecordFormat<T>> Writer<T> for TopicWriter<F> {
     #[inline]
     fn write(&mut self, record: &T, event_time: Option<i64>) -> Result<()> {
         let Self { format, message, staged, place } = self;
-        message.clear(event_time);
-        format.write(record, message).map_err(|error| {
-            Error::job(format!(
-                "a record of the type {} cannot be written as a message to the topic {}: {error}. Check such records in a try_map \
-                 in front of the sink: what it refuses goes where malformed records go",
-                std::any::type_name::<T>(),
-                place.topic
-            ))
-        })?;
+        self::format(format, record, event_time, message, &place.topic)?;
         staged.record(|file| {
             message
                 .append_to(file)
@@ -53,4 +45,23 @@ impl<T, F: RecordFormat<T>> Writer<T> for TopicWriter<F> {
         let place = serde_json::to_value(place).context(|| "stage messages")?;
         Ok(Some(Staging::file(file, place)))
     }
+}
+
+/// Fills in a message from a record.
+#[inline]
+pub(super) fn format<T, F: RecordFormat<T>>(
+    format: &F,
+    record: &T,
+    event_time: Option<i64>,
+    message: &mut OutgoingMessage,
+    topic: &str,
+) -> Result<()> {
+    message.clear(event_time);
+    format.write(record, message).map_err(|error| {
+        Error::job(format!(
+            "a record of the type {} cannot be written as a message to the topic {topic}: {error}. Check such records in a try_map \
+             in front of the sink: what it refuses goes where malformed records go",
+            std::any::type_name::<T>()
+        ))
+    })
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate::{Aggregate, Job, Result, Tumbling, Watermarks, Windowed};
-use tidegate_connectors::{Kafka, KafkaSetting, Location};
-use tidegate_jobs::Reading;
+use tidegate_jobs::{Places, Reading};
 use tidegate_models::XgboostModel;
 
 #[global_allocator]
@@ -15,19 +14,8 @@ static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
 /// Scores five-minute windows of sensor readings by device with an XGBoost model
 #[derive(clap::Args)]
 struct Args {
-    /// The readings: a directory of partitions part-*.jsonl, or kafka:TOPIC.
-    #[arg(long, value_name = "DIR|kafka:TOPIC")]
-    input: Location,
-    /// Where the scored windows go.
-    #[arg(long, value_name = "DIR|kafka:TOPIC")]
-    output: Location,
-    /// Where rows go that are not readings.
-    #[arg(long, value_name = "DIR|kafka:TOPIC")]
-    dead_letters: Location,
-    /// A setting of the Kafka client, any number of times, bootstrap.servers among them. A secret is given as KEY=env:NAME
-    /// or KEY=file:PATH.
-    #[arg(long, value_name = "KEY=VALUE")]
-    kafka: Vec<KafkaSetting>,
+    #[command(flatten)]
+    places: Places,
     /// The XGBoost model (JSON or UBJ) over temp_std, vibration_mean, pressure_mean.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
@@ -41,9 +29,9 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
     let model = XgboostModel::load(&args.model)?;
     model.expect_features(3)?;
     model.expect_outputs(1)?;
-    let kafka = Kafka::new(args.kafka.clone());
-    job.source("readings", args.input.json_source::<Reading>(&kafka))
-        .dead_letters(args.dead_letters.json_sink(&kafka))
+    let (places, kafka) = (&args.places, args.places.kafka());
+    job.source("readings", places.input.json_source::<Reading>(&kafka))
+        .dead_letters(places.dead_letters.json_sink(&kafka))
         .filter(|r| (0.0..=100.0).contains(&r.temperature))
         .named("out_of_range")
         .event_time(|r| r.timestamp, Watermarks::bounded(Duration::from_secs(2)))
@@ -51,7 +39,7 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
         .window(Tumbling::of(Duration::from_secs(300)))
         .aggregate("features", FeatureStats)
         .map(move |features| Alert::score(&model, features))
-        .sink("alerts", args.output.json_sink_by_key(&kafka, |alert: &Alert| &alert.device_id));
+        .sink("alerts", places.output.json_sink_by_key(&kafka, |alert: &Alert| &alert.device_id));
     Ok(())
 }
 

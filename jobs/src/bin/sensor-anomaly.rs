@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use tidegate::{Job, Result};
-use tidegate_connectors::{Kafka, KafkaSetting, Location};
-use tidegate_jobs::Reading;
+use tidegate_jobs::{Places, Reading};
 
 #[global_allocator]
 static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
@@ -13,19 +12,8 @@ static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
 /// Reports temperatures above a threshold, and those that are far from the last ones of their device (rolling z-score)
 #[derive(clap::Args)]
 struct Args {
-    /// The readings: a directory of partitions part-*.jsonl, or kafka:TOPIC.
-    #[arg(long, value_name = "DIR|kafka:TOPIC")]
-    input: Location,
-    /// Where the anomalies go.
-    #[arg(long, value_name = "DIR|kafka:TOPIC")]
-    output: Location,
-    /// Where rows go that are not readings.
-    #[arg(long, value_name = "DIR|kafka:TOPIC")]
-    dead_letters: Location,
-    /// A setting of the Kafka client, any number of times, bootstrap.servers among them. A secret is given as KEY=env:NAME
-    /// or KEY=file:PATH.
-    #[arg(long, value_name = "KEY=VALUE")]
-    kafka: Vec<KafkaSetting>,
+    #[command(flatten)]
+    places: Places,
     /// A temperature above this one is an anomaly, in degrees Celsius.
     #[arg(long, value_name = "CELSIUS", default_value_t = 100.0)]
     threshold: f64,
@@ -42,10 +30,10 @@ fn main() -> Result<()> {
 }
 
 fn build(job: &mut Job, args: &Args) -> Result<()> {
-    let kafka = Kafka::new(args.kafka.clone());
+    let (places, kafka) = (&args.places, args.places.kafka());
     let (threshold, z_score, window) = (args.threshold, args.z_score, args.window as usize);
-    job.source("readings", args.input.json_source::<Reading>(&kafka))
-        .dead_letters(args.dead_letters.json_sink(&kafka))
+    job.source("readings", places.input.json_source::<Reading>(&kafka))
+        .dead_letters(places.dead_letters.json_sink(&kafka))
         .key_by(|r| &r.device_id)
         .flat_map_with_state("detector", move |last: &mut LastReadings, reading: Reading| {
             let rolling = last.score(reading.temperature, window).filter(|score| score.z.abs() > z_score);
@@ -53,7 +41,7 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
             let found = above.into_iter().chain(rolling.map(Kind::FarFromTheLast));
             found.map(move |kind| Anomaly::of(&reading, kind)).collect::<Vec<_>>()
         })
-        .sink("anomalies", args.output.json_sink_by_key(&kafka, |anomaly: &Anomaly| &anomaly.device_id));
+        .sink("anomalies", places.output.json_sink_by_key(&kafka, |anomaly: &Anomaly| &anomaly.device_id));
     Ok(())
 }
 

@@ -3,11 +3,26 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Brokers that a test may use, and end if they are its own.
 pub struct Brokers {
     bootstrap: String,
+    secure: String,
     own: Option<Own>,
+}
+
+/// What a second listener asks of its clients: TLS, with certificates of this authority, and the name and password of a user (SASL PLAIN).
+/// Users may do nothing until they are allowed to; who comes by the first listener may do everything.
+pub struct Secure<'a> {
+    /// The nodes' certificate.
+    pub certificate: &'a Path,
+    /// Its key.
+    pub key: &'a Path,
+    /// What has issued the certificates of clients.
+    pub authority: &'a Path,
+    /// Users with their passwords.
+    pub users: &'a [(&'a str, &'a str)],
 }
 
 struct Own {
@@ -22,7 +37,9 @@ impl Brokers {
     /// Why there is none: Java or the artifacts of Kafka are missing and cannot be fetched.
     pub fn any() -> Result<Self, String> {
         match std::env::var("KAFKA_BOOTSTRAP") {
-            Ok(bootstrap) if !bootstrap.is_empty() => Ok(Self { bootstrap, own: None }),
+            Ok(bootstrap) if !bootstrap.is_empty() => {
+                Ok(Self { bootstrap, secure: String::new(), own: None })
+            }
             _ => Self::start(1, &[]),
         }
     }
@@ -34,6 +51,27 @@ impl Brokers {
     pub fn start(nodes: usize, properties: &[&str]) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let own = Own { directory, port: free_port(nodes)? };
+        Self::start_own(own, nodes, properties)
+    }
+
+    /// One node of its own with a second listener.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub fn start_secure(secure: &Secure<'_>) -> Result<Self, String> {
+        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let own = Own { directory, port: free_port(1)? };
+        let store = own.directory.path().join("keystore.pem");
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
+        let content = read(secure.key)? + &read(secure.certificate)?;
+        std::fs::write(&store, content).map_err(|error| error.to_string())?;
+        let address = format!("127.0.0.1:{}", own.port + 2);
+        let properties = secure.properties(own.port, &address, &store);
+        let properties: Vec<&str> = properties.iter().map(String::as_str).collect();
+        Ok(Self { secure: address, ..Self::start_own(own, 1, &properties)? })
+    }
+
+    fn start_own(own: Own, nodes: usize, properties: &[&str]) -> Result<Self, String> {
         let nodes = nodes.to_string();
         let output = own
             .script(&["up", &nodes])
@@ -45,12 +83,24 @@ impl Brokers {
             return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
         }
         let bootstrap = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Ok(Self { bootstrap, own: Some(own) })
+        Ok(Self { bootstrap, secure: String::new(), own: Some(own) })
     }
 
     /// Where the brokers are.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Where the second listener is.
+    pub fn secure(&self) -> &str {
+        &self.secure
+    }
+
+    /// Runs a tool of Kafka's on the brokers.
+    pub fn tool(&self, class: &str, arguments: &[&str]) {
+        let own = self.own.as_ref().expect("a test of its own brokers");
+        let output = own.script(&[&["tool", class], arguments].concat()).output().expect("the script starts");
+        assert!(output.status.success(), "{class} {arguments:?}: {output:?}");
     }
 
     /// Ends a node as by kill -9; nodes are counted from 1.
@@ -80,6 +130,30 @@ impl Brokers {
     }
 }
 
+impl Secure<'_> {
+    fn properties(&self, port: u16, address: &str, store: &Path) -> Vec<String> {
+        let users: String =
+            self.users.iter().map(|(user, password)| format!(" user_{user}=\"{password}\"")).collect();
+        let client = format!("CLIENT://127.0.0.1:{port}");
+        vec![
+            format!("listeners={client},CONTROL://127.0.0.1:{},SECURE://{address}", port + 1),
+            format!("advertised.listeners={client},SECURE://{address}"),
+            "listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROL:PLAINTEXT,SECURE:SASL_SSL".to_owned(),
+            "listener.name.secure.sasl.enabled.mechanisms=PLAIN".to_owned(),
+            format!(
+                "listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};"
+            ),
+            "listener.name.secure.ssl.keystore.type=PEM".to_owned(),
+            format!("listener.name.secure.ssl.keystore.location={}", store.display()),
+            "listener.name.secure.ssl.truststore.type=PEM".to_owned(),
+            format!("listener.name.secure.ssl.truststore.location={}", self.authority.display()),
+            "listener.name.secure.ssl.client.auth=required".to_owned(),
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
+            "super.users=User:ANONYMOUS".to_owned(),
+        ]
+    }
+}
+
 impl Own {
     fn script(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(script());
@@ -103,15 +177,16 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kafka.sh")
 }
 
-/// The first of a range of ports that nobody uses now.
+/// The first of a range of ports that nobody uses now, and no other test of this process is about to use.
 fn free_port(nodes: usize) -> Result<u16, String> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let is_free = |first: u16| {
-        let ports = (0..nodes as u16).flat_map(|node| [first + 10 * node, first + 10 * node + 1]);
+        let ports = (0..nodes as u16).flat_map(|node| (0..3).map(move |port| first + 10 * node + port));
         ports.map(|port| TcpListener::bind(("127.0.0.1", port))).all(|bound| bound.is_ok())
     };
     // Below the ports that the system gives to clients, and another one for every process.
-    let begin = 20_000 + (std::process::id() % 200) as u16 * 50;
-    let mut candidates = (begin..30_000).chain(20_000..begin).step_by(50);
+    let begin = (std::process::id() % 200) as u16;
+    let mut candidates = (0..200).map(|_| 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 200 * 50);
     candidates
         .find(|first| is_free(*first))
         .ok_or_else(|| "no port between 20000 and 30000 is free".to_owned())

@@ -3,5 +3,5 @@
 mod brokers;
 mod client;
 
-pub use brokers::Brokers;
+pub use brokers::{Brokers, Secure};
 pub use client::{Client, Row, Transaction};

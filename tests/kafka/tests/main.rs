@@ -1,8 +1,10 @@
 //! Topics as sources and sinks, on real brokers. Where there are none and none can be started, every test is reported as
 //! ignored, with the reason; with `TIDEGATE_KAFKA=required` that is a failure.
 
+mod delivery;
 mod reading;
 mod recovery;
+mod security;
 mod setting;
 mod writing;
 
@@ -17,7 +19,8 @@ type Test = (&'static str, fn(&Setting));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: Vec<Test> = [reading::TESTS, writing::TESTS, recovery::TESTS].concat();
+    let tests: Vec<Test> =
+        [reading::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS].concat();
     // A list needs no brokers.
     let setting = if arguments.list { Err("not started".to_owned()) } else { Setting::new() };
     if let Err(why) = &setting

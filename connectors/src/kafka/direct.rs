@@ -1,0 +1,243 @@
+//! Messages that are sent at once, without waiting for a snapshot: for jobs that take milliseconds for a guarantee.
+//!
+//! The worker hands every message to librdkafka. At a barrier, the snapshot thread waits until the brokers have all of the epoch, so
+//! that a snapshot never counts a record as done that is not written. Nothing is staged, and nothing is left to publish.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::{NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
+use tidegate_connector_api::{Epoch, Publisher, StagedOutput, Staging, Writer};
+use tidegate_protocol::{Error, Result};
+use tracing::warn;
+
+use super::client::{DEFAULTS, Logging, is_permanent, log, remedy};
+use super::outgoing::OutgoingMessage;
+use super::output::SENT;
+use super::producer::record;
+use super::publisher::TopicPublisher;
+use super::record_format::RecordFormat;
+use super::settings::Settings;
+use super::writer::format;
+
+/// Settings that a user may change.
+const TUNED: [(&str, &str); 4] = [
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "1"),
+    ("queue.buffering.max.kbytes", "32768"),
+    ("message.max.bytes", "100000000"),
+];
+/// Every message is sent until the brokers have it.
+const UNTIL_DELIVERED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("message.timeout.ms", "0")];
+/// How often lost messages are logged.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// The writer of one worker.
+pub(super) struct DirectWriter<F> {
+    format: F,
+    topic: String,
+    message: OutgoingMessage,
+    producer: Arc<ThreadedProducer<Outcomes>>,
+    /// The messages of the running epoch that the brokers do not have.
+    pending: Arc<Pending>,
+    records: u64,
+    must_arrive: bool,
+}
+
+/// The messages of an epoch that are on their way.
+#[derive(Default)]
+struct Pending(AtomicU64);
+
+impl<F> DirectWriter<F> {
+    pub(super) fn new(settings: &Settings, topic: String, format: F, must_arrive: bool) -> Result<Self> {
+        let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
+        let own = if must_arrive { &UNTIL_DELIVERED[..] } else { &[] };
+        let config = settings.config(&defaults, own)?;
+        let outcomes = Outcomes { must_arrive, ..Outcomes::default() };
+        let producer = config.create_with_context(outcomes).map_err(|error| settings.refused(error))?;
+        Ok(Self {
+            format,
+            topic,
+            message: OutgoingMessage::default(),
+            producer: Arc::new(producer),
+            pending: Arc::default(),
+            records: 0,
+            must_arrive,
+        })
+    }
+
+    fn send(&self) -> Result<()> {
+        let message = self.message.staged();
+        let mut record = record(message.topic.unwrap_or(&self.topic), &message, self.pending.clone());
+        self.pending.0.fetch_add(1, Ordering::AcqRel);
+        loop {
+            self.producer.context().check()?;
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), again)) => {
+                    record = again;
+                    self.producer.poll(Duration::from_millis(10));
+                }
+                Err((error, _)) => {
+                    self.pending.0.fetch_sub(1, Ordering::AcqRel);
+                    let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                    return Err(Error::environment(format!(
+                        "a message cannot be sent to the topic {}: {error}{}",
+                        self.topic,
+                        remedy(code)
+                    )));
+                }
+            }
+        }
+    }
+}
+
+impl<T, F: RecordFormat<T>> Writer<T> for DirectWriter<F> {
+    #[inline]
+    fn write(&mut self, record: &T, event_time: Option<i64>) -> Result<()> {
+        format(&self.format, record, event_time, &mut self.message, &self.topic)?;
+        self.records += 1;
+        self.send()
+    }
+
+    fn stage(&mut self, _: Epoch) -> Result<Option<Staging>> {
+        self.producer.context().check()?;
+        let records = std::mem::take(&mut self.records);
+        if records == 0 {
+            return Ok(None);
+        }
+        let (pending, producer) = (std::mem::take(&mut self.pending), self.producer.clone());
+        let must_arrive = self.must_arrive;
+        Ok(Some(Staging::elsewhere(records, SENT.into(), move || {
+            if must_arrive { producer.context().wait_for(&pending) } else { Ok(()) }
+        })))
+    }
+}
+
+impl<F> Drop for DirectWriter<F> {
+    fn drop(&mut self) {
+        // The job ends, or goes on from the last snapshot: a snapshot thread that waits need not wait any more.
+        self.producer.context().close();
+    }
+}
+
+/// What has become of messages.
+#[derive(Default)]
+struct Outcomes {
+    must_arrive: bool,
+    logging: Logging,
+    has_failed: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Why the first message was not taken that ends the job.
+    failure: Option<String>,
+    is_closed: bool,
+    lost: u64,
+    logged: Option<Instant>,
+}
+
+impl Outcomes {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<()> {
+        if !self.has_failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::environment(self.lock().failure.clone().unwrap_or_default()))
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the brokers have all messages of an epoch.
+    fn wait_for(&self, pending: &Pending) -> Result<()> {
+        let mut state = self.lock();
+        while pending.0.load(Ordering::Acquire) > 0 && state.failure.is_none() && !state.is_closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let is_complete = pending.0.load(Ordering::Acquire) == 0;
+        drop(state);
+        self.check()?;
+        is_complete.then_some(()).ok_or_else(|| {
+            Error::environment("the job has ended before the brokers had all messages of the epoch")
+        })
+    }
+
+    fn failed(&self, error: &KafkaError, topic: &str, what: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        // What is purged was given up because the job ends.
+        if matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
+            return;
+        }
+        let mut state = self.lock();
+        if self.must_arrive || is_permanent(code) {
+            let text =
+                || format!("a message was not taken by the topic {topic}: {code}{} ({what})", remedy(code));
+            state.failure.get_or_insert_with(text);
+            self.has_failed.store(true, Ordering::Release);
+            return;
+        }
+        state.lost += 1;
+        if state.logged.is_none_or(|logged| logged.elapsed() > LOG_EVERY) {
+            let lost = state.lost;
+            warn!(target: "kafka", "{lost} messages for the topic {topic} are lost so far: {code} ({what})");
+            state.logged = Some(Instant::now());
+        }
+    }
+}
+
+impl ClientContext for Outcomes {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.logging.failed(&error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Outcomes {
+    type DeliveryOpaque = Arc<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, pending: Arc<Pending>) {
+        if let Err((error, message)) = result {
+            let text = |bytes: Option<&[u8]>| {
+                bytes.map(|bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned())
+            };
+            let what = format!("key {:?}, value {:?}", text(message.key()), text(message.payload()));
+            self.failed(error, message.topic(), &what);
+        }
+        if pending.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Under the lock, so that nobody is about to wait.
+            drop(self.lock());
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// The publisher of a slot whose messages are sent at once: it has nothing to do, but for what the job has staged when it still
+/// was to write exactly once.
+pub(super) struct DirectPublisher(pub(super) TopicPublisher);
+
+impl Publisher for DirectPublisher {
+    fn publish(&mut self, epoch: Epoch, outputs: &[StagedOutput<'_>]) -> Result<()> {
+        if outputs.iter().all(|output| output.staged.place == SENT) {
+            Ok(())
+        } else {
+            self.0.publish(epoch, outputs)
+        }
+    }
+}
