@@ -31,7 +31,7 @@ use clap::{CommandFactory, Parser};
 use tidegate_protocol::Result;
 
 use crate::config::{Config, DefaultFile, Sources};
-use crate::options::{ClusterVerb, Options, Verb};
+use crate::options::{ClusterVerb, Options, TransactionsVerb, Verb};
 use crate::output::{answer, say};
 use crate::verbs::Session;
 
@@ -67,6 +67,8 @@ fn run(options: &Options) -> Result<u8> {
         Verb::Why(job) => verbs::why(&session()?, job),
         Verb::Logs(logs) => verbs::logs(&session()?, logs),
         Verb::Taskmanagers => verbs::taskmanagers(&session()?),
+        Verb::Transactions(TransactionsVerb::List(list)) => verbs::list_transactions(list, format),
+        Verb::Transactions(TransactionsVerb::Abort(abort)) => verbs::abort_transactions(abort, format),
         Verb::Cluster(ClusterVerb::Up(up)) => cluster::up(up, &options.global, &config),
         Verb::Cluster(ClusterVerb::Down(down)) => cluster::down(down, format),
         Verb::Jobmanager(_) => daemons::jobmanager(&config),

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use tidegate_connectors::KafkaSetting;
+use tidegate_protocol::JobId;
+
 use crate::config::Given;
 use crate::config::keys::{self, AnyKey};
 use crate::parse;
@@ -81,6 +84,9 @@ pub(crate) enum Verb {
     Logs(LogsOptions),
     /// Lists the taskmanagers of the cluster
     Taskmanagers,
+    /// Shows what Kafka sinks have published under their transactional ids, and aborts transactions that are left open
+    #[command(subcommand)]
+    Transactions(TransactionsVerb),
     /// Starts and stops a cluster on this machine
     #[command(subcommand)]
     Cluster(ClusterVerb),
@@ -205,6 +211,47 @@ pub(crate) struct RescaleOptions {
     /// Returns without waiting
     #[arg(short, long)]
     pub(crate) detached: bool,
+}
+
+/// Subcommands of `transactions`. They ask the brokers, and no jobmanager.
+#[derive(Subcommand)]
+pub(crate) enum TransactionsVerb {
+    /// Lists what is published, and where readers wait for an open transaction
+    List(TransactionsListOptions),
+    /// Has the brokers abort the open transactions of these ids. A job that runs begins again what it was publishing
+    Abort(TransactionsAbortOptions),
+}
+
+/// Options of `transactions list`.
+#[derive(Args)]
+pub(crate) struct TransactionsListOptions {
+    #[command(flatten)]
+    pub(crate) kafka: KafkaOptions,
+    /// Only those of this job
+    #[arg(value_name = "JOB_ID")]
+    pub(crate) job: Option<JobId>,
+    /// What the transactional ids begin with
+    #[arg(long, value_name = "PREFIX", default_value = "tidegate")]
+    pub(crate) prefix: String,
+}
+
+/// Options of `transactions abort`.
+#[derive(Args)]
+pub(crate) struct TransactionsAbortOptions {
+    #[command(flatten)]
+    pub(crate) kafka: KafkaOptions,
+    /// Whole ids, as 'transactions list' shows them
+    #[arg(value_name = "TRANSACTIONAL_ID", required = true)]
+    pub(crate) ids: Vec<String>,
+}
+
+/// How brokers are reached.
+#[derive(Args)]
+pub(crate) struct KafkaOptions {
+    /// A setting of the Kafka client, any number of times, bootstrap.servers among them. A secret is given as KEY=env:NAME
+    /// or KEY=file:PATH
+    #[arg(long, value_name = "KEY=VALUE", required = true)]
+    pub(crate) kafka: Vec<KafkaSetting>,
 }
 
 /// Options of `logs`.

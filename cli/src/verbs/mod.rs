@@ -1,4 +1,5 @@
-//! The verbs of the command line: each is a few requests of the jobmanager, and an answer.
+//! The verbs of the command line: each is a few requests of the jobmanager (or, for [`transactions`], of Kafka's brokers), and an
+//! answer.
 //!
 //! Not here: the daemons (`daemons`), a cluster on this machine (`cluster`).
 
@@ -14,6 +15,7 @@ mod savepoint;
 mod session;
 mod stop;
 mod taskmanagers;
+mod transactions;
 mod watch;
 mod why;
 
@@ -33,6 +35,7 @@ pub(crate) use self::savepoint::savepoint;
 pub(crate) use self::session::Session;
 pub(crate) use self::stop::{cancel, stop};
 pub(crate) use self::taskmanagers::taskmanagers;
+pub(crate) use self::transactions::{abort as abort_transactions, list as list_transactions};
 pub(crate) use self::why::why;
 
 /// A directory as the cluster's processes can use it, which run in other directories. A URI stays as it is.

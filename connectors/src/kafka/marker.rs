@@ -47,7 +47,7 @@ impl fmt::Display for Marker {
 }
 
 impl Marker {
-    fn parse(epoch: i64, text: &str) -> Option<Self> {
+    pub(super) fn parse(epoch: i64, text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         (words.next()? == "1").then_some(())?;
         let mut value = |name: &str| words.next()?.strip_prefix(name)?.strip_prefix('=');

@@ -56,6 +56,7 @@ mod sink;
 mod source;
 mod start;
 mod topics;
+mod transactions;
 mod writer;
 
 pub use delivery::DeliveryGuarantee;
@@ -68,6 +69,7 @@ pub use settings::KafkaSetting;
 pub use sink::{KafkaSink, TopicSink, WhenUnknown};
 pub use source::{KafkaSource, TopicSource};
 pub use start::{Reset, Start};
+pub use transactions::{BlockedPartition, PublishedOutput};
 
 use settings::Settings;
 use topics::Topics;

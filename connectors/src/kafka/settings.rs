@@ -151,6 +151,14 @@ impl Settings {
         Ok(config)
     }
 
+    /// The same with another value of one.
+    pub(super) fn with(&self, key: &str, value: &str) -> Self {
+        let mut settings = self.clone();
+        let setting = KafkaSetting { key: key.to_owned(), value: Value::Literal(value.to_owned()) };
+        settings.0.insert(key.to_owned(), setting);
+        settings
+    }
+
     /// A value that the user has set.
     pub(super) fn value(&self, key: &str) -> Result<Option<String>> {
         self.0.get(key).map(KafkaSetting::resolve).transpose()
