@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("recovery::an_older_snapshot_than_what_is_published_is_refused", an_older_snapshot),
     ("recovery::a_copy_of_a_job_is_noticed", a_copy_of_a_job),
     ("recovery::a_marker_that_has_expired_is_not_guessed", a_marker_that_has_expired),
+    ("recovery::what_transactional_ids_hold_is_listed_and_aborted", what_ids_hold),
     ("recovery::brokers_that_die_and_pause_are_waited_for", brokers_that_die_and_pause),
 ];
 
@@ -120,6 +121,33 @@ fn a_zombie_producer(setting: &Setting) {
     }
     running.stop().unwrap();
     setting.expect(&to, &numbers(0..40));
+}
+
+fn what_ids_hold(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    setting.client.write(&from, 0, numbers(0..10));
+    let job = copy_once(setting, &from, &to, |sink| sink);
+    assert!(job.run().unwrap().finished);
+    let (kafka, id) = (setting.kafka(), id(&job, 0));
+    let prefix = id.strip_suffix(".out.0").unwrap();
+    let published = kafka.published(prefix).unwrap();
+    let found: Vec<_> =
+        published.iter().map(|p| (&*p.transactional_id, &*p.topic, p.epoch, p.messages, p.done)).collect();
+    assert_eq!(found, [(&*id, &*to, 1, 10, 10)]);
+    assert!(kafka.published("tidegate-other").unwrap().is_empty());
+
+    let topics = [to.clone()];
+    assert_eq!(kafka.blocked(&topics).unwrap(), []);
+    let orphan = setting.client.transaction(&id, &to, 0, &["orphan"]);
+    let blocked = kafka.blocked(&topics).unwrap();
+    assert_eq!(blocked.iter().map(|b| (&*b.topic, b.partition)).collect::<Vec<_>>(), [(&*to, 0)]);
+    // Behind the ten messages is the marker of their commit.
+    assert_eq!((blocked[0].last_stable_offset, blocked[0].high_watermark), (11, 12));
+    assert_eq!(kafka.published(prefix).unwrap(), published, "also while a transaction is open");
+    kafka.abort_transaction(&id).unwrap();
+    assert_eq!(kafka.blocked(&topics).unwrap(), []);
+    assert!(orphan.try_commit().is_err(), "it was fenced");
+    setting.expect(&to, &numbers(0..10));
 }
 
 fn an_older_snapshot(setting: &Setting) {
