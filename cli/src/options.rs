@@ -14,7 +14,7 @@ use tidegate_protocol::JobId;
 
 use crate::config::Given;
 use crate::config::keys::{self, AnyKey};
-use crate::parse;
+use crate::parse::{self, Parallelism};
 
 /// Tidegate, a distributed stream processor: submits jobs to a cluster, looks at them, and is the cluster's daemons.
 #[derive(Parser)]
@@ -121,9 +121,10 @@ pub(crate) struct RunOptions {
     /// Returns as soon as the job is submitted
     #[arg(short, long)]
     pub(crate) detached: bool,
-    /// The number of workers [default: what the job says, or else as many as there are free slots]
-    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse::parallelism)]
-    pub(crate) parallelism: Option<u32>,
+    /// The number of workers, or 'auto' for one that follows the partitions of the job's sources and the slots there are, as they
+    /// come and go [default: what the job says, or else as many as there are partitions and free slots at the start]
+    #[arg(short, long, value_name = "N|auto", allow_hyphen_values = true, value_parser = parse::parallelism_or_auto)]
+    pub(crate) parallelism: Option<Parallelism>,
     /// The snapshot to start from: a savepoint, or a checkpoint directory, of which the newest is taken; or s3://bucket/prefix
     #[arg(short, long, value_name = "SNAPSHOT")]
     pub(crate) snapshot: Option<String>,
@@ -205,9 +206,9 @@ pub(crate) struct StopOptions {
 pub(crate) struct RescaleOptions {
     #[command(flatten)]
     pub(crate) job: JobOption,
-    /// The number of workers
-    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse::parallelism)]
-    pub(crate) parallelism: u32,
+    /// The number of workers, or 'auto' for one that follows the partitions of the job's sources and the slots there are
+    #[arg(short, long, value_name = "N|auto", allow_hyphen_values = true, value_parser = parse::parallelism_or_auto)]
+    pub(crate) parallelism: Parallelism,
     /// Returns without waiting
     #[arg(short, long)]
     pub(crate) detached: bool,
@@ -437,7 +438,7 @@ mod tests {
     fn arguments_of_the_job_are_behind_two_hyphens() {
         let line = "tidegate run -d -p 4 -D a=1 -D b=2 job -- --input x -o y";
         let Verb::Run(run) = Options::parse_from(line.split(' ')).verb else { panic!() };
-        assert_eq!((run.detached, run.parallelism, run.settings.len()), (true, Some(4), 2));
+        assert_eq!((run.detached, run.parallelism, run.settings.len()), (true, Some(Parallelism::Of(4)), 2));
         assert_eq!(
             (run.executable, run.arguments),
             ("job".into(), ["--input", "x", "-o", "y"].map(str::to_owned).to_vec())

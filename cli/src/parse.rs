@@ -37,6 +37,23 @@ pub(crate) fn parallelism(text: &str) -> Result<u32, String> {
     number(text, 1, 32_768)
 }
 
+/// A number of workers, or `auto`.
+pub(crate) fn parallelism_or_auto(text: &str) -> Result<Parallelism, String> {
+    if text == "auto" {
+        return Ok(Parallelism::Auto);
+    }
+    parallelism(text).map(Parallelism::Of).map_err(|error| format!("{error}; or 'auto'"))
+}
+
+/// The number of workers that a user wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parallelism {
+    /// This one.
+    Of(u32),
+    /// One that follows the partitions and the slots there are.
+    Auto,
+}
+
 /// A duration such as `250ms`, `1s`, `1.5m`, of at least a millisecond; a number without a unit is one of seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     check_is_no_flag(text)?;

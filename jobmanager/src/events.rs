@@ -43,7 +43,10 @@ fn of_record(record: &Record) -> Option<String> {
             let savepoint = stop.savepoint.as_ref().map(|_| ", with a savepoint").unwrap_or_default();
             format!("{what}{savepoint}")
         }
-        Record::Rescaled { parallelism, .. } => format!("is to run with parallelism {parallelism}"),
+        Record::Rescaled { parallelism, auto, .. } => {
+            let auto = if *auto { ", which is automatic" } else { "" };
+            format!("is to run with parallelism {parallelism}{auto}")
+        }
         Record::Ended { ending: Ending::Finished { .. }, .. } => "has finished".to_owned(),
         Record::Ended { ending: Ending::Canceled, .. } => "was cancelled".to_owned(),
         Record::Ended { ending: Ending::Failed { cause }, .. } => format!("has failed for good: {cause}"),

@@ -50,6 +50,11 @@ const IN_FLIGHT: Family = Family::gauge(
     "The time since the trigger of the checkpoint in flight; 0 if there is none.",
 );
 
+const PAUSE: Family = Family::gauge(
+    "tidegate_job_last_pause_seconds",
+    "How long the job did not run the last time, for a restart or a rescale, from when it had stopped to read until all workers ran.",
+);
+
 /// Starts to serve.
 pub(crate) fn serve(address: SocketAddr, tls: Option<Acceptor>, driver: Driver) -> Result<()> {
     let listener = TcpListener::bind(address).context(|| {
@@ -105,6 +110,9 @@ fn add_job(all: &mut Exposition, Job { view, name }: &Job, now_ms: u64) {
     add(COMPLETED, view.completed as f64);
     add(ABORTED, view.aborted as f64);
     add(IN_FLIGHT, seconds(view.in_flight.as_ref().map_or(0, |(_, _, ms, _)| *ms)));
+    if let Some(ms) = view.last_pause_ms {
+        add(PAUSE, seconds(ms));
+    }
     if let Some(epoch) = view.last_epoch {
         add(EPOCH, epoch.0 as f64);
     }
@@ -137,6 +145,7 @@ mod tests {
             restarts: 2,
             attempt: Attempt(3),
             parallelism: 2,
+            last_pause_ms: Some(420),
             waits_for: None,
             failures: Vec::new(),
             processes: Vec::new(),

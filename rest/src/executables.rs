@@ -91,6 +91,10 @@ pub struct RunRequest {
     #[serde(default)]
     #[schema(minimum = 1)]
     pub parallelism: Option<u32>,
+    /// Whether the number of workers follows the partitions of the job's sources and the slots there are; then `parallelism` does not
+    /// count.
+    #[serde(default)]
+    pub auto_parallelism: bool,
     /// A snapshot to go on from: the directory of a savepoint, or a checkpoint directory, of which the newest is taken.
     #[serde(default)]
     pub snapshot: Option<String>,

@@ -44,6 +44,9 @@ pub struct JobDetails {
     /// What a list shows of it.
     #[serde(flatten)]
     pub summary: JobSummary,
+    /// Whether its parallelism follows the partitions of its sources and the slots there are.
+    #[serde(default)]
+    pub auto_parallelism: bool,
     /// The greatest parallelism that it can have.
     pub max_parallelism: u32,
     /// What it waits for, as a sentence, if it waits.
@@ -203,6 +206,9 @@ pub struct ResourceRequirements {
     /// The number of workers.
     #[schema(minimum = 1)]
     pub parallelism: u32,
+    /// Whether that number follows the partitions of the job's sources and the slots there are.
+    #[serde(default)]
+    pub auto: bool,
 }
 
 /// Lines of a job's log: `GET /v1/jobs/ID/logs?attempt=N&taskmanager=ID&from=POSITION`.

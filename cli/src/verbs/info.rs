@@ -26,6 +26,7 @@ pub(crate) fn info(session: &Session, job: &JobOption) -> Result<()> {
 struct Info<'a> {
     #[serde(flatten)]
     summary: JobInList,
+    auto_parallelism: bool,
     max_parallelism: u32,
     waits_for: Option<&'a str>,
     failure: Option<&'a JobFailure>,
@@ -42,6 +43,7 @@ impl<'a> Info<'a> {
     fn of(job: &'a JobDetails) -> Result<Self> {
         Ok(Self {
             summary: JobInList::from(&job.summary),
+            auto_parallelism: job.auto_parallelism,
             max_parallelism: job.max_parallelism,
             waits_for: job.waits_for.as_deref(),
             failure: job.failure.as_ref(),
@@ -77,7 +79,8 @@ fn table(job: &JobDetails) -> Table {
             row("Over since", format!("{}, after {}", utc(end), span(summary.duration)));
         }
     }
-    row("Workers", format!("{} (at most {})", summary.parallelism, job.max_parallelism));
+    let auto = if job.auto_parallelism { "automatic, " } else { "" };
+    row("Workers", format!("{} ({auto}at most {})", summary.parallelism, job.max_parallelism));
     row("Checkpoints", checkpoints(job));
     totals(&job.totals).for_each(|line| row("Totals", line));
     row("Directory", job.checkpoint_directory.clone());

@@ -8,13 +8,21 @@ use super::Session;
 use super::watch::{Watch, show_job};
 use crate::options::RescaleOptions;
 use crate::output::{answer, answer_json};
+use crate::parse::Parallelism;
 
 /// Changes the parallelism of a job, and waits until it runs with it.
 pub(crate) fn rescale(session: &Session, options: &RescaleOptions) -> Result<()> {
     let job = session.find(&options.job)?;
-    let parallelism = options.parallelism;
     let target = format!("/v1/jobs/{job}/resource-requirements");
-    let IgnoredAny = session.client.put(&target, &ResourceRequirements { parallelism })?;
+    let (parallelism, auto) = match options.parallelism {
+        Parallelism::Of(parallelism) => (parallelism, false),
+        // It begins with the number of now.
+        Parallelism::Auto => (session.client.get::<ResourceRequirements>(&target)?.parallelism, true),
+    };
+    let IgnoredAny = session.client.put(&target, &ResourceRequirements { parallelism, auto })?;
+    if auto {
+        return is_automatic(session, &session.details(job)?);
+    }
     let details = if options.detached {
         session.details(job)?
     } else {
@@ -42,6 +50,23 @@ pub(crate) fn rescale(session: &Session, options: &RescaleOptions) -> Result<()>
         answer(format_args!("Job {name} ({job}) runs with parallelism {parallelism}, attempt {attempt}.\n"))?;
     }
     Ok(())
+}
+
+/// Nothing has to be waited for: the job goes on, and is rescaled when another number suits it.
+fn is_automatic(session: &Session, details: &JobDetails) -> Result<()> {
+    let summary = &details.summary;
+    if session.is_json() {
+        let (id, parallelism, state) = (summary.jid, summary.parallelism, summary.state);
+        return answer_json(
+            &serde_json::json!({"id": id, "parallelism": parallelism, "auto": true, "state": state}),
+        )
+        .map(drop);
+    }
+    answer(format_args!(
+        "Job {} ({}) has parallelism {}, which follows its partitions and the slots there are from now on.\n",
+        summary.name, summary.jid, summary.parallelism
+    ))
+    .map(drop)
 }
 
 /// Whether the workers that run are as many as asked for. The attempt before the change may still be shown.

@@ -17,6 +17,7 @@ use super::watch::{Watch, show_job};
 use super::{Session, absolute_path};
 use crate::options::RunOptions;
 use crate::output::{answer, answer_json, bytes, say};
+use crate::parse::Parallelism;
 use crate::progress::Progress;
 
 /// How long the look at the job may take: a taskmanager fetches the executable and runs it.
@@ -67,7 +68,11 @@ fn request(jobid: JobId, options: &RunOptions) -> Result<RunRequest> {
         executable: Some(called(&options.executable)),
         directory: Some(absolute_path(".")?),
         arguments: options.arguments.clone(),
-        parallelism: options.parallelism,
+        parallelism: match options.parallelism {
+            Some(Parallelism::Of(parallelism)) => Some(parallelism),
+            Some(Parallelism::Auto) | None => None,
+        },
+        auto_parallelism: options.parallelism == Some(Parallelism::Auto),
         snapshot: options.snapshot.as_deref().map(absolute_path).transpose()?,
         allow_non_restored_state: options.allow_non_restored_state,
         settings: options.settings.iter().cloned().collect(),

@@ -401,7 +401,7 @@ impl Checked {
                 Request::Stop { job, drain: a % 2 == 0, savepoint }
             }
             58 if b > 6 => Request::Cancel(job),
-            59 => Request::Rescale { job, parallelism: a as u32 % 7 },
+            59 => Request::Rescale { job, parallelism: a as u32 % 7, auto: b > 5 },
             60..=62 => return self.wait(Some(50 * b)),
             63..=66 => return self.wait(None),
             67 | 68 => {

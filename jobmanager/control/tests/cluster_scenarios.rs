@@ -280,6 +280,8 @@ enum Command {
     Rescale {
         job: Job,
         parallelism: u32,
+        #[arg(key)]
+        auto: Option<bool>,
     },
     Info(Job),
     Operation {
@@ -426,8 +428,8 @@ impl Runner {
                 Request::Stop { job: job.0, drain: *drain, savepoint: savepoint.clone() }
             }
             Command::Cancel(job) => Request::Cancel(job.0),
-            Command::Rescale { job, parallelism } => {
-                Request::Rescale { job: job.0, parallelism: *parallelism }
+            Command::Rescale { job, parallelism, auto } => {
+                Request::Rescale { job: job.0, parallelism: *parallelism, auto: auto.unwrap_or(false) }
             }
             _ => return Err("not a request of a user".into()),
         };

@@ -281,6 +281,7 @@ pub(super) async fn run(
         job: request.jobid,
         program,
         parallelism: request.parallelism,
+        auto_parallelism: request.auto_parallelism,
         snapshot: request.snapshot,
         allow_non_restored_state: request.allow_non_restored_state,
         name: request.name,
@@ -304,6 +305,16 @@ fn warnings(brain: &Brain, job: JobId) -> Vec<String> {
         warnings.push(format!(
             "the job needs {wanted} slots and the cluster has {slots}: it waits until there are taskmanagers enough, or \
              'tidegate rescale' gives it another parallelism"
+        ));
+    }
+    let sources = facts.spec.plan.sources.iter().map(|(uid, source)| (source.partitions.len() as u64, uid));
+    if let Some((partitions, uid)) =
+        sources.max().filter(|(partitions, _)| u64::from(wanted) > (*partitions).max(1))
+    {
+        let idle = u64::from(wanted) - partitions.max(1);
+        warnings.push(format!(
+            "the job has {wanted} workers, and its source with the most partitions, '{uid}', has {partitions}: {idle} of the workers \
+             read nothing, and only take part in what follows a key_by or rebalance"
         ));
     }
     let name = &facts.spec.name;

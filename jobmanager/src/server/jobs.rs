@@ -109,6 +109,7 @@ pub(super) async fn details(Given(state): Given<Arc<State>>, Path(of): Path<OfJo
     let store = state.store.clone();
     let details = look(&state, &of, move |view, facts| JobDetails {
         summary: summary(view, facts),
+        auto_parallelism: facts.auto_parallelism,
         max_parallelism: facts.spec.key_groups.count.into(),
         waits_for: view.waits_for.clone(),
         failure: failure(view, facts),
@@ -335,7 +336,13 @@ pub(super) async fn requirements(
     Given(state): Given<Arc<State>>,
     Path(of): Path<OfJob>,
 ) -> Answered<ResourceRequirements> {
-    Ok(Json(look(&state, &of, |_, facts| ResourceRequirements { parallelism: facts.parallelism }).await?))
+    Ok(Json(
+        look(&state, &of, |_, facts| ResourceRequirements {
+            parallelism: facts.parallelism,
+            auto: facts.auto_parallelism,
+        })
+        .await?,
+    ))
 }
 
 /// Stops a job after a checkpoint, and starts it with another parallelism.
@@ -351,7 +358,7 @@ pub(super) async fn rescale(
     Path(of): Path<OfJob>,
     Json(wanted): Json<ResourceRequirements>,
 ) -> Answered<ResourceRequirements> {
-    let ResourceRequirements { parallelism } = wanted;
-    ask(&state, &of, |job| Request::Rescale { job, parallelism }).await?;
+    let ResourceRequirements { parallelism, auto } = wanted;
+    ask(&state, &of, |job| Request::Rescale { job, parallelism, auto }).await?;
     Ok(Json(wanted))
 }

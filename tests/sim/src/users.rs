@@ -138,7 +138,7 @@ impl World {
         Some(match self.users[number].wishes[wish].0.clone() {
             Want::Run => Request::Run(Box::new(self.run_job(number, &config)?)),
             Want::Savepoint => Request::Savepoint { job, directory },
-            Want::Rescale(parallelism) => Request::Rescale { job, parallelism },
+            Want::Rescale(parallelism) => Request::Rescale { job, parallelism, auto: false },
             Want::Stop { drain, savepoint } => {
                 Request::Stop { job, drain, savepoint: savepoint.then_some(directory) }
             }
@@ -163,6 +163,7 @@ impl World {
                 directory: None,
             },
             parallelism: Some(config.parallelism),
+            auto_parallelism: false,
             snapshot: snapshot.filter(|_| config.imports),
             allow_non_restored_state: false,
             name: None,

@@ -544,6 +544,12 @@ impl AttemptRun {
         self.outcome()
     }
 
+    /// How many partitions the source has that has the most, once that is known.
+    pub(super) fn most_partitions(&self) -> Option<u32> {
+        let most = self.assignment.as_ref()?.most_partitions();
+        Some(u32::try_from(most).unwrap_or(u32::MAX))
+    }
+
     /// Assigns those of a source's partitions that no worker has yet.
     fn assign(&mut self, cx: &mut Context<'_>, source: &str, names: Vec<String>) {
         let Some(assignment) = &mut self.assignment else { return };

@@ -11,7 +11,7 @@ use super::attempt::Context;
 use super::deadlines::Deadlines;
 use super::input::{ClusterInput, Now, Request, RequestId, RunJob};
 use super::job::{Happened, Job};
-use super::ledger::Ledger;
+use super::ledger::{JobFacts, Ledger};
 use super::placement::{Offer, Rank};
 use super::record::Record;
 use super::submission::{Fits, Submission, Submissions, spec};
@@ -147,6 +147,7 @@ impl Brain {
             self.with_job(id, out, Job::advance);
         }
         self.start_attempts(out);
+        self.look_at_parallelism(out);
         for id in std::mem::take(&mut self.touched) {
             let deadline = self.jobs.get(&id).and_then(|job| job.deadline(self.now.time, &self.settings));
             self.deadlines.set(id, deadline);
@@ -171,6 +172,16 @@ impl Brain {
             let free = offers.take().unwrap_or_else(|| self.offers());
             let has_taken = self.with_job(id, out, |job, cx| job.start_attempt(cx, &free));
             offers = Some(free).filter(|_| has_taken != Some(true));
+        }
+    }
+
+    /// Looks at the jobs whose parallelism is automatic: slots may have come or gone, and partitions.
+    fn look_at_parallelism(&mut self, out: &mut Vec<ClusterAction>) {
+        let is_auto = |facts: &JobFacts| facts.auto_parallelism && facts.ended.is_none();
+        let jobs = self.ledger.jobs.iter().filter(|(_, facts)| is_auto(facts));
+        for id in jobs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let free = self.free().saturating_sub(self.claimed_by_others(id));
+            self.with_job(id, out, |job, cx| job.look_at_parallelism(cx, free));
         }
     }
 
@@ -284,7 +295,7 @@ impl Brain {
             Request::Cancel(_) => job.request_cancel(cx),
             Request::Stop { drain, savepoint, .. } => job.request_stop(cx, number, drain, savepoint),
             Request::Savepoint { directory, .. } => job.request_savepoint(cx, number, directory),
-            Request::Rescale { parallelism, .. } => job.request_rescale(cx, parallelism, free),
+            Request::Rescale { parallelism, auto, .. } => job.request_rescale(cx, (parallelism, auto), free),
         });
         let answer = answer.unwrap_or_else(|| Err(Error::job(format!("there is no job {job}"))));
         let proposed = out[before..].iter().find_map(|action| match action {
@@ -447,6 +458,7 @@ impl Brain {
             restarts: facts.restarts(),
             attempt: facts.attempt,
             parallelism: active.map_or(facts.parallelism, |run| run.parallelism),
+            last_pause_ms: job.last_pause_ms,
             waits_for: job.waits_for(self.now.time, facts, || self.free()),
             failures: job.history.clone(),
             processes: processes.collect(),

@@ -122,8 +122,10 @@ pub enum Request {
     Rescale {
         /// The job.
         job: JobId,
-        /// The number.
+        /// The number; with `auto` only for now.
         parallelism: u32,
+        /// Whether it is to follow the partitions and the slots there are.
+        auto: bool,
     },
 }
 
@@ -136,6 +138,8 @@ pub struct RunJob {
     pub program: Program,
     /// The number of workers; None for what the job's flags say, or for as many as there is room and work for.
     pub parallelism: Option<u32>,
+    /// Whether that follows the partitions and the slots there are; then the number does not count.
+    pub auto_parallelism: bool,
     /// The snapshot that it goes on from.
     pub snapshot: Option<String>,
     /// Whether state of operators that the job does not have may be left behind.

@@ -12,6 +12,7 @@ use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Slot, TaskManage
 
 use super::action::{Answer, ClusterAction, CopyAction, StoreAction};
 use super::attempt::{AttemptRun, Context, Outcome, Past, exited};
+use super::auto_parallelism::{AutoParallelism, Suits};
 use super::brain::ClusterSettings;
 use super::input::{NotWritten, SnapshotRead};
 use super::ledger::JobFacts;
@@ -72,6 +73,13 @@ pub(super) struct Job {
     has_run: bool,
     /// A stop of the attempt is under way for another parallelism.
     rescaling: bool,
+    auto: AutoParallelism,
+    /// The most partitions that a source was known to have last.
+    partitions: u32,
+    /// The attempt that has stopped to read, and when it has.
+    paused: Option<(Attempt, Time)>,
+    /// How long it took the last time until another attempt was running, in milliseconds.
+    pub(super) last_pause_ms: Option<u64>,
 }
 
 impl Job {
@@ -100,6 +108,10 @@ impl Job {
             has_run: facts.restarts() > 0
                 || facts.last_epoch > facts.spec.restored.map(|restored| restored.0).unwrap_or_default(),
             rescaling: false,
+            auto: AutoParallelism::default(),
+            partitions: most_partitions(facts),
+            paused: None,
+            last_pause_ms: None,
         }
     }
 
@@ -160,7 +172,8 @@ impl Job {
             Phase::Proposed(_) | Phase::Saving { .. } | Phase::Ending | Phase::Over => None,
         };
         let again = self.store_is_away.as_ref().map(|(_, again)| *again);
-        own.into_iter().chain(again).filter(|deadline| *deadline > now).min()
+        let auto = self.auto.due(self.is_waiting());
+        own.into_iter().chain(again).chain(auto).filter(|deadline| *deadline > now).min()
     }
 
     /// Starts an attempt, if there are enough slots; true if it takes some.
@@ -304,7 +317,7 @@ impl Job {
     /// Does what an attempt has led to.
     fn follow(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
         match outcome {
-            Outcome::GoesOn => self.has_run |= self.active().is_some_and(AttemptRun::is_running),
+            Outcome::GoesOn => self.goes_on(cx.now.time),
             Outcome::Failed(error) => self.failed(cx, &error),
             Outcome::Damaged(epoch, why) if cx.facts.newest() != Some(epoch) => {
                 let text = format!("a process finds the snapshot of epoch {epoch} damaged: {why}");
@@ -317,6 +330,24 @@ impl Job {
                 self.is_damaged(cx, epoch, &why);
             }
             Outcome::Exited(exit) => self.exited(cx, exit),
+        }
+    }
+
+    fn goes_on(&mut self, now: Time) {
+        let Some(run) = self.active().filter(|run| run.is_running()) else { return };
+        let ended = self.paused.filter(|(attempt, _)| run.attempt > *attempt);
+        self.has_run = true;
+        if let Some((_, since)) = ended {
+            self.last_pause_ms = Some(now.since_ms(since));
+            self.paused = None;
+        }
+    }
+
+    /// The running attempt reads no further.
+    fn pauses(&mut self, now: Time) {
+        if let Some(run) = self.active().filter(|run| run.is_running()) {
+            let attempt = run.attempt;
+            self.paused.get_or_insert((attempt, now));
         }
     }
 
@@ -349,6 +380,7 @@ impl Job {
 
     /// Has the processes end by themselves.
     fn dismiss(&mut self, cx: &mut Context<'_>) {
+        self.pauses(cx.now.time);
         if let Phase::Active(run) = std::mem::replace(&mut self.phase, Phase::Ending) {
             run.dismiss(cx);
             self.is_past(run);
@@ -356,6 +388,7 @@ impl Job {
     }
 
     fn forget_attempt(&mut self, cx: &mut Context<'_>) {
+        self.pauses(cx.now.time);
         match std::mem::replace(&mut self.phase, Phase::Ending) {
             Phase::Active(run) | Phase::Proposed(run) => {
                 run.kill(cx);
@@ -628,7 +661,7 @@ impl Job {
     pub(super) fn request_rescale(
         &mut self,
         cx: &mut Context<'_>,
-        parallelism: u32,
+        (parallelism, auto): (u32, bool),
         free: u32,
     ) -> Result<Answer, Error> {
         self.refuse_if_over(cx)?;
@@ -649,8 +682,39 @@ impl Job {
             )));
         }
         // Also if it is the number of now: an earlier request may be on its way to the ledger.
-        cx.out.push(ClusterAction::Propose(Record::Rescaled { job: self.id, parallelism }));
+        cx.out.push(ClusterAction::Propose(Record::Rescaled { job: self.id, parallelism, auto }));
         Ok(Answer::Done)
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
+    }
+
+    /// Rescales the job if its parallelism is automatic, and another one has suited it for long enough. `free` is the number of
+    /// slots that nobody has or claims.
+    pub(super) fn look_at_parallelism(&mut self, cx: &mut Context<'_>, free: u32) {
+        let may_change = cx.facts.auto_parallelism && !cx.facts.is_ending && !cx.facts.finished;
+        let own = match &self.phase {
+            Phase::Waiting { .. } if may_change => 0,
+            Phase::Active(run)
+                if may_change && run.is_running() && run.parallelism == cx.facts.parallelism =>
+            {
+                self.partitions = run.most_partitions().unwrap_or(self.partitions);
+                run.parallelism
+            }
+            _ => return,
+        };
+        let suits = Suits {
+            present: cx.facts.parallelism,
+            partitions: self.partitions,
+            slots: own + free,
+            most: cx.facts.spec.key_groups.count.into(),
+            is_waiting: self.is_waiting(),
+        };
+        let Some(parallelism) = self.auto.look(cx.now.time, &suits) else { return };
+        let job = self.id;
+        cx.out.push(ClusterAction::Note { job, warning: false, text: suits.reason() });
+        cx.out.push(ClusterAction::Propose(Record::Rescaled { job, parallelism, auto: true }));
     }
 
     fn rescale(&mut self, cx: &mut Context<'_>) {
@@ -663,6 +727,7 @@ impl Job {
             return self.restart(cx);
         }
         self.rescaling = true;
+        self.paused.get_or_insert((run.attempt, cx.now.time));
         let outcome = run.stop(cx);
         self.follow(cx, outcome);
     }
@@ -751,6 +816,12 @@ pub(super) enum Happened {
 }
 
 /// The first slots of the processes that the ledger has placed on a taskmanager.
+/// The most partitions that a source had when the job was described.
+fn most_partitions(facts: &JobFacts) -> u32 {
+    let most = facts.spec.plan.sources.values().map(|source| source.partitions.len()).max();
+    most.map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX))
+}
+
 fn placed_on(facts: &JobFacts, taskmanager: &TaskManagerId) -> impl Iterator<Item = Slot> {
     facts.placed.iter().filter(|placed| placed.taskmanager == *taskmanager).map(|placed| placed.first)
 }

@@ -26,6 +26,9 @@ pub struct JobFacts {
     pub spec: JobSpec,
     /// The number of workers of the next attempt.
     pub parallelism: u32,
+    /// Whether that follows the partitions and the slots there are.
+    #[serde(default)]
+    pub auto_parallelism: bool,
     /// The last attempt; before the first one of this job, that of the snapshot that it goes on from, or 0.
     pub attempt: Attempt,
     /// Where its processes run.
@@ -55,6 +58,7 @@ impl JobFacts {
     fn new(spec: JobSpec) -> Self {
         Self {
             parallelism: spec.parallelism,
+            auto_parallelism: spec.settings.auto_parallelism,
             attempt: spec.restored.map(|(_, attempt)| attempt).unwrap_or_default(),
             placed: Vec::new(),
             is_ending: false,
@@ -144,8 +148,9 @@ impl Ledger {
                 let earlier = facts.stop.take().and_then(|stop| stop.savepoint);
                 facts.stop = Some(Stop { savepoint: stop.savepoint.clone().or(earlier), ..stop.clone() });
             }
-            Record::Rescaled { parallelism, .. } => {
+            Record::Rescaled { parallelism, auto, .. } => {
                 facts.parallelism = *parallelism;
+                facts.auto_parallelism = *auto;
                 facts.is_ending |= facts.parallelism != facts.workers();
             }
             Record::Ended { job, ending, at_ms, done } => {

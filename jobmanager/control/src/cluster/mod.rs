@@ -30,6 +30,7 @@
 
 mod action;
 mod attempt;
+mod auto_parallelism;
 mod brain;
 mod deadlines;
 mod input;

@@ -29,6 +29,8 @@ pub struct JobSettings {
     pub restart_delay_ms: u64,
     /// The longest delay before a restart.
     pub restart_delay_max_ms: u64,
+    /// Whether the parallelism follows the partitions and the slots there are.
+    pub auto_parallelism: bool,
 }
 
 impl Default for JobSettings {
@@ -43,6 +45,7 @@ impl Default for JobSettings {
             restart_limit: 10,
             restart_delay_ms: 100,
             restart_delay_max_ms: 30_000,
+            auto_parallelism: false,
         }
     }
 }
@@ -166,6 +169,9 @@ pub enum Record {
         job: JobId,
         /// The number.
         parallelism: u32,
+        /// Whether it follows the partitions and the slots there are from then on.
+        #[serde(default)]
+        auto: bool,
     },
     /// The job is over.
     Ended {

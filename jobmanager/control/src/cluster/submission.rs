@@ -72,7 +72,7 @@ pub struct Fits {
 
 impl Fits {
     pub(super) fn new(run: &RunJob, plan: &Plan) -> Self {
-        let parallelism = run.parallelism.or(plan.settings.parallelism);
+        let parallelism = asked(run, plan);
         Self { plan: plan.clone(), parallelism, allow_non_restored_state: run.allow_non_restored_state }
     }
 
@@ -106,11 +106,12 @@ pub(super) fn spec(
     }
     let partitions = plan.sources.values().map(|source| source.partitions.len()).max().unwrap_or(0);
     let most = u32::try_from(partitions).unwrap_or(u32::MAX).min(slots).min(u32::from(key_groups.count));
-    let parallelism = run.parallelism.or(plan.settings.parallelism).unwrap_or(most).max(1);
+    let parallelism = asked(&run, &plan).unwrap_or(most).max(1);
     check_parallelism(parallelism as usize, key_groups, snapshot.is_some())?;
     let mut settings = run.settings;
     check_plan(&plan)?;
     settings.interval_ms = run.interval_ms.unwrap_or(plan.settings.checkpoint_interval_ms);
+    settings.auto_parallelism = run.auto_parallelism;
     settings.retain = run.retain.unwrap_or(plan.settings.retain as usize);
     Ok(JobSpec {
         name: run.name.unwrap_or_else(|| plan.job.clone()),
@@ -122,6 +123,11 @@ pub(super) fn spec(
         submitted_at_ms: now_ms,
         plan,
     })
+}
+
+/// The number of workers that was asked for.
+fn asked(run: &RunJob, plan: &Plan) -> Option<u32> {
+    if run.auto_parallelism { None } else { run.parallelism.or(plan.settings.parallelism) }
 }
 
 /// Refuses settings that no command line of a job lets through: the plan is what a program has printed, any program.

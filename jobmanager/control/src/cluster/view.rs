@@ -21,6 +21,8 @@ pub struct JobView {
     pub attempt: Attempt,
     /// The number of workers of the running attempt, or else of the next one.
     pub parallelism: u32,
+    /// How long it was the last time from the end of reading until another attempt was running, in milliseconds.
+    pub last_pause_ms: Option<u64>,
     /// What it waits for, as a sentence.
     pub waits_for: Option<String>,
     /// The failures of its last attempts, the newest first: attempt, cause, time in milliseconds since the Unix epoch.

@@ -41,6 +41,11 @@ impl Assignment {
         &self.0
     }
 
+    /// How many partitions the source has that has the most.
+    pub fn most_partitions(&self) -> usize {
+        self.0.values().map(|workers| workers.iter().map(Vec::len).sum()).max().unwrap_or(0)
+    }
+
     /// The assignment under which a snapshot was written. A partition that was assigned shortly before may be missing in it.
     pub fn of(manifest: &Manifest) -> Self {
         let mut all: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();

@@ -116,7 +116,9 @@ fn record(record: &Record) -> String {
                 stop.savepoint.as_ref().map_or(String::new(), |to| format!(", savepoint to {to}"));
             format!("stop {job}{}{savepoint}", if stop.drain { ", drain" } else { "" })
         }
-        Record::Rescaled { parallelism, .. } => format!("rescale {job} to {parallelism}"),
+        Record::Rescaled { parallelism, auto, .. } => {
+            format!("rescale {job} to {parallelism}{}", if *auto { ", automatic" } else { "" })
+        }
         Record::Ended { ending, .. } => format!("end {job}: {}", self::ending(ending)),
     }
 }

@@ -50,6 +50,7 @@ fn seen(answers: Vec<(Slot, ProcessWhy)>) -> Seen {
             state: JobState::Running,
             restarts: 0,
             attempt,
+            last_pause_ms: None,
             parallelism: 2,
             waits_for: None,
             failures: Vec::new(),

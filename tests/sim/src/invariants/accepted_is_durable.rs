@@ -31,7 +31,7 @@ impl Invariant for AcceptedIsDurable {
                 Happening::Durable(Record::Submitted { job, spec }) => {
                     self.parallelism.extend([(*job, spec.parallelism)]);
                 }
-                Happening::Durable(Record::Rescaled { job, parallelism }) => {
+                Happening::Durable(Record::Rescaled { job, parallelism, .. }) => {
                     self.parallelism.extend([(*job, *parallelism)]);
                 }
                 Happening::ManifestWritten { job, manifest } if manifest.finished => {
