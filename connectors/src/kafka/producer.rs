@@ -18,7 +18,7 @@ use super::outgoing::StagedMessage;
 use super::settings::Settings;
 
 /// Settings that a user may change.
-const TUNED: [(&str, &str); 6] = [
+const TUNED: [(&str, &str); 7] = [
     ("transaction.timeout.ms", TRANSACTION_TIMEOUT),
     // The one of Kafka's own clients, so that a key goes to the same partition whoever writes it.
     ("partitioner", "murmur2_random"),
@@ -27,8 +27,12 @@ const TUNED: [(&str, &str); 6] = [
     ("queue.buffering.max.kbytes", "131072"),
     // What is too large for a topic the broker says: it knows the topic's own limit.
     ("message.max.bytes", "100000000"),
+    // Of a message that was taken nothing has to be known: the transaction is committed as a whole.
+    ("delivery.report.only.error", "true"),
 ];
 const TRANSACTION_TIMEOUT: &str = "60000";
+/// How often it is looked whether a message was refused while the others are on their way.
+const GLANCE_MS: i32 = 10;
 
 /// A producer with a transactional id. After any error it is of no use any more: whether its transaction is committed is not
 /// known until another one has been made and the marker was read.
@@ -115,8 +119,26 @@ impl Producer {
     /// Commits the transaction with its marker.
     pub(super) fn commit(&self, marker: &Marker, topic: &str) -> std::result::Result<(), Failed> {
         self.send_marker(marker, topic).or_else(|error| self.check().and(Err(error.into())))?;
+        self.flush()?;
         let committed = self.client.commit_transaction(self.timeout);
         committed.or_else(|error| self.check().and(Err(error.into())))
+    }
+
+    /// Waits until the brokers have all messages. That of `rdkafka` sleeps for a tenth of a second if they have not yet.
+    fn flush(&self) -> std::result::Result<(), Failed> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            // SAFETY: the client is alive.
+            let code =
+                Code::from(unsafe { sys::rd_kafka_flush(self.client.client().native_ptr(), GLANCE_MS) });
+            self.client.poll(Duration::ZERO);
+            self.check()?;
+            match code {
+                Code::NoError => return Ok(()),
+                Code::OperationTimedOut if Instant::now() < until => {}
+                code => return Err(KafkaError::Flush(code).into()),
+            }
+        }
     }
 
     /// The first message that was not taken, as an error.

@@ -127,6 +127,28 @@ impl Client {
         panic!("the topic {topic} is not there after a minute");
     }
 
+    /// Waits until no transaction is open in a topic. The brokers answer a commit before it is in all partitions.
+    ///
+    /// # Panics
+    /// If one is open for a minute.
+    pub fn until_committed(&self, topic: &str) {
+        let client = |isolation: &str| -> BaseConsumer {
+            self.config().set("isolation.level", isolation).create().expect("a consumer")
+        };
+        let (committed, all) = (client("read_committed"), client("read_uncommitted"));
+        let metadata = all.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        let until = Instant::now() + PATIENCE;
+        for partition in 0..metadata.topics()[0].partitions().len() as i32 {
+            let end = |client: &BaseConsumer| {
+                client.fetch_watermarks(topic, partition, PATIENCE).expect("the ends of the partition").1
+            };
+            while end(&committed) < end(&all) {
+                assert!(Instant::now() < until, "{topic}: a transaction is open for a minute");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
     /// Writes values into a partition, and waits until they are there.
     pub fn write<V: AsRef<[u8]>>(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = V>) {
         self.write_with(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::testing::TestJob;
 use tidegate_connectors::kafka::{Kafka, KafkaSetting};
-use tidegate_kafka_tests::{Brokers, Client};
+use tidegate_kafka_tests::{Brokers, Client, Row};
 
 /// Brokers and a client, for all tests.
 pub(crate) struct Setting {
@@ -70,6 +70,12 @@ impl Setting {
             );
             Ok(())
         })
+    }
+
+    /// The messages that a job has left in a topic.
+    pub(crate) fn rows(&self, topic: &str) -> Vec<Row> {
+        self.client.until_committed(topic);
+        self.client.read(topic)
     }
 
     /// Waits until the topic holds these values and no others, as a reader of what is committed sees it.

@@ -66,7 +66,7 @@ fn a_record_becomes_a_message(setting: &Setting) {
         }
     })
     .unwrap();
-    let rows = setting.client.read(&to);
+    let rows = setting.rows(&to);
     let some = |text: &str| Some(text.to_owned());
     assert_eq!((&rows[0].key, &rows[0].value, rows[0].timestamp), (&some("ka"), &some("va"), Some(99)));
     assert_eq!(rows[0].headers, [("h".to_owned(), "1".to_owned())]);
@@ -87,7 +87,7 @@ fn event_time_and_key(setting: &Setting) {
     });
     assert!(job.run().unwrap().finished);
     let mut partitions: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-    for Row { partition, key, value, timestamp, .. } in setting.client.read(&to) {
+    for Row { partition, key, value, timestamp, .. } in setting.rows(&to) {
         let (name, number): (String, i64) = serde_json::from_str(&value.unwrap()).unwrap();
         assert_eq!((key.as_deref(), timestamp), (Some(&*name), Some(1_000 + number)));
         partitions.entry(name).or_default().push(partition);
@@ -131,8 +131,8 @@ fn a_record_chooses_its_topic(setting: &Setting) {
         }
     })
     .unwrap();
-    assert_eq!(setting.client.values(&to), ["a"]);
-    let rows = setting.client.read(&other);
+    setting.expect(&to, &["a".to_owned()]);
+    let rows = setting.rows(&other);
     assert_eq!((rows.len(), rows[0].partition, rows[0].value.as_deref()), (1, 2, Some("b")));
 }
 
@@ -165,8 +165,9 @@ fn dead_letters(setting: &Setting) {
         Ok(())
     });
     assert_eq!(job.run().unwrap().dead_letters, 1);
-    assert_eq!(setting.client.values(&to), ["1"]);
-    let letter: serde_json::Value = serde_json::from_str(&setting.client.values(&dead)[0]).unwrap();
+    setting.expect(&to, &["1".to_owned()]);
+    let letter: serde_json::Value =
+        serde_json::from_str(setting.rows(&dead)[0].value.as_ref().unwrap()).unwrap();
     assert_eq!(letter["partition"], format!("{from}-1"));
     assert_eq!((&letter["offset"], &letter["raw"]), (&1.into(), &"no number".into()));
 }
@@ -184,7 +185,7 @@ fn a_large_epoch(setting: &Setting) {
         Ok(())
     });
     assert!(job.no_interval().run().unwrap().finished);
-    let rows = setting.client.read(&to);
+    let rows = setting.rows(&to);
     let mut found: Vec<_> = rows.iter().map(|row| row.value.as_ref().unwrap().trim().to_owned()).collect();
     found.sort();
     assert_eq!(found, numbers(0..400));
