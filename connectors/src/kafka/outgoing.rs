@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A message for a topic, filled in by a format. What is not set is left to the sink (the topic), to librdkafka (the partition)
 /// or to the record (the timestamp: its event time, or else the time of producing). A message without a value is a tombstone.
@@ -111,10 +111,23 @@ pub(super) struct StagedMessage<'a> {
     pub(super) timestamp: Option<i64>,
     #[serde(borrow)]
     pub(super) headers: Vec<(&'a str, Option<&'a [u8]>)>,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "bytes")]
     pub(super) key: Option<&'a [u8]>,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "bytes")]
     pub(super) value: Option<&'a [u8]>,
+}
+
+/// Writes bytes as a whole: as a slice they would be written one by one, in the same form.
+fn bytes<S: Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    struct Whole<'a>(&'a [u8]);
+
+    impl Serialize for Whole<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+
+    bytes.map(Whole).serialize(serializer)
 }
 
 impl<'a> StagedMessage<'a> {
