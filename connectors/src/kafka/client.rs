@@ -9,8 +9,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tracing::{debug, error, info, warn};
 
 /// Settings of every client that suit a job better than librdkafka's defaults, and that a user may change.
-pub(super) const DEFAULTS: [(&str, &str); 4] = [
+pub(super) const DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "tidegate"),
+    // A new client waits for half of this time before it connects to the broker that it needs.
+    ("reconnect.backoff.ms", "20"),
     // A broker that is back is to be found in a second or two, and not in ten.
     ("reconnect.backoff.max.ms", "2000"),
     ("allow.auto.create.topics", "false"),

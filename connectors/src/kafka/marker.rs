@@ -6,8 +6,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::bindings as sys;
+use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::types::RDKafkaType;
 use rdkafka::{Offset, TopicPartitionList};
 use tidegate_protocol::{Attempt, Epoch, Result};
 
@@ -114,21 +116,17 @@ pub(super) fn read(
     id: &str,
     topic: &str,
 ) -> std::result::Result<Option<Marker>, Unread> {
-    let client: BaseConsumer<Logging> = client(settings, id).map_err(Unread::Client)?;
-    let mut wanted = TopicPartitionList::new();
-    wanted.add_partition(topic, 0);
-    let found = match client.committed_offsets(wanted, REQUEST) {
-        Err(error) if error.rdkafka_error_code() == Some(Code::GroupIdNotFound) => return Ok(None),
+    let client = client(settings, id).map_err(Unread::Client)?;
+    let mut found = TopicPartitionList::new();
+    found.add_partition(topic, 0);
+    let timeout = REQUEST.as_millis() as i32;
+    // SAFETY: client and list live until the call is over.
+    match Code::from(unsafe { sys::rd_kafka_committed(client.native_ptr(), found.ptr(), timeout) }) {
+        Code::NoError => {}
+        Code::GroupIdNotFound => return Ok(None),
         // A group that the job's user may not read has no coordinator for it, and the call runs out of time.
-        Err(error) => {
-            drop(client.poll(Duration::ZERO));
-            let refusal = client.context().refusal().filter(|refusal| refusal.code != Code::SSL);
-            return Err(Unread::Kafka(
-                refusal.map_or(error, |refusal| KafkaError::OffsetFetch(refusal.code)),
-            ));
-        }
-        Ok(found) => found,
-    };
+        code => return Err(Unread::Kafka(KafkaError::OffsetFetch(refusal(&client).unwrap_or(code)))),
+    }
     let elements = found.elements();
     let Some(found) = elements.first() else { return Ok(None) };
     found.error().map_err(Unread::Kafka)?;
@@ -139,12 +137,40 @@ pub(super) fn read(
         .ok_or_else(|| Unread::Foreign(format!("offset {epoch} with the metadata {:?}", found.metadata())))
 }
 
-fn client(settings: &Settings, id: &str) -> Result<BaseConsumer<Logging>> {
+/// A consumer that consumes nothing. One of `rdkafka` would take a tenth of a second to be dropped.
+fn client(settings: &Settings, id: &str) -> Result<Client<Logging>> {
     let own = [("group.id", id), ("enable.auto.commit", "false"), ("isolation.level", "read_committed")];
-    settings
-        .config(&DEFAULTS, &own)?
-        .create_with_context(Logging::default())
-        .map_err(|error| settings.refused(error))
+    let config = settings.config(&DEFAULTS, &own)?;
+    let made = config.create_native_config().and_then(|native| {
+        // SAFETY: the configuration is there until the client is made.
+        unsafe { sys::rd_kafka_conf_set_events(native.ptr(), sys::RD_KAFKA_EVENT_ERROR) };
+        Client::new(&config, native, RDKafkaType::RD_KAFKA_CONSUMER, Logging::default())
+    });
+    made.map_err(|error| settings.refused(error))
+}
+
+/// Why the brokers refuse the client, if they do: librdkafka tells that by events.
+fn refusal(client: &Client<Logging>) -> Option<Code> {
+    let is_refusal = |code: &Code| {
+        matches!(code, Code::GroupAuthorizationFailed | Code::Authentication | Code::SaslAuthenticationFailed)
+    };
+    let mut found = None;
+    // SAFETY: an event is destroyed after it was looked at, and the queue after its last event; the client outlives both.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_main(client.native_ptr());
+        loop {
+            let event = sys::rd_kafka_queue_poll(queue, 0);
+            if event.is_null() {
+                break;
+            }
+            if sys::rd_kafka_event_type(event) == sys::RD_KAFKA_EVENT_ERROR {
+                found = found.or(Some(Code::from(sys::rd_kafka_event_error(event))).filter(is_refusal));
+            }
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_queue_destroy(queue);
+    }
+    found
 }
 
 #[cfg(test)]

@@ -33,6 +33,12 @@ const TUNED: [(&str, &str); 7] = [
 const TRANSACTION_TIMEOUT: &str = "60000";
 /// How often it is looked whether a message was refused while the others are on their way.
 const GLANCE_MS: i32 = 10;
+/// How long an initialization may take.
+const INIT: Duration = Duration::from_secs(30);
+/// For how long it is asked for often, and how often.
+const OFTEN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
+/// How often later.
+const SELDOM: Duration = Duration::from_millis(500);
 
 /// A producer with a transactional id. After any error it is of no use any more: whether its transaction is committed is not
 /// known until another one has been made and the marker was read.
@@ -72,10 +78,21 @@ impl Producer {
     }
 
     /// Fences every other producer with this id, and has the brokers abort what it has left open.
+    ///
+    /// By itself librdkafka asks twice a second, and the first answer after a kill is that the transaction is being aborted. Every
+    /// call has it ask at once, and goes on where the one before has stopped.
     pub(super) fn init(&self) -> KafkaResult<()> {
-        let initialized = self.client.init_transactions(self.timeout.min(Duration::from_secs(30)));
-        self.client.poll(Duration::ZERO);
-        initialized
+        let began = Instant::now();
+        loop {
+            let pause = if began.elapsed() < OFTEN.0 { OFTEN.1 } else { SELDOM };
+            let initialized = self.client.init_transactions(pause);
+            self.client.poll(Duration::ZERO);
+            match initialized {
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && began.elapsed() < self.timeout.min(INIT) => {}
+                initialized => return initialized,
+            }
+        }
     }
 
     /// Why the brokers do not let the client in.

@@ -79,6 +79,7 @@ fn a_bounded_source_ends_under_load(setting: &Setting) {
     let topic = setting.topic(1);
     // The last offset in front of the end is that of a marker, and not of a message.
     setting.client.transaction(&setting.name(), &topic, 0, &["a", "b"]).commit();
+    setting.client.until_committed(&topic);
     let source = setting.kafka().topic(&topic).utf8();
     let mut reader = source.reader().unwrap();
     reader.open(&format!("{topic}-0"), None).unwrap();
@@ -193,6 +194,7 @@ fn transactions_in_the_input(setting: &Setting) {
     setting.client.write(&topic, 0, ["before"]);
     setting.client.transaction(&id, &topic, 0, &["aborted 1", "aborted 2"]).abort();
     setting.client.transaction(&id, &topic, 0, &["committed"]).commit();
+    setting.client.until_committed(&topic);
     let source = setting.kafka().topic(&topic).utf8();
     let (read, reader) = read_all(&source);
     assert_eq!(read, ["before", "committed"]);
