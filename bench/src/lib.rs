@@ -10,6 +10,8 @@
 //! | [`setting`] | the programs, the input and the directories of one bench run |
 //! | [`child`], [`keys`] | a child that is looked at while it runs; runs of the job over synthetic keys |
 //! | [`cluster`], [`published`] | a cluster on this machine; when the output of its jobs became visible |
+//! | [`by_hand`], [`consumer`] | the work of the job and the reading of a topic by hand, for the bare loops |
+//! | [`topics`], [`stamped`] | brokers on this machine and topics for a measurement; when messages became visible |
 //! | [`manifest`] | the manifests of a job's snapshots |
 //! | [`process`] | CPU, wall time and peak memory of a child, from the kernel's accounts |
 //! | [`quantile`] | the middle, the tail and the worst of a set of figures |
@@ -17,8 +19,10 @@
 //!
 //! A figure never fails a bench run; a program that fails, or writes something else than the bare loop, does.
 
+pub mod by_hand;
 pub mod child;
 pub mod cluster;
+pub mod consumer;
 pub mod keys;
 pub mod machine;
 pub mod manifest;
@@ -27,7 +31,9 @@ pub mod process;
 pub mod published;
 pub mod quantile;
 pub mod setting;
+pub mod stamped;
 pub mod table;
+pub mod topics;
 
 /// What everything here returns: an error is a sentence for people.
 pub type Result<T> = std::result::Result<T, String>;

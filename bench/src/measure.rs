@@ -11,6 +11,9 @@ pub mod cluster_cpu;
 pub mod codec;
 pub mod firing;
 pub mod idle;
+pub mod kafka_gap;
+pub mod kafka_latency;
+pub mod kafka_throughput;
 pub mod many_jobs;
 pub mod recovery;
 pub mod rescale;
@@ -83,6 +86,21 @@ pub const ALL: &[Measurement] = &[
         name: "codec",
         about: "the codec of batches between processes beside those that were not taken",
         take: codec::take,
+    },
+    Measurement {
+        name: "kafka-throughput",
+        about: "CPU, rows/s and peak memory from topic to topic beside bare loops over librdkafka (minutes)",
+        take: kafka_throughput::take,
+    },
+    Measurement {
+        name: "kafka-latency",
+        about: "from produced to visible for a reader of committed messages",
+        take: kafka_latency::take,
+    },
+    Measurement {
+        name: "kafka-gap",
+        about: "time without committed messages after a killed process",
+        take: kafka_gap::take,
     },
     Measurement {
         name: "state",

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::process::{self, Usage};
 use clap::Args;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -94,19 +95,26 @@ impl Setting {
     pub fn input(&self, name: &str, more: &[&str]) -> Result<PathBuf> {
         let dir = self.path(name);
         eprintln!("generating the input ...");
-        self.generate("--force", &dir, more)?;
+        self.generate(&["--force"], dir.as_os_str(), more)?;
         Ok(dir)
     }
 
     /// More rows for an input, which go on in time where it ends.
     pub fn append(&self, input: &Path, more: &[&str]) -> Result<()> {
-        self.generate("--append", input, more)
+        self.generate(&["--append"], input.as_os_str(), more)
     }
 
-    fn generate(&self, how: &str, dir: &Path, more: &[&str]) -> Result<()> {
+    /// The same input as the messages of a topic, which is made.
+    pub fn input_topic(&self, bootstrap: &str, topic: &str) -> Result<()> {
+        eprintln!("generating the input ...");
+        let client = format!("bootstrap.servers={bootstrap}");
+        self.generate(&["--kafka", &client], format!("kafka:{topic}").as_ref(), &[])
+    }
+
+    fn generate(&self, how: &[&str], out: &OsStr, more: &[&str]) -> Result<()> {
         let options = &self.options;
         let mut command = Command::new(&self.generator);
-        command.arg(how).arg("--out").arg(dir).stdout(Stdio::null());
+        command.args(how).arg("--out").arg(out).stdout(Stdio::null());
         let numbers = [
             ("--rows", options.rows.to_string()),
             ("--partitions", options.partitions.to_string()),
@@ -140,18 +148,28 @@ impl Setting {
     pub fn job_every(&self, interval: &str, input: &Path, workers: usize) -> Command {
         let mut command = Command::new(&self.job);
         command.args(self.job_arguments(input));
+        self.alone(&mut command, interval, workers);
+        command
+    }
+
+    /// Adds the flags of a job that runs alone, and has it write its log to a file.
+    pub fn alone(&self, command: &mut Command, interval: &str, workers: usize) {
         command.arg("--checkpoint-dir").arg(self.path("checkpoints"));
         command.arg("--checkpoint-interval").arg(interval);
         command.arg("--parallelism").arg(workers.to_string());
         command.args(self.options.extra.split_whitespace());
         let log = fs::File::create(self.path("job.log")).map_or_else(|_| Stdio::null(), Stdio::from);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        command
     }
 
     /// A program beside this one.
     pub fn beside(&self, name: &str) -> Result<PathBuf> {
         executable(None, name)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Path {
+        &self.model
     }
 
     /// The job's executable.
@@ -171,7 +189,12 @@ impl Setting {
 
     /// Runs the job to its end; where it fails, its last words are in the error.
     pub fn run_job(&self, input: &Path, workers: usize) -> Result<Usage> {
-        process::run(&mut self.job(input, workers)).map_err(|error| {
+        self.run_logged(&mut self.job(input, workers))
+    }
+
+    /// The same for another job that runs alone.
+    pub fn run_logged(&self, command: &mut Command) -> Result<Usage> {
+        process::run(command).map_err(|error| {
             let said = fs::read_to_string(self.path("job.log")).unwrap_or_default();
             let last: Vec<&str> = said.lines().rev().take(5).collect();
             format!("{error}; it said: {}", last.into_iter().rev().collect::<Vec<_>>().join(" / "))

@@ -19,6 +19,13 @@ impl Table {
         Table { title: title.into(), head, ..Table::default() }
     }
 
+    /// In place of a measurement that cannot be taken here.
+    pub fn skipped(measurement: &str, why: &str) -> Table {
+        let mut table = Table::new(format!("{measurement}: skipped"), &[]);
+        table.note(why);
+        table
+    }
+
     /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
@@ -40,6 +47,10 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.head.is_empty() {
+            writeln!(f, "### {}", self.title)?;
+            return self.notes.iter().try_for_each(|note| writeln!(f, "\n{note}"));
+        }
         let widths = self.widths();
         writeln!(f, "### {}\n", self.title)?;
         line(f, &self.head, &widths)?;
@@ -71,5 +82,6 @@ mod tests {
         table.note("A note.");
         let wanted = "### Speed\n\n| run       | rows/s |\n| --------- | -----: |\n| bare loop |      3 |\n\nA note.\n";
         assert_eq!(table.to_string(), wanted);
+        assert_eq!(Table::skipped("speed", "No wind.").to_string(), "### speed: skipped\n\nNo wind.\n");
     }
 }

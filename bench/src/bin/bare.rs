@@ -4,22 +4,16 @@
 //! evaluator, dead letters, JSON out. What the engine costs is what it takes beyond this.
 
 use clap::Parser;
-use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tidegate_models::XgboostModel;
+use tidegate_bench::by_hand::{Counts, DeadLetter, Windows};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const WINDOW_MS: i64 = 300_000;
-const DISORDER_MS: i64 = 2_000;
 const CHUNK: usize = 256 << 10;
 
 /// The predictive-maintenance job as a bare loop: the yardstick of the benchmarks.
@@ -38,47 +32,6 @@ struct Args {
     /// The model
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Reading<'a> {
-    device_id: &'a str,
-    timestamp: i64,
-    temperature: f64,
-    vibration: f64,
-    pressure: f64,
-}
-
-#[derive(Serialize)]
-struct Alert<'a> {
-    device_id: &'a str,
-    window_start: i64,
-    window_end: i64,
-    count: u64,
-    temp_std: f64,
-    vibration_mean: f64,
-    pressure_mean: f64,
-    probability: f32,
-    alert: bool,
-    model: &'a str,
-}
-
-#[derive(Serialize)]
-struct DeadLetter<'a> {
-    source: &'a str,
-    partition: &'a str,
-    offset: usize,
-    error: String,
-    raw: Cow<'a, str>,
-}
-
-#[derive(Serialize, Default)]
-struct Counts {
-    rows_in: u64,
-    malformed: u64,
-    out_of_range: u64,
-    late: u64,
-    rows_out: u64,
 }
 
 fn main() -> ExitCode {
@@ -101,7 +54,7 @@ fn run(args: &Args) -> Result<Counts, Box<dyn Error>> {
         for partition in partitions.iter_mut().filter(|p| !p.ended) {
             job.chunk(partition)?;
         }
-        job.advance(&partitions);
+        job.windows.advance(partitions.iter().filter(|p| !p.ended).map(|p| p.newest));
         job.fire()?;
     }
     job.finish()
@@ -159,35 +112,9 @@ impl Partition {
     }
 }
 
-/// A device's readings in one window: Welford's mean and sum of squares, and two plain sums.
-#[derive(Clone, Copy, Default)]
-struct Features {
-    count: u64,
-    mean: f64,
-    squares: f64,
-    vibration: f64,
-    pressure: f64,
-}
-
-impl Features {
-    fn add(&mut self, reading: &Reading<'_>) {
-        self.count += 1;
-        let distance = reading.temperature - self.mean;
-        self.mean += distance / self.count as f64;
-        self.squares += distance * (reading.temperature - self.mean);
-        self.vibration += reading.vibration;
-        self.pressure += reading.pressure;
-    }
-}
-
-/// All the state of the job: a table of features a window, indexed by device.
+/// The windows, and where rows go.
 struct Job {
-    numbers: FxHashMap<Box<str>, u32>,
-    devices: Vec<Box<str>>,
-    windows: BTreeMap<i64, Vec<Features>>,
-    watermark: i64,
-    counts: Counts,
-    model: XgboostModel,
+    windows: Windows,
     output: BufWriter<File>,
     dead_letters: BufWriter<File>,
 }
@@ -195,12 +122,7 @@ struct Job {
 impl Job {
     fn new(args: &Args) -> Result<Job, Box<dyn Error>> {
         Ok(Job {
-            numbers: FxHashMap::default(),
-            devices: Vec::new(),
-            windows: BTreeMap::new(),
-            watermark: i64::MIN,
-            counts: Counts::default(),
-            model: XgboostModel::load(&args.model)?,
+            windows: Windows::new(&args.model)?,
             output: BufWriter::with_capacity(CHUNK, File::create(&args.output)?),
             dead_letters: BufWriter::new(File::create(&args.dead_letters)?),
         })
@@ -213,42 +135,13 @@ impl Job {
             let rest = &partition.buffer[start..partition.whole];
             let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             match serde_json::from_slice(&rest[..length]) {
-                Ok(reading) => partition.newest = partition.newest.max(self.reading(&reading)),
+                Ok(reading) => partition.newest = partition.newest.max(self.windows.add(&reading)),
                 Err(error) => self.dead_letter(partition, start, &rest[..length], &error)?,
             }
-            self.counts.rows_in += 1;
+            self.windows.counts.rows_in += 1;
             start += length + 1;
         }
         Ok(())
-    }
-
-    /// Adds a reading to its window and returns its time.
-    #[inline]
-    fn reading(&mut self, reading: &Reading<'_>) -> i64 {
-        let start = reading.timestamp - reading.timestamp.rem_euclid(WINDOW_MS);
-        if !(0.0..=100.0).contains(&reading.temperature) {
-            self.counts.out_of_range += 1;
-        } else if start + WINDOW_MS - 1 <= self.watermark {
-            self.counts.late += 1;
-        } else {
-            let device = self.device(reading.device_id);
-            let table = self.windows.entry(start).or_default();
-            if table.len() <= device {
-                table.resize(device + 1, Features::default());
-            }
-            table[device].add(reading);
-        }
-        reading.timestamp
-    }
-
-    fn device(&mut self, name: &str) -> usize {
-        if let Some(number) = self.numbers.get(name) {
-            return *number as usize;
-        }
-        let number = self.devices.len();
-        self.devices.push(name.into());
-        self.numbers.insert(name.into(), number as u32);
-        number
     }
 
     fn dead_letter(
@@ -258,69 +151,28 @@ impl Job {
         line: &[u8],
         error: &serde_json::Error,
     ) -> Result<(), Box<dyn Error>> {
-        self.counts.malformed += 1;
-        let (error, raw) = (error.to_string(), String::from_utf8_lossy(line));
-        let letter = DeadLetter {
-            source: "readings",
-            partition: &partition.name,
-            offset: partition.offset + at,
-            error,
-            raw,
-        };
+        self.windows.counts.malformed += 1;
+        let offset = (partition.offset + at) as u64;
+        let letter = DeadLetter::new(&partition.name, offset, error, line);
         serde_json::to_writer(&mut self.dead_letters, &letter)?;
         Ok(self.dead_letters.write_all(b"\n")?)
     }
 
-    /// The watermark follows the slowest partition; one that has ended holds nothing up.
-    fn advance(&mut self, partitions: &[Partition]) {
-        let slowest = partitions.iter().filter(|p| !p.ended).map(|p| p.newest).min();
-        if let Some(newest) = slowest.filter(|t| *t > i64::MIN) {
-            self.watermark = self.watermark.max(newest - DISORDER_MS - 1);
-        }
-    }
-
     /// Writes the windows that have closed.
     fn fire(&mut self) -> Result<(), Box<dyn Error>> {
-        while let Some(first) = self.windows.first_entry() {
-            if first.key().saturating_add(WINDOW_MS - 1) > self.watermark {
-                break;
-            }
-            let (start, table) = first.remove_entry();
-            for (device, features) in table.iter().enumerate().filter(|(_, f)| f.count > 0) {
-                self.alert(device, start, features)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn alert(&mut self, device: usize, start: i64, features: &Features) -> Result<(), Box<dyn Error>> {
-        let n = features.count as f64;
-        let (temp_std, vibration_mean, pressure_mean) =
-            ((features.squares / n).sqrt(), features.vibration / n, features.pressure / n);
-        let probability = self.model.predict(&[temp_std as f32, vibration_mean as f32, pressure_mean as f32]);
-        let row = Alert {
-            device_id: &self.devices[device],
-            window_start: start,
-            window_end: start + WINDOW_MS,
-            count: features.count,
-            temp_std,
-            vibration_mean,
-            pressure_mean,
-            probability,
-            alert: probability > 0.8,
-            model: self.model.id(),
-        };
-        serde_json::to_writer(&mut self.output, &row)?;
-        self.counts.rows_out += 1;
-        Ok(self.output.write_all(b"\n")?)
+        let output = &mut self.output;
+        self.windows.fire(|alert| {
+            serde_json::to_writer(&mut *output, alert)?;
+            Ok(output.write_all(b"\n")?)
+        })
     }
 
     /// Closes all windows that are left.
     fn finish(mut self) -> Result<Counts, Box<dyn Error>> {
-        self.watermark = i64::MAX;
+        self.windows.close();
         self.fire()?;
         self.output.flush()?;
         self.dead_letters.flush()?;
-        Ok(self.counts)
+        Ok(self.windows.counts)
     }
 }

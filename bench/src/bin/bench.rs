@@ -27,7 +27,7 @@ struct Args {
 }
 
 fn list() -> String {
-    let lines = measure::ALL.iter().map(|m| format!("  {:<12} {}", m.name, m.about));
+    let lines = measure::ALL.iter().map(|m| format!("  {:<16} {}", m.name, m.about));
     format!("Measurements:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
