@@ -177,6 +177,7 @@ see_to_kafka() {
         return 0
     fi
     scripts/kafka.sh jars || echo "setup: no Apache Kafka for tests; they are reported as ignored"
+    scripts/schema-registry.sh fetch || echo "setup: no schema registry for tests; those that need it are reported as ignored"
 }
 
 # ------------------------------------------------------------ what is going to happen

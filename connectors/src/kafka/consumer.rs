@@ -1,7 +1,7 @@
 //! A consumer as librdkafka's C interface has it: messages come in batches from a queue for each partition, and are read where
 //! they lie. `rdkafka` has no safe call for that, and one message a call costs more than the parsing of a short one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::ptr;
 use std::rc::Rc;
@@ -258,14 +258,25 @@ pub(super) struct PartitionQueue {
     name: String,
     partition: i32,
     batch: Vec<*mut sys::rd_kafka_message_t>,
+    /// What was fetched and not taken yet.
+    waiting: VecDeque<Owned>,
     _consumer: Rc<Consumer>,
+}
+
+/// Whether a message was taken, or stays the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Yes,
+    NotYet,
 }
 
 /// What a look into the queue has found.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
-    /// How many messages; there may be more.
+    /// How many messages were taken; there may be more.
     pub(super) messages: usize,
+    /// The next message is there, and was not taken.
+    pub(super) is_waiting: bool,
     /// The offset behind the last message, if there is nothing more for now.
     pub(super) end: Option<i64>,
     /// An error of the partition.
@@ -289,6 +300,7 @@ impl PartitionQueue {
             name: topic.to_owned(),
             partition,
             batch: Vec::with_capacity(BATCH),
+            waiting: VecDeque::with_capacity(BATCH),
             _consumer: consumer.clone(),
         };
         if this.start(offset) {
@@ -306,24 +318,26 @@ impl PartitionQueue {
                 == 0
     }
 
-    /// Gives up to about `limit` messages to `each`, without waiting for any.
-    pub(super) fn fetch(&mut self, limit: usize, mut each: impl FnMut(Message<'_>)) -> Fetched {
+    /// Gives up to about `limit` messages to `take`, without waiting for any. One that it does not take is the first of the next
+    /// call.
+    pub(super) fn fetch(&mut self, limit: usize, mut take: impl FnMut(Message<'_>) -> Taken) -> Fetched {
         let limit = limit.clamp(1, BATCH);
-        // SAFETY: the batch has room for so many pointers, and librdkafka says how many it has written.
-        unsafe {
-            let count = sys::rd_kafka_consume_batch_queue(self.queue, 0, self.batch.as_mut_ptr(), limit);
-            self.batch.set_len(usize::try_from(count).unwrap_or(0));
+        if self.waiting.is_empty() {
+            self.fetch_batch(limit);
         }
-        // All of them at once, so that none is left if reading one panics.
-        let batch: Vec<Owned> = self.batch.drain(..).map(Owned).collect();
         let mut fetched = Fetched::default();
-        for message in &batch {
-            // SAFETY: librdkafka has given it, and it is destroyed with the batch.
+        for _ in 0..limit {
+            let Some(message) = self.waiting.pop_front() else { break };
+            // SAFETY: librdkafka has given it, and it is destroyed when it was taken.
             let raw = unsafe { &*message.0 };
             match Code::from(raw.err) {
                 Code::NoError => {
-                    // SAFETY: it has no error, and lives as long as the batch.
-                    each(unsafe { Message::new(message.0, &self.name) });
+                    // SAFETY: it has no error, and lives as long as `message`.
+                    if take(unsafe { Message::new(message.0, &self.name) }) == Taken::NotYet {
+                        self.waiting.push_front(message);
+                        fetched.is_waiting = true;
+                        break;
+                    }
                     fetched.messages += 1;
                 }
                 Code::PartitionEOF => fetched.end = Some(raw.offset),
@@ -331,6 +345,16 @@ impl PartitionQueue {
             }
         }
         fetched
+    }
+
+    fn fetch_batch(&mut self, limit: usize) {
+        // SAFETY: the batch has room for so many pointers, and librdkafka says how many it has written.
+        unsafe {
+            let count = sys::rd_kafka_consume_batch_queue(self.queue, 0, self.batch.as_mut_ptr(), limit);
+            self.batch.set_len(usize::try_from(count).unwrap_or(0));
+        }
+        // All of them at once, so that none is left if reading one panics.
+        self.waiting.extend(self.batch.drain(..).map(Owned));
     }
 }
 
@@ -344,7 +368,7 @@ fn text(message: &sys::rd_kafka_message_t) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// A message that is destroyed when it was read, also if reading it panics.
+/// A message that is destroyed with this, also if reading it panics.
 struct Owned(*mut sys::rd_kafka_message_t);
 
 impl Drop for Owned {
@@ -356,6 +380,7 @@ impl Drop for Owned {
 
 impl Drop for PartitionQueue {
     fn drop(&mut self) {
+        self.waiting.clear();
         // SAFETY: both belong to this, and the client outlives them.
         unsafe {
             if !self.topic.is_null() {

@@ -100,7 +100,7 @@ impl<F> DirectWriter<F> {
 impl<T, F: RecordFormat<T>> Writer<T> for DirectWriter<F> {
     #[inline]
     fn write(&mut self, record: &T, event_time: Option<i64>) -> Result<()> {
-        format(&self.format, record, event_time, &mut self.message, &self.topic)?;
+        format(&mut self.format, record, event_time, &mut self.message, &self.topic)?;
         self.records += 1;
         self.send()
     }

@@ -35,6 +35,8 @@
 //! Not here: who calls this when (the engine).
 
 mod admin;
+#[cfg(feature = "avro")]
+mod avro;
 mod client;
 mod committer;
 mod consumer;
@@ -48,23 +50,36 @@ mod names;
 mod outgoing;
 mod output;
 mod producer;
+#[cfg(feature = "protobuf")]
+mod protobuf;
 mod publisher;
 mod reader;
 mod record_format;
+#[cfg(feature = "schema-registry")]
+mod schema_registry;
 mod settings;
 mod sink;
 mod source;
 mod start;
 mod topics;
 mod transactions;
+#[cfg(feature = "schema-registry")]
+mod wire_format;
 mod writer;
 
+#[cfg(feature = "avro")]
+pub use avro::{Avro, AvroValue};
+
 pub use delivery::DeliveryGuarantee;
-pub use format::{Bytes, Json, MessageFormat, Utf8, With};
+pub use format::{Bytes, Json, MessageFormat, ReadError, Utf8, With};
 pub use location::Location;
 pub use message::Message;
 pub use outgoing::OutgoingMessage;
-pub use record_format::{JsonValue, KeyedJson, RecordFormat, WrittenBy};
+#[cfg(feature = "protobuf")]
+pub use protobuf::{DynamicProtobuf, Prost, ProstValue, Protobuf, ProtobufValue};
+pub use record_format::{JsonValue, Keyed, RecordFormat, WrittenBy};
+#[cfg(feature = "schema-registry")]
+pub use schema_registry::{Registered, SchemaRegistry, SinkSchema, SourceSchema};
 pub use settings::KafkaSetting;
 pub use sink::{KafkaSink, TopicSink, WhenUnknown};
 pub use source::{KafkaSource, TopicSource};

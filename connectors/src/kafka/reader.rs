@@ -10,8 +10,8 @@ use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
 use super::client::{UNKNOWN, is_permanent, is_unknown, remedy};
-use super::consumer::{Consumer, Fetched, PartitionQueue};
-use super::format::MessageFormat;
+use super::consumer::{Consumer, Fetched, PartitionQueue, Taken};
+use super::format::{MessageFormat, ReadError};
 use super::names::{PartitionName, TopicPosition};
 
 /// How often librdkafka is asked what has happened to the client as a whole.
@@ -184,7 +184,7 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
         let Partition::Open(open) = &mut self.partitions[partition] else {
             return Ok(PartitionStatus::Ended);
         };
-        let polled = open.poll(&self.consumer, &self.format, out, budget);
+        let polled = open.poll(&self.consumer, &mut self.format, out, budget);
         let is_deleted = |all: &Deletions| open.is_gone || all.deleted.contains(&open.topic);
         if matches!(polled, Ok(PartitionStatus::More)) || !self.deletions.as_ref().is_some_and(is_deleted) {
             return polled;
@@ -207,36 +207,49 @@ impl OpenPartition {
     fn poll<F: MessageFormat>(
         &mut self,
         consumer: &Consumer,
-        format: &F,
+        format: &mut F,
         out: &mut Polled<F::Item>,
         budget: usize,
     ) -> Result<PartitionStatus> {
         if self.has_ended {
             return Ok(PartitionStatus::Ended);
         }
-        let (next, end) = (&mut self.next, self.end.unwrap_or(i64::MAX));
+        let (next, end, mut failed) = (&mut self.next, self.end.unwrap_or(i64::MAX), None);
         let fetched = self.queue.fetch(budget, |message| {
             let offset = message.offset();
             if offset < *next {
-                return;
+                return Taken::Yes;
             }
             if offset >= end {
                 // It was written after the start of a bounded source. In front of the end may be markers of transactions, which
                 // are no messages.
                 *next = end;
-                return;
+                return Taken::Yes;
             }
-            *next = offset + 1;
             match format.read(&message) {
                 Ok(record) => out.record(offset as u64, record),
-                Err(error) => {
+                Err(ReadError::Malformed(error)) => {
                     let value = message.value().unwrap_or_default();
                     out.malformed(offset as u64, error, &value[..value.len().min(KEPT)]);
                 }
+                Err(ReadError::NotYet) => return Taken::NotYet,
+                Err(ReadError::Failed(error)) => {
+                    failed = Some((offset, error));
+                    return Taken::NotYet;
+                }
             }
+            *next = offset + 1;
             out.took(message.value().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len));
+            Taken::Yes
         });
+        if let Some((offset, error)) = failed {
+            return Err(error.context(format!("the message at offset {offset} of {self} cannot be read")));
+        }
         let mut status = match fetched {
+            Fetched { is_waiting: true, .. } => {
+                self.is_at_end = false;
+                PartitionStatus::Pending
+            }
             Fetched { messages: 0, end: None, .. } => self.nothing(consumer)?,
             Fetched { end, .. } => self.met(end, consumer),
         };

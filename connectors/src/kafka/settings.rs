@@ -44,11 +44,41 @@ pub struct KafkaSetting {
     value: Value,
 }
 
+/// A value as it is, or where it is kept: `env:NAME`, `file:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     Literal(String),
     Environment(String),
     File(PathBuf),
+}
+
+impl Value {
+    pub(super) fn parse(text: &str) -> Self {
+        match text.split_once(':') {
+            Some(("env", name)) => Self::Environment(name.to_owned()),
+            Some(("file", path)) => Self::File(path.into()),
+            _ => Self::Literal(text.to_owned()),
+        }
+    }
+
+    /// The value, from where it is kept; an error says `what` is to be there. A newline at the end of a file is no part of it.
+    pub(super) fn resolve(&self, what: &str) -> Result<String> {
+        match self {
+            Self::Literal(value) => Ok(value.clone()),
+            Self::Environment(name) => std::env::var(name).map_err(|error| {
+                Error::environment(format!("{what} is to be in the environment variable {name}"))
+                    .caused_by(error)
+            }),
+            Self::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(text.strip_suffix('\n').map_or(text.clone(), str::to_owned)),
+                Err(error) => Err(Error::environment(format!(
+                    "{what} is to be in the file {}, which cannot be read",
+                    path.display()
+                ))
+                .caused_by(error)),
+            },
+        }
+    }
 }
 
 impl KafkaSetting {
@@ -60,11 +90,7 @@ impl KafkaSetting {
         if let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == key) {
             return Err(Error::job(format!("the Kafka setting {key} cannot be given: {instead}")));
         }
-        let value = match value.split_once(':') {
-            Some(("env", name)) => Value::Environment(name.to_owned()),
-            Some(("file", path)) => Value::File(path.into()),
-            _ => Value::Literal(value.to_owned()),
-        };
+        let value = Value::parse(value);
         if SECRETS.contains(&key) && matches!(value, Value::Literal(_)) {
             return Err(Error::job(format!(
                 "the Kafka setting {key} is a secret, and would stand in logs and snapshots: put it into a file or an \
@@ -74,26 +100,8 @@ impl KafkaSetting {
         Ok(Self { key: key.to_owned(), value })
     }
 
-    /// The value, from where it is kept. A newline at the end of a file is no part of it.
     fn resolve(&self) -> Result<String> {
-        let key = &self.key;
-        match &self.value {
-            Value::Literal(value) => Ok(value.clone()),
-            Value::Environment(name) => std::env::var(name).map_err(|error| {
-                Error::environment(format!(
-                    "the Kafka setting {key} is to be in the environment variable {name}"
-                ))
-                .caused_by(error)
-            }),
-            Value::File(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Ok(text.strip_suffix('\n').map_or(text.clone(), str::to_owned)),
-                Err(error) => Err(Error::environment(format!(
-                    "the Kafka setting {key} is to be in the file {}, which cannot be read",
-                    path.display()
-                ))
-                .caused_by(error)),
-            },
-        }
+        self.value.resolve(&format!("the Kafka setting {}", self.key))
     }
 }
 

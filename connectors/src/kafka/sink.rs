@@ -12,7 +12,7 @@ use super::delivery::DeliveryGuarantee;
 use super::direct::{DirectPublisher, DirectWriter};
 use super::outgoing::OutgoingMessage;
 use super::publisher::TopicPublisher;
-use super::record_format::{JsonValue, KeyedJson, RecordFormat, WrittenBy};
+use super::record_format::{JsonValue, Keyed, RecordFormat, WrittenBy};
 use super::settings::Settings;
 use super::writer::TopicWriter;
 
@@ -88,12 +88,12 @@ impl TopicSink {
 
     /// Writes every record as JSON, with a key that is a part of the record.
     #[must_use]
-    pub fn json_by_key<T, B, K>(self, key: K) -> KafkaSink<KeyedJson<K>>
+    pub fn json_by_key<T, B, K>(self, key: K) -> KafkaSink<Keyed<K, JsonValue>>
     where
         B: AsRef<[u8]> + ?Sized,
         K: Fn(&T) -> &B + Clone + Send + Sync + 'static,
     {
-        KafkaSink { topic: self, format: KeyedJson(key) }
+        KafkaSink { topic: self, format: Keyed { key, format: JsonValue } }
     }
 
     /// Writes every record by a function, which fills in key, value, headers, timestamp, topic and partition.
@@ -120,7 +120,8 @@ impl TopicSink {
         Ok(Box::new(Topic))
     }
 
-    fn writer<T, F: RecordFormat<T>>(&self, format: F, place: &SinkPlace) -> Result<Box<dyn Writer<T>>> {
+    fn writer<T, F: RecordFormat<T>>(&self, mut format: F, place: &SinkPlace) -> Result<Box<dyn Writer<T>>> {
+        format.open(&self.topic)?;
         let topic = self.topic.clone();
         if self.guarantee == DeliveryGuarantee::ExactlyOnce {
             return Ok(Box::new(TopicWriter::new(format, self.id(&place.sink, place.slot), topic, place)));
@@ -154,17 +155,21 @@ impl SinkTarget for Topic {
 /// See [the outcomes](super) of everything that can happen to a record, a topic or the brokers.
 #[derive(Clone, Debug)]
 pub struct KafkaSink<F> {
-    topic: TopicSink,
-    format: F,
+    pub(super) topic: TopicSink,
+    pub(super) format: F,
 }
 
 impl<T: 'static, F: RecordFormat<T>> TransactionalSink<T> for KafkaSink<F> {
     fn uri(&self) -> Result<String> {
+        self.format.check()?;
         self.topic.uri()
     }
 
     fn target(&self, _: Owner) -> Result<Box<dyn SinkTarget>> {
-        self.topic.target()
+        let target = self.topic.target()?;
+        // What is wrong there is found before a worker starts.
+        self.format.clone().open(&self.topic.topic)?;
+        Ok(target)
     }
 
     fn writer(&self, place: SinkPlace) -> Result<Box<dyn Writer<T>>> {

@@ -99,7 +99,7 @@ impl std::fmt::Debug for Known {
 }
 
 impl<F: MessageFormat> KafkaSource<F> {
-    fn new(topic: TopicSource, format: F) -> Self {
+    pub(super) fn new(topic: TopicSource, format: F) -> Self {
         Self { topic, format, known: Arc::default() }
     }
 
@@ -124,6 +124,7 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
 
     fn uri(&self) -> Result<String> {
         self.topic.settings.check()?;
+        self.format.check()?;
         if matches!(self.topic.start, Start::Committed(_)) && !self.has_group()? {
             return Err(Error::job(
                 "a source is to start where a consumer group has come to: say which one, by the Kafka setting group.id",

@@ -50,7 +50,7 @@ impl<T, F: RecordFormat<T>> Writer<T> for TopicWriter<F> {
 /// Fills in a message from a record.
 #[inline]
 pub(super) fn format<T, F: RecordFormat<T>>(
-    format: &F,
+    format: &mut F,
     record: &T,
     event_time: Option<i64>,
     message: &mut OutgoingMessage,

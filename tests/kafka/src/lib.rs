@@ -1,7 +1,10 @@
-//! Brokers for tests, and clients that feed and judge jobs. The clients share nothing with the connector but librdkafka.
+//! Brokers and a schema registry for tests, and clients that feed and judge jobs. The clients share nothing with the connector but
+//! librdkafka.
 
 mod brokers;
 mod client;
+mod registry;
 
 pub use brokers::{Brokers, Secure};
 pub use client::{Client, Row, Transaction};
+pub use registry::Registry;

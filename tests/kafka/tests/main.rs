@@ -1,7 +1,8 @@
-//! Topics as sources and sinks, on real brokers. Where there are none and none can be started, every test is reported as
-//! ignored, with the reason; with `TIDEGATE_KAFKA=required` that is a failure.
+//! Topics as sources and sinks, on real brokers, and with a real schema registry. Where there are none and none can be started,
+//! tests are reported as ignored, with the reason; with `TIDEGATE_KAFKA=required` that is a failure.
 
 mod delivery;
+mod formats;
 mod reading;
 mod recovery;
 mod security;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use setting::Setting;
+use tidegate_kafka_tests::Registry;
 
 /// A test, by its name.
 type Test = (&'static str, fn(&Setting));
@@ -20,7 +22,8 @@ type Test = (&'static str, fn(&Setting));
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let tests: Vec<Test> =
-        [reading::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS].concat();
+        [reading::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS, formats::TESTS]
+            .concat();
     // A list needs no brokers.
     let setting = if arguments.list { Err("not started".to_owned()) } else { Setting::new() };
     if let Err(why) = &setting
@@ -31,8 +34,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    let registry = if setting.is_ok() { Registry::fetch() } else { Err("not started".to_owned()) };
+    if let (Ok(_), Err(why)) = (&setting, &registry) {
+        eprintln!("no test of a schema registry can run: {why}");
+        if std::env::var("TIDEGATE_KAFKA").is_ok_and(|wanted| wanted == "required") {
+            return ExitCode::FAILURE;
+        }
+    }
     let setting = setting.ok().map(Arc::new);
-    let trial = |(name, test): Test| {
+    let with_registry = setting.clone().filter(|_| registry.is_ok());
+    let trial = |(name, test): Test, setting: &Option<Arc<Setting>>| {
         let setting = setting.clone();
         let is_missing = setting.is_none();
         let run = move || {
@@ -43,5 +54,7 @@ fn main() -> ExitCode {
         };
         Trial::test(name, run).with_ignored_flag(is_missing)
     };
-    libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).exit_code()
+    let tests = tests.into_iter().map(|test| trial(test, &setting));
+    let registry_tests = formats::REGISTRY_TESTS.iter().map(|test| trial(*test, &with_registry));
+    libtest_mimic::run(&arguments, tests.chain(registry_tests).collect()).exit_code()
 }

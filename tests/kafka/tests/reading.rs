@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tidegate::connector::{DeadLetter, PartitionStatus, Polled, Source, SourceReader};
+use tidegate::connector::{DeadLetter, PartitionStatus, Polled, Source};
 use tidegate::testing::{Discard, TestJob, VecSink};
 use tidegate_connectors::kafka::{Message, Reset, Start, TopicSource};
 
 use crate::Test;
-use crate::setting::{Setting, numbers};
+use crate::setting::{Setting, numbers, read_all};
 
 pub(crate) const TESTS: &[Test] = &[
     ("reading::a_bounded_source_ends_where_the_partitions_ended_at_the_start", a_bounded_source_ends),
@@ -39,26 +39,6 @@ fn follow(setting: &Setting, topic: &str, start: Start) -> (TestJob, VecSink<Str
         Ok(())
     });
     (job, out)
-}
-
-/// Reads a source to its end, by hand.
-fn read_all<S: Source>(source: &S) -> (Vec<S::Item>, Box<dyn SourceReader<S::Item>>) {
-    let mut reader = source.reader().unwrap();
-    let mut all = Vec::new();
-    for (number, name) in source.partitions().unwrap().iter().enumerate() {
-        reader.open(name, None).unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            let mut polled = Polled::new();
-            let status = reader.poll(number, &mut polled, 100).unwrap();
-            all.extend(polled.take().0.into_iter().map(|(_, item)| item));
-            if status == PartitionStatus::Ended {
-                break;
-            }
-            assert!(Instant::now() < until, "{name} does not end");
-        }
-    }
-    (all, reader)
 }
 
 fn a_bounded_source_ends(setting: &Setting) {

@@ -1,16 +1,19 @@
 //! What every test has: brokers, topics of its own, jobs that copy one topic to another.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use tidegate::connector::{PartitionStatus, Polled, Source, SourceReader};
 use tidegate::testing::TestJob;
-use tidegate_connectors::kafka::{Kafka, KafkaSetting};
-use tidegate_kafka_tests::{Brokers, Client, Row};
+use tidegate_connectors::kafka::{Kafka, KafkaSetting, SchemaRegistry};
+use tidegate_kafka_tests::{Brokers, Client, Registry, Row};
 
 /// Brokers and a client, for all tests.
 pub(crate) struct Setting {
     pub(crate) brokers: Brokers,
     pub(crate) client: Client,
+    registry: OnceLock<Registry>,
 }
 
 impl Setting {
@@ -20,7 +23,7 @@ impl Setting {
 
     pub(crate) fn of(brokers: Brokers) -> Self {
         let client = Client::new(brokers.bootstrap());
-        Self { brokers, client }
+        Self { brokers, client, registry: OnceLock::new() }
     }
 
     /// A topic of its own, with so many partitions.
@@ -40,6 +43,15 @@ impl Setting {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
         format!("test-{now:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A schema registry for all tests, started by the first one that needs it.
+    pub(crate) fn registry_server(&self) -> &Registry {
+        self.registry.get_or_init(|| Registry::start().expect("a schema registry"))
+    }
+
+    pub(crate) fn registry(&self) -> SchemaRegistry {
+        SchemaRegistry::new(self.registry_server().url()).unwrap()
     }
 
     pub(crate) fn kafka(&self) -> Kafka {
@@ -93,6 +105,26 @@ impl Setting {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Reads a source to its end, by hand.
+pub(crate) fn read_all<S: Source>(source: &S) -> (Vec<S::Item>, Box<dyn SourceReader<S::Item>>) {
+    let mut reader = source.reader().unwrap();
+    let mut all = Vec::new();
+    for (number, name) in source.partitions().unwrap().iter().enumerate() {
+        reader.open(name, None).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut polled = Polled::new();
+            let status = reader.poll(number, &mut polled, 100).unwrap();
+            all.extend(polled.take().0.into_iter().map(|(_, item)| item));
+            if status == PartitionStatus::Ended {
+                break;
+            }
+            assert!(Instant::now() < until, "{name} does not end");
+        }
+    }
+    (all, reader)
 }
 
 /// Numbers as text, sorted as text.
