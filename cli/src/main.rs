@@ -8,7 +8,8 @@
 //! - [`cluster`]: a cluster on this machine.
 //! - [`output`], [`progress`]: standard output has the answer, standard error everything else.
 //!
-//! The exit code is 0 for success, 1 for an error, 2 for a wrong command line; `run` has its own for how a job has ended.
+//! The exit code is 0 for success, 1 for an error, 2 for a wrong command line; `run` has its own for how a job has ended, and `verify`
+//! has 1 for an installation that is not as it should be.
 //!
 //! Not here: what daemons do (crates `tidegate-jobmanager` and `tidegate-taskmanager`), and how requests are signed
 //! (`tidegate-client`).
@@ -31,7 +32,7 @@ use clap::{CommandFactory, Parser};
 use tidegate_protocol::Result;
 
 use crate::config::{Config, DefaultFile, Sources};
-use crate::options::{ClusterVerb, Options, TransactionsVerb, Verb};
+use crate::options::{ClusterVerb, Options, TransactionsVerb, Verb, VerifyVerb};
 use crate::output::{answer, say};
 use crate::verbs::Session;
 
@@ -57,6 +58,9 @@ fn run(options: &Options) -> Result<u8> {
     let session = || Session::new(&config, format);
     match &options.verb {
         Verb::Run(run) => return verbs::run(session()?, run),
+        Verb::Verify(VerifyVerb::ExactlyOnce(verify)) => {
+            return verbs::verify_exactly_once(session()?, verify);
+        }
         Verb::List(list) => verbs::list(&session()?, list),
         Verb::Info(job) => verbs::info(&session()?, job),
         Verb::Savepoint(savepoint) => verbs::savepoint(session()?, savepoint),

@@ -15,6 +15,7 @@ use tidegate_protocol::JobId;
 use crate::config::Given;
 use crate::config::keys::{self, AnyKey};
 use crate::parse::{self, Parallelism};
+use crate::verbs::Fault;
 
 /// Tidegate, a distributed stream processor: submits jobs to a cluster, looks at them, and is the cluster's daemons.
 #[derive(Parser)]
@@ -87,6 +88,9 @@ pub(crate) enum Verb {
     /// Shows what Kafka sinks have published under their transactional ids, and aborts transactions that are left open
     #[command(subcommand)]
     Transactions(TransactionsVerb),
+    /// Verifies what an installation guarantees: your cluster with your brokers
+    #[command(subcommand)]
+    Verify(VerifyVerb),
     /// Starts and stops a cluster on this machine
     #[command(subcommand)]
     Cluster(ClusterVerb),
@@ -253,6 +257,55 @@ pub(crate) struct KafkaOptions {
     /// or KEY=file:PATH
     #[arg(long, value_name = "KEY=VALUE", required = true)]
     pub(crate) kafka: Vec<KafkaSetting>,
+}
+
+/// Subcommands of `verify`.
+#[derive(Subcommand)]
+pub(crate) enum VerifyVerb {
+    /// Runs a job between two topics of its own, under faults that you allow, and looks for rows that are lost, doubled or counted
+    /// wrongly. The exit code is 0 if there are none, and 1 otherwise
+    ExactlyOnce(ExactlyOnceOptions),
+}
+
+/// Options of `verify exactly-once`.
+#[derive(Args)]
+pub(crate) struct ExactlyOnceOptions {
+    #[command(flatten)]
+    pub(crate) kafka: KafkaOptions,
+    /// For how many seconds rows are written, from the first one that has come out
+    #[arg(long, value_name = "N", default_value_t = 60, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 1_000_000))]
+    pub(crate) seconds: u32,
+    /// How many rows are written a second
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 1_000_000))]
+    pub(crate) rate: u32,
+    /// The number of keys
+    #[arg(long, value_name = "N", default_value_t = 100, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 10_000_000))]
+    pub(crate) keys: u32,
+    /// The number of partitions of each topic
+    #[arg(long, value_name = "N", default_value_t = 3, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 10_000))]
+    pub(crate) partitions: u32,
+    /// The number of workers [default: as many as there are free slots]
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse::parallelism)]
+    pub(crate) parallelism: Option<u32>,
+    /// A setting of the job, such as checkpoint.interval=10s; may be repeated
+    #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = parse::setting)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// A fault: job (kill -9 of one of the job's processes), taskmanager (of a taskmanager that runs one), or a command, run by
+    /// sh -c with the job's id in TIDEGATE_JOB, that makes one. Several take turns
+    #[arg(long, value_name = "job|taskmanager|COMMAND")]
+    pub(crate) fault: Vec<Fault>,
+    /// About how many seconds are between two faults
+    #[arg(long, value_name = "N", default_value_t = 10, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 1_000_000))]
+    pub(crate) every: u32,
+    /// What the instants of faults and the processes that they hit are drawn from [default: another one at every run]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// The job's program, verify-exactly-once [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) job: Option<PathBuf>,
+    /// Keeps the topics
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// Options of `logs`.
@@ -446,12 +499,24 @@ mod tests {
     }
 
     #[test]
+    fn faults_are_kept_in_their_order_and_what_is_no_word_is_a_command() {
+        let line = "tidegate verify exactly-once --kafka bootstrap.servers=a:1 --fault taskmanager --fault job --fault";
+        let line = line.split(' ').chain(["kill job"]);
+        let Verb::Verify(VerifyVerb::ExactlyOnce(options)) = Options::parse_from(line).verb else { panic!() };
+        let expected = [Fault::TaskManager, Fault::Job, Fault::Command("kill job".to_owned())];
+        assert_eq!((options.fault, options.seconds, options.keep), (expected.to_vec(), 60, false));
+    }
+
+    #[test]
     fn an_invalid_value_is_refused_with_what_is_possible() {
         for (line, expected) in [
             ("tidegate taskmanager --slots -1", "it must be at least 1"),
             ("tidegate rescale x -p 0", "it must be at least 1"),
             ("tidegate list --jobmanager 8081", "such as 127.0.0.1:8081"),
             ("tidegate run -D x job", "KEY=VALUE"),
+            ("tidegate verify exactly-once", "--kafka <KEY=VALUE>"),
+            ("tidegate verify exactly-once --kafka a=1 --fault=", "a command"),
+            ("tidegate verify exactly-once --kafka a=1 --seconds 0", "it must be at least 1"),
         ] {
             let error = Options::try_parse_from(line.split(' ')).err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");

@@ -1,5 +1,5 @@
 //! The verbs of the command line: each is a few requests of the jobmanager (or, for [`transactions`], of Kafka's brokers), and an
-//! answer.
+//! answer. [`verify`] is more: it writes rows for a job of its own, makes faults, and reads what has come out.
 //!
 //! Not here: the daemons (`daemons`), a cluster on this machine (`cluster`).
 
@@ -16,6 +16,7 @@ mod session;
 mod stop;
 mod taskmanagers;
 mod transactions;
+mod verify;
 mod watch;
 mod why;
 
@@ -36,6 +37,7 @@ pub(crate) use self::session::Session;
 pub(crate) use self::stop::{cancel, stop};
 pub(crate) use self::taskmanagers::taskmanagers;
 pub(crate) use self::transactions::{abort as abort_transactions, list as list_transactions};
+pub(crate) use self::verify::{Fault, exactly_once as verify_exactly_once};
 pub(crate) use self::why::why;
 
 /// A directory as the cluster's processes can use it, which run in other directories. A URI stays as it is.

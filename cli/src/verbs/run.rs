@@ -34,6 +34,17 @@ const INTERRUPTED: i32 = 128 + SIGINT;
 /// Submits a job. The exit code says how it has ended, if that is waited for.
 pub(crate) fn run(session: Session, options: &RunOptions) -> Result<u8> {
     let session = &session.with_timeout(time_for(&options.executable));
+    let job = submitted(session, options)?;
+    if session.is_json() {
+        answer_json(&serde_json::json!({"id": job}))?;
+    } else {
+        answer(format_args!("Job has been submitted with JobID {job}\n"))?;
+    }
+    if options.detached { Ok(0) } else { follow(session, job) }
+}
+
+/// Uploads the executable and submits the job; warnings go to standard error.
+pub(super) fn submitted(session: &Session, options: &RunOptions) -> Result<JobId> {
     let job = new_id()?;
     let request = request(job, options)?;
     let progress = Progress::new();
@@ -42,12 +53,7 @@ pub(crate) fn run(session: Session, options: &RunOptions) -> Result<u8> {
     let warnings = submit(session, &executable, &request)?;
     drop(progress);
     warnings.iter().for_each(|warning| say(format_args!("Warning: {warning}.")));
-    if session.is_json() {
-        answer_json(&serde_json::json!({"id": job}))?;
-    } else {
-        answer(format_args!("Job has been submitted with JobID {job}\n"))?;
-    }
-    if options.detached { Ok(0) } else { follow(session, job) }
+    Ok(job)
 }
 
 /// How long a request about an executable may take, its upload included.

@@ -40,7 +40,7 @@ pub(crate) fn stop(session: &Session, options: &StopOptions) -> Result<()> {
 
 /// The job when it is over, and what has become of the stop. A jobmanager that was restarted meanwhile may know nothing of
 /// the stop any more; the job is what counts.
-fn stopped(
+pub(super) fn stopped(
     session: &Session,
     job: JobId,
     triggered: &Triggered,
@@ -82,7 +82,7 @@ fn without_savepoint(details: &JobDetails, cause: &str) -> String {
 }
 
 /// Why a job that was to finish has not.
-fn unexpected_end(details: &JobDetails) -> String {
+pub(super) fn unexpected_end(details: &JobDetails) -> String {
     let (name, id) = (&details.summary.name, details.summary.jid);
     match &details.failure {
         Some(failure) if details.summary.state == JobState::Failed => {
@@ -95,14 +95,7 @@ fn unexpected_end(details: &JobDetails) -> String {
 /// Ends a job at once, and waits until it is over.
 pub(crate) fn cancel(session: &Session, job: &JobOption) -> Result<()> {
     let job = session.find(job)?;
-    let IgnoredAny = session.client.patch(&format!("/v1/jobs/{job}?mode=cancel"), &())?;
-    let mut watch = Watch::new();
-    let details = watch.until(|progress| {
-        let details = session.details(job)?;
-        show_job(progress, &details);
-        Ok(details.summary.state.is_over().then_some(details))
-    })?;
-    drop(watch);
+    let details = canceled(session, job)?;
     let summary = &details.summary;
     if session.is_json() {
         answer_json(&serde_json::json!({"id": job, "state": summary.state}))?;
@@ -110,4 +103,14 @@ pub(crate) fn cancel(session: &Session, job: &JobOption) -> Result<()> {
         answer(format_args!("Job {} ({job}) is {}.\n", summary.name, summary.state))?;
     }
     Ok(())
+}
+
+/// Ends a job at once; the job when it is over.
+pub(super) fn canceled(session: &Session, job: JobId) -> Result<JobDetails> {
+    let IgnoredAny = session.client.patch(&format!("/v1/jobs/{job}?mode=cancel"), &())?;
+    Watch::new().until(|progress| {
+        let details = session.details(job)?;
+        show_job(progress, &details);
+        Ok(details.summary.state.is_over().then_some(details))
+    })
 }

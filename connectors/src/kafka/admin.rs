@@ -46,11 +46,7 @@ impl Kafka {
     /// # Errors
     /// If it cannot be made.
     pub fn create_topic(&self, topic: &str, partitions: usize, settings: &[(&str, &str)]) -> Result<bool> {
-        let admin: AdminClient<Logging> = self
-            .client_config()?
-            .create_with_context(Logging::default())
-            .map_err(|error| self.settings.refused(error))?;
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let (admin, options) = self.admin()?;
         let mut new = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(-1));
         for (key, value) in settings {
             new = new.set(key, value);
@@ -64,6 +60,30 @@ impl Kafka {
             Some(Err((_, code))) => Err(Error::environment(format!("{}: {code}{}", failed(), remedy(code)))),
             Some(Ok(_)) | None => Ok(true),
         }
+    }
+
+    /// Deletes a topic; false if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be deleted.
+    pub fn delete_topic(&self, topic: &str) -> Result<bool> {
+        let (admin, options) = self.admin()?;
+        let failed = || {
+            Error::environment(format!("the topic {topic} cannot be deleted at {}", self.settings.brokers()))
+        };
+        let deleted =
+            block_on(admin.delete_topics(&[topic], &options)).map_err(|error| failed().caused_by(error))?;
+        match deleted.into_iter().next() {
+            Some(Err((_, Code::UnknownTopic | Code::UnknownTopicOrPartition))) => Ok(false),
+            Some(Err((_, code))) => Err(Error::environment(format!("{}: {code}{}", failed(), remedy(code)))),
+            Some(Ok(_)) | None => Ok(true),
+        }
+    }
+
+    fn admin(&self) -> Result<(AdminClient<Logging>, AdminOptions)> {
+        let client = self.client_config()?.create_with_context(Logging::default());
+        let admin = client.map_err(|error| self.settings.refused(error))?;
+        Ok((admin, AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))))
     }
 }
 

@@ -7,6 +7,7 @@ mod reading;
 mod recovery;
 mod security;
 mod setting;
+mod verify;
 mod writing;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ type Test = (&'static str, fn(&Setting));
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let tests: Vec<Test> =
-        [reading::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS, formats::TESTS]
+        [reading::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS, formats::TESTS, verify::TESTS]
             .concat();
     // A list needs no brokers.
     let setting = if arguments.list { Err("not started".to_owned()) } else { Setting::new() };
