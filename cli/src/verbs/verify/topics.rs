@@ -29,9 +29,8 @@ impl Topics {
         let id = tidegate_access::new_nonce();
         let name = |end: &str| format!("tidegate-verify-{}-{end}", id.get(..8).unwrap_or(&id));
         let topics = Self { kafka, partitions, rows: name("in"), counted: name("out") };
-        for topic in [&topics.rows, &topics.counted] {
-            topics.kafka.create_topic(topic, partitions, &[]).inspect_err(|_| topics.delete())?;
-        }
+        topics.kafka.create_topic(&topics.rows, partitions, &[])?;
+        topics.kafka.create_topic(&topics.counted, partitions, &[]).inspect_err(|_| topics.delete())?;
         Ok(topics)
     }
 
