@@ -26,7 +26,21 @@ struct Seen {
     last: Vec<Option<Instant>>,
     /// When no more rows were written.
     written: Option<Instant>,
-    longest: Duration,
+    longest: Block,
+}
+
+/// For how long a partition had no new row, and since when.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Block {
+    pub(super) duration: Duration,
+    pub(super) since: Option<Instant>,
+}
+
+impl Block {
+    fn longer(self, since: Instant, until: Instant) -> Self {
+        let duration = until - since;
+        if duration > self.duration { Self { duration, since: Some(since) } } else { self }
+    }
 }
 
 impl Seen {
@@ -38,7 +52,7 @@ impl Seen {
             // After the last row was written, partitions are quiet because there is nothing to read.
             if let Some(before) = before.filter(|before| self.written.is_none_or(|written| *before < written))
             {
-                self.longest = self.longest.max(now - before);
+                self.longest = self.longest.longer(before, now);
             }
         }
     }
@@ -46,7 +60,7 @@ impl Seen {
     /// The same for partitions in which rows are missing: they are blocked up to now.
     fn end(&mut self, is_complete: bool, now: Instant) {
         let open = self.last.iter().flatten().filter(|_| !is_complete);
-        self.longest = open.map(|last| now - *last).fold(self.longest, Duration::max);
+        self.longest = open.fold(self.longest, |longest, last| longest.longer(*last, now));
     }
 }
 
@@ -80,7 +94,7 @@ impl Reader {
     }
 
     /// Ends it: the longest time for which a partition had no new row, while rows were written or missing.
-    pub(super) fn longest_block(self, is_complete: bool) -> Result<Duration> {
+    pub(super) fn longest_block(self, is_complete: bool) -> Result<Block> {
         self.thread.result()?;
         let mut seen = lock(&self.seen);
         seen.end(is_complete, Instant::now());
@@ -114,14 +128,14 @@ mod tests {
         seen.row(1, at(10));
         seen.row(1, at(12));
         seen.row(0, at(14));
-        assert_eq!((seen.longest, seen.first), (Duration::from_secs(4), Some(at(10))));
+        assert_eq!((seen.longest.duration, seen.longest.since), (Duration::from_secs(4), Some(at(10))));
         seen.written = Some(at(15));
         seen.row(1, at(18));
-        assert_eq!(seen.longest, Duration::from_secs(6), "it began before the end");
+        assert_eq!(seen.longest.duration, Duration::from_secs(6), "it began before the end");
         seen.row(1, at(30));
         seen.end(true, at(40));
-        assert_eq!(seen.longest, Duration::from_secs(6), "there was nothing to read");
+        assert_eq!(seen.longest.duration, Duration::from_secs(6), "there was nothing to read");
         seen.end(false, at(40));
-        assert_eq!(seen.longest, Duration::from_secs(26), "partition 0 is blocked still");
+        assert_eq!(seen.longest.duration, Duration::from_secs(26), "partition 0 is blocked still");
     }
 }

@@ -28,11 +28,13 @@ pub(super) struct Report {
     pub(super) faults: Vec<Made>,
     pub(super) restarts: u32,
     /// From the first row that was written to the first one that was read.
-    pub(super) first_row_after: u64,
+    pub(super) first_row_after: Option<u64>,
     /// For how long rows were written.
     pub(super) written_for: u64,
     /// The longest time without a new row in a partition.
     pub(super) longest_block: u64,
+    /// When it began, since the first row had come out.
+    pub(super) longest_block_at: Option<u64>,
     /// The longest time for which a last stable offset stayed where it was, behind the high watermark.
     pub(super) longest_transaction: u64,
 }
@@ -57,8 +59,12 @@ impl fmt::Display for Report {
         }
         row("Faults", self.faults());
         row("Restarts", self.restarts.to_string());
-        row("First row", format!("after {}", span(self.first_row_after)));
-        row("Longest block", format!("{}, a partition without a new row", span(self.longest_block)));
+        row(
+            "First row",
+            self.first_row_after.map_or_else(|| "never".to_owned(), |after| format!("after {}", span(after))),
+        );
+        let at = self.longest_block_at.map_or_else(String::new, |at| format!(" from {} on", span(at)));
+        row("Longest block", format!("{}{at}, a partition without a new row", span(self.longest_block)));
         row("", format!("{}, a transaction that readers waited for", span(self.longest_transaction)));
         row("Seed", self.seed.to_string());
         for made in &self.faults {
@@ -124,9 +130,10 @@ mod tests {
             gave_up: false,
             faults: Vec::new(),
             restarts: 0,
-            first_row_after: 1200,
+            first_row_after: Some(1200),
             written_for: 60_000,
             longest_block: 1100,
+            longest_block_at: Some(300),
             longest_transaction: 0,
         }
     }

@@ -76,7 +76,7 @@ impl Verification<'_> {
         drop(watch);
         let Running { began, generator, reader, stable } = running;
         let sent = generator.sent()?;
-        let first_row_after = reader.first().map_or(written_for, |first| first - began);
+        let first = reader.first();
         let (longest_block, longest_transaction) = (reader.longest_block(is_complete)?, stable.longest()?);
         if !is_complete {
             canceled(self.session, self.job)?;
@@ -97,9 +97,10 @@ impl Verification<'_> {
             gave_up: !is_complete,
             faults: faults.made,
             restarts,
-            first_row_after: ms(first_row_after),
+            first_row_after: first.map(|first| ms(first - began)),
             written_for: ms(written_for),
-            longest_block: ms(longest_block),
+            longest_block: ms(longest_block.duration),
+            longest_block_at: longest_block.since.zip(first).map(|(since, first)| ms(since - first)),
             longest_transaction: ms(longest_transaction),
         }))
     }
