@@ -9,6 +9,7 @@
 //! | [`measure`] | the measurements, one file each; add yours to its list |
 //! | [`setting`] | the programs, the input and the directories of one bench run |
 //! | [`child`], [`keys`] | a child that is looked at while it runs; runs of the job over synthetic keys |
+//! | [`metrics`] | what a job tells of itself while it runs |
 //! | [`cluster`], [`published`] | a cluster on this machine; when the output of its jobs became visible |
 //! | [`by_hand`], [`consumer`] | the work of the job and the reading of a topic by hand, for the bare loops |
 //! | [`topics`], [`stamped`] | brokers on this machine and topics for a measurement; when messages became visible |
@@ -27,6 +28,7 @@ pub mod keys;
 pub mod machine;
 pub mod manifest;
 pub mod measure;
+pub mod metrics;
 pub mod process;
 pub mod published;
 pub mod quantile;

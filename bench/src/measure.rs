@@ -9,6 +9,7 @@ use crate::table::Table;
 pub mod alignment;
 pub mod cluster_cpu;
 pub mod codec;
+pub mod drift;
 pub mod firing;
 pub mod idle;
 pub mod kafka_gap;
@@ -61,6 +62,11 @@ pub const ALL: &[Measurement] = &[
         name: "firing",
         about: "memory with many windows or timers that are due at once, and with maps as state",
         take: firing::take,
+    },
+    Measurement {
+        name: "drift",
+        about: "state and speed with a backlog whose partitions are read at different speeds of event time",
+        take: drift::take,
     },
     Measurement {
         name: "cluster-cpu",

@@ -97,6 +97,8 @@ pub struct PartitionProgress {
 pub enum PartitionState {
     /// Event time does not pass its watermark.
     Active,
+    /// The same, but it is so far ahead of the others of its source that it is not read until they have caught up.
+    Paused,
     /// Event time does not wait for it.
     Idle,
     /// It was read to its end.

@@ -6,6 +6,7 @@ static ALLOCATOR: tidegate::MiMalloc = tidegate::MiMalloc;
 mod checkpoints;
 mod closures;
 mod cut_firing;
+mod drift;
 mod event_time;
 mod events;
 mod failures;

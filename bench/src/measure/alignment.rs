@@ -2,12 +2,11 @@
 
 use crate::Result;
 use crate::child::Watched;
+use crate::metrics;
 use crate::quantile::Figures;
 use crate::setting::Setting;
 use crate::table::Table;
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// The job tells the time of its last barrier; it is asked more often than there are barriers.
@@ -21,12 +20,12 @@ pub fn take(setting: &Setting) -> Result<Table> {
     let mut table = Table::new(format!("Alignment at full load, a checkpoint every {INTERVAL}"), &head);
     for workers in &setting.options.workers {
         setting.clear()?;
-        let address = free_address()?;
+        let address = metrics::free_address()?;
         let mut command = setting.job_every(INTERVAL, &input, *workers);
         command.args(["--metrics", &address.to_string()]);
         let mut told = Told::default();
         Watched::start(&mut command)?
-            .until_end(PATIENCE, |_| told.add(&metrics(address).unwrap_or_default()))?;
+            .until_end(PATIENCE, |_| told.add(&metrics::of(address).unwrap_or_default()))?;
         let figures = Figures::of(told.all.iter().map(|us| us / 1e3));
         table.row([workers.to_string(), figures.len().to_string()].into_iter().chain(figures.cells()));
     }
@@ -52,21 +51,6 @@ impl Told {
             }
         }
     }
-}
-
-/// An address that nobody listened at a moment ago.
-fn free_address() -> Result<SocketAddr> {
-    let found = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    found.map_err(|e| format!("no free port: {e}"))
-}
-
-fn metrics(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -177,12 +177,14 @@ fn table(why: &Why) -> Table {
     for it in &why.partitions {
         let state = match it.state {
             PartitionState::Active => "ACTIVE",
+            PartitionState::Paused => "PAUSED",
             PartitionState::Idle => "IDLE",
             PartitionState::Ended => "ENDED",
         };
         let quiet = it.quiet_since.map(|since| format!("nothing since {}", event_time(since)));
         let position = it.position.as_ref().map(|position| format!("at {position}"));
-        let remark: Vec<String> = quiet.into_iter().chain(position).collect();
+        let paused = (it.state == PartitionState::Paused).then(|| "waits for slower partitions".to_owned());
+        let remark: Vec<String> = paused.into_iter().chain(quiet).chain(position).collect();
         table.row([
             format!("{}/{}", it.source, it.partition),
             it.place.worker.to_string(),
@@ -248,6 +250,15 @@ mod tests {
         ];
         assert_eq!(sentences(&why(json!({}))), expected);
         assert!(table(&why(json!({}))).to_string().contains("readings/part-3  1       host-1"));
+    }
+
+    #[test]
+    fn a_paused_partition_is_shown_as_such() {
+        let mut paused = quiet();
+        paused["state"] = json!("PAUSED");
+        paused["quiet-since"] = json!(null);
+        let table = table(&why(json!({"partitions": [paused]}))).to_string();
+        assert!(table.contains("PAUSED") && table.contains("waits for slower partitions, at 17"), "{table}");
     }
 
     #[test]

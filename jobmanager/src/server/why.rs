@@ -153,7 +153,7 @@ impl Seen {
             let holds = |(event_time, partition): &(Option<String>, PartitionWhy)| {
                 event_time.as_ref() == Some(&it.operator)
                     && partition.place.worker == it.worker.0
-                    && partition.state == PartitionState::Active
+                    && matches!(partition.state, PartitionState::Active | PartitionState::Paused)
             };
             let waits = |chain: &ChainWhy| chain.operator == it.operator && chain.place.worker == it.worker.0;
             OperatorWhy {

@@ -41,6 +41,7 @@ impl SourceActivity {
             name: name.to_owned(),
             quiet_since: AtomicI64::new(NONE),
             has_ended: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
             position: Mutex::new(position.cloned()),
             watermarks: Mutex::default(),
         });
@@ -68,6 +69,8 @@ pub(crate) struct PartitionActivity {
     /// Since when it has had nothing to read, in milliseconds since 1970.
     quiet_since: AtomicI64,
     has_ended: AtomicBool,
+    /// True while it is not read because it is too far ahead of the others.
+    is_paused: AtomicBool,
     /// Where its reader was at the last barrier.
     position: Mutex<Option<Value>>,
     /// What makes watermarks of its records; usually one operator.
@@ -83,6 +86,11 @@ impl PartitionActivity {
     /// It was read to its end.
     pub(crate) fn end(&self) {
         self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// It is too far ahead of the others to be read, or no longer.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
     /// A barrier has come: the reader is here.
@@ -128,6 +136,7 @@ impl PartitionActivity {
             watermark_ms: known(watermark.watermark.load(Ordering::Relaxed)),
             state: match without.state {
                 PartitionState::Active if watermark.is_idle.load(Ordering::Relaxed) => PartitionState::Idle,
+                PartitionState::Active if self.is_paused.load(Ordering::Relaxed) => PartitionState::Paused,
                 state => state,
             },
             ..without.clone()
@@ -177,6 +186,10 @@ mod tests {
             source.lag.get()
         };
         assert_eq!(lag(), 60);
+        partitions[1].set_paused(true);
+        let states: Vec<_> = source.progress().iter().map(|p| p.state).collect();
+        assert_eq!(states, [PartitionState::Active, PartitionState::Paused]);
+        partitions[1].set_paused(false);
         partitions[0].set_quiet_since(Some(90));
         assert_eq!(lag(), 30);
         partitions[1].end();

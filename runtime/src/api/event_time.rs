@@ -33,6 +33,7 @@ pub struct Watermarks {
     from: Option<i64>,
     /// How far ahead of the clock an event time is plausible, if the author has set it.
     ahead: Option<Duration>,
+    max_drift: Duration,
 }
 
 /// Event times beyond this, in either direction, are invalid: 36 million years. Sums with the sizes of windows do not
@@ -40,6 +41,8 @@ pub struct Watermarks {
 const WIDEST: i64 = 1 << 60;
 /// How far ahead of the clock an event time of a followed source is plausible.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
+/// By how much a partition may be ahead of the others, unless the author has set it.
+const MAX_DRIFT: Duration = Duration::from_secs(3600);
 
 #[derive(Clone)]
 enum Rule {
@@ -163,6 +166,40 @@ impl Watermarks {
         self
     }
 
+    /// A partition whose watermark is more than this ahead of the slowest partition of the source, on any worker, is paused:
+    /// it is not read until the others have caught up. Without this setting that is an hour, and with [`Duration::MAX`] no
+    /// partition is ever paused.
+    ///
+    /// When a backlog is read, this bounds what windows and timers keep: everything between the slowest partition and the
+    /// fastest. Only a partition that has more to read holds others back: not one that has ended, is idle, or is followed and
+    /// was read to its end. The bound holds to within a batch of records (256) a partition. Results do not change by it; docs/event-time.md has
+    /// the details.
+    ///
+    /// Where a source has several steps of event time, a partition counts as far as the one of its watermarks that is least,
+    /// and the greatest of the drifts counts. Partitions of different sources do not wait for each other.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::aggregates::Count;
+    /// use tidegate::testing::{VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// // Two days, a file each: the second is read when the first is nearly over, and few windows are open at a time.
+    /// let days = VecSource::partitions([0, 86_400_000].map(|day| (0..2_880).map(move |n| day + n * 30_000)));
+    /// let out = collect(move |job| {
+    ///     let marks = Watermarks::monotonous().max_drift(Duration::from_secs(600));
+    ///     let times = job.source("times", days.clone()).event_time(|t| *t, marks).key_by_value(|_| 0u8);
+    ///     Ok(times.window(Tumbling::of(Duration::from_secs(60))).aggregate("count", Count).map(|w| w.value))
+    /// })?;
+    /// assert_eq!(out, [2; 2_880]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    #[must_use]
+    pub fn max_drift(mut self, drift: Duration) -> Self {
+        self.max_drift = drift;
+        self
+    }
+
     /// Event times before this one (milliseconds since the Unix epoch) are not plausible. Without it, that is 1970 for a
     /// source that is followed; one that is read to its end takes any time within 36 million years.
     ///
@@ -224,7 +261,7 @@ impl Watermarks {
     }
 
     fn new(rule: Rule) -> Self {
-        Self { rule, idle_after: None, from: None, ahead: None }
+        Self { rule, idle_after: None, from: None, ahead: None, max_drift: MAX_DRIFT }
     }
 
     /// The event times that are plausible at this time of the clock.
@@ -447,6 +484,14 @@ impl<T: 'static, F: FnMut(&T) -> i64> WatermarkGenerator for EventTime<T, F> {
 
     fn end(&mut self, partition: usize) {
         self.partitions[partition].ended = true;
+    }
+
+    fn watermark(&self, partition: usize) -> i64 {
+        self.partitions[partition].watermark
+    }
+
+    fn max_drift(&self) -> Option<i64> {
+        Some(millis(self.watermarks.max_drift)).filter(|drift| *drift < WIDEST)
     }
 
     fn keep(&self, partition: usize) -> Value {

@@ -17,6 +17,7 @@
 //! - [`operator`]: the members of an operator chain that take part in barriers; [`outlet`]: how its
 //!   functions are connected.
 //! - [`error_site`]: what an operator chain is doing, for the message if it fails.
+//! - [`drift`]: watermark alignment: how far a partition may be ahead of the others of its source.
 //! - [`pacing`]: the loop of an operator chain that reads a source: pacing, ticks, triggers.
 //! - [`alarm`]: how an operator schedules itself for a later time.
 //! - [`graph`]: operator chains and edges of one worker, and how they become timely operators.
@@ -30,6 +31,7 @@
 pub(crate) mod abomonated;
 pub(crate) mod alarm;
 pub(crate) mod batch;
+pub(crate) mod drift;
 pub(crate) mod error_site;
 mod flow;
 pub(crate) mod graph;

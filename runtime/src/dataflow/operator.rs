@@ -77,6 +77,12 @@ pub(crate) trait WatermarkGenerator {
     /// A bounded partition has ended.
     fn end(&mut self, partition: usize);
 
+    /// The watermark of a partition; `i64::MIN` before the first.
+    fn watermark(&self, partition: usize) -> i64;
+
+    /// By how much (ms) a partition may be ahead of the others of the source, if that is limited.
+    fn max_drift(&self) -> Option<i64>;
+
     /// The state of a partition, for the snapshot.
     fn keep(&self, partition: usize) -> Value;
 

@@ -1,8 +1,8 @@
-//! What the processes of an attempt tell each other beside the dataflow: the logical clock of their sources, and what their
-//! workers have taken of what was sent to them.
+//! What the processes of an attempt tell each other beside the dataflow: the logical clock of their sources, how far their
+//! partitions are, and what their workers have taken of what was sent to them.
 //!
-//! Within a process both are numbers in memory. Between processes they are messages, on a connection of their own: they are
-//! needed when the dataflow waits. Both only grow, so messages that wait for the connection are merged.
+//! Within a process these are numbers in memory. Between processes they are messages, on a connection of their own: they are
+//! needed when the dataflow waits. What was told last counts, so messages that wait for the connection are merged.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
@@ -31,6 +31,8 @@ pub(crate) enum PeerMessage {
     Tick(Timestamp),
     /// A receiver of an edge has taken so many records of a sender, and so many may wait there.
     Taken { edge: u32, sender: u32, receiver: u32, taken: u64, backlog: u32 },
+    /// The least watermark of those partitions of a worker that hold others back, of the source that a chain reads.
+    LeastWatermark { chain: u32, worker: u32, least: i64 },
 }
 
 /// The messages that wait for a connection.
@@ -38,6 +40,7 @@ pub(crate) enum PeerMessage {
 struct Waiting {
     tick: Option<Timestamp>,
     taken: HashMap<(u32, u32, u32), (u64, u32)>,
+    least: HashMap<(u32, u32), i64>,
 }
 
 impl Waiting {
@@ -47,6 +50,9 @@ impl Waiting {
             PeerMessage::Taken { edge, sender, receiver, taken, backlog } => {
                 self.taken.insert((edge, sender, receiver), (taken, backlog));
             }
+            PeerMessage::LeastWatermark { chain, worker, least } => {
+                self.least.insert((chain, worker), least);
+            }
         }
     }
 
@@ -55,7 +61,10 @@ impl Waiting {
         let taken = self.taken.drain().map(|((edge, sender, receiver), (taken, backlog))| {
             PeerMessage::Taken { edge, sender, receiver, taken, backlog }
         });
-        tick.into_iter().chain(taken)
+        let least = self.least.drain();
+        let least =
+            least.map(|((chain, worker), least)| PeerMessage::LeastWatermark { chain, worker, least });
+        tick.into_iter().chain(taken).chain(least)
     }
 }
 
@@ -209,10 +218,18 @@ pub(crate) fn read_all(mut bytes: &[u8]) {
 /// A few messages, one behind the other.
 pub(crate) fn samples() -> Vec<u8> {
     let taken = |n| PeerMessage::Taken { edge: n, sender: 1, receiver: n, taken: u64::MAX, backlog: n };
+    let least = |n| PeerMessage::LeastWatermark { chain: 3, worker: u32::MAX, least: n };
     let mut bytes = Vec::new();
-    [PeerMessage::Tick(7), taken(300), PeerMessage::Tick(u64::MAX), taken(u32::MAX)]
-        .iter()
-        .for_each(|message| encode(message, &mut bytes));
+    [
+        PeerMessage::Tick(7),
+        taken(300),
+        least(i64::MIN),
+        PeerMessage::Tick(u64::MAX),
+        taken(u32::MAX),
+        least(5),
+    ]
+    .iter()
+    .for_each(|message| encode(message, &mut bytes));
     bytes
 }
 
@@ -222,6 +239,10 @@ fn take(message: PeerMessage, process: &Process) {
         PeerMessage::Taken { edge, sender, receiver, taken, backlog } => {
             let flow = process.shared.flows.of(edge as usize, process.setup.settings.parallelism);
             flow.told(sender as usize, receiver as usize, taken as usize, backlog as usize);
+        }
+        PeerMessage::LeastWatermark { chain, worker, least } => {
+            let known = process.shared.drifts.of(chain as usize, process.setup.settings.parallelism);
+            process.shared.note_least(&known, worker as usize, least);
         }
     }
 }
@@ -237,6 +258,11 @@ mod tests {
             any::<u64>().prop_map(PeerMessage::Tick),
             any::<(u32, u32, u32, u64, u32)>().prop_map(|(edge, sender, receiver, taken, backlog)| {
                 PeerMessage::Taken { edge, sender, receiver, taken, backlog }
+            }),
+            any::<(u32, u32, i64)>().prop_map(|(chain, worker, least)| PeerMessage::LeastWatermark {
+                chain,
+                worker,
+                least
             }),
         ]
     }
@@ -263,12 +289,14 @@ mod tests {
     #[test]
     fn messages_that_wait_are_merged() {
         let taken = |taken| PeerMessage::Taken { edge: 1, sender: 2, receiver: 3, taken, backlog: 4 };
+        let least = |least| PeerMessage::LeastWatermark { chain: 1, worker: 2, least };
+        let tick = PeerMessage::Tick;
         let mut waiting = Waiting::default();
-        for message in [PeerMessage::Tick(5), taken(1), PeerMessage::Tick(7), taken(9), PeerMessage::Tick(6)]
-        {
+        // The least watermark may fall: what was told last counts.
+        for message in [tick(5), taken(1), tick(7), least(8), taken(9), tick(6), least(3)] {
             waiting.add(message);
         }
-        assert_eq!(waiting.drain().collect::<Vec<_>>(), [PeerMessage::Tick(7), taken(9)]);
+        assert_eq!(waiting.drain().collect::<Vec<_>>(), [tick(7), taken(9), least(3)]);
         assert_eq!(waiting.drain().count(), 0);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batch::BufferReturns;
+use super::drift::{Drifts, LeastWatermarks};
 use super::flow::Flows;
 use super::peers::{PeerMessage, Peers};
 use super::timestamp::Timestamp;
@@ -41,6 +42,8 @@ pub(crate) struct SharedMemory {
     /// The highest timestamp that any source is known to have reached; see [`super::pacing`].
     highest_tick: AtomicU64,
     pub(crate) flows: Flows,
+    /// How far the partitions of every source are.
+    pub(crate) drifts: Drifts,
     /// The other processes of the attempt.
     pub(crate) peers: Peers,
 }
@@ -67,6 +70,13 @@ impl SharedMemory {
     pub(crate) fn follow(&self, tick: Timestamp) {
         self.reached(tick);
         self.wakers.wake();
+    }
+
+    /// A worker, of this process or another one, has told how far its partitions of a source are.
+    pub(crate) fn note_least(&self, known: &LeastWatermarks, worker: usize, least: i64) {
+        if known.told(worker, least) {
+            self.wakers.wake();
+        }
     }
 }
 

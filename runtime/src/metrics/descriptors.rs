@@ -35,6 +35,8 @@ descriptors! {
     counter BYTES_OUT = "bytes_out": "Bytes that a sink has staged as files since the start of the attempt.";
     gauge WATERMARK_MS = "watermark_ms": "Event time so far, in milliseconds since 1970.";
     gauge SOURCE_LAG_MS = "source_lag_ms": "By how much the newest event time of the partition that is furthest behind is before the present; 0 if all were read to their end.";
+    gauge WATERMARK_DRIFT_MS = "watermark_drift_ms": "By how much the furthest partition of the worker is ahead of the slowest of the source that has more to read, in event time.";
+    gauge PAUSED_PARTITIONS = "paused_partitions": "Partitions that are not read now, because they are ahead of the slowest of the source by more than max_drift.";
     gauge STATE_ENTRIES = "state_entries": "Keys in memory; not those that are only on disk.";
     gauge BUSY_MICROSECONDS = "busy_microseconds": "Time spent working since the start of the attempt, with what is under way.";
     gauge BLOCKED_MICROSECONDS = "blocked_microseconds": "Time that a source waited for the steps behind it since the start of the attempt.";

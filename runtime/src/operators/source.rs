@@ -1,4 +1,9 @@
 //! A source on one worker: the partitions that were assigned to it, read in turns.
+//!
+//! Partitions that are too far ahead of the others in event time miss their turns ([`crate::dataflow::drift`]). A partition
+//! holds others back as long as it is known to have more to read. So nothing waits for one that has ended, or was read to its
+//! present end, whether it counts as idle or not; and one that misses its turns does not become idle, because idle is only
+//! what was polled and had nothing to read.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,14 +19,15 @@ use tidegate_protocol::manifest;
 
 use crate::activity::{PartitionActivity, SourceActivity};
 use crate::checkpoint::collector::SnapshotParts;
+use crate::dataflow::drift::Drift;
 use crate::dataflow::operator::{OpenContext, OpenedPartition, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::Outlet;
 use crate::dataflow::pace::BATCH_RECORDS;
 use crate::dataflow::pacing::{Poll, SourceLoop};
 use crate::dataflow::step_context::StepContext;
-use crate::metrics::Counter;
 use crate::metrics::descriptors;
+use crate::metrics::{Counter, Gauge};
 use crate::operators::error_route::ErrorRoute;
 use crate::panics::catch;
 use crate::step::Step;
@@ -46,6 +52,10 @@ pub(crate) struct SourceStep<S: Source> {
     /// Bytes read since the start of the attempt; no part of a snapshot.
     bytes: Counter,
     activity: Arc<SourceActivity>,
+    /// How far partitions may be read; None if that is not limited.
+    drift: Option<Drift>,
+    drift_gauge: Gauge,
+    paused_gauge: Gauge,
     /// The number of partitions that were assigned to this worker, and of assignments to any, when it last looked.
     assigned_seen: usize,
     assignments_seen: Option<u64>,
@@ -59,6 +69,24 @@ struct Open {
     /// Since when (ms of processing time) there was nothing to read, and when that was last observed. It is not known
     /// whether more has arrived since then: a source that is held up does not poll.
     quiet: Option<(i64, i64)>,
+    /// The least watermark that any step makes of its records.
+    watermark: i64,
+    /// True if it missed its last turn because it is too far ahead.
+    is_paused: bool,
+}
+
+impl Open {
+    /// True if partitions that are further wait for this one.
+    fn holds_others_back(&self) -> bool {
+        !self.ended && self.quiet.is_none()
+    }
+
+    fn set_paused(&mut self, is_paused: bool) {
+        if self.is_paused != is_paused {
+            self.is_paused = is_paused;
+            self.activity.set_paused(is_paused);
+        }
+    }
 }
 
 impl<S: Source> SourceStep<S> {
@@ -76,6 +104,9 @@ impl<S: Source> SourceStep<S> {
                 let lag = chain.gauge(step, descriptors::SOURCE_LAG_MS);
                 chain.worker.process.activities.source(step, lag)
             },
+            drift: None,
+            drift_gauge: chain.gauge(step, descriptors::WATERMARK_DRIFT_MS),
+            paused_gauge: chain.gauge(step, descriptors::PAUSED_PARTITIONS),
             cx: StepContext::new(&chain, step),
             step: step.clone(),
             source,
@@ -143,8 +174,64 @@ impl<S: Source> SourceStep<S> {
         if ended {
             activity.end();
         }
-        self.open.push(Open { name, activity, ended, quiet: None });
+        let watermark = self.watermark(number);
+        self.open.push(Open { name, activity, ended, quiet: None, watermark, is_paused: false });
         opened
+    }
+
+    /// How far the partitions may be from each other, as the steps of event time say: the greatest of them counts.
+    fn max_drift(&self) -> Option<i64> {
+        let mut all = Vec::new();
+        self.cx.chain.generators(|generator| all.push(generator.max_drift()));
+        all.into_iter().collect::<Option<Vec<i64>>>()?.into_iter().max()
+    }
+
+    /// The least watermark that any step makes of a partition's records. The slowest by this measure is the slowest for one of
+    /// the steps, too, so no two partitions can wait for each other.
+    fn watermark(&self, i: usize) -> i64 {
+        let mut least = i64::MAX;
+        self.cx.chain.generators(|generator| least = least.min(generator.watermark(i)));
+        least
+    }
+
+    /// Learns how far partitions may be read, and tells the other workers how far those of this one are.
+    fn align(&mut self) {
+        let Some(drift) = &mut self.drift else { return };
+        let holding = self.open.iter().filter(|open| open.holds_others_back());
+        if let Some(least) = drift.update(holding.map(|open| open.watermark).min()) {
+            let chain = &self.cx.chain;
+            drift.tell(least, &chain.worker.process.shared, chain.id);
+        }
+    }
+
+    /// True if a partition is too far ahead to be read now. What is known of the others may be old: `is_aligned` is false
+    /// until they have been asked.
+    fn pauses(&mut self, i: usize, is_aligned: &mut bool) -> bool {
+        let watermark = self.open[i].watermark;
+        let is_too_far = |this: &Self| this.drift.as_ref().is_some_and(|drift| drift.is_too_far(watermark));
+        let mut pauses = is_too_far(self);
+        if pauses && !*is_aligned {
+            self.align();
+            *is_aligned = true;
+            pauses = is_too_far(self);
+        }
+        self.open[i].set_paused(pauses);
+        pauses
+    }
+
+    /// Whether the worker reads nothing because all that it could read is too far ahead.
+    fn set_waiting(&mut self, is_waiting: bool) {
+        if let Some(drift) = &mut self.drift {
+            drift.set_waiting(is_waiting);
+        }
+    }
+
+    /// Sets the gauges of the drift.
+    fn show_drift(&self) {
+        let Some(drift) = &self.drift else { return };
+        let furthest = self.open.iter().filter(|open| !open.ended).map(|open| open.watermark).max();
+        self.drift_gauge.set(furthest.and_then(|watermark| drift.of(watermark)).unwrap_or(0));
+        self.paused_gauge.set(self.open.iter().filter(|open| open.is_paused).count() as i64);
     }
 
     fn poll_partition(&mut self, i: usize, budget: usize) -> Result<PartitionStatus> {
@@ -169,6 +256,9 @@ impl<S: Source> SourceStep<S> {
             self.outlet.records(records);
             if records.capacity() == 0 {
                 records.reserve(BATCH_RECORDS);
+            }
+            if self.drift.is_some() {
+                self.open[i].watermark = self.watermark(i);
             }
         }
         match status {
@@ -237,10 +327,12 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
         let this = &mut *self.borrow_mut();
         this.open_assigned(false)?;
         let count = this.open.len();
+        let mut is_aligned = false;
+        this.set_waiting(false);
         for _ in 0..count {
             let i = this.next % count;
             this.next = i + 1;
-            if this.open[i].ended {
+            if this.open[i].ended || this.pauses(i, &mut is_aligned) {
                 continue;
             }
             let before = this.rows.get();
@@ -252,6 +344,7 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
                 return Ok(Poll::Read { records, bytes });
             }
         }
+        this.set_waiting(this.open.iter().any(|open| open.is_paused));
         let all_ended = this.is_bounded() && this.open.iter().all(|open| open.ended);
         Ok(if all_ended { Poll::Ended } else { Poll::CaughtUp })
     }
@@ -259,6 +352,9 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
     fn advance_watermark(&mut self) {
         let (chain, more) = (self.borrow().cx.chain.clone(), !self.borrow().is_bounded());
         chain.generators(|generator| generator.advance(more));
+        let this = &mut *self.borrow_mut();
+        this.align();
+        this.show_drift();
     }
 
     fn announce(&mut self) {
@@ -272,6 +368,7 @@ impl<S: Source> SourceLoop for Rc<RefCell<SourceStep<S>>> {
     }
 
     fn ended(&mut self) {
+        self.borrow_mut().align();
         let outlet = self.borrow().outlet.clone();
         outlet.watermark(WatermarkUpdate::Now(Watermark::EMPTY));
     }
@@ -286,6 +383,9 @@ impl<S: Source> Operator for SourceStep<S> {
         self.cx.enter_apart();
         let reader = catch(|| self.source.reader()).context(|| format!("step '{}'", self.step.name()))?;
         self.reader = Some(reader);
+        let worker = &self.cx.chain.worker;
+        let known = worker.process.shared.drifts.of(self.cx.chain.id, worker.parallelism());
+        self.drift = self.max_drift().map(|max| Drift::new(max, worker.index(), known));
         self.open_assigned(true)
     }
 

@@ -2,6 +2,7 @@
 //! tests are reported as ignored, with the reason; with `TIDEGATE_KAFKA=required` that is a failure.
 
 mod delivery;
+mod drift;
 mod formats;
 mod reading;
 mod recovery;
@@ -23,7 +24,7 @@ type Test = (&'static str, fn(&Setting));
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let tests: Vec<Test> =
-        [reading::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS, formats::TESTS, verify::TESTS]
+        [reading::TESTS, drift::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS, formats::TESTS, verify::TESTS]
             .concat();
     // A list needs no brokers.
     let setting = if arguments.list { Err("not started".to_owned()) } else { Setting::new() };

@@ -4,12 +4,14 @@
 //! Every partition first touches all of its keys once, then updates them again, key after key in a scattered order, at
 //! a given rate until the time is over. Nothing is read from disk, so what costs is the engine.
 
+mod backlog;
 mod cards;
 mod probe;
 mod reminders;
 mod source;
 mod value;
 
+use backlog::Backlog;
 use cards::Cards;
 use probe::Probe;
 use reminders::Reminders;
@@ -40,6 +42,8 @@ enum Kept {
     Timers,
     /// What was spent on a card, by time, in a map
     Cards,
+    /// A value for every hour of a backlog
+    Hours,
 }
 
 #[derive(clap::Args, Clone)]
@@ -65,6 +69,12 @@ struct Args {
     /// Updates in all, at most.
     #[arg(long)]
     updates: Option<u64>,
+    /// How the hours of a backlog lie in the partitions.
+    #[arg(long, value_enum, default_value = "even")]
+    backlog: Backlog,
+    /// By how much event time a partition may be ahead of the others, in ms; 0 for no limit.
+    #[arg(long, default_value_t = 3_600_000)]
+    max_drift_ms: u64,
     /// One more partition, with ten updates a second.
     #[arg(long)]
     trickle: bool,
@@ -92,8 +102,12 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
         Kept::ExchangedWindows => {
             windows(updates, args).key_by(|value| &value.key).aggregate("count", Count).map(|(_, n)| n > 1)
         }
-        Kept::Timers => by_key(in_time(updates)).process("timers", Reminders).map(|()| false),
+        Kept::Timers => by_key(in_time(updates, args)).process("timers", Reminders).map(|()| false),
         Kept::Cards => by_key(updates).process("cards", Cards),
+        Kept::Hours => {
+            let hours = by_key(in_time(updates, args)).window(Tumbling::of(backlog::HOUR));
+            hours.aggregate("hours", Value::of(args.bytes)).map(|value| value.value)
+        }
     };
     match (&args.output, &args.probe) {
         (Some(directory), _) => drop(churned.sink("output", FileLog::sink(directory).json())),
@@ -107,22 +121,23 @@ fn by_key(updates: Stream<Update>) -> KeyedStream<u64, Update> {
     updates.key_by(|update| &update.key)
 }
 
-/// Event time is the number of the update: it ends with the input.
-fn in_time(updates: Stream<Update>) -> Stream<Update> {
-    updates.event_time(|update| update.at as i64, Watermarks::monotonous())
+/// Event time is that of the backlog, or else the number of the update: it ends with the input.
+fn in_time(updates: Stream<Update>, args: &Args) -> Stream<Update> {
+    let drift = Some(args.max_drift_ms).filter(|ms| *ms > 0).map_or(Duration::MAX, Duration::from_millis);
+    updates.event_time(|update| update.at as i64, Watermarks::monotonous().max_drift(drift))
 }
 
 /// One window over all time.
 fn windows(updates: Stream<Update>, args: &Args) -> Stream<Windowed<u64, bool>> {
     let all = Tumbling::of(Duration::from_secs(1 << 31));
-    by_key(in_time(updates)).window(all).aggregate("windows", Value::of(args.bytes))
+    by_key(in_time(updates, args)).window(all).aggregate("windows", Value::of(args.bytes))
 }
 
 /// A change of one key's state.
 #[derive(Serialize, Deserialize)]
 struct Update {
     key: u64,
-    /// Its number in its partition.
+    /// Its event time.
     at: u64,
     /// True if the key has been touched before.
     churn: bool,

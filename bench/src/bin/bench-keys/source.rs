@@ -1,6 +1,7 @@
 //! The updates: made up as they are polled, the same after a restart as before.
 
-use crate::{Args, Update};
+use crate::backlog::Hours;
+use crate::{Args, Kept, Update};
 use std::time::{Duration, Instant};
 use tidegate::connector::{PartitionStatus, Polled, Position, Source, SourceReader};
 use tidegate::{Error, Result};
@@ -61,14 +62,19 @@ impl SourceReader<Update> for Parts {
         let sent = position.and_then(Position::as_u64).unwrap_or(0);
         let time = Duration::from_secs_f64(self.args.seconds);
         let most = self.args.updates.map_or(u64::MAX, |updates| updates / self.args.partitions);
-        let (first, keys, rate) = if partition == TRICKLE {
-            (0, 0, TRICKLE_RATE)
+        let (first, keys, rate, hours) = if partition == TRICKLE {
+            (0, 0, TRICKLE_RATE, None)
         } else {
             let number: u64 = partition.parse().map_err(|_| Error::job("no such partition"))?;
+            let hours = matches!(self.args.kept, Kept::Hours)
+                .then(|| self.args.backlog.hours(number, self.args.keys, self.args.partitions));
             let share = self.args.keys / self.args.partitions;
-            (number * share, share, self.args.rate as f64 / self.args.partitions as f64)
+            let (first, keys) =
+                hours.as_ref().map_or((number * share, share), |hours| (hours.first_key, hours.keys));
+            (first, keys, self.args.rate as f64 / self.args.partitions as f64, hours)
         };
-        self.open.push(Part { first, keys, rate, time, most, sent, churning: None });
+        let most = hours.as_ref().map_or(most, Hours::updates);
+        self.open.push(Part { first, keys, rate, time, most, hours, sent, churning: None });
         Ok(())
     }
 
@@ -90,6 +96,8 @@ struct Part {
     time: Duration,
     /// Updates in all.
     most: u64,
+    /// The part of the backlog that it holds.
+    hours: Option<Hours>,
     sent: u64,
     /// When all keys had been touched, and what was sent by then.
     churning: Option<(Instant, u64)>,
@@ -99,7 +107,7 @@ impl Part {
     fn update(&mut self) -> Update {
         let (round, n) = (self.sent / self.keys.max(1), self.sent % self.keys.max(1));
         let key = if round == 0 { n } else { n.wrapping_mul(SCATTER | 1) % self.keys.max(1) };
-        let at = self.sent;
+        let at = self.hours.as_ref().map_or(self.sent, |hours| hours.time(self.sent));
         self.sent += 1;
         Update { key: self.first + key, at, churn: round > 0 }
     }

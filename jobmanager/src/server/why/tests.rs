@@ -108,6 +108,21 @@ fn the_active_partition_with_the_least_watermark_holds_event_time_back() {
 }
 
 #[test]
+fn a_paused_partition_is_not_what_holds_event_time_back() {
+    use PartitionState::{Active, Paused};
+    let seen =
+        |watermark| two(vec![partition("a", 1, Some(90), Paused), partition("b", 1, watermark, Active)]);
+    let watermark = seen(Some(30)).explain(5).watermark.unwrap();
+    let names: Vec<_> = watermark.partitions.iter().map(|it| &*it.partition).collect();
+    assert_eq!((names, watermark.furthest), (vec!["b"], Some(90)));
+    // Not even if the answers are of different moments.
+    assert_eq!(seen(Some(95)).explain(5).watermark.unwrap().partitions[0].partition, "b");
+    // The operator of a worker whose partitions are all paused is not idle.
+    let why = two(vec![partition("a", 1, Some(90), Paused)]).explain(5);
+    assert!(why.operators.iter().any(|it| (&*it.operator, it.place.worker, it.idle) == ("time", 1, false)));
+}
+
+#[test]
 fn what_does_not_answer_or_come_back_is_the_first_suspect() {
     let partitions = || vec![partition("a", 1, Some(30), PartitionState::Active)];
     let mut seen = two(partitions());
