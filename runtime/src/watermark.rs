@@ -98,7 +98,7 @@ impl Watermark {
     }
 
     /// The latest watermark of a sender within an epoch, however often and in whatever order its messages arrive.
-    fn later(self, other: Self) -> Self {
+    pub(crate) fn later(self, other: Self) -> Self {
         Self {
             active: self.active.max(other.active),
             furthest: self.furthest.max(other.furthest),
@@ -119,6 +119,11 @@ impl Watermark {
             Self { open: true, .. } => self.furthest(),
             Self { open: false, .. } => i64::MAX,
         }
+    }
+
+    /// The least watermark of the active partitions; None if no partition is active.
+    pub(crate) fn active_time(self) -> Option<i64> {
+        (self.active < i64::MAX).then_some(self.active)
     }
 
     /// The highest event time that has been reached, whether anything is active or not.

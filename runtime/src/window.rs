@@ -211,10 +211,32 @@ impl Windows {
             .take_while(move |start| time.abs_diff(*start) < size)
     }
 
+    /// The slice of time that `time` is in: all times that are in the same windows. It is identified by the starts of the
+    /// first and the last of these windows.
+    #[inline]
+    pub(crate) fn slice(&self, time: i64) -> Slice {
+        if self.processing_time {
+            return Slice::default(); // the window is that in which the record is processed
+        }
+        let last = self.last_start(time);
+        let first =
+            if self.size_ms == self.slide_ms { last } else { self.starts(time).last().unwrap_or(last) };
+        Slice { first, last }
+    }
+
     /// The window that begins at `start`.
     pub(crate) fn window(&self, start: i64) -> Window {
         Window { start, end: start.saturating_add(self.size_ms) }
     }
+}
+
+/// See [`Windows::slice`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slice {
+    /// The start of the first window.
+    pub(crate) first: i64,
+    /// The start of the last window.
+    pub(crate) last: i64,
 }
 
 impl std::fmt::Display for Windows {
@@ -288,6 +310,17 @@ mod tests {
                 prop_assert!(time < window.end || window.end == i64::MAX);
                 prop_assert!(start > NO_TIME, "that start stands for a record without event time");
             }
+        }
+
+        #[test]
+        fn times_of_one_slice_are_in_the_same_windows(
+            a in prop_oneof![-2_000i64..2_000, i64::MIN + 1..i64::MIN + 3_000, i64::MAX - 3_000..i64::MAX],
+            between in 0i64..700, slide in 1i64..300, size in 0i64..900
+        ) {
+            let windows = of_ms(slide + size, slide);
+            let b = a.saturating_add(between);
+            let starts = |time: i64| windows.starts(time).collect::<Vec<_>>();
+            prop_assert_eq!(windows.slice(a) == windows.slice(b), starts(a) == starts(b));
         }
 
         #[test]

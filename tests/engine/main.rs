@@ -11,6 +11,7 @@ mod event_time;
 mod events;
 mod failures;
 mod golden;
+mod hot_keys;
 mod identity;
 mod links;
 mod memory;

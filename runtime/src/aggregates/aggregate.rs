@@ -88,8 +88,8 @@ pub trait Aggregate<T>: 'static {
 
 /// An aggregate that can merge two accumulators into one, for steps that compute parts of a result separately.
 ///
-/// All [`aggregates`](crate::aggregates) of this crate implement it, and so do tuples of aggregates that implement it. No
-/// step needs it yet; session windows and aggregation in two steps will.
+/// All [`aggregates`](crate::aggregates) of this crate implement it, and so do tuples of aggregates that implement it.
+/// [`WindowedStream::aggregate_hot`](crate::WindowedStream::aggregate_hot) needs it.
 ///
 /// For all records in their order, wherever they are cut in two, merging the accumulator of the second part into that of
 /// the first must give what adding all of them to one gives; with floating-point numbers as nearly as rounding allows. Merging

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::aggregates::{Aggregate, Fold, Reduce};
+use crate::aggregates::{Aggregate, Fold, Mergeable, Reduce};
 use crate::api::broadcast::BroadcastConnected;
 use crate::api::connected::Connected;
 use crate::api::keyed_operator::{KeyedOperator, ProcessOperator};
@@ -23,6 +23,8 @@ use crate::key::{Key, KeyFn};
 use crate::keyed_process::KeyedProcess;
 use crate::operators::aggregate::AggregateStep;
 use crate::operators::flat_map_with_state::FlatMapWithState;
+use crate::operators::key_group_load::KeyGroupLoad;
+use crate::operators::local_aggregate::{LocalAggregate, Partial};
 use crate::operators::merge::Merge;
 use crate::operators::process::{EVENT_TIMERS, PROCESSING_TIMERS, ProcessStep};
 use crate::step::{Step, StepKind};
@@ -40,26 +42,32 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         Self { inputs: vec![stream], key }
     }
 
-    /// Puts an operator behind the exchange by key.
+    /// A step behind the exchange by key.
+    pub(super) fn step(&self, kind: StepKind, name: &str) -> Arc<Step> {
+        self.inputs[0].job.step(kind, name)
+    }
+
+    /// Puts the operator of a step behind the exchange by key.
     pub(super) fn operator<R>(
         self,
-        kind: StepKind,
-        name: &str,
+        step: Arc<Step>,
         make: impl FnOnce(&Rc<OperatorChain>, &Arc<Step>, KeyFn<T, K>) -> R,
     ) -> KeyedOperator<R>
     where
         R: Receiver<T> + Operator + 'static,
     {
         let job = self.inputs[0].job.clone();
-        let step = job.step(kind, name);
         let untimed = self.untimed();
-        let chain = job.chain(name, false);
+        let chain = job.chain(&step.name(), false);
         let operator = Rc::new(RefCell::new(make(&chain, &step, self.key.clone())));
         chain.add(operator.clone());
-        let inlet = Outlet::new();
-        inlet.attach(operator);
-        let merge = Merge::new(self.inputs.len(), inlet);
+        let (inlet, counted) = (Outlet::new(), Outlet::new());
+        counted.attach(operator);
         let groups = job.worker.process.setup.settings.key_groups;
+        let load = Rc::new(RefCell::new(KeyGroupLoad::new(&chain, &step, groups, counted)));
+        chain.add(load.clone());
+        inlet.attach(load);
+        let merge = Merge::new(self.inputs.len(), inlet);
         for (number, input) in self.inputs.iter().enumerate() {
             let keys = KeyReader::new(&input.chain, &step, self.key.clone());
             let route = Route::Keyed(Box::new(keys), groups);
@@ -67,6 +75,30 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
             job.exchange(&step, (&input.chain, &input.outlet), to, route);
         }
         KeyedOperator { job, chain, step, untimed, operator: std::marker::PhantomData }
+    }
+
+    /// Puts the first part of an aggregation in two steps in front of the exchange by key: a stream of partial results.
+    pub(super) fn partials<A>(
+        self,
+        step: &Arc<Step>,
+        windows: Windows,
+        aggregate: &Rc<A>,
+    ) -> KeyedStream<K, Partial<K, A::Acc>>
+    where
+        A: Mergeable<T>,
+        A::Acc: Data,
+    {
+        let Self { inputs, key } = self;
+        let partials = inputs.into_iter().map(|input| {
+            let outlet = Outlet::new();
+            let (place, next) = ((&input.chain, step), outlet.clone());
+            let local = LocalAggregate::new(place, key.clone(), windows, aggregate, next);
+            let local = Rc::new(RefCell::new(local));
+            input.job.attach(&input.outlet, local.clone());
+            input.chain.add_combiner(local);
+            input.beside(outlet)
+        });
+        KeyedStream { inputs: partials.collect(), key: KeyFn::Part(Rc::new(|partial| &partial.key)) }
     }
 
     /// The source whose records have come here without an event time, if there is one.
@@ -114,9 +146,9 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<(K, A::Out)> {
         let outlet = Outlet::new();
         let (next, state) = (outlet.clone(), state_type_by_key::<K, _>(&aggregate.create()));
-        let built = self.operator(StepKind::Aggregate, name, |chain, step, key| {
-            AggregateStep::new(chain, step, key, aggregate, next)
-        });
+        let step = self.step(StepKind::Aggregate, name);
+        let built =
+            self.operator(step, |chain, step, key| AggregateStep::new(chain, step, key, aggregate, next));
         built.declare("", state);
         built.stream(outlet)
     }
@@ -293,7 +325,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let is_timed_too = self.inputs.iter().any(|input| input.untimed().is_none());
         let untimed = self.untimed().filter(|source| is_timed_too || job.is_followed(source));
         let without_time = untimed.map(|source| source.name());
-        let built = self.operator(StepKind::Process, name, |chain, step, key| {
+        let step = self.step(StepKind::Process, name);
+        let built = self.operator(step, |chain, step, key| {
             ProcessStep::new(chain, step, key, f, next, next_side).without_time(without_time)
         });
         built.declare("", state_type_by_key::<K, _>(&F::State::default()));

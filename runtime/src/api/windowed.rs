@@ -1,20 +1,23 @@
 //! A keyed stream divided into windows.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_protocol::Error;
 
-use crate::aggregates::{Aggregate, Fold};
+use crate::aggregates::{Aggregate, Fold, Mergeable};
 use crate::api::keyed::KeyedStream;
 use crate::api::plain::Stream;
 use crate::data::Data;
 use crate::dataflow::outlet::Outlet;
 use crate::fingerprint::state_type_by_key;
 use crate::key::Key;
+use crate::operators::local_aggregate::MergePartials;
 use crate::operators::window::{WindowDef, WindowStep};
-use crate::step::StepKind;
+use crate::step::{Step, StepKind};
 use crate::window::{Windowed, Windows};
 
 /// A keyed stream divided into windows.
@@ -85,7 +88,8 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     /// # Ok::<(), tidegate::Error>(())
     /// ```
     pub fn aggregate<A: Aggregate<T>>(self, name: &str, aggregate: A) -> Stream<Windowed<K, A::Out>> {
-        self.build(name, aggregate, None)
+        let step = self.stream.step(StepKind::Window, name);
+        self.build(step, aggregate, None, None)
     }
 
     /// Adds the records of every key and window to one value by `f`; emits it when the watermark passes the window's end.
@@ -146,29 +150,79 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         name: &str,
         aggregate: A,
     ) -> (Stream<Windowed<K, A::Out>>, Stream<T>) {
-        let late = Outlet::new();
-        let main = self.build(name, aggregate, Some(late.clone()));
+        let (late, step) = (Outlet::new(), self.stream.step(StepKind::Window, name));
+        let main = self.build(step, aggregate, Some(late.clone()), None);
         let late = main.beside(late);
         (main, late)
     }
 
+    /// [`aggregate`](Self::aggregate) in two steps, for streams in which a few keys have most of the records: every worker
+    /// first aggregates the records that it reads by key and window, and sends the partial results, not the records, to
+    /// the worker of the key, which merges them. So a hot key costs its worker a partial result now and then, and what it
+    /// costs otherwise is shared by all workers that read its records.
+    ///
+    /// The results, their event time, `late` and allowed lateness are those of `aggregate`; with allowed lateness a result is
+    /// emitted again for a partial result, and not for every late record in it. There is no stream of late records, because
+    /// they are not kept: for that take [`aggregate_with_late`](Self::aggregate_with_late). Sums of floating-point numbers
+    /// may differ in their last digits, as they do with another parallelism. The aggregate must not depend on the order of
+    /// records.
+    ///
+    /// Partial results are sent before every barrier, and before the watermark reaches the end of a window; they are no part of
+    /// snapshots. What the step keeps is the same as with `aggregate`: a job can change from one to the other and go on from
+    /// its snapshots. A worker holds up to 4,096 partial results.
+    ///
+    /// It costs more than `aggregate` where keys seldom come twice between two checkpoints. docs/performance.md has figures.
+    /// With windows of processing time records count when their partial result arrives, within milliseconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::aggregates::{Count, Max};
+    /// use tidegate::testing::{VecSource, collect};
+    /// use tidegate::{Tumbling, Watermarks};
+    ///
+    /// let out = collect(|job| {
+    ///     let clicks = (0..1_000).map(|n| (if n % 10 == 0 { "ann" } else { "crawler" }.to_owned(), n));
+    ///     let clicks = job.source("clicks", VecSource::of(clicks)).event_time(|c| c.1, Watermarks::monotonous());
+    ///     let windows = clicks.key_by(|click| &click.0).window(Tumbling::of(Duration::from_secs(1)));
+    ///     let counts = windows.aggregate_hot("clicks", (Count, Max::of(|click: &(String, i64)| click.1)));
+    ///     Ok(counts.map(|w| (w.key, w.value)))
+    /// })?;
+    /// assert_eq!(out, [("ann".to_owned(), (100, 990)), ("crawler".to_owned(), (900, 999))]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    pub fn aggregate_hot<A>(self, name: &str, aggregate: A) -> Stream<Windowed<K, A::Out>>
+    where
+        A: Mergeable<T>,
+        A::Acc: Data + Clone,
+    {
+        let Self { stream, windows, lateness_ms } = self;
+        let (step, aggregate) = (stream.step(StepKind::Window, name), Rc::new(aggregate));
+        let stream = stream.partials(&step, windows, &aggregate);
+        let merge = MergePartials::<T, A>::new(aggregate);
+        let windowed = WindowedStream { stream, windows, lateness_ms };
+        windowed.build(step, merge, None, Some(|partial| partial.records))
+    }
+
     fn build<A: Aggregate<T>>(
         self,
-        name: &str,
+        step: Arc<Step>,
         aggregate: A,
         late_to: Option<Outlet<T>>,
+        records_of: Option<fn(&T) -> u64>,
     ) -> Stream<Windowed<K, A::Out>> {
         if self.windows.processing_time && self.lateness_ms > 0 {
             self.stream.inputs[0].job.refuse(Error::job(format!(
-                "'{name}' has windows of processing time with .allowed_lateness(..): no record is late for such \
-                 windows; leave it out"
+                "'{}' has windows of processing time with .allowed_lateness(..): no record is late for such windows; \
+                 leave it out",
+                step.name()
             )));
         }
         let outlet = Outlet::new();
         let (windows, lateness_ms, next) = (self.windows, self.lateness_ms, outlet.clone());
         let state = state_type_by_key::<K, _>(&aggregate.create());
-        let built = self.stream.operator(StepKind::Window, name, |chain, step, key| {
-            WindowStep::new(chain, step, WindowDef { key, windows, lateness_ms, aggregate, next, late_to })
+        let built = self.stream.operator(step, |chain, step, key| {
+            let def = WindowDef { key, windows, lateness_ms, aggregate, next, late_to, records_of };
+            WindowStep::new(chain, step, def)
         });
         if let Some(problem) = windows.problem() {
             built.job.refuse_step(&built.step, Error::job(problem));

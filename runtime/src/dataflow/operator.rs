@@ -59,6 +59,16 @@ pub(crate) trait Operator {
     }
 }
 
+/// A step in front of an exchange that combines records, so that fewer cross. It has no part in snapshots, because it holds
+/// nothing back at a barrier.
+pub(crate) trait Combiner {
+    /// Emits what must not wait any longer.
+    fn emit_due(&mut self);
+
+    /// Emits everything that it holds.
+    fn emit_all(&mut self);
+}
+
 /// A generator of watermarks from the event times of a source's records, partition by partition.
 pub(crate) trait WatermarkGenerator {
     /// Its uid in a snapshot.

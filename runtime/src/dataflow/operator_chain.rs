@@ -11,7 +11,7 @@ use tidegate_protocol::Epoch;
 
 use super::error_site::ErrorSite;
 use crate::activity::Alignment;
-use crate::dataflow::operator::{OpenContext, Operator, WatermarkGenerator};
+use crate::dataflow::operator::{Combiner, OpenContext, Operator, WatermarkGenerator};
 use crate::dataflow::worker_context::WorkerContext;
 use crate::metrics::descriptors::{self, Descriptor};
 use crate::metrics::{Counter, Gauge, Stopwatch};
@@ -26,6 +26,7 @@ pub(crate) struct OperatorChain {
     pub(crate) worker: Rc<WorkerContext>,
     pub(crate) site: ErrorSite,
     operators: RefCell<Vec<Rc<RefCell<dyn Operator>>>>,
+    combiners: RefCell<Vec<Rc<RefCell<dyn Combiner>>>>,
     counters: RefCell<Vec<Counter>>,
     /// In microseconds: the time that the operator chain has worked, the time that it has waited for its records to be
     /// processed downstream, and the time from the last trigger to the chain's barrier.
@@ -60,12 +61,24 @@ impl OperatorChain {
             name: name.to_owned(),
             worker,
             operators: RefCell::default(),
+            combiners: RefCell::default(),
             counters: RefCell::default(),
         }
     }
 
     pub(crate) fn add(&self, operator: Rc<RefCell<dyn Operator>>) {
         self.operators.borrow_mut().push(operator);
+    }
+
+    pub(crate) fn add_combiner(&self, combiner: Rc<RefCell<dyn Combiner>>) {
+        self.combiners.borrow_mut().push(combiner);
+    }
+
+    /// Calls `each` with every combiner.
+    pub(super) fn combiners(&self, mut each: impl FnMut(&mut dyn Combiner)) {
+        for combiner in self.combiners.borrow().iter() {
+            each(&mut *combiner.borrow_mut());
+        }
     }
 
     /// Adds a watermark generator; false if this operator chain does not read a source.
@@ -117,10 +130,11 @@ impl OperatorChain {
         opened
     }
 
-    /// Drops all operators and generators. They hold references to the operator chain: without this neither would ever be
+    /// Drops all operators, combiners and generators. They hold references to the operator chain: without this neither would ever be
     /// freed, and the worker's store would not be closed.
     pub(crate) fn close(&self) {
         self.operators.take();
+        self.combiners.take();
         if let Some(generators) = &self.generators {
             generators.take();
         }

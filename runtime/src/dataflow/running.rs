@@ -52,8 +52,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Sends what the chain has emitted.
+    /// Sends what the chain has emitted; with `close` also what waits for more records, unless a combiner may hold it longer.
     pub(crate) fn flush(&mut self, close: bool) {
+        if close {
+            self.chain.combiners(|combiner| combiner.emit_due());
+        }
         for (output, capability) in self.outputs.iter_mut().zip(&self.capabilities) {
             output.flush(capability, close);
         }
@@ -75,6 +78,7 @@ impl Running {
     /// Ends the running epoch: sends all batches, adds the chain's part to the snapshot and moves the capabilities to the
     /// next epoch.
     pub(crate) fn end_epoch(&mut self) -> Result<()> {
+        self.chain.combiners(|combiner| combiner.emit_all());
         self.flush(true);
         let epoch = self.job_epoch();
         self.chain.barrier(epoch)?;

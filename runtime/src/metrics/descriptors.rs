@@ -27,6 +27,7 @@ macro_rules! descriptors {
 
 descriptors! {
     counter RECORDS_IN = "records_in": "Records taken; at a source malformed ones too.";
+    counter PARTIALS_IN = "partials_in": "Partial results that an aggregate_hot has taken from other workers and its own.";
     counter RECORDS_OUT = "records_out": "Records emitted, or written.";
     counter MALFORMED = "malformed": "Records that could not be read, or whose event time is not plausible.";
     counter DROPPED = "dropped": "Records that a filter dropped.";
@@ -38,6 +39,8 @@ descriptors! {
     gauge WATERMARK_DRIFT_MS = "watermark_drift_ms": "By how much the furthest partition of the worker is ahead of the slowest of the source that has more to read, in event time.";
     gauge PAUSED_PARTITIONS = "paused_partitions": "Partitions that are not read now, because they are ahead of the slowest of the source by more than max_drift.";
     gauge STATE_ENTRIES = "state_entries": "Keys in memory; not those that are only on disk.";
+    gauge HOTTEST_KEY_GROUP = "hottest_key_group": "The key group of the worker that had the most records between its last two barriers.";
+    gauge HOTTEST_KEY_GROUP_PERCENT = "hottest_key_group_percent": "The share of that key group in the records that the worker has taken between these barriers.";
     gauge BUSY_MICROSECONDS = "busy_microseconds": "Time spent working since the start of the attempt, with what is under way.";
     gauge BLOCKED_MICROSECONDS = "blocked_microseconds": "Time that a source waited for the steps behind it since the start of the attempt.";
     gauge ALIGNMENT_MICROSECONDS = "alignment_microseconds": "From the last trigger to the barrier of the operator chain, or until now.";

@@ -84,6 +84,7 @@ pub(crate) struct WindowStep<K, T, A: Aggregate<T>> {
     late_to: Option<Outlet<T>>,
     late: Counter,
     records: Counter,
+    partials: Option<Partials<T>>,
     emitted: Counter,
     watermark_gauge: Gauge,
     entries: Gauge,
@@ -147,6 +148,14 @@ pub(crate) struct WindowDef<K, T, A: Aggregate<T>> {
     pub(crate) aggregate: A,
     pub(crate) next: Outlet<Windowed<K, A::Out>>,
     pub(crate) late_to: Option<Outlet<T>>,
+    /// How many records of the stream a record of this step stands for, if it is a partial result.
+    pub(crate) records_of: Option<fn(&T) -> u64>,
+}
+
+/// For a step whose records are partial results: how many records each stands for, and the counter of partial results.
+struct Partials<T> {
+    records_of: fn(&T) -> u64,
+    taken: Counter,
 }
 
 impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
@@ -177,6 +186,10 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             late_to: def.late_to,
             late: chain.counter(step, descriptors::LATE),
             records: chain.counter(step, descriptors::RECORDS_IN),
+            partials: def.records_of.map(|records_of| {
+                let taken = chain.counter(step, descriptors::PARTIALS_IN);
+                Partials { records_of, taken }
+            }),
             emitted: chain.counter(step, descriptors::RECORDS_OUT),
             watermark_gauge: chain.gauge(step, descriptors::WATERMARK_MS),
             entries: chain.gauge(step, descriptors::STATE_ENTRIES),
@@ -311,7 +324,10 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
                 late.push(i);
             }
         }
-        self.records.add(batch.len() as u64);
+        self.records.add(self.records_of(batch.iter()));
+        if let Some(partials) = &self.partials {
+            partials.taken.add(batch.len() as u64);
+        }
         if !late.is_empty() {
             self.drop_late(batch, &late);
         }
@@ -320,6 +336,14 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
             self.next.records(&mut self.out);
         }
         Ok(())
+    }
+
+    /// The number of records of the stream that these records are, or stand for.
+    fn records_of<'a>(&self, records: impl ExactSizeIterator<Item = &'a Record<T>>) -> u64 {
+        match &self.partials {
+            Some(partials) => records.map(|record| (partials.records_of)(&record.value)).sum(),
+            None => records.len() as u64,
+        }
     }
 
     /// Processing time, which does not go back with the clock: a window that has fired is over.
@@ -332,7 +356,7 @@ impl<K: Key, T: 'static, A: Aggregate<T>> WindowStep<K, T, A> {
     /// ascending order.
     #[cold]
     fn drop_late(&mut self, batch: &mut Vec<Record<T>>, late: &[usize]) {
-        self.late.add(late.len() as u64);
+        self.late.add(self.records_of(late.iter().map(|&i| &batch[i])));
         if let Some(late_to) = &self.late_to {
             let mut records: Vec<Record<T>> = late.iter().rev().map(|&i| batch.swap_remove(i)).collect();
             records.reverse();

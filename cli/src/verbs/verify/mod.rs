@@ -35,6 +35,7 @@ use super::Session;
 use super::run::{submitted, time_for};
 use super::stop::canceled;
 use crate::options::{ExactlyOnceOptions, RunOptions};
+use crate::parse::Parallelism;
 use crate::output::{answer, answer_json, say};
 
 /// How long a request may take.
@@ -127,7 +128,7 @@ fn run_options(executable: PathBuf, options: &ExactlyOnceOptions, topics: &Topic
     }
     RunOptions {
         detached: true,
-        parallelism: options.parallelism,
+        parallelism: options.parallelism.map(Parallelism::Of),
         snapshot: None,
         allow_non_restored_state: false,
         settings: options.settings.clone(),
