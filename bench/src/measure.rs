@@ -11,6 +11,7 @@ pub mod cluster_cpu;
 pub mod codec;
 pub mod drift;
 pub mod firing;
+pub mod hot_key;
 pub mod idle;
 pub mod kafka_gap;
 pub mod kafka_latency;
@@ -67,6 +68,11 @@ pub const ALL: &[Measurement] = &[
         name: "drift",
         about: "state and speed with a backlog whose partitions are read at different speeds of event time",
         take: drift::take,
+    },
+    Measurement {
+        name: "hot-key",
+        about: "aggregate and aggregate_hot on even and on skewed keys",
+        take: hot_key::take,
     },
     Measurement {
         name: "cluster-cpu",

@@ -23,9 +23,17 @@ type Test = (&'static str, fn(&Setting));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: Vec<Test> =
-        [reading::TESTS, drift::TESTS, writing::TESTS, recovery::TESTS, delivery::TESTS, security::TESTS, formats::TESTS, verify::TESTS]
-            .concat();
+    let tests: Vec<Test> = [
+        reading::TESTS,
+        drift::TESTS,
+        writing::TESTS,
+        recovery::TESTS,
+        delivery::TESTS,
+        security::TESTS,
+        formats::TESTS,
+        verify::TESTS,
+    ]
+    .concat();
     // A list needs no brokers.
     let setting = if arguments.list { Err("not started".to_owned()) } else { Setting::new() };
     if let Err(why) = &setting

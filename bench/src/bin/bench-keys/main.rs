@@ -2,7 +2,8 @@
 //! a sink that notes how evenly records come.
 //!
 //! Every partition first touches all of its keys once, then updates them again, key after key in a scattered order, at
-//! a given rate until the time is over. Nothing is read from disk, so what costs is the engine.
+//! a given rate until the time is over. Or all partitions draw their keys at random, some more often than others. Nothing is read
+//! from disk, so what costs is the engine.
 
 mod backlog;
 mod cards;
@@ -10,6 +11,7 @@ mod probe;
 mod reminders;
 mod source;
 mod value;
+mod zipf;
 
 use backlog::Backlog;
 use cards::Cards;
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use source::Updates;
 use std::path::PathBuf;
 use std::time::Duration;
-use tidegate::aggregates::Count;
+use tidegate::aggregates::{Count, Max, Sum};
 use tidegate::{Error, Job, KeyedStream, Result, Stream, Tumbling, Watermarks, Windowed};
 use tidegate_connectors::FileLog;
 use value::Value;
@@ -38,6 +40,10 @@ enum Kept {
     Windows,
     /// The same, and the values of the window are counted by key once more
     ExchangedWindows,
+    /// Count, sum and greatest of short windows
+    Statistics,
+    /// The same in two steps
+    StatisticsHot,
     /// A timer
     Timers,
     /// What was spent on a card, by time, in a map
@@ -75,6 +81,9 @@ struct Args {
     /// By how much event time a partition may be ahead of the others, in ms; 0 for no limit.
     #[arg(long, default_value_t = 3_600_000)]
     max_drift_ms: u64,
+    /// Every partition draws its keys from all keys at random, the n-th with a weight of 1 / n^EXPONENT; 0 for all alike.
+    #[arg(long, value_name = "EXPONENT", requires = "updates")]
+    draw: Option<f64>,
     /// One more partition, with ten updates a second.
     #[arg(long)]
     trickle: bool,
@@ -102,6 +111,8 @@ fn build(job: &mut Job, args: &Args) -> Result<()> {
         Kept::ExchangedWindows => {
             windows(updates, args).key_by(|value| &value.key).aggregate("count", Count).map(|(_, n)| n > 1)
         }
+        Kept::Statistics => statistics(updates, args, false),
+        Kept::StatisticsHot => statistics(updates, args, true),
         Kept::Timers => by_key(in_time(updates, args)).process("timers", Reminders).map(|()| false),
         Kept::Cards => by_key(updates).process("cards", Cards),
         Kept::Hours => {
@@ -131,6 +142,16 @@ fn in_time(updates: Stream<Update>, args: &Args) -> Stream<Update> {
 fn windows(updates: Stream<Update>, args: &Args) -> Stream<Windowed<u64, bool>> {
     let all = Tumbling::of(Duration::from_secs(1 << 31));
     by_key(in_time(updates, args)).window(all).aggregate("windows", Value::of(args.bytes))
+}
+
+/// Windows of a million updates of each partition.
+fn statistics(updates: Stream<Update>, args: &Args, hot: bool) -> Stream<bool> {
+    let windows = by_key(in_time(updates, args)).window(Tumbling::of(Duration::from_millis(1_000_000)));
+    let number = |update: &Update| update.at;
+    let all = (Count, Sum::of(number), Max::of(number));
+    let all =
+        if hot { windows.aggregate_hot("statistics", all) } else { windows.aggregate("statistics", all) };
+    all.map(|statistics| statistics.value.0 > 1)
 }
 
 /// A change of one key's state.

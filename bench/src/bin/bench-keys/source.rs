@@ -1,7 +1,9 @@
 //! The updates: made up as they are polled, the same after a restart as before.
 
 use crate::backlog::Hours;
+use crate::zipf::Zipf;
 use crate::{Args, Kept, Update};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::connector::{PartitionStatus, Polled, Position, Source, SourceReader};
 use tidegate::{Error, Result};
@@ -37,7 +39,8 @@ impl Source for Updates {
     }
 
     fn reader(&self) -> Result<Box<dyn SourceReader<Update>>> {
-        Ok(Box::new(Parts { args: self.args.clone(), open: Vec::new() }))
+        let drawn = self.args.draw.map(|exponent| Arc::new(Zipf::new(self.args.keys as usize, exponent)));
+        Ok(Box::new(Parts { args: self.args.clone(), drawn, open: Vec::new() }))
     }
 
     fn bounded(&self) -> bool {
@@ -54,6 +57,7 @@ impl Source for Updates {
 /// The partitions of one worker.
 struct Parts {
     args: Args,
+    drawn: Option<Arc<Zipf>>,
     open: Vec<Part>,
 }
 
@@ -74,7 +78,8 @@ impl SourceReader<Update> for Parts {
             (first, keys, self.args.rate as f64 / self.args.partitions as f64, hours)
         };
         let most = hours.as_ref().map_or(most, Hours::updates);
-        self.open.push(Part { first, keys, rate, time, most, hours, sent, churning: None });
+        let drawn = self.drawn.clone();
+        self.open.push(Part { first, keys, rate, time, most, hours, sent, drawn, churning: None });
         Ok(())
     }
 
@@ -99,12 +104,19 @@ struct Part {
     /// The part of the backlog that it holds.
     hours: Option<Hours>,
     sent: u64,
+    /// What its keys are drawn from, if they are.
+    drawn: Option<Arc<Zipf>>,
     /// When all keys had been touched, and what was sent by then.
     churning: Option<(Instant, u64)>,
 }
 
 impl Part {
     fn update(&mut self) -> Update {
+        if let Some(drawn) = &self.drawn {
+            let at = self.sent;
+            self.sent += 1;
+            return Update { key: drawn.draw(self.first ^ at.rotate_left(20)), at, churn: false };
+        }
         let (round, n) = (self.sent / self.keys.max(1), self.sent % self.keys.max(1));
         let key = if round == 0 { n } else { n.wrapping_mul(SCATTER | 1) % self.keys.max(1) };
         let at = self.hours.as_ref().map_or(self.sent, |hours| hours.time(self.sent));
@@ -114,7 +126,7 @@ impl Part {
 
     /// How many updates may be sent now, or None if the time is over.
     fn due(&mut self) -> Option<u64> {
-        if self.sent < self.keys {
+        if self.sent < self.keys && self.drawn.is_none() {
             return Some(self.keys - self.sent);
         }
         let (since, before) = *self.churning.get_or_insert((Instant::now(), self.sent));

@@ -35,8 +35,8 @@ use super::Session;
 use super::run::{submitted, time_for};
 use super::stop::canceled;
 use crate::options::{ExactlyOnceOptions, RunOptions};
-use crate::parse::Parallelism;
 use crate::output::{answer, answer_json, say};
+use crate::parse::Parallelism;
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(10);
