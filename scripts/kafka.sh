@@ -11,14 +11,16 @@
 #   kafka.sh wipe              ends all nodes, and removes what they have stored
 #   kafka.sh tool CLASS ARGS   runs a tool of Kafka's, as  tool TopicCommand --list
 #
-# Environment: KAFKA_VERSION (4.1.1), KAFKA_DIR (where the nodes store, ~/.cache/tidegate/kafka/data by default), KAFKA_PORT (19092; node
-# i listens at KAFKA_PORT + 10 (i - 1), and its controller one above), KAFKA_HEAP (512m), KAFKA_PROPERTIES (lines that are added to every
-# node's configuration), KAFKA_OWNER (a process: when it ends, the nodes end, too).
+# Environment: KAFKA_VERSION (4.1.1), KAFKA_DIR (where the nodes store, ~/.cache/tidegate/kafka/data by default), KAFKA_HOST (127.0.0.1, an
+# address of this host at which the nodes listen), KAFKA_PORT (19092; node i listens at KAFKA_PORT + 10 (i - 1), and its controller one
+# above), KAFKA_HEAP (512m), KAFKA_PROPERTIES (lines that are added to every node's configuration), KAFKA_OWNER (a process: when it ends, the
+# nodes end, too).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 version=${KAFKA_VERSION:-4.1.1}
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tidegate/kafka
 data=${KAFKA_DIR:-$cache/data}
+host=${KAFKA_HOST:-127.0.0.1}
 port=${KAFKA_PORT:-19092}
 heap=${KAFKA_HEAP:-512m}
 jars=$cache/$version
@@ -41,6 +43,7 @@ has_jars() {
 
 fetch_jars() {
     local log
+    command -v java >/dev/null || fail "Java is missing: run  scripts/setup.sh kafka"
     ! has_jars || return 0
     command -v mvn >/dev/null || fail "Maven is missing: run  scripts/setup.sh kafka"
     log=$(mktemp)
@@ -59,7 +62,7 @@ java_with() {
 }
 
 address() {
-    echo "127.0.0.1:$((port + 10 * ($1 - 1) + ${2:-0}))"
+    echo "$host:$((port + 10 * ($1 - 1) + ${2:-0}))"
 }
 
 addresses() {
@@ -118,7 +121,6 @@ is_running() {
 
 up() {
     local nodes=$1 i
-    command -v java >/dev/null || fail "Java is missing: run  scripts/setup.sh kafka"
     fetch_jars
     mkdir -p "$data"
     echo "$nodes" >"$data/nodes"

@@ -77,7 +77,7 @@ impl Driver {
         let Options { rows, devices, partitions, seed, .. } = options;
         let generator = options.generator()?;
         let counts = bench.generate(&Input { generator: &generator, rows, devices, partitions, seed })?;
-        let oracle = bench.oracle(&job.model, &counts)?;
+        let oracle = bench.oracle(None, &job.model, &counts)?;
         println!("input: {counts:?}; windows {}; failpoints {}", oracle.windows.len(), failpoints.len());
         let watch = Watch::new(&[&bench.output, &bench.dead_letters]);
         let tally = Report::of(&failpoints);

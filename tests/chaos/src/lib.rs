@@ -15,7 +15,8 @@
 //! | [`driver`], [`report`] | the loop: run, kill, look, damage, run again; what was done |
 //! | [`damage`], [`refused`] | torn, flipped and lost files of a snapshot; snapshots that cannot be completed |
 //! | [`full_disk`] | a disk without room |
-//! | [`cluster`] | a storm over a real cluster: kills, pauses, partitions, damage; the same oracle and judge |
+//! | [`topics`] | topics, as their writers and readers see them |
+//! | [`cluster`] | a storm over a real cluster, with brokers or without: kills, pauses, partitions, damage; the same oracle and judge |
 //!
 //! The seed is the bug report: every failure prints the command that repeats its schedule.
 
@@ -33,6 +34,7 @@ pub mod refused;
 pub mod report;
 pub mod rng;
 pub mod summary;
+pub mod topics;
 pub mod visible;
 pub mod watch;
 pub mod workbench;

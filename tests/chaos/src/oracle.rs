@@ -50,7 +50,8 @@ pub struct Window {
 
 /// A device and the start of a window.
 pub type Key = (u32, i64);
-/// A partition's file name and the byte offset of a line's start.
+/// Where a line is: a partition's file name and the offset of the line's first byte; or a partition of a topic, as `TOPIC-NUMBER`, and
+/// the offset of a message.
 pub type Place = (String, u64);
 
 /// The expected output of one input.
@@ -86,19 +87,30 @@ struct Kept {
 }
 
 impl Oracle {
-    /// Reads every `part-*.jsonl` of `input` and scores with the model in the file `model`.
-    pub fn of(input: &Path, model: &Path) -> Result<Oracle> {
+    /// Reads every `part-*.jsonl` of `input` and scores with the model in the file `model`. Lines are in these files, or were
+    /// the messages of a topic, part-0.jsonl those of partition 0.
+    pub fn of(input: &Path, topic: Option<&str>, model: &Path) -> Result<Oracle> {
         let evaluator =
             XgboostModel::load(model).context(format!("cannot load model {}", model.display()))?;
-        Oracle::with(input, evaluator.id(), |features| evaluator.predict(&features))
+        Oracle::with((input, topic), evaluator.id(), |features| evaluator.predict(&features))
     }
 
     /// The same with any other score: for tests.
-    pub fn with(input: &Path, model: &str, score: impl Fn([f32; 3]) -> f32) -> Result<Oracle> {
+    pub fn with(
+        (input, topic): (&Path, Option<&str>),
+        model: &str,
+        score: impl Fn([f32; 3]) -> f32,
+    ) -> Result<Oracle> {
         let mut pass = Pass::default();
         for path in partitions(input)? {
             let bytes = fs::read(&path).context(format!("cannot read {}", path.display()))?;
-            pass.partition(&path.file_name().unwrap_or_default().to_string_lossy(), &bytes);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            match topic {
+                None => pass.file(&name, &bytes),
+                Some(topic) => {
+                    pass.messages(&name.replace("part-", &format!("{topic}-")).replace(".jsonl", ""), &bytes)
+                }
+            }
         }
         pass.decidable()?;
         Ok(Oracle {
@@ -140,7 +152,7 @@ struct Pass {
 }
 
 impl Pass {
-    fn partition(&mut self, name: &str, bytes: &[u8]) {
+    fn file(&mut self, name: &str, bytes: &[u8]) {
         let (mut offset, mut newest) = (0, i64::MIN + DISORDER_MS);
         for raw in bytes.split_inclusive(|b| *b == b'\n') {
             let line = strip_end(raw);
@@ -148,6 +160,13 @@ impl Pass {
                 self.line(name, offset, line, &mut newest);
             }
             offset += raw.len() as u64;
+        }
+    }
+
+    fn messages(&mut self, partition: &str, bytes: &[u8]) {
+        let mut newest = i64::MIN + DISORDER_MS;
+        for (offset, raw) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+            self.line(partition, offset as u64, raw.strip_suffix(b"\n").unwrap_or(raw), &mut newest);
         }
     }
 
@@ -246,7 +265,7 @@ mod tests {
     fn oracle(lines: &[String]) -> Result<Oracle> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("part-0.jsonl"), lines.join("\n")).expect("a partition");
-        Oracle::with(dir.path(), "m", |f| f[0])
+        Oracle::with((dir.path(), None), "m", |f| f[0])
     }
 
     #[test]
@@ -271,6 +290,14 @@ mod tests {
         assert_eq!(o.counts, Counts { rows: 4, malformed: 1, out_of_range: 1, late: 1 });
         let offset = (lines[0].len() + lines[1].len() + 2) as u64;
         assert_eq!(o.dead_letters[&("part-0.jsonl".into(), offset)], b"{");
+    }
+
+    #[test]
+    fn a_line_of_a_topic_is_placed_by_its_number() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("part-2.jsonl"), row("a", T0, 1.0) + "\n{\n").expect("a partition");
+        let oracle = Oracle::with((dir.path(), Some("readings")), "m", |f| f[0]).expect("decidable");
+        assert_eq!(oracle.dead_letters, HashMap::from([(("readings-2".to_owned(), 1), b"{".to_vec())]));
     }
 
     #[test]

@@ -94,9 +94,9 @@ impl Workbench {
         serde_json::from_slice(&done.stdout).context("cannot read the generator's counts")
     }
 
-    /// Computes what must come out, and holds it against what the generator counted.
-    pub fn oracle(&self, model: &Path, generated: &Counts) -> Result<Oracle> {
-        let oracle = Oracle::of(&self.input, model)?;
+    /// Computes what must come out, of the files or of a topic with their lines, and holds it against what the generator counted.
+    pub fn oracle(&self, topic: Option<&str>, model: &Path, generated: &Counts) -> Result<Oracle> {
+        let oracle = Oracle::of(&self.input, topic, model)?;
         if oracle.counts != *generated {
             let counts = oracle.counts;
             return Err(Failure::new(format!("the generator counts {generated:?}, the oracle {counts:?}")));

@@ -27,7 +27,23 @@ pub struct Secure<'a> {
 
 struct Own {
     directory: tempfile::TempDir,
+    host: Host,
     port: u16,
+}
+
+/// Where nodes run.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The address of the host.
+    pub address: String,
+    /// A command that runs there what follows it, as `nsenter` does for a network namespace; empty for this host.
+    pub command: Vec<String>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { address: "127.0.0.1".to_owned(), command: Vec::new() }
+    }
 }
 
 impl Brokers {
@@ -44,13 +60,30 @@ impl Brokers {
         }
     }
 
+    /// Why no nodes can be started on this machine; None if they can. What they need is fetched, if it may be.
+    pub fn obstacle() -> Option<String> {
+        match Command::new(script()).arg("jars").stdin(Stdio::null()).output() {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// So many nodes of its own, with lines that are added to their configuration.
     ///
     /// # Errors
     /// Why they do not start.
     pub fn start(nodes: usize, properties: &[&str]) -> Result<Self, String> {
+        Self::start_on(Host::default(), nodes, properties)
+    }
+
+    /// The same on another host.
+    ///
+    /// # Errors
+    /// Why they do not start.
+    pub fn start_on(host: Host, nodes: usize, properties: &[&str]) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let own = Own { directory, port: free_port(nodes)? };
+        let own = Own { directory, host, port: free_port(nodes)? };
         Self::start_own(own, nodes, properties)
     }
 
@@ -60,7 +93,7 @@ impl Brokers {
     /// Why it does not start.
     pub fn start_secure(secure: &Secure<'_>) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let own = Own { directory, port: free_port(1)? };
+        let own = Own { directory, host: Host::default(), port: free_port(1)? };
         let store = own.directory.path().join("keystore.pem");
         let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
         let content = read(secure.key)? + &read(secure.certificate)?;
@@ -104,29 +137,55 @@ impl Brokers {
     }
 
     /// Ends a node as by kill -9; nodes are counted from 1.
-    pub fn kill(&self, node: usize) {
-        self.run("kill", node);
+    ///
+    /// # Errors
+    /// If there is no such node, or it has ended by itself.
+    pub fn kill(&self, node: usize) -> Result<(), String> {
+        self.run("kill", node)
     }
 
     /// Starts a node again.
-    pub fn restart(&self, node: usize) {
-        self.run("start", node);
+    ///
+    /// # Errors
+    /// If there is no such node, or it has ended by itself.
+    pub fn restart(&self, node: usize) -> Result<(), String> {
+        self.run("start", node)
     }
 
     /// Stops a node as it is.
-    pub fn pause(&self, node: usize) {
-        self.run("pause", node);
+    ///
+    /// # Errors
+    /// If there is no such node, or it has ended by itself.
+    pub fn pause(&self, node: usize) -> Result<(), String> {
+        self.run("pause", node)
     }
 
     /// Lets a node go on.
-    pub fn go_on(&self, node: usize) {
-        self.run("cont", node);
+    ///
+    /// # Errors
+    /// If there is no such node, or it has ended by itself.
+    pub fn go_on(&self, node: usize) -> Result<(), String> {
+        self.run("cont", node)
     }
 
-    fn run(&self, verb: &str, node: usize) {
-        let own = self.own.as_ref().expect("a test of its own brokers");
-        let status = own.script(&[verb, &node.to_string()]).status().expect("the script starts");
-        assert!(status.success(), "kafka.sh {verb} {node}: {status}");
+    /// The last lines that a node has logged.
+    pub fn last_lines(&self, node: usize, lines: usize) -> Vec<String> {
+        let log = self.own.as_ref().map(|own| own.directory.path().join(format!("{node}.log")));
+        let text = log.and_then(|log| std::fs::read(log).ok()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    fn run(&self, verb: &str, node: usize) -> Result<(), String> {
+        let own = self.own.as_ref().ok_or("the brokers are not this program's own")?;
+        let mut script = own.script(&[verb, &node.to_string()]);
+        let output = script.stderr(Stdio::piped()).output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("kafka.sh {verb} {node}: {}: {}", output.status, said.trim()))
     }
 }
 
@@ -156,11 +215,14 @@ impl Secure<'_> {
 
 impl Own {
     fn script(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(script());
+        let mut words = self.host.command.iter().map(PathBuf::from).chain([script()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         let owner = std::process::id().to_string();
         command
             .args(arguments)
             .env("KAFKA_DIR", self.directory.path())
+            .env("KAFKA_HOST", &self.host.address)
             .env("KAFKA_PORT", self.port.to_string());
         command.env("KAFKA_OWNER", owner).stdin(Stdio::null());
         command

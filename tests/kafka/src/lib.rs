@@ -5,6 +5,6 @@ mod brokers;
 mod client;
 mod registry;
 
-pub use brokers::{Brokers, Secure};
+pub use brokers::{Brokers, Host, Secure};
 pub use client::{Client, Row, Transaction};
 pub use registry::Registry;

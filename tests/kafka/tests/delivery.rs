@@ -57,14 +57,14 @@ fn a_snapshot_waits(_: &Setting) {
     let running = job.start();
     source.extend(0, numbers(0..10));
     running.checkpoint();
-    setting.brokers.pause(1);
+    setting.brokers.pause(1).unwrap();
     source.extend(0, numbers(10..20));
     source.wait_until_read();
     // At most the checkpoint that was under way ends, and one that began before the records were read.
     let before = running.published();
     std::thread::sleep(Duration::from_secs(2));
     assert!(running.published().0 <= before.0 + 2, "a snapshot counts what is not written");
-    setting.brokers.go_on(1);
+    setting.brokers.go_on(1).unwrap();
     running.checkpoint();
     running.kill();
     setting.expect(&to, &numbers(0..20));
@@ -118,11 +118,11 @@ fn none_goes_on(_: &Setting) {
     let running = job.start();
     source.extend(0, numbers(0..10));
     setting.expect(&to, &numbers(0..10));
-    setting.brokers.pause(1);
+    setting.brokers.pause(1).unwrap();
     source.extend(0, numbers(10..20));
     running.checkpoint();
     std::thread::sleep(Duration::from_secs(2));
-    setting.brokers.go_on(1);
+    setting.brokers.go_on(1).unwrap();
     source.extend(0, numbers(20..30));
     let until = Instant::now() + Duration::from_secs(60);
     while !numbers(20..30).iter().all(|number| setting.client.values(&to).contains(number)) {

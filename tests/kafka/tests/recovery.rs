@@ -265,16 +265,16 @@ fn brokers_that_die_and_pause(_: &Setting) {
 
     // For longer than the timeout of its transactions.
     setting.client.write(&from, 1, numbers(100..200));
-    setting.brokers.pause(1);
+    setting.brokers.pause(1).unwrap();
     std::thread::sleep(Duration::from_secs(8));
-    setting.brokers.go_on(1);
+    setting.brokers.go_on(1).unwrap();
     setting.client.write(&from, 0, numbers(200..300));
     setting.expect(&to, &numbers(0..300));
 
     setting.client.write(&from, 1, numbers(300..400));
-    setting.brokers.kill(1);
+    setting.brokers.kill(1).unwrap();
     std::thread::sleep(Duration::from_secs(2));
-    setting.brokers.restart(1);
+    setting.brokers.restart(1).unwrap();
     setting.client.write(&from, 0, numbers(400..500));
     setting.expect(&to, &numbers(0..500));
     running.checkpoint();

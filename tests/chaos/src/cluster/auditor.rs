@@ -1,25 +1,19 @@
-//! A reader of the published output, who looks all the time and holds it against the oracle.
+//! Holds what is published against the oracle, all the time.
 //!
 //! While faults come, the oracle is that of the whole input, of which the job has seen a part: what is published comes from
 //! windows that are closed. At the end it is that of the part that was fed, and nothing may be missing.
 
+use crate::cluster::published::{Published, Rows};
 use crate::failure::{Failure, Result};
 use crate::judge::{self, Verdict};
 use crate::oracle::Oracle;
-use crate::visible;
-use crate::watch::Watch;
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use crate::topics::blocked::Blocked;
 use std::time::{Duration, SystemTime};
 
 /// Holds the output of one job against what must come out.
 pub struct Auditor {
-    output: PathBuf,
-    dead_letters: PathBuf,
+    published: Box<dyn Published>,
     oracle: Oracle,
-    watch: Watch,
-    /// Files that are too old to tell of a recovery.
-    old: HashSet<PathBuf>,
     /// The recovery that is awaited.
     awaited: Option<Awaited>,
     /// What was found last.
@@ -34,16 +28,8 @@ struct Awaited {
 
 impl Auditor {
     /// With the oracle of the whole input.
-    pub fn new(output: &Path, dead_letters: &Path, oracle: Oracle) -> Auditor {
-        Auditor {
-            output: output.to_path_buf(),
-            dead_letters: dead_letters.to_path_buf(),
-            oracle,
-            watch: Watch::new(&[output, dead_letters]),
-            old: HashSet::new(),
-            awaited: None,
-            last: Verdict::default(),
-        }
+    pub fn new(published: Box<dyn Published>, oracle: Oracle) -> Auditor {
+        Auditor { published, oracle, awaited: None, last: Verdict::default() }
     }
 
     /// From `since` on an epoch is awaited; when it is published is noticed by every look.
@@ -63,50 +49,49 @@ impl Auditor {
         Ok(took)
     }
 
-    /// A quick look: what is new must not be torn.
+    /// A quick look.
     pub fn glance(&mut self) -> Result<()> {
         self.recovery()?;
-        self.watch.glance().map(drop)
+        self.published.glance()
     }
 
-    /// True if something is visible that was written after `since`. That is of an epoch that ended after `since`: a file
-    /// keeps its timestamp when it is published.
+    /// True if something of an epoch is visible that has ended after `since`.
     pub fn has_published_since(&mut self, since: SystemTime) -> Result<bool> {
-        for dir in [&self.output, &self.dead_letters] {
-            for name in visible::names(dir)? {
-                let path = dir.join(name);
-                if self.old.contains(&path) {
-                    continue;
-                }
-                // One that is gone was taken back after a damage, which is not this function's matter.
-                let Ok(modified) = path.metadata().and_then(|meta| meta.modified()) else { continue };
-                if modified > since {
-                    return Ok(true);
-                }
-                self.old.insert(path);
-            }
-        }
-        Ok(false)
+        self.published.has_published_since(since)
     }
 
     /// All that was published is right, and still there as it was.
     pub fn audit(&mut self) -> Result<()> {
-        self.watch.inspect()?;
-        self.last = judge::judge(&self.oracle, &self.output, &self.dead_letters)?;
-        if self.last.is_sound() { Ok(()) } else { Err(self.finding("wrong output")) }
+        let rows = self.published.rows()?;
+        self.judge(&rows)
     }
 
     /// All that must come out of what was fed is there, and nothing else.
-    pub fn audit_end(&mut self, fed: Oracle) -> Result<()> {
+    pub fn audit_end(&mut self, fed: Oracle, patience: Duration) -> Result<()> {
         self.oracle = fed;
-        self.audit()?;
+        let rows = self.published.rows_at_end(patience)?;
+        self.judge(&rows)?;
         if self.last.is_complete() { Ok(()) } else { Err(self.finding("output is missing")) }
+    }
+
+    fn judge(&mut self, rows: &Rows) -> Result<()> {
+        self.last = judge::judge_files(&self.oracle, &rows.output, &rows.dead_letters);
+        if self.last.is_sound() { Ok(()) } else { Err(self.finding("wrong output")) }
     }
 
     /// After a fall back to an older snapshot, newer files may be replaced.
     pub fn forget(&mut self) {
-        self.watch.forget();
-        self.old.clear();
+        self.published.forget();
+    }
+
+    /// A fault goes on, or the recovery from one; or that is over.
+    pub fn disturbed(&mut self, is_disturbed: bool) {
+        self.published.disturbed(is_disturbed);
+    }
+
+    /// For how long a reader of committed messages was blocked, if there are transactions.
+    pub fn blocked(&self) -> Option<Blocked> {
+        self.published.blocked()
     }
 
     fn finding(&self, what: &str) -> Failure {
@@ -118,41 +103,30 @@ impl Auditor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::published::PublishedFiles;
     use crate::oracle::Counts;
     use std::collections::HashMap;
     use std::fs;
 
-    fn auditor(dir: &Path) -> Auditor {
+    fn oracle() -> Oracle {
         let (windows, devices) = (HashMap::new(), HashMap::new());
         let dead_letters = HashMap::from([(("part-0.jsonl".to_owned(), 0), b"{".to_vec())]);
-        let oracle = Oracle { windows, devices, dead_letters, counts: Counts::default(), model: "m".into() };
-        Auditor::new(&dir.join("output"), dir, oracle)
-    }
-
-    #[test]
-    fn only_what_was_written_since_is_a_recovery() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut auditor = auditor(dir.path());
-        let before = SystemTime::now() - Duration::from_secs(1);
-        assert!(!auditor.has_published_since(before).expect("readable"));
-        fs::write(dir.path().join("part-0-1.jsonl"), "").expect("written");
-        assert!(auditor.has_published_since(before).expect("readable"));
-        let after = SystemTime::now() + Duration::from_secs(1);
-        assert!(!auditor.has_published_since(after).expect("readable"));
+        Oracle { windows, devices, dead_letters, counts: Counts::default(), model: "m".into() }
     }
 
     #[test]
     fn a_duplicate_is_found_at_any_time_and_a_loss_at_the_end() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut first = auditor(dir.path());
-        first.audit().expect("nothing is wrong yet");
-        let fed = auditor(dir.path()).oracle;
-        assert!(first.audit_end(fed).expect_err("a loss").to_string().contains("missing"));
+        let published = PublishedFiles::new(&dir.path().join("output"), dir.path());
+        let mut auditor = Auditor::new(Box::new(published), oracle());
+        auditor.audit().expect("nothing is wrong yet");
+        let lost = auditor.audit_end(oracle(), Duration::ZERO).expect_err("a loss").to_string();
+        assert!(lost.contains("missing"), "{lost}");
         let letter = "{\"source\":\"readings\",\"partition\":\"part-0.jsonl\",\"offset\":0,\"error\":\"e\",\"raw\":\"{\"}\n";
         fs::write(dir.path().join("a.jsonl"), letter).expect("written");
-        first.audit().expect("right");
+        auditor.audit().expect("right");
         fs::write(dir.path().join("b.jsonl"), letter).expect("written");
-        first.audit().expect_err("twice");
-        assert_eq!(first.last.dead_letters.duplicate, 1);
+        auditor.audit().expect_err("twice");
+        assert_eq!(auditor.last.dead_letters.duplicate, 1);
     }
 }

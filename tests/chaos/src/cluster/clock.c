@@ -16,6 +16,8 @@
 static volatile int64_t *moved;
 static int (*real_gettime)(clockid_t, struct timespec *);
 static int (*real_wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+/* The same wait by its name in C11, which librdkafka uses: libc does not come by pthread_cond_timedwait for it. */
+static int (*real_c11_wait)(void *, void *, const struct timespec *);
 
 __attribute__((constructor)) static void start(void) {
     real_gettime = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
@@ -24,6 +26,7 @@ __attribute__((constructor)) static void start(void) {
     if (!real_wait)
         real_wait = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))
             dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    real_c11_wait = (int (*)(void *, void *, const struct timespec *))dlsym(RTLD_NEXT, "cnd_timedwait");
     const char *path = getenv("TIDEGATE_STORM_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0)
@@ -67,4 +70,11 @@ int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *
     if (moved)
         of_machine.tv_sec -= *moved;
     return real_wait(condition, mutex, &of_machine);
+}
+
+int cnd_timedwait(void *restrict condition, void *restrict mutex, const struct timespec *restrict deadline) {
+    struct timespec of_machine = *deadline;
+    if (moved)
+        of_machine.tv_sec -= *moved;
+    return real_c11_wait(condition, mutex, &of_machine);
 }

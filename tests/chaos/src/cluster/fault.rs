@@ -44,6 +44,14 @@ pub enum Fault {
     Savepoint,
     /// The job is stopped with a savepoint and started from it, perhaps with a kill in the middle
     Stop,
+    /// kill -9 of a broker, which is started again, in one case of two after the timeout of transactions
+    KillBroker,
+    /// SIGSTOP of a broker, then SIGCONT, in one case of two after the timeout of transactions
+    PauseBroker,
+    /// No packets between the brokers and one taskmanager, or all of them
+    PartitionBroker,
+    /// kill -9 of everything, brokers first or last; all is away, in one case of two for longer than the timeout of transactions
+    Outage,
 }
 
 /// What this machine must allow for a fault.
@@ -57,6 +65,12 @@ pub enum Need {
     SmallDisk,
     /// A clock a host.
     Clocks,
+    /// Jobs that write files.
+    Files,
+    /// Jobs that read and write topics.
+    Kafka,
+    /// The same, and a network namespace for the brokers.
+    KafkaNetwork,
 }
 
 impl Fault {
@@ -65,12 +79,21 @@ impl Fault {
         Fault::value_variants()
     }
 
+    /// Those of a storm with brokers, or without. What a storm without brokers has no use for is not told as skipped.
+    pub fn all_of(kafka: bool) -> Vec<Fault> {
+        let is_of = |fault: &Fault| kafka || !matches!(fault.need(), Need::Kafka | Need::KafkaNetwork);
+        Fault::all().iter().copied().filter(is_of).collect()
+    }
+
     /// What it needs.
     pub fn need(self) -> Need {
         match self {
             Fault::Partition | Fault::PartitionOneWay | Fault::PacketLoss => Need::Namespaces,
             Fault::FullDisk => Need::SmallDisk,
             Fault::ClockBack => Need::Clocks,
+            Fault::Damage => Need::Files,
+            Fault::KillBroker | Fault::PauseBroker | Fault::Outage => Need::Kafka,
+            Fault::PartitionBroker => Need::KafkaNetwork,
             _ => Need::Nothing,
         }
     }

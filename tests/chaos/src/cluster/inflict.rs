@@ -3,6 +3,7 @@
 //! A fault that lasts is over when it is undone; one that is an instant, at that instant. From there the time of the
 //! recovery counts.
 
+use crate::cluster::brokers;
 use crate::cluster::fault::Fault;
 use crate::cluster::members::Host;
 use crate::cluster::network::Network;
@@ -20,6 +21,8 @@ use std::time::{Duration, SystemTime};
 const FILL_AGAIN: Duration = Duration::from_millis(100);
 /// Clocks are set back by less than one of these many seconds.
 const BACK: [u64; 3] = [10, 3_600, 40 * 86_400];
+/// The longest time from the end of brokers to that of the rest, or between their starts.
+const MOMENT: Duration = Duration::from_secs(3);
 /// After a clock is right again, so long is watched.
 const AFTER_CLOCK: Duration = Duration::from_secs(1);
 
@@ -61,6 +64,10 @@ pub fn inflict(round: &mut Round<'_>, draw: &Draw) -> Result<Inflicted> {
         Fault::Rescale => operations::rescale(round, draw),
         Fault::Savepoint => operations::savepoint(round, draw),
         Fault::Stop => operations::stop(round, draw),
+        Fault::KillBroker => kill_broker(round, draw),
+        Fault::PauseBroker => pause_broker(round, draw),
+        Fault::PartitionBroker => partition_broker(round, draw),
+        Fault::Outage => outage(round, draw),
     }
 }
 
@@ -183,6 +190,99 @@ fn packet_loss(round: &mut Round<'_>, draw: &Draw) -> Result<Inflicted> {
 
 fn network<'a>(round: &'a Round<'_>) -> Result<&'a Network> {
     round.members.network.as_ref().ok_or_else(|| Failure::new("there is no network between these hosts"))
+}
+
+// ------------------------------------------------------------ brokers
+
+fn kill_broker(round: &mut Round<'_>, draw: &Draw) -> Result<Inflicted> {
+    let node = round.members.brokers()?.choose(draw.dice[0]);
+    round.members.brokers()?.kill(node)?;
+    round.hold(draw.span)?;
+    round.members.brokers()?.restart(node)?;
+    let started = brokers_answer(round)?;
+    let seconds = draw.span.as_secs_f64();
+    let what = format!("kill -9 of broker {node}, away for {seconds:.1} s, and {started:.1} s for its start");
+    Ok(Inflicted::now(what))
+}
+
+fn pause_broker(round: &mut Round<'_>, draw: &Draw) -> Result<Inflicted> {
+    let node = round.members.brokers()?.choose(draw.dice[0]);
+    round.members.brokers()?.pause(node)?;
+    let held = round.hold(draw.span);
+    round.members.brokers()?.resume(node)?;
+    held?;
+    Ok(Inflicted::now(format!("broker {node} paused for {:.1} s", draw.span.as_secs_f64())))
+}
+
+/// Of one taskmanager, or in one case of three of all.
+fn partition_broker(round: &mut Round<'_>, draw: &Draw) -> Result<Inflicted> {
+    let brokers = round.members.brokers()?.address.clone();
+    let is_of_all = draw.dice[1].is_multiple_of(3);
+    let chosen: Vec<(String, String)> = if is_of_all {
+        round.members.taskmanagers.iter().map(|host| (host.name.clone(), host.address.clone())).collect()
+    } else {
+        let host = some_taskmanager(round, draw.dice[0]);
+        vec![(host.name.clone(), host.address.clone())]
+    };
+    for (name, address) in &chosen {
+        network(round)?.cut(address, brokers::HOST)?;
+        network(round)?.cut(&brokers, name)?;
+    }
+    round.hold(draw.span)?;
+    network(round)?.heal(brokers::HOST)?;
+    chosen.iter().try_for_each(|(name, _)| network(round)?.heal(name))?;
+    let who = if is_of_all { "all taskmanagers" } else { &chosen[0].0 };
+    let seconds = draw.span.as_secs_f64();
+    Ok(Inflicted::now(format!("no packets between the brokers and {who} for {seconds:.1} s")))
+}
+
+/// kill -9 of everything. Where brokers die first the job completes a snapshot whose output it cannot publish.
+fn outage(round: &mut Round<'_>, draw: &Draw) -> Result<Inflicted> {
+    let [first, delay, back_first, _] = draw.dice;
+    let (brokers_first, brokers_back_first) = (first.is_multiple_of(2), back_first.is_multiple_of(2));
+    if brokers_first {
+        kill_brokers(round)?;
+        round.hold(MOMENT.mul_f64((delay % 1_000) as f64 / 1_000.0))?;
+    }
+    let mut pids = round.members.job_processes();
+    pids.extend(round.members.hosts_mut().filter_map(|host| host.daemon.pid()));
+    pids.iter().for_each(|pid| signal(*pid, libc::SIGKILL));
+    round.members.hosts_mut().for_each(|host| host.daemon.kill());
+    if !brokers_first {
+        kill_brokers(round)?;
+    }
+    round.hold(draw.span)?;
+    if brokers_back_first {
+        restart_brokers(round)?;
+        round.hold(MOMENT.mul_f64((back_first % 1_000) as f64 / 1_000.0))?;
+    }
+    round.members.start_all()?;
+    if !brokers_back_first {
+        restart_brokers(round)?;
+    }
+    let started = brokers_answer(round)?;
+    let (order, count) = (if brokers_first { "first" } else { "last" }, pids.len());
+    let seconds = draw.span.as_secs_f64();
+    let what = format!(
+        "kill -9 of all {count} processes and the brokers, these {order}, away for {seconds:.1} s, {started:.1} s until the brokers answer"
+    );
+    Ok(Inflicted::now(what))
+}
+
+/// Waits until the brokers answer; returns the seconds. Java takes its time to start, which is not the job's.
+fn brokers_answer(round: &Round<'_>) -> Result<f64> {
+    let topics = &round.members.brokers()?.topics;
+    Ok(topics.await_brokers(round.options.patience())?.as_secs_f64())
+}
+
+fn kill_brokers(round: &Round<'_>) -> Result<()> {
+    let brokers = round.members.brokers()?;
+    brokers.all().try_for_each(|node| brokers.kill(node))
+}
+
+fn restart_brokers(round: &Round<'_>) -> Result<()> {
+    let brokers = round.members.brokers()?;
+    brokers.all().try_for_each(|node| brokers.restart(node))
 }
 
 // ------------------------------------------------------------ the checkpoint store

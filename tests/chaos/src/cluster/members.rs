@@ -1,5 +1,6 @@
 //! The hosts of the cluster, each with its daemon, and where everything lies.
 
+use crate::cluster::brokers::{self, StormBrokers};
 use crate::cluster::client::Client;
 use crate::cluster::clock::Clock;
 use crate::cluster::daemon::Daemon;
@@ -41,7 +42,9 @@ pub struct Members {
     pub jobmanager: Host,
     /// The hosts of taskmanagers.
     pub taskmanagers: Vec<Host>,
-    /// The network between them, if there is one.
+    /// The brokers, if jobs read and write topics.
+    pub brokers: Option<StormBrokers>,
+    /// The network between all of them, if there is one.
     pub network: Option<Network>,
     /// The checkpoint store.
     pub store: Store,
@@ -75,7 +78,17 @@ impl Members {
             |number: u32| if number == 0 { "jobmanager".to_owned() } else { format!("taskmanager-{number}") };
         let hosts: Vec<(String, String)> =
             (0..=options.taskmanagers).map(|number| (named(number), address(number + 1))).collect();
-        let network = has_network.then(|| Network::new(&hosts)).transpose()?;
+        let mut all = hosts.clone();
+        if options.kafka {
+            all.extend(
+                [(1, brokers::HOST), (2, brokers::READER)]
+                    .map(|(number, name)| (name.to_owned(), address(options.taskmanagers + 1 + number))),
+            );
+        }
+        let network = has_network.then(|| Network::new(&all)).transpose()?;
+        let of_brokers = has_network.then(|| address(options.taskmanagers + 2));
+        let start = || StormBrokers::start(of_brokers.as_deref(), options.brokers as usize);
+        let brokers = options.kafka.then(start).transpose()?;
         let port = if has_network { 8081 } else { free_port()? };
         let common = Common {
             tidegate: &programs.tidegate,
@@ -108,7 +121,7 @@ impl Members {
         members.iter_mut().try_for_each(|host| host.daemon.start())?;
         let jobmanager = members.remove(0);
         let client = Client { command: common.client(has_network.then_some(&jobmanager.name)) };
-        Ok(Members { jobmanager, taskmanagers: members, network, store, client })
+        Ok(Members { jobmanager, taskmanagers: members, brokers, network, store, client })
     }
 
     /// All hosts, that of the jobmanager first.
@@ -137,11 +150,24 @@ impl Members {
         let names: Vec<String> = self.hosts().map(|host| host.name.clone()).collect();
         if let Some(network) = &self.network {
             names.iter().for_each(|name| drop(network.heal(name)));
+            if self.brokers.is_some() {
+                let _ = network.heal(brokers::HOST);
+            }
         }
         for pid in self.job_processes() {
             processes::signal(pid, libc::SIGCONT);
         }
         self.hosts_mut().for_each(|host| host.daemon.resume());
+        for (brokers, node) in
+            self.brokers.iter().flat_map(|brokers| brokers.all().map(move |node| (brokers, node)))
+        {
+            let _ = brokers.resume(node);
+        }
+    }
+
+    /// The brokers, for a fault of theirs.
+    pub fn brokers(&self) -> Result<&StormBrokers> {
+        self.brokers.as_ref().ok_or_else(|| Failure::new("this storm has no brokers"))
     }
 
     /// Ends all daemons as their users do. Those that do not end upon SIGTERM are a finding.

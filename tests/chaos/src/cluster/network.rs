@@ -6,7 +6,9 @@
 
 use crate::cluster::processes::is_left_behind;
 use crate::failure::{Context, Failure, Result};
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 
 /// Namespaces are called by this, the process number of the storm, and the host's name.
@@ -84,9 +86,24 @@ impl Drop for Network {
 
 /// A command that runs in the host's namespace.
 pub fn in_namespace(host: &str) -> Command {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{}", namespace(host)));
+    let [program, namespace] = entering(host);
+    let mut command = Command::new(program);
+    command.arg(namespace);
     command
+}
+
+/// The words in front of a command that is to run in the host's namespace.
+pub fn entering(host: &str) -> [String; 2] {
+    ["nsenter".to_owned(), format!("--net=/run/netns/{}", namespace(host))]
+}
+
+/// Takes this thread, and those that it starts from now on, into the host's namespace.
+pub fn enter(host: &str) -> Result<()> {
+    let path = format!("/run/netns/{}", namespace(host));
+    let file = File::open(&path).context(format!("cannot open {path}"))?;
+    // SAFETY: a system call without pointers, with a descriptor that is open.
+    let failed = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0;
+    if failed { Err(std::io::Error::last_os_error()).context(format!("cannot enter {path}")) } else { Ok(()) }
 }
 
 fn namespace(host: &str) -> String {

@@ -58,6 +58,15 @@ pub struct StormOptions {
     /// How long the checkpoint store is away
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub store_away: u64,
+    /// The job reads a topic and writes topics, of brokers that have faults, too
+    #[arg(long)]
+    pub kafka: bool,
+    /// Brokers of a storm with --kafka
+    #[arg(long, value_name = "1|3", default_value_t = 1, value_parser = one_or_three)]
+    pub brokers: u32,
+    /// The setting transaction.timeout.ms of the job with --kafka, in seconds: a long fault of the brokers is longer than that
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=900))]
+    pub transaction_timeout: u64,
     /// How hosts are made
     #[arg(long, value_name = "LAYOUT", default_value = "auto")]
     pub layout: LayoutChoice,
@@ -79,6 +88,11 @@ pub struct StormOptions {
     /// Keep the files, even where all is well
     #[arg(long)]
     pub keep: bool,
+}
+
+/// Two brokers have no majority without one.
+fn one_or_three(text: &str) -> std::result::Result<u32, String> {
+    text.parse().ok().filter(|count| [1, 3].contains(count)).ok_or_else(|| "must be 1 or 3".to_owned())
 }
 
 /// How hosts are made.
@@ -151,6 +165,10 @@ impl StormOptions {
             self.store_away,
             self.layout.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default(),
         );
+        if self.kafka {
+            let (brokers, timeout) = (self.brokers, self.transaction_timeout);
+            words += &format!(" --kafka --brokers {brokers} --transaction-timeout {timeout}");
+        }
         if !self.faults.is_empty() {
             let names: Vec<String> = self.faults.iter().map(Fault::to_string).collect();
             words += &format!(" --faults {}", names.join(","));
@@ -176,14 +194,22 @@ mod tests {
 
     #[test]
     fn the_command_asks_for_the_same_again() {
-        let words =
-            ["cluster-storm", "--seed", "7", "--faults", "kill-process,damage", "--layout", "loopback"];
+        let words = [
+            "cluster-storm",
+            "--seed",
+            "7",
+            "--faults",
+            "kill-process,outage",
+            "--layout",
+            "loopback",
+            "--kafka",
+        ];
         let options = StormOptions::parse_from(words);
         let command = options.command();
         let words = command.split(' ').skip_while(|word| !word.ends_with("/cluster-storm"));
         let again = StormOptions::parse_from(words);
         assert_eq!(again.command(), command);
-        assert_eq!(again.faults, [Fault::KillProcess, Fault::Damage]);
-        assert_eq!((again.seed, again.layout), (7, LayoutChoice::Loopback));
+        assert_eq!(again.faults, [Fault::KillProcess, Fault::Outage]);
+        assert_eq!((again.seed, again.layout, again.kafka), (7, LayoutChoice::Loopback, true));
     }
 }

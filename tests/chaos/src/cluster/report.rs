@@ -2,6 +2,7 @@
 
 use crate::cluster::fault::Fault;
 use crate::judge::Verdict;
+use crate::topics::blocked::Blocked;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct StormReport {
     pub jobs: u32,
     /// How long each recovery took, by fault.
     pub recoveries: BTreeMap<Fault, Vec<Duration>>,
+    /// For how long readers were blocked, if there are transactions.
+    pub blocked: Option<Blocked>,
     /// Faults that cannot be done here, each with the reason.
     pub skipped: Vec<(Fault, String)>,
 }
@@ -30,6 +33,13 @@ impl StormReport {
     /// A fault has healed.
     pub fn recovered(&mut self, fault: Fault, took: Duration) {
         self.recoveries.entry(fault).or_default().push(took);
+    }
+
+    /// Adds for how long the readers of a job were blocked.
+    pub fn add_blocked(&mut self, blocked: Option<Blocked>) {
+        if let Some(blocked) = blocked {
+            self.blocked.get_or_insert_default().merge(&blocked);
+        }
     }
 
     /// Adds what was found at the end of a job: `is_over` if nothing more is to come.
@@ -69,6 +79,7 @@ impl StormReport {
             seconds(percentile(&all, 50)),
             seconds(percentile(&all, 99)),
         ));
+        lines.extend(self.blocked.as_ref().map(Blocked::to_string));
         lines
     }
 

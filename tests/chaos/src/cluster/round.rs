@@ -2,6 +2,7 @@
 
 use crate::cluster::auditor::Auditor;
 use crate::cluster::client::JobInfo;
+use crate::cluster::endpoints::Endpoints;
 use crate::cluster::feeder::Feeder;
 use crate::cluster::members::Members;
 use crate::cluster::options::{Programs, StormOptions};
@@ -9,6 +10,7 @@ use crate::cluster::processes::Pid;
 use crate::failure::{Context, Failure, Result};
 use crate::judge::Verdict;
 use crate::oracle::Oracle;
+use crate::topics::blocked::Blocked;
 use crate::workbench::{Input, Workbench};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +39,7 @@ pub struct Round<'a> {
     pub bench: Workbench,
     programs: &'a Programs,
     feeder: Feeder,
-    fed: PathBuf,
+    endpoints: Endpoints,
     began: Instant,
     span: Duration,
 }
@@ -48,6 +50,8 @@ pub struct Ended {
     pub rows: u64,
     /// What was published.
     pub verdict: Verdict,
+    /// For how long readers were blocked, if there are transactions.
+    pub blocked: Option<Blocked>,
 }
 
 impl<'a> Round<'a> {
@@ -64,17 +68,31 @@ impl<'a> Round<'a> {
         let StormOptions { devices, partitions, rate, .. } = *options;
         let generator = &programs.generator;
         let counts = bench.generate(&Input { generator, rows, devices, partitions, seed })?;
-        let oracle = bench.oracle(&programs.model, &counts)?;
-        let auditor = Auditor::new(&bench.output, &bench.dead_letters, oracle);
-        let fed = dir.join("fed");
-        let feeder = Feeder::start(&bench.input, &fed, rows, rate, seed)?;
+        let endpoints = Endpoints::new(dir, members.brokers.as_ref(), options)?;
+        let oracle = bench.oracle(endpoints.topic(), &programs.model, &counts)?;
+        let feeder = Feeder::start(&bench.input, &endpoints.inlet()?, rows, rate, seed)?;
+        let mut auditor = Auditor::new(endpoints.published(&bench, feeder.fed())?, oracle);
+        // A job that has just started may find the transactions of another one.
+        auditor.disturbed(true);
         let began = Instant::now();
         let (job, parallelism) = (String::new(), options.parallelism);
-        let mut round =
-            Round { members, auditor, job, parallelism, options, bench, programs, feeder, fed, began, span };
+        let mut round = Round {
+            members,
+            auditor,
+            job,
+            parallelism,
+            options,
+            bench,
+            programs,
+            feeder,
+            endpoints,
+            began,
+            span,
+        };
         let since = SystemTime::now();
         round.submit(None)?;
         round.recovered(since)?;
+        round.auditor.disturbed(false);
         round.began = Instant::now();
         Ok(round)
     }
@@ -87,15 +105,11 @@ impl<'a> Round<'a> {
         if let Some(snapshot) = snapshot {
             words.extend(["-s", snapshot]);
         }
-        let paths = [
-            &self.programs.job,
-            &self.fed,
-            &self.bench.output,
-            &self.bench.dead_letters,
-            &self.programs.model,
-        ];
-        let [job, input, output, dead_letters, model] = paths.map(|path| path.to_string_lossy().into_owned());
-        words.extend([&job, "--", "--input", &input, "--output", &output, "--dead-letters", &dead_letters]);
+        let paths = [&self.programs.job, &self.programs.model];
+        let [job, model] = paths.map(|path| path.to_string_lossy().into_owned());
+        let arguments = self.endpoints.arguments(&self.bench);
+        words.extend([&job, "--"]);
+        words.extend(arguments.iter().map(String::as_str));
         words.extend(["--model", &model, "--follow"]);
         let said = self.members.client.run(&words, 2 * self.options.patience())?;
         let is_id = |word: &&str| word.len() == 32 && word.chars().all(|c| c.is_ascii_hexdigit());
@@ -221,11 +235,13 @@ impl<'a> Round<'a> {
         if state != "FINISHED" {
             return Err(Failure::new(format!("after stop --drain the job is {state}")));
         }
-        let fed = Oracle::of(&self.fed, &self.programs.model)?;
+        let fed = self.endpoints.fed(&self.bench, patience)?;
+        let fed = Oracle::of(&fed, self.endpoints.topic(), &self.programs.model)?;
         let rows = fed.counts.rows;
-        self.auditor.audit_end(fed)?;
+        self.auditor.audit_end(fed, patience)?;
         self.job_processes_end()?;
-        Ok(Ended { rows, verdict: std::mem::take(&mut self.auditor.last) })
+        let blocked = self.auditor.blocked();
+        Ok(Ended { rows, verdict: std::mem::take(&mut self.auditor.last), blocked })
     }
 
     fn job_processes_end(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 //! Faults come in an order by chance, each of them once before any comes again. What a fault hits depends on what runs when
 //! it comes; the draw has the numbers by which it is chosen.
 
-use crate::cluster::fault::Fault;
+use crate::cluster::fault::{Fault, Need};
 use crate::rng::Rng;
 use std::time::Duration;
 
@@ -40,14 +40,24 @@ pub struct Schedule {
     rng: Rng,
     faults: Vec<Fault>,
     bag: Vec<Fault>,
-    away: Duration,
-    store_away: Duration,
+    timeouts: Timeouts,
+}
+
+/// What the spans of faults follow from.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// The longest timeout of the cluster.
+    pub away: Duration,
+    /// How long the checkpoint store is away.
+    pub store_away: Duration,
+    /// The timeout of transactions.
+    pub transaction: Duration,
 }
 
 impl Schedule {
-    /// Over these faults; `away` is the longest timeout of the cluster.
-    pub fn new(seed: u64, faults: Vec<Fault>, away: Duration, store_away: Duration) -> Schedule {
-        Schedule { rng: Rng::new(seed), faults, bag: Vec::new(), away, store_away }
+    /// Over these faults.
+    pub fn new(seed: u64, faults: Vec<Fault>, timeouts: Timeouts) -> Schedule {
+        Schedule { rng: Rng::new(seed), faults, bag: Vec::new(), timeouts }
     }
 
     /// The next fault; None if there are none at all.
@@ -71,11 +81,13 @@ impl Schedule {
     }
 
     fn span_of(&mut self, fault: Fault) -> Duration {
-        let long = self.away + BEYOND + self.rng.span(BEYOND);
+        let is_of_brokers = matches!(fault.need(), Need::Kafka | Need::KafkaNetwork);
+        let timeout = if is_of_brokers { self.timeouts.transaction } else { self.timeouts.away };
+        let long = timeout + BEYOND + self.rng.span(BEYOND);
         let short = self.rng.span(SHORT_PAUSE);
         let is_long = self.rng.chance(50);
         match fault {
-            Fault::StoreAway => self.store_away,
+            Fault::StoreAway => self.timeouts.store_away,
             Fault::FullDisk | Fault::PacketLoss | Fault::ClockBack => Duration::from_secs(4) + short,
             _ if is_long => long,
             _ => short,
@@ -87,8 +99,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    fn timeouts() -> Timeouts {
+        let [away, store_away, transaction] = [9, 60, 10].map(Duration::from_secs);
+        Timeouts { away, store_away, transaction }
+    }
+
     fn schedule(seed: u64) -> Schedule {
-        Schedule::new(seed, Fault::all().to_vec(), Duration::from_secs(9), Duration::from_secs(60))
+        Schedule::new(seed, Fault::all().to_vec(), timeouts())
     }
 
     #[test]
@@ -111,6 +128,6 @@ mod tests {
 
     #[test]
     fn without_faults_nothing_is_drawn() {
-        assert_eq!(Schedule::new(1, Vec::new(), QUIET, QUIET).draw(), None);
+        assert_eq!(Schedule::new(1, Vec::new(), timeouts()).draw(), None);
     }
 }

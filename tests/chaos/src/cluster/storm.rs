@@ -8,12 +8,13 @@ use crate::cluster::members::Members;
 use crate::cluster::options::{Programs, StormOptions};
 use crate::cluster::report::StormReport;
 use crate::cluster::round::Round;
-use crate::cluster::schedule::{Draw, Schedule};
+use crate::cluster::schedule::{Draw, Schedule, Timeouts};
 use crate::failure::{Context, Failure, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
+use tidegate_kafka_tests::Brokers;
 
 /// So many lines of each log are shown after a failure.
 const LINES: usize = 20;
@@ -47,24 +48,34 @@ impl Storm {
 
     fn all(options: StormOptions, work: &mut Work) -> Result<String> {
         let programs = options.programs()?;
-        let facilities = Facilities::find(&work.root, options.layout)?;
+        if options.kafka
+            && let Some(verdict) = skipped_without_kafka()?
+        {
+            return Ok(verdict);
+        }
+        let facilities = Facilities::find(&work.root, &options)?;
         let asked_for =
-            if options.faults.is_empty() { Fault::all().to_vec() } else { options.faults.clone() };
+            if options.faults.is_empty() { Fault::all_of(options.kafka) } else { options.faults.clone() };
         let (mut report, mut faults) = (StormReport::default(), Vec::new());
         for fault in &asked_for {
             match facilities.obstacle(*fault) {
                 None => faults.push(*fault),
-                Some(reason) => report.skipped.push((*fault, reason.to_owned())),
+                Some(reason) => report.skipped.push((*fault, reason)),
             }
         }
         let names: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let layout = if facilities.namespaces.is_ok() { "a network namespace a host" } else { "loopback" };
-        println!("layout: {layout}; faults: {}", names.join(", "));
+        let brokers =
+            if options.kafka { format!("{} of Apache Kafka", options.brokers) } else { "none".into() };
+        println!("layout: {layout}; brokers: {brokers}; faults: {}", names.join(", "));
         for (fault, reason) in &report.skipped {
             println!("  skipped   {fault}: {reason}");
         }
-        let (away, store_away) = (Duration::from_secs(options.away), Duration::from_secs(options.store_away));
-        let schedule = Schedule::new(options.seed, faults.clone(), away, store_away);
+        let timeouts =
+            [options.away, options.store_away, options.transaction_timeout].map(Duration::from_secs);
+        let [away, store_away, transaction] = timeouts;
+        let timeouts = Timeouts { away, store_away, transaction };
+        let schedule = Schedule::new(options.seed, faults.clone(), timeouts);
         let mut members = Members::start(&work.root, &programs, &options, &facilities)?;
         let keep = options.keep;
         let mut storm = Storm { options, programs, faults, schedule, report, began: Instant::now() };
@@ -113,6 +124,7 @@ impl Storm {
         let stormed = self.storm(&mut round);
         if let Err(failure) = stormed {
             self.report.add(0, &round.auditor.last, false);
+            self.report.add_blocked(round.auditor.blocked());
             return Err(explained(&mut round, &failure));
         }
         let job = round.job.clone();
@@ -120,6 +132,7 @@ impl Storm {
             Ok(ended) => {
                 println!("ok {:>4.0} s  drained: {}", self.began.elapsed().as_secs_f64(), ended.verdict);
                 self.report.add(ended.rows, &ended.verdict, true);
+                self.report.add_blocked(ended.blocked);
                 self.report.jobs += 1;
                 Ok(())
             }
@@ -144,6 +157,7 @@ impl Storm {
     /// One fault, its recovery, and a look at everything.
     fn fault(&mut self, round: &mut Round<'_>, draw: &Draw) -> Result<()> {
         round.hold(draw.quiet)?;
+        round.auditor.disturbed(true);
         let inflicted = inflict(round, draw)?;
         let named = |failure: Failure| Failure::new(format!("{}: {failure}", inflicted.what));
         let (mut since, mut on_top) = (inflicted.over, String::new());
@@ -156,6 +170,7 @@ impl Storm {
         }
         let named = |failure: Failure| Failure::new(format!("{}{on_top}: {failure}", inflicted.what));
         let took = round.recovered(since).map_err(named)?;
+        round.auditor.disturbed(false);
         let took = inflicted.recovered.unwrap_or(took);
         round.no_process_is_lost().map_err(named)?;
         round.auditor.audit().map_err(named)?;
@@ -197,7 +212,19 @@ fn logs(members: &Members, job: Option<&str>) -> String {
         let logs = inflict::job_logs(host, job);
         logs[logs.len().saturating_sub(LOGS)..].iter().for_each(|path| add(path));
     }
+    if let Some(brokers) = &members.brokers {
+        let lines = brokers.last_lines(LINES);
+        said += &format!("  the brokers said last:\n    {}\n", lines.join("\n    "));
+    }
     said
+}
+
+/// How it went, if brokers cannot be started here at all. That is a failure where they are required.
+fn skipped_without_kafka() -> Result<Option<String>> {
+    let Some(reason) = Brokers::obstacle() else { return Ok(None) };
+    let verdict = format!("skipped: the storm with Kafka: {reason}");
+    let is_required = std::env::var("TIDEGATE_KAFKA").is_ok_and(|wanted| wanted == "required");
+    if is_required { Err(Failure::new(verdict)) } else { Ok(Some(verdict)) }
 }
 
 /// The directory that a storm works in.

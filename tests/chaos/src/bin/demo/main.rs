@@ -146,7 +146,7 @@ impl Demo {
         screen.timed("input", &format!("{rows} readings of {devices} devices, {mb} MB"), started.elapsed());
         let started = Instant::now();
         screen.live("expected", "computing by an independent program ...");
-        let oracle = self.bench.oracle(&self.model, &counts)?;
+        let oracle = self.bench.oracle(None, &self.model, &counts)?;
         let windows = grouped(oracle.windows.len() as u64);
         screen.timed("expected", &format!("{windows} windows, by an independent program"), started.elapsed());
         Ok(oracle)
