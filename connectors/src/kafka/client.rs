@@ -82,6 +82,7 @@ impl ClientContext for Logging {
 /// Writes a line of librdkafka's log to the log of the process.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        _ if is_of_the_other_kind(message) => debug!(target: "kafka", "{facility}: {message}"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             error!(target: "kafka", "{facility}: {message}");
         }
@@ -90,6 +91,14 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => info!(target: "kafka", "{facility}: {message}"),
         RDKafkaLogLevel::Debug => debug!(target: "kafka", "{facility}: {message}"),
     }
+}
+
+/// Whether librdkafka says that a setting of producers is given to a consumer, or the other way round. All settings go to all clients, so
+/// every start of a job would say so for every client.
+fn is_of_the_other_kind(message: &str) -> bool {
+    ["is a producer property and will be ignored", "is a consumer property and will be ignored"]
+        .iter()
+        .any(|said| message.contains(said))
 }
 
 /// Whether a topic or a partition is not known, which may be true for a moment only.
@@ -161,5 +170,18 @@ pub(super) fn remedy(code: Code) -> &'static str {
         Code::OffsetMetadataTooLarge => "; offset.metadata.max.bytes of the brokers must be at least 4096",
         Code::InvalidRecord => "; a compacted topic takes only records with a key",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_of_the_other_kind_of_client_is_no_warning() {
+        let text = "[thrd:app]: Configuration property transaction.timeout.ms is a producer property and will be ignored by this consumer \
+                    instance";
+        assert!(is_of_the_other_kind(text));
+        assert!(!is_of_the_other_kind("[thrd:app]: Configuration property x is deprecated: use y"));
     }
 }
