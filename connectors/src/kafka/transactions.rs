@@ -68,7 +68,9 @@ impl Kafka {
                 .create_with_context(Logging::default())
                 .map_err(|error| self.settings.refused(error))?;
             let mut wanted = TopicPartitionList::new();
-            topics.keys().for_each(|topic| drop(wanted.add_partition(topic, 0)));
+            for topic in topics.keys() {
+                wanted.add_partition(topic, 0);
+            }
             let committed = client.committed_offsets(wanted, REQUEST).map_err(|error| {
                 let code = error.rdkafka_error_code().unwrap_or(rdkafka::error::RDKafkaErrorCode::Unknown);
                 Error::environment(format!("cannot read the marker of {id}: {error}{}", remedy(code)))
