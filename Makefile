@@ -17,13 +17,17 @@ ifeq ($(strip $(CHAOS_SEED)),)
 CHAOS_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 CLUSTER_SECONDS ?= 3600
+KAFKA_SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 NODES ?= 1
 ifeq ($(strip $(LINK_SEED)),)
 LINK_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 
-.PHONY: help demo kafka new test test-abomonation test-hostile check bench chaos fuzz storm fix setup setup-kafka build print-target-dir
+# What matters most with Kafka, in a minute.
+SHORT_KAFKA_STORM := --transaction-timeout 5 --faults kill-broker,pause-broker,partition-broker,outage,kill-process,kill-all
+
+.PHONY: help demo demo-kafka kafka new test test-abomonation test-hostile check bench chaos fuzz storm storm-kafka fix setup setup-kafka build print-target-dir
 
 help: ## Lists what there is to do
 	@echo "usage: make TARGET"
@@ -36,10 +40,14 @@ demo: setup ## Kills a taskmanager of a local cluster under a running job and ch
 	cargo build $(CARGO_FLAGS) --bin demo --bin tidegate --bin predictive-maintenance --bin sensor-data
 	@$(BIN)/demo
 
+demo-kafka: setup setup-kafka ## The same from topic to topic: the broker is killed, too, and everything for longer than transactions last (under three minutes)
+	cargo build $(CARGO_FLAGS) --bin demo --bin tidegate --bin predictive-maintenance --bin sensor-data
+	@$(BIN)/demo --kafka
+
 new: ## Makes a project for a job of your own: make new JOB=my-job DIR=../my-job (DIR is ../JOB by default)
 	@scripts/new-job.sh "$(JOB)" "$(DIR)"
 
-test: setup-kafka build ## All tests, 20 kills of a job and a storm over a cluster among them; TEST="--test storm" for some
+test: setup-kafka build ## All tests, 20 kills of a job and storms over a cluster, without Kafka and with it, among them; TEST="--test storm" for some
 	cargo test $(CARGO_FLAGS) $(TEST)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-abomonation)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-hostile)
@@ -70,16 +78,20 @@ fix: ## Formats, and repairs what the lints can repair
 bench: build ## CPU, rows/s, memory and restart, compared with a loop by hand; BENCH="--help" for the choices, FEATURES=tidegate-bench/abomonation for a row more of BENCH=codec
 	@$(BIN)/bench $(BENCH)
 
-chaos: build ## 500 kills, damaged files, a slow disk and a full one (6 minutes), then an hour of storm; KILLS=50, CHAOS_SEED=7
+chaos: build ## 500 kills, damaged files, a slow disk and a full one (6 minutes), then an hour of storm, and half an hour with Kafka; KILLS=50, CHAOS_SEED=7
 	@echo "seed $(CHAOS_SEED); the same again: make chaos KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED)$(if $(CHAOS), CHAOS='$(CHAOS)')"
 	@$(BIN)/chaos --kills $(KILLS) --seed $(CHAOS_SEED) --damage --slow-disk --full-disk $(CHAOS)
 	@$(MAKE) --no-print-directory storm CHAOS_SEED=$(CHAOS_SEED)
+	@$(MAKE) --no-print-directory storm-kafka CHAOS_SEED=$(CHAOS_SEED)
 
 fuzz: build ## cargo-fuzz over every decoder, a minute each; FUZZ_SECONDS=3600, FUZZ=batch. Needs a nightly toolchain
 	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
 
 storm: build ## Faults of all kinds in a cluster under load, an hour of them; CLUSTER_SECONDS=120, CHAOS_SEED=7, CLUSTER="--help"
 	@$(BIN)/cluster-storm --seconds $(CLUSTER_SECONDS) --seed $(CHAOS_SEED) $(CLUSTER)
+
+storm-kafka: build setup-kafka ## The same with a job from topic to topic, and faults of the brokers, half an hour of them; KAFKA_SECONDS=60, KAFKA_STORM="--brokers 3"
+	@$(BIN)/cluster-storm --kafka --partitions 3 --seconds $(KAFKA_SECONDS) --seed $(CHAOS_SEED) $(KAFKA_STORM)
 
 setup: ## Installs the C++ compiler, libclang and headers that RocksDB and librdkafka need, or says what to install
 	@scripts/setup.sh

@@ -51,6 +51,9 @@ impl Consumer {
         let client: BaseConsumer = config.create().map_err(|e| e.to_string())?;
         let known = client.fetch_metadata(Some(topic), PATIENCE).map_err(|e| format!("{topic}: {e}"))?;
         let count = known.topics().first().map_or(0, |found| found.partitions().len());
+        if count == 0 {
+            return Err(format!("there is no topic {topic}"));
+        }
         let name = CString::new(topic).map_err(|e| e.to_string())?;
         // SAFETY: the client is alive, and outlives topic and queue.
         let (native, queue) = unsafe {

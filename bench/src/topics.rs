@@ -56,7 +56,8 @@ impl Topics {
     /// Makes a topic, and returns its name, which begins with this one.
     pub fn make(&self, name: &str, partitions: u64) -> Result<String> {
         let topic = self.named(name);
-        match self.kafka.create_topic(&topic, partitions as usize, &[]) {
+        // Rows have event times of years ago as timestamps, which brokers would delete within minutes.
+        match self.kafka.create_topic(&topic, partitions as usize, &[("retention.ms", "-1")]) {
             Ok(true) => Ok(topic),
             Ok(false) => Err(format!("there is a topic {topic} already")),
             Err(error) => Err(error.to_string()),

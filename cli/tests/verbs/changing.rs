@@ -169,7 +169,7 @@ fn rescale_waits_until_the_new_workers_run() {
     assert_eq!(ran.answer(), format!("Job orders ({ID}) runs with parallelism 4, attempt 2.\n"));
     let put = fake.asked_by("PUT");
     assert_eq!(put.target, format!("/v1/jobs/{ID}/resource-requirements"));
-    assert_eq!(put.json(), json!({"parallelism": 4}));
+    assert_eq!(put.json(), json!({"parallelism": 4, "auto": false}));
     let detached = that_rescales().run(&format!("rescale {ID} -d -p 4")).answer();
     assert_eq!(detached, format!("Job orders ({ID}) is to run with parallelism 4.\n"));
 }

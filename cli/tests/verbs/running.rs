@@ -47,6 +47,7 @@ fn a_detached_run_sends_everything_and_prints_the_id() {
     let directory = fake.path().canonicalize().unwrap();
     let expected = json!({
         "jobid": id_of(&stdout), "executable": "job", "directory": directory, "arguments": ["--input", "x"], "parallelism": 3,
+        "auto-parallelism": false,
         "snapshot": directory.join("snapshots/1"), "allow-non-restored-state": true,
         "settings": {"checkpoint.interval": "200ms", "restart.limit": "2"}, "name": "mine"
     });

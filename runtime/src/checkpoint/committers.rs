@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use tidegate_connector_api::{Position, PositionCommitter};
 use tidegate_protocol::manifest::OperatorSnapshot;
-use tidegate_protocol::{Epoch, ErrorContext, Result};
+use tidegate_protocol::{Epoch, Result};
 use tracing::warn;
 
-use crate::api::job::Listed;
 use crate::panics::catch;
 use crate::thread_group::ThreadGroup;
 
@@ -62,20 +61,18 @@ pub(crate) struct Committers {
 }
 
 impl Committers {
-    /// Starts the threads.
-    ///
-    /// # Errors
-    /// If a source cannot say whether it commits.
-    pub(crate) fn start(sources: &[(String, Arc<dyn Listed>)], read: &Arc<ReadPositions>) -> Result<Self> {
+    /// Starts the threads, of sources by their uids.
+    pub(crate) fn start(
+        committers: Vec<(String, Box<dyn PositionCommitter>)>,
+        read: &Arc<ReadPositions>,
+    ) -> Result<Self> {
         let (threads, mut inboxes) = (ThreadGroup::default(), BTreeMap::new());
-        for (uid, source) in sources {
-            let made = catch(|| source.committer()).context(|| format!("source '{uid}'"))?;
-            let Some(committer) = made else { continue };
+        for (uid, committer) in committers {
             let (positions, inbox) = channel();
             let name = uid.clone();
             threads.spawn("committer".to_owned(), move || run(&name, committer, &inbox))?;
             read.lock().committing.insert(uid.clone());
-            inboxes.insert(uid.clone(), positions);
+            inboxes.insert(uid, positions);
         }
         Ok(Self { read: read.clone(), inboxes: Arc::new(Mutex::new(inboxes)), threads })
     }

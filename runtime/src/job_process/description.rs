@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_connector_api::Position;
+use tidegate_connector_api::{Position, PositionCommitter};
 use tidegate_control::rules::{check_places, restored_partitions};
 use tidegate_protocol::manifest::OperatorEntry;
 use tidegate_protocol::plan::PLAN_VERSION;
@@ -97,6 +97,16 @@ impl Description {
             }
         }
         Ok(())
+    }
+
+    /// What commits how far sources are read, of those that do so, by their uids.
+    pub(crate) fn committers(&self) -> Result<Vec<(String, Box<dyn PositionCommitter>)>> {
+        let mut committers = Vec::new();
+        for (uid, source) in &self.sources {
+            let made = catch(|| source.committer()).context(|| format!("source '{uid}'"))?;
+            committers.extend(made.map(|committer| (uid.clone(), committer)));
+        }
+        Ok(committers)
     }
 
     /// Refuses a source that reads, or a sink that writes, where snapshots are: a start and a collection remove files there.

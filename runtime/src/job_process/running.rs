@@ -42,7 +42,7 @@ impl RunningProcess {
             &process.driver,
             (&process.activities, &process.metrics),
         )?;
-        let committers = Committers::start(&job.sources, &process.read)?;
+        let committers = Committers::start(job.committers()?, &process.read)?;
         let (commit, publish) = (committers.on_complete(), publishers.on_complete());
         process.driver.set_publish(move |epoch| {
             commit(epoch);

@@ -137,6 +137,7 @@ impl Client {
         };
         let (committed, all) = (client("read_committed"), client("read_uncommitted"));
         let metadata = all.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        assert!(!metadata.topics()[0].partitions().is_empty(), "there is no topic {topic}");
         let until = Instant::now() + PATIENCE;
         for partition in 0..metadata.topics()[0].partitions().len() as i32 {
             let end = |client: &BaseConsumer| {

@@ -272,7 +272,7 @@ fn outage(round: &mut Round<'_>, draw: &Draw) -> Result<Inflicted> {
 /// Waits until the brokers answer; returns the seconds. Java takes its time to start, which is not the job's.
 fn brokers_answer(round: &Round<'_>) -> Result<f64> {
     let topics = &round.members.brokers()?.topics;
-    Ok(topics.await_brokers(round.options.patience())?.as_secs_f64())
+    Ok(topics.await_brokers(2 * round.options.patience())?.as_secs_f64())
 }
 
 fn kill_brokers(round: &Round<'_>) -> Result<()> {

@@ -3,8 +3,7 @@
 use crate::screen::{Screen, grouped};
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::path::Path;
-use tidegate_chaos::{Result, visible};
+use tidegate_chaos::visible::{self, VisibleFile};
 
 #[derive(Deserialize)]
 struct Alert {
@@ -18,23 +17,18 @@ struct Alert {
 }
 
 /// Prints the three most probable, of three devices.
-pub(crate) fn print(screen: &Screen, output: &Path) -> Result<()> {
-    let mut alerts = all(output)?;
+pub(crate) fn print(screen: &Screen, output: &[VisibleFile]) {
+    let mut alerts = all(output);
     alerts.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     println!("\n  {}", screen.dim(&format!("three of {} alerts", grouped(alerts.len() as u64))));
     let mut devices = HashSet::new();
     alerts.retain(|a| devices.insert(a.device_id.clone()));
     alerts.iter().take(3).for_each(|alert| println!("  {}", line(screen, alert)));
-    Ok(())
 }
 
-fn all(output: &Path) -> Result<Vec<Alert>> {
-    let mut alerts = Vec::new();
-    for file in visible::files(output)? {
-        let rows = visible::rows(&file.bytes).filter_map(|row| serde_json::from_slice::<Alert>(row).ok());
-        alerts.extend(rows.filter(|a| a.alert));
-    }
-    Ok(alerts)
+fn all(output: &[VisibleFile]) -> Vec<Alert> {
+    let rows = output.iter().flat_map(|file| visible::rows(&file.bytes));
+    rows.filter_map(|row| serde_json::from_slice::<Alert>(row).ok()).filter(|alert| alert.alert).collect()
 }
 
 fn line(screen: &Screen, a: &Alert) -> String {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde::Deserialize;
+use tidegate_chaos::cluster::processes;
 use tidegate_chaos::{Context, Failure, Result};
 
 /// A running cluster. Dropping it stops it.
@@ -20,6 +21,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Info {
     pub(crate) state: String,
     pub(crate) attempt: u32,
+    pub(crate) checkpoint_directory: PathBuf,
     pub(crate) processes: Vec<Process>,
 }
 
@@ -27,6 +29,18 @@ pub(crate) struct Info {
 #[derive(Deserialize)]
 pub(crate) struct Process {
     pub(crate) taskmanager: String,
+    pid: Option<u32>,
+}
+
+/// What `tidegate cluster up` notes of its processes.
+#[derive(Deserialize)]
+struct Daemons {
+    processes: Vec<DaemonProcess>,
+}
+
+#[derive(Deserialize)]
+struct DaemonProcess {
+    pid: u32,
 }
 
 #[derive(Deserialize)]
@@ -41,9 +55,15 @@ impl Cluster {
         let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
         let port = port.context("cannot find a free port")?.port();
         let this = Self { bin: bin.to_owned(), data: data.to_owned(), address: format!("127.0.0.1:{port}") };
-        let port = port.to_string();
-        this.call(&["cluster", "up", "-d", "--port", &port, "--data", &data.display().to_string()])?;
+        this.up_again()?;
         Ok(this)
+    }
+
+    /// Starts what does not run.
+    pub(crate) fn up_again(&self) -> Result<()> {
+        let port = self.address.rsplit(':').next().unwrap_or_default();
+        self.call(&["cluster", "up", "-d", "--port", port, "--data", &self.data.display().to_string()])
+            .map(drop)
     }
 
     /// Submits a job, and returns its id.
@@ -76,6 +96,23 @@ impl Cluster {
         let pid = pid.ok_or_else(|| Failure::new(format!("there is no taskmanager {taskmanager}")))?;
         let killed = Command::new("kill").args(["-9", &pid]).status().context("cannot start kill")?;
         if killed.success() { Ok(()) } else { Err(Failure::new(format!("cannot kill process {pid}"))) }
+    }
+
+    /// kill -9 of everything: jobmanager, taskmanagers, processes of the job. Returns how many there were.
+    pub(crate) fn kill_all(&self, info: &Info) -> Result<usize> {
+        let noted =
+            std::fs::read(self.data.join("pids.json")).context("cannot find the cluster's processes")?;
+        let noted: Daemons = serde_json::from_slice(&noted).context("cannot read the cluster's processes")?;
+        let mut pids: Vec<u32> = noted.processes.iter().map(|process| process.pid).collect();
+        pids.extend(info.processes.iter().filter_map(|process| process.pid));
+        pids.retain(|pid| processes::is_alive(*pid));
+        pids.iter().for_each(|pid| processes::signal(*pid, libc::SIGKILL));
+        Ok(pids.len())
+    }
+
+    /// Has the job read to the end of its input, publish what is left, and finish.
+    pub(crate) fn drain(&self, job: &str) -> Result<()> {
+        self.call(&["stop", "--drain", job]).map(drop)
     }
 
     fn call(&self, arguments: &[&str]) -> Result<String> {
