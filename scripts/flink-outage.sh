@@ -131,6 +131,9 @@ clean_up() {
     rm -rf "$work"
 }
 
+for tool in javac mvn; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing: a JDK, 17 or newer, and Maven are needed" >&2 && exit 1; }
+done
 fetch_jars
 trap clean_up EXIT
 javac -d "$work" -cp "$jars/*" "$here/flink/Outage.java"
