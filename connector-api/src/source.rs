@@ -112,13 +112,13 @@ impl<T: 'static> Source for Box<dyn Source<Item = T>> {
     }
 }
 
-/// Tells others how far a job has read: people, and tools that watch the lag. Nothing of the job depends on it.
+/// Reports to others how far a job has read: people, and tools that watch the lag. Nothing of the job depends on it.
 pub trait PositionCommitter: Send {
     /// A snapshot is complete in which partitions, by their names, were read up to these positions. Called on a thread of its own,
     /// in every process with the partitions of its workers; not for every snapshot, if it takes longer than one.
     ///
     /// # Errors
-    /// If it cannot be told; that is logged, and tried again with the next snapshot.
+    /// If it cannot be reported; that is logged, and tried again with the next snapshot.
     fn commit(&mut self, positions: &BTreeMap<String, Position>) -> Result<()>;
 }
 

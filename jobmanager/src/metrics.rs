@@ -49,7 +49,6 @@ const IN_FLIGHT: Family = Family::gauge(
     "tidegate_job_checkpoint_in_flight_seconds",
     "The time since the trigger of the checkpoint in flight; 0 if there is none.",
 );
-
 const PAUSE: Family = Family::gauge(
     "tidegate_job_last_pause_seconds",
     "How long the job did not run the last time, for a restart or a rescale, from when it had stopped to read until all workers ran.",

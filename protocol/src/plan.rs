@@ -35,6 +35,16 @@ pub struct Plan {
     pub settings: PlanSettings,
 }
 
+impl Plan {
+    /// The source with the most partitions, by its uid, and their number; None of a job without sources.
+    #[must_use]
+    pub fn widest_source(&self) -> Option<(&str, u32)> {
+        let sources = self.sources.iter().map(|(uid, source)| (source.partitions.len(), uid));
+        let (partitions, uid) = sources.max()?;
+        Some((uid, u32::try_from(partitions).unwrap_or(u32::MAX)))
+    }
+}
+
 /// What the flags of a job's program say about how it is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

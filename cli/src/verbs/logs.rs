@@ -4,8 +4,9 @@
 //! standard error: a log is wanted most when a host is gone. It is an error if there is nothing to print because of that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::Write as _;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_protocol::{Error, JobId, Result};
 use tidegate_rest::jobs::{JobDetails, Logs, ProcessLog, SilentTaskManager};
 
@@ -13,6 +14,9 @@ use super::Session;
 use super::watch::Watch;
 use crate::options::LogsOptions;
 use crate::output::{answer, say};
+
+/// What stays as it is in a part of a URL: letters, digits and the unreserved characters of RFC 3986.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Prints the logs of an attempt's processes. With `--follow`, those of later attempts, too, unless one was named.
 pub(crate) fn logs(session: &Session, options: &LogsOptions) -> Result<()> {
@@ -223,12 +227,5 @@ fn named<'a>(silent: impl Iterator<Item = &'a SilentTaskManager>) -> Option<Stri
 
 /// A text as a part of a query.
 fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut all, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            all.push(char::from(byte));
-        } else {
-            let _ = write!(all, "%{byte:02X}");
-        }
-        all
-    })
+    utf8_percent_encode(text, UNRESERVED).to_string()
 }

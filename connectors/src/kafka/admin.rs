@@ -81,8 +81,7 @@ impl Kafka {
     }
 
     fn admin(&self) -> Result<(AdminClient<Logging>, AdminOptions)> {
-        let client = self.client_config()?.create_with_context(Logging::default());
-        let admin = client.map_err(|error| self.settings.refused(error))?;
+        let admin = self.settings.client(&DEFAULTS, &[], Logging::default())?;
         Ok((admin, AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))))
     }
 }

@@ -1,4 +1,4 @@
-//! What producers and consumers have in common: their log, and how an error of theirs is told.
+//! What producers and consumers have in common: their log, and how an error of theirs is reported.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(super) const UNKNOWN: Duration = Duration::from_secs(30);
 pub(super) const REFUSED: Duration = Duration::from_secs(10);
 
 /// What a client's context has in common with all others: it writes the log, and keeps why the brokers do not let the client in. Calls
-/// do not tell that: they run out of time.
+/// do not return that: they time out.
 #[derive(Debug, Default)]
 pub(super) struct Logging(Mutex<Option<Refusal>>);
 
@@ -55,7 +55,7 @@ impl Logging {
 
     pub(super) fn failed(&self, error: &KafkaError, reason: &str) {
         warn!(target: "kafka", "{error}: {reason}");
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        let code = code_of(error);
         if matches!(
             code,
             Code::Authentication
@@ -99,6 +99,11 @@ fn is_of_the_other_kind(message: &str) -> bool {
     ["is a producer property and will be ignored", "is a consumer property and will be ignored"]
         .iter()
         .any(|said| message.contains(said))
+}
+
+/// The code of an error; the errors of this crate's own calls have none.
+pub(super) fn code_of(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Unknown)
 }
 
 /// Whether a topic or a partition is not known, which may be true for a moment only.

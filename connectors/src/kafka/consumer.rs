@@ -15,7 +15,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{DEFAULTS, Logging, REFUSED, Refusal, UNKNOWN, is_permanent, is_unknown, remedy};
+use super::client::{
+    DEFAULTS, Logging, REFUSED, Refusal, UNKNOWN, code_of, is_permanent, is_unknown, remedy,
+};
 use super::message::Message;
 use super::names::PartitionName;
 use super::settings::Settings;
@@ -57,10 +59,8 @@ impl Consumer {
     /// Makes the client; it connects by itself.
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
-        let config = settings.config(&defaults, &OWN)?;
-        let client =
-            config.create_with_context(Logging::default()).map_err(|error| settings.refused(error))?;
-        Ok(Self { client, brokers: settings.brokers(), group: config.get("group.id").map(str::to_owned) })
+        let client = settings.client(&defaults, &OWN, Logging::default())?;
+        Ok(Self { client, brokers: settings.brokers(), group: settings.value("group.id")? })
     }
 
     /// Has librdkafka report what happened to the client as a whole; it is to be called now and then.
@@ -194,7 +194,7 @@ impl Consumer {
         what: &str,
         mut question: impl FnMut(&BaseConsumer<Logging>) -> std::result::Result<T, KafkaError>,
     ) -> Result<T> {
-        let (began, mut told) = (Instant::now(), PATIENCE.1);
+        let (began, mut next_warning) = (Instant::now(), PATIENCE.1);
         loop {
             self.serve();
             let error = match question(&self.client) {
@@ -205,7 +205,7 @@ impl Consumer {
                 Err(error) => error,
             };
             self.check_is_let_in(REFUSED)?;
-            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            let code = code_of(&error);
             let took = began.elapsed();
             let failed = || format!("cannot ask the brokers {} for {what}", self.brokers);
             if is_permanent(code) && (!is_unknown(code) || took > UNKNOWN) {
@@ -216,9 +216,9 @@ impl Consumer {
                     Error::environment(format!("{} in {} s", failed(), took.as_secs())).caused_by(error)
                 );
             }
-            if took > told {
+            if took > next_warning {
                 warn!(target: "kafka", "{} yet: {error}", failed());
-                told *= 2;
+                next_warning *= 2;
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -16,7 +16,7 @@ use tidegate_connector_api::{Epoch, Publisher, StagedOutput, Staging, Writer};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{DEFAULTS, Logging, is_permanent, log, remedy};
+use super::client::{DEFAULTS, Logging, code_of, is_permanent, log, remedy};
 use super::outgoing::OutgoingMessage;
 use super::output::SENT;
 use super::producer::record;
@@ -57,9 +57,8 @@ impl<F> DirectWriter<F> {
     pub(super) fn new(settings: &Settings, topic: String, format: F, must_arrive: bool) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let own = if must_arrive { &UNTIL_DELIVERED[..] } else { &[] };
-        let config = settings.config(&defaults, own)?;
         let outcomes = Outcomes { must_arrive, ..Outcomes::default() };
-        let producer = config.create_with_context(outcomes).map_err(|error| settings.refused(error))?;
+        let producer = settings.client(&defaults, own, outcomes)?;
         Ok(Self {
             format,
             topic,
@@ -85,11 +84,10 @@ impl<F> DirectWriter<F> {
                 }
                 Err((error, _)) => {
                     self.pending.0.fetch_sub(1, Ordering::AcqRel);
-                    let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
                     return Err(Error::environment(format!(
                         "a message cannot be sent to the topic {}: {error}{}",
                         self.topic,
-                        remedy(code)
+                        remedy(code_of(&error))
                     )));
                 }
             }
@@ -177,7 +175,7 @@ impl Outcomes {
     }
 
     fn failed(&self, error: &KafkaError, topic: &str, what: &str) {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        let code = code_of(error);
         // What is purged was given up because the job ends.
         if matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
             return;

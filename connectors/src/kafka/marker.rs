@@ -149,7 +149,7 @@ fn client(settings: &Settings, id: &str) -> Result<Client<Logging>> {
     made.map_err(|error| settings.refused(error))
 }
 
-/// Why the brokers refuse the client, if they do: librdkafka tells that by events.
+/// Why the brokers refuse the client, if they do: librdkafka reports that by events.
 fn refusal(client: &Client<Logging>) -> Option<Code> {
     let is_refusal = |code: &Code| {
         matches!(code, Code::GroupAuthorizationFailed | Code::Authentication | Code::SaslAuthenticationFailed)

@@ -102,7 +102,7 @@ impl Kafka {
         Self { settings: settings.into_iter().collect(), guarantee: DeliveryGuarantee::default() }
     }
 
-    /// What its sinks guarantee, unless they are told otherwise; [`DeliveryGuarantee::ExactlyOnce`] if nothing is said.
+    /// What its sinks guarantee, unless they say otherwise; [`DeliveryGuarantee::ExactlyOnce`] if nothing is said.
     #[must_use]
     pub fn delivery(mut self, guarantee: DeliveryGuarantee) -> Self {
         self.guarantee = guarantee;

@@ -122,14 +122,14 @@ impl<'a> Output<'a> {
         let (days, hours) = (retention.as_secs() / 86_400, self.age().as_secs() / 3_600);
         Error::job(format!(
             "it cannot be known whether the output of epoch {} was published under the transactional id {}: it was staged {hours} \
-             hours ago, and brokers forget after {days} days what would tell (offsets.retention.minutes). {}",
+             hours ago, and brokers forget after {days} days what would show it (offsets.retention.minutes). {}",
             self.epoch,
             self.place.id,
             self.look()
         ))
     }
 
-    /// What to do where only a person can tell.
+    /// What to do where only a person can decide.
     fn look(&self) -> String {
         format!(
             "See whether its {} messages are in the topic {}; then say in the job which it is, by \

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::util::IntoOpaque;
 use tidegate_protocol::Result;
 
-use super::client::{DEFAULTS, Logging, Refusal, log};
+use super::client::{DEFAULTS, Logging, Refusal, code_of, log};
 use super::marker::Marker;
 use super::outgoing::StagedMessage;
 use super::settings::Settings;
@@ -71,9 +71,7 @@ impl Producer {
         let wait = settings.number("message.timeout.ms")?.unwrap_or(timeout).min(timeout).to_string();
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let own = [("transactional.id", id), ("enable.idempotence", "true"), ("message.timeout.ms", &wait)];
-        let config = settings.config(&defaults, &own)?;
-        let client =
-            config.create_with_context(Deliveries::default()).map_err(|error| settings.refused(error))?;
+        let client = settings.client(&defaults, &own, Deliveries::default())?;
         Ok(Self { client, id: id.to_owned(), timeout: Duration::from_millis(timeout) })
     }
 
@@ -247,7 +245,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         let Err((error, _)) = result else { return };
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        let code = code_of(error);
         // What is purged was given up because of something else.
         if !matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
             let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);

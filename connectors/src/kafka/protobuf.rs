@@ -171,7 +171,7 @@ impl MessageFormat for DynamicProtobuf {
     }
 }
 
-/// What tells of which type a message is.
+/// What says of which type a message is.
 #[derive(Clone, Debug)]
 struct Messages {
     schema: SourceSchema<ProtobufSchema>,

@@ -7,7 +7,7 @@ use tidegate_connector_api::{Publisher, StagedOutput};
 use tidegate_protocol::{Epoch, Error, Result};
 use tracing::{info, warn};
 
-use super::client::{UNKNOWN, is_permanent, is_unknown, remedy};
+use super::client::{UNKNOWN, code_of, is_permanent, is_unknown, remedy};
 use super::marker::{self, Marker, Unread};
 use super::output::{Left, Output, Place};
 use super::producer::{Failed, Producer};
@@ -309,7 +309,7 @@ impl Session {
 }
 
 fn temporary(id: &str, what: &str, error: &KafkaError) -> Failure {
-    let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+    let code = code_of(error);
     if matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) {
         let text = format!(
             "another producer uses the transactional id {id}, which is taken back from it ({what}: {error})"
@@ -343,15 +343,19 @@ mod tests {
         };
         let (last, tried) = (Some(marker(4, 3, 1)), Some(marker(5, 3, 1)));
         let expected = Expected { id: "id".into(), last: last.clone(), tried: tried.clone() };
-        let told = |found: Option<Marker>| match expected.check(found.as_ref()) {
+        let verdict = |found: Option<Marker>| match expected.check(found.as_ref()) {
             Ok(()) => String::new(),
             Err(Failure::Final(error)) => error.to_string(),
             Err(Failure::Temporary(..)) => unreachable!("another try finds the same"),
         };
-        assert_eq!((told(last), told(tried)), (String::new(), String::new()), "not committed, or committed");
-        assert_eq!(told(Some(Marker { done: 0, ..marker(5, 3, 1) })), "", "a part of it");
-        assert!(told(Some(marker(5, 3, 2))).contains("another run of the job"));
-        assert!(told(Some(marker(5, 4, 2))).contains("a newer attempt goes on"));
-        assert!(told(None).contains("is not noted any more"));
+        assert_eq!(
+            (verdict(last), verdict(tried)),
+            (String::new(), String::new()),
+            "not committed, or committed"
+        );
+        assert_eq!(verdict(Some(Marker { done: 0, ..marker(5, 3, 1) })), "", "a part of it");
+        assert!(verdict(Some(marker(5, 3, 2))).contains("another run of the job"));
+        assert!(verdict(Some(marker(5, 4, 2))).contains("a newer attempt goes on"));
+        assert!(verdict(None).contains("is not noted any more"));
     }
 }

@@ -18,7 +18,7 @@ use super::names::{PartitionName, TopicPosition};
 const SERVE_EVERY: Duration = Duration::from_millis(100);
 /// After what time the brokers are asked again for a partition that they did not know.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How often a source that lives with deleted topics asks whether its own are there: librdkafka does not tell. It blocks for a
+/// How often a source that lives with deleted topics asks whether its own are there: librdkafka does not report that. It blocks for a
 /// moment, and for two seconds while no broker answers.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// How much of a malformed value is kept.

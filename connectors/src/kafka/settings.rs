@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::KafkaError;
 use tidegate_protocol::{Error, Result};
 
@@ -31,7 +33,10 @@ const OWN: [(&str, &str); 8] = [
     ("enable.partition.eof", "the source needs it, and sets it"),
     ("offset.store.method", "positions are kept in snapshots"),
     ("transactional.id", "the sink makes its ids from those of the job, the sink and the slot"),
-    ("log_level", "use --log"),
+    (
+        "log_level",
+        "the log is that of the process: set the environment variable RUST_LOG, as RUST_LOG=kafka=debug",
+    ),
 ];
 
 /// A setting of librdkafka, as a command line has it: `KEY=VALUE`, with a value that may be `env:NAME` or `file:PATH`.
@@ -157,6 +162,20 @@ impl Settings {
             config.set(*key, *value);
         }
         Ok(config)
+    }
+
+    /// A client of librdkafka, with `defaults`, what the user has given, and `own`. It connects by itself.
+    pub(super) fn client<T, C>(
+        &self,
+        defaults: &[(&str, &str)],
+        own: &[(&str, &str)],
+        context: C,
+    ) -> Result<T>
+    where
+        T: FromClientConfigAndContext<C>,
+        C: ClientContext,
+    {
+        T::from_config_and_context(&self.config(defaults, own)?, context).map_err(|error| self.refused(error))
     }
 
     /// The same with another value of one.

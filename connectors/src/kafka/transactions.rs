@@ -10,7 +10,7 @@ use serde::Serialize;
 use tidegate_protocol::{Error, Result};
 
 use super::Kafka;
-use super::client::{DEFAULTS, Logging, remedy};
+use super::client::{DEFAULTS, Logging, code_of, remedy};
 use super::consumer::Consumer;
 use super::marker::Marker;
 use super::producer::Producer;
@@ -63,17 +63,14 @@ impl Kafka {
                 ("isolation.level", "read_uncommitted"),
                 ("enable.auto.commit", "false"),
             ];
-            let config = self.settings.config(&DEFAULTS, &own)?;
-            let client: BaseConsumer<Logging> = config
-                .create_with_context(Logging::default())
-                .map_err(|error| self.settings.refused(error))?;
+            let client: BaseConsumer<Logging> = self.settings.client(&DEFAULTS, &own, Logging::default())?;
             let mut wanted = TopicPartitionList::new();
             for topic in topics.keys() {
                 wanted.add_partition(topic, 0);
             }
             let committed = client.committed_offsets(wanted, REQUEST).map_err(|error| {
-                let code = error.rdkafka_error_code().unwrap_or(rdkafka::error::RDKafkaErrorCode::Unknown);
-                Error::environment(format!("cannot read the marker of {id}: {error}{}", remedy(code)))
+                let remedy = remedy(code_of(&error));
+                Error::environment(format!("cannot read the marker of {id}: {error}{remedy}"))
             })?;
             for element in committed.elements() {
                 let Offset::Offset(epoch) = element.offset() else { continue };
@@ -94,9 +91,7 @@ impl Kafka {
     }
 
     fn groups(&self, prefix: &str) -> Result<Vec<String>> {
-        let config = self.settings.config(&DEFAULTS, &[])?;
-        let client: BaseConsumer<Logging> =
-            config.create_with_context(Logging::default()).map_err(|error| self.settings.refused(error))?;
+        let client: BaseConsumer<Logging> = self.settings.client(&DEFAULTS, &[], Logging::default())?;
         let groups = client.fetch_group_list(None, REQUEST).map_err(|error| {
             Error::environment(format!(
                 "cannot ask the brokers {} for their consumer groups",
@@ -150,11 +145,8 @@ impl Kafka {
         producer.init().map_err(|error| {
             let refusal =
                 producer.refusal().map(|refusal| format!(" ({})", refusal.reason)).unwrap_or_default();
-            let code = error.rdkafka_error_code().unwrap_or(rdkafka::error::RDKafkaErrorCode::Unknown);
-            Error::environment(format!(
-                "cannot abort the transaction of {id}: {error}{refusal}{}",
-                remedy(code)
-            ))
+            let remedy = remedy(code_of(&error));
+            Error::environment(format!("cannot abort the transaction of {id}: {error}{refusal}{remedy}"))
         })
     }
 }

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tidegate_access::Accepted;
-use tidegate_control::cluster::{Answer, Brain, JobFacts, Request as Asked, RunJob};
+use tidegate_control::cluster::{Answer, Brain, JobFacts, JobSettings, Request as Asked, RunJob};
 use tidegate_control::rules::{changes, check_fits, check_unfinished, operators_fit};
 use tidegate_protocol::taskmanager::Program;
 use tidegate_protocol::{Error, ErrorContext, JobId, Plan};
@@ -281,13 +281,12 @@ pub(super) async fn run(
         job: request.jobid,
         program,
         parallelism: request.parallelism,
-        auto_parallelism: request.auto_parallelism,
         snapshot: request.snapshot,
         allow_non_restored_state: request.allow_non_restored_state,
         name: request.name,
         interval_ms: set.interval_ms,
         retain: set.retain,
-        settings: set.settings,
+        settings: JobSettings { auto_parallelism: request.auto_parallelism, ..set.settings },
     };
     state.driver.request(Asked::Run(Box::new(run))).await?;
     let warnings = state.driver.look(move |brain: &Brain| warnings(brain, jobid)).await?;
@@ -307,11 +306,9 @@ fn warnings(brain: &Brain, job: JobId) -> Vec<String> {
              'tidegate rescale' gives it another parallelism"
         ));
     }
-    let sources = facts.spec.plan.sources.iter().map(|(uid, source)| (source.partitions.len() as u64, uid));
-    if let Some((partitions, uid)) =
-        sources.max().filter(|(partitions, _)| u64::from(wanted) > (*partitions).max(1))
-    {
-        let idle = u64::from(wanted) - partitions.max(1);
+    let widest = facts.spec.plan.widest_source();
+    if let Some((uid, partitions)) = widest.filter(|(_, partitions)| wanted > (*partitions).max(1)) {
+        let idle = wanted - partitions.max(1);
         warnings.push(format!(
             "the job has {wanted} workers, and its source with the most partitions, '{uid}', has {partitions}: {idle} of the workers \
              read nothing, and only take part in what follows a key_by or rebalance"

@@ -160,7 +160,7 @@ pub(super) struct Mode {
     mode: Option<String>,
 }
 
-/// Nothing is to be told.
+/// An empty answer.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Empty {}
 

@@ -172,8 +172,8 @@ impl Watermarks {
     ///
     /// When a backlog is read, this bounds what windows and timers keep: everything between the slowest partition and the
     /// fastest. Only a partition that has more to read holds others back: not one that has ended, is idle, or is followed and
-    /// was read to its end. The bound holds to within a batch of records (256) a partition. Results do not change by it; docs/event-time.md has
-    /// the details.
+    /// was read to its end. The bound holds to within a batch of records (256) a partition. Results do not change by it;
+    /// docs/event-time.md has the details.
     ///
     /// Where a source has several steps of event time, a partition counts as far as the one of its watermarks that is least,
     /// and the greatest of the drifts counts. Partitions of different sources do not wait for each other.

@@ -184,7 +184,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     ///     let clicks = (0..1_000).map(|n| (if n % 10 == 0 { "ann" } else { "crawler" }.to_owned(), n));
     ///     let clicks = job.source("clicks", VecSource::of(clicks)).event_time(|c| c.1, Watermarks::monotonous());
     ///     let windows = clicks.key_by(|click| &click.0).window(Tumbling::of(Duration::from_secs(1)));
-    ///     let counts = windows.aggregate_hot("clicks", (Count, Max::of(|click: &(String, i64)| click.1)));
+    ///     let counts = windows.aggregate_hot("counts", (Count, Max::of(|click: &(String, i64)| click.1)));
     ///     Ok(counts.map(|w| (w.key, w.value)))
     /// })?;
     /// assert_eq!(out, [("ann".to_owned(), (100, 990)), ("crawler".to_owned(), (900, 999))]);

@@ -8,11 +8,11 @@
 //! might wait for years for its next record.
 //!
 //! None of this changes results, so none of it is in a snapshot, and workers may know different limits. What one knows of the
-//! others is never too high for long: a watermark only rises, so what was told before is a lower bound. It falls where a
-//! partition has something to read again, which is told at once.
+//! others is never too high for long: a watermark only rises, so what was reported before is a lower bound. It falls where a
+//! partition has something to read again, which is reported at once.
 //!
 //! Within a process the watermarks are in memory. Between processes they are messages ([`super::peers`]), and not for every
-//! record: a worker tells its watermark once it has come on by a part of the drift. So the slowest partition of all is never
+//! record: a worker reports its watermark once it has come on by a part of the drift. So the slowest partition of all is never
 //! too far ahead of what its worker knows, and is always read.
 
 use std::collections::HashMap;
@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::peers::PeerMessage;
 use super::process::SharedMemory;
 
-/// A worker tells its least watermark once that has come on by this part of the greatest drift.
-const TELLING: i64 = 8;
+/// A worker reports its least watermark once that has come on by this part of the greatest drift.
+const REPORT_PARTS: i64 = 8;
 
 /// Nothing is known of a partition's event time, or of a worker: it may be the slowest.
 const UNKNOWN: i64 = i64::MIN;
@@ -43,8 +43,8 @@ impl LeastWatermarks {
         Arc::new(Self { of_workers, waiting: AtomicUsize::new(0) })
     }
 
-    /// Notes what a worker has told; true if a worker of this process waits for it.
-    pub(crate) fn told(&self, worker: usize, least: i64) -> bool {
+    /// Notes what a worker has reported; true if a worker of this process waits for it.
+    pub(crate) fn reported(&self, worker: usize, least: i64) -> bool {
         if let Some(of_worker) = self.of_workers.get(worker) {
             of_worker.store(least, Ordering::Release);
         }
@@ -76,8 +76,8 @@ pub(crate) struct Drift {
     max: i64,
     worker: usize,
     known: Arc<LeastWatermarks>,
-    /// What this worker has told the others.
-    told: i64,
+    /// What this worker has reported to the others.
+    reported: i64,
     /// The least watermark of all partitions that hold others back, and the watermark up to which partitions are read.
     least: i64,
     limit: i64,
@@ -91,7 +91,7 @@ impl Drift {
             max,
             worker,
             known,
-            told: UNKNOWN,
+            reported: UNKNOWN,
             least: UNKNOWN,
             limit: limit(UNKNOWN, max),
             is_waiting: false,
@@ -111,19 +111,19 @@ impl Drift {
     }
 
     /// Takes the least watermark of the worker's own partitions that hold others back, if there are any, and learns that of the
-    /// others. Returns what the others are to be told, if anything.
+    /// others. Returns what is to be reported to the others, if anything.
     pub(crate) fn update(&mut self, own: Option<i64>) -> Option<i64> {
         let own = own.unwrap_or(NONE);
         self.least = own.min(self.known.of_others(self.worker));
         self.limit = limit(self.least, self.max);
-        is_news(self.told, own, self.max).then(|| {
-            self.told = own;
+        is_news(self.reported, own, self.max).then(|| {
+            self.reported = own;
             own
         })
     }
 
-    /// Tells the other workers, of this process and of others.
-    pub(crate) fn tell(&self, least: i64, shared: &SharedMemory, chain: usize) {
+    /// Reports to the other workers, of this process and of others.
+    pub(crate) fn report(&self, least: i64, shared: &SharedMemory, chain: usize) {
         shared.note_least(&self.known, self.worker, least);
         let (chain, worker) = (chain as u32, self.worker as u32);
         shared.peers.tell_all(PeerMessage::LeastWatermark { chain, worker, least });
@@ -147,9 +147,9 @@ fn limit(least: i64, max: i64) -> i64 {
 }
 
 /// True if the others have to know that the least watermark of a worker is now another one.
-fn is_news(told: i64, now: i64, max: i64) -> bool {
-    let is_step = told == UNKNOWN || now == NONE || now < told;
-    now != told && (is_step || now.saturating_sub(told) >= max / TELLING)
+fn is_news(reported: i64, now: i64, max: i64) -> bool {
+    let is_step = reported == UNKNOWN || now == NONE || now < reported;
+    now != reported && (is_step || now.saturating_sub(reported) >= max / REPORT_PARTS)
 }
 
 #[cfg(test)]
@@ -189,7 +189,7 @@ mod tests {
         partitions.iter().filter(|partition| partition.holds()).map(|partition| partition.time).min()
     }
 
-    /// Workers, each a process of its own, and what they have told and the others have not received yet.
+    /// Workers, each a process of its own, and what they have reported and the others have not received yet.
     struct World {
         max: i64,
         workers: Vec<(Drift, Vec<Partition>)>,
@@ -213,14 +213,14 @@ mod tests {
 
         fn deliver(&mut self, from: usize, to: usize) {
             if let Some(least) = self.on_the_way[from][to].pop_front() {
-                self.workers[to].0.known.told(from, least);
+                self.workers[to].0.known.reported(from, least);
             }
         }
 
         fn update(&mut self, worker: usize) {
             let (drift, partitions) = &mut self.workers[worker];
-            if let Some(told) = drift.update(least(partitions)) {
-                self.on_the_way[worker].iter_mut().for_each(|to| to.push_back(told));
+            if let Some(reported) = drift.update(least(partitions)) {
+                self.on_the_way[worker].iter_mut().for_each(|to| to.push_back(reported));
             }
         }
 
@@ -333,12 +333,12 @@ mod tests {
     fn a_worker_that_waits_is_woken_by_what_others_tell() {
         let known = LeastWatermarks::new(2);
         let mut drift = Drift::new(10, 0, known.clone());
-        assert!(!known.told(1, 5));
+        assert!(!known.reported(1, 5));
         drift.set_waiting(true);
-        assert!(known.told(1, 6));
+        assert!(known.reported(1, 6));
         drift.set_waiting(true);
         drift.set_waiting(false);
-        assert!(!known.told(1, 7) && !known.told(9, 7), "there is no such worker");
+        assert!(!known.reported(1, 7) && !known.reported(9, 7), "there is no such worker");
         assert_eq!((drift.update(Some(3)), drift.of(8)), (Some(3), Some(5)));
         assert_eq!((drift.is_too_far(13), drift.is_too_far(14)), (false, true));
     }
@@ -347,8 +347,8 @@ mod tests {
     fn others_are_told_of_every_eighth_of_the_drift_and_of_what_goes_back() {
         let known = LeastWatermarks::new(2);
         let mut drift = Drift::new(80, 0, known);
-        let told =
+        let reported =
             [Some(0), Some(9), Some(10), Some(19), Some(4), None, None, Some(5)].map(|own| drift.update(own));
-        assert_eq!(told, [Some(0), None, Some(10), None, Some(4), Some(NONE), None, Some(5)]);
+        assert_eq!(reported, [Some(0), None, Some(10), None, Some(4), Some(NONE), None, Some(5)]);
     }
 }

@@ -74,7 +74,7 @@ impl SharedMemory {
 
     /// A worker, of this process or another one, has told how far its partitions of a source are.
     pub(crate) fn note_least(&self, known: &LeastWatermarks, worker: usize, least: i64) {
-        if known.told(worker, least) {
+        if known.reported(worker, least) {
             self.wakers.wake();
         }
     }

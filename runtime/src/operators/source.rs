@@ -194,13 +194,13 @@ impl<S: Source> SourceStep<S> {
         least
     }
 
-    /// Learns how far partitions may be read, and tells the other workers how far those of this one are.
+    /// Learns how far partitions may be read, and reports to the other workers how far those of this one are.
     fn align(&mut self) {
         let Some(drift) = &mut self.drift else { return };
         let holding = self.open.iter().filter(|open| open.holds_others_back());
         if let Some(least) = drift.update(holding.map(|open| open.watermark).min()) {
             let chain = &self.cx.chain;
-            drift.tell(least, &chain.worker.process.shared, chain.id);
+            drift.report(least, &chain.worker.process.shared, chain.id);
         }
     }
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use tidegate::testing::{TestJob, TestSource};
-use tidegate_connectors::kafka::{DeliveryGuarantee, OutgoingMessage};
+use tidegate_connectors::kafka::DeliveryGuarantee;
 use tidegate_kafka_tests::Brokers;
 
 use crate::Test;
-use crate::setting::{Setting, numbers};
+use crate::setting::{Setting, copy, numbers, write_text};
 
 pub(crate) const TESTS: &[Test] = &[
     ("delivery::at_least_once_is_there_before_the_snapshot", there_before_the_snapshot),
@@ -29,13 +29,7 @@ fn write(
     let source = TestSource::followed(1);
     let input = source.clone();
     let job = TestJob::new(move |job| {
-        job.source("in", input.clone()).sink(
-            "out",
-            kafka.sink(&to).write_by(|text: &String, message: &mut OutgoingMessage| {
-                message.value().extend_from_slice(text.as_bytes());
-                Ok(())
-            }),
-        );
+        job.source("in", input.clone()).sink("out", kafka.sink(&to).write_by(write_text));
         Ok(())
     });
     (job, source)
@@ -72,16 +66,7 @@ fn a_snapshot_waits(_: &Setting) {
 
 fn kills_lose_nothing(setting: &Setting) {
     let (from, to) = (setting.topic(2), setting.topic(2));
-    let kafka = setting.kafka().delivery(DeliveryGuarantee::AtLeastOnce);
-    let (source, target) = (from.clone(), to.clone());
-    let job = TestJob::new(move |job| {
-        let sink = kafka.sink(&target).write_by(|text: &String, message| {
-            message.value().extend_from_slice(text.as_bytes());
-            Ok(())
-        });
-        job.source("in", kafka.topic(&source).follow(true).utf8()).sink("out", sink);
-        Ok(())
-    });
+    let job = copy(setting.kafka().delivery(DeliveryGuarantee::AtLeastOnce), &from, &to, true);
     for round in 0..5 {
         setting.client.write(&from, round % 2, numbers(500 * round as usize..500 * (round as usize + 1)));
         let running = job.start();
@@ -136,16 +121,7 @@ fn another_guarantee(setting: &Setting) {
     setting.client.write(&from, 0, numbers(0..10));
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let job = |guarantee, follow: bool| {
-        let kafka = setting.kafka().delivery(guarantee);
-        let (source, target) = (from.clone(), to.clone());
-        let job = TestJob::new(move |job| {
-            let sink = kafka.sink(&target).write_by(|text: &String, message| {
-                message.value().extend_from_slice(text.as_bytes());
-                Ok(())
-            });
-            job.source("in", kafka.topic(&source).follow(follow).utf8()).sink("out", sink);
-            Ok(())
-        });
+        let job = copy(setting.kafka().delivery(guarantee), &from, &to, follow);
         job.checkpoint_dir(directories[usize::from(follow)].path())
     };
     assert!(job(DeliveryGuarantee::ExactlyOnce, false).no_interval().run().unwrap().finished);

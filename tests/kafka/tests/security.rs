@@ -9,7 +9,7 @@ use tidegate_kafka_tests::{Brokers, Secure};
 use tidegate_test_certificates::Authority;
 
 use crate::Test;
-use crate::setting::{Setting, numbers};
+use crate::setting::{Setting, copy, numbers};
 
 pub(crate) const TESTS: &[Test] = &[
     ("security::a_job_reads_and_writes_by_sasl_over_tls", by_sasl_over_tls),
@@ -60,15 +60,7 @@ impl Guarded {
     }
 
     fn copy(&self, user: &str, password: &str, from: &str, to: &str) -> TestJob {
-        let (kafka, from, to) = (self.kafka(user, password), from.to_owned(), to.to_owned());
-        TestJob::new(move |job| {
-            let sink = kafka.sink(&to).write_by(|text: &String, message| {
-                message.value().extend_from_slice(text.as_bytes());
-                Ok(())
-            });
-            job.source("in", kafka.topic(&from).follow(true).utf8()).sink("out", sink);
-            Ok(())
-        })
+        copy(self.kafka(user, password), from, to, true)
     }
 
     fn allow(&self, user: &str, arguments: &[&str]) {

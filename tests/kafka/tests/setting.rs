@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::connector::{PartitionStatus, Polled, Source, SourceReader};
 use tidegate::testing::TestJob;
-use tidegate_connectors::kafka::{Kafka, KafkaSetting, SchemaRegistry};
+use tidegate_connectors::kafka::{Kafka, KafkaSetting, OutgoingMessage, SchemaRegistry};
 use tidegate_kafka_tests::{Brokers, Client, Registry, Row};
 
 /// Brokers and a client, for all tests.
@@ -70,18 +70,7 @@ impl Setting {
     }
 
     pub(crate) fn copy_with(&self, settings: &[(&str, &str)], from: &str, to: &str) -> TestJob {
-        let (kafka, from, to) = (self.kafka_with(settings), from.to_owned(), to.to_owned());
-        TestJob::new(move |job| {
-            let text = kafka.topic(&from).follow(true).utf8();
-            job.source("in", text).sink(
-                "out",
-                kafka.sink(&to).write_by(|text: &String, message| {
-                    message.value().extend_from_slice(text.as_bytes());
-                    Ok(())
-                }),
-            );
-            Ok(())
-        })
+        copy(self.kafka_with(settings), from, to, true)
     }
 
     /// The messages that a job has left in a topic.
@@ -105,6 +94,22 @@ impl Setting {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A job that copies the text of one topic to another; with `follow` also what the first one gets later.
+pub(crate) fn copy(kafka: Kafka, from: &str, to: &str, follow: bool) -> TestJob {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    TestJob::new(move |job| {
+        let text = kafka.topic(&from).follow(follow).utf8();
+        job.source("in", text).sink("out", kafka.sink(&to).write_by(write_text));
+        Ok(())
+    })
+}
+
+/// A message whose value is a text.
+pub(crate) fn write_text(text: &String, message: &mut OutgoingMessage) -> Result<(), String> {
+    message.value().extend_from_slice(text.as_bytes());
+    Ok(())
 }
 
 /// Reads a source to its end, by hand.

@@ -163,7 +163,6 @@ impl World {
                 directory: None,
             },
             parallelism: Some(config.parallelism),
-            auto_parallelism: false,
             snapshot: snapshot.filter(|_| config.imports),
             allow_non_restored_state: false,
             name: None,

@@ -49,7 +49,7 @@ pub(super) struct Findings {
     pub(super) unknown: Found,
 }
 
-/// The comparison: first all rows that went in are told, in the order of their partition, then all that came out.
+/// The comparison: first all rows that went in are passed to it, in the order of their partition, then all that came out.
 #[derive(Default)]
 pub(super) struct Audit {
     /// By number, how often a row is in the first topic and in the second.

@@ -1,4 +1,4 @@
-//! A thread beside the command, which is told to stop and waited for.
+//! A thread beside the command, which is stopped and waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,21 +6,21 @@ use std::thread::{self, JoinHandle};
 
 use tidegate_protocol::{Error, Result};
 
-/// A thread that has a result. If nobody asks for it, it is told to abandon what it does, and is waited for: topics can be deleted then.
+/// A thread that has a result. If nobody asks for it, it is to abandon what it does, and is waited for: topics can be deleted then.
 pub(super) struct Background<T> {
     name: &'static str,
     thread: Option<JoinHandle<T>>,
-    told: Arc<Told>,
+    signals: Arc<Signals>,
 }
 
-/// What a thread was told.
+/// What is asked of a thread.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Signals {
     stop: AtomicBool,
     abandon: AtomicBool,
 }
 
-impl Told {
+impl Signals {
     /// Whether it is to come to its end.
     pub(super) fn to_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -34,18 +34,21 @@ impl Told {
 
 impl<T: Send + 'static> Background<T> {
     /// Starts it.
-    pub(super) fn start(name: &'static str, run: impl FnOnce(&Told) -> T + Send + 'static) -> Result<Self> {
-        let told = Arc::<Told>::default();
-        let of_thread = told.clone();
+    pub(super) fn start(
+        name: &'static str,
+        run: impl FnOnce(&Signals) -> T + Send + 'static,
+    ) -> Result<Self> {
+        let signals = Arc::<Signals>::default();
+        let of_thread = signals.clone();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(&of_thread))?;
-        Ok(Self { name, thread: Some(thread), told })
+        Ok(Self { name, thread: Some(thread), signals })
     }
 }
 
 impl<T> Background<T> {
-    /// Tells it to come to its end.
+    /// Has it come to its end.
     pub(super) fn stop(&self) {
-        self.told.stop.store(true, Ordering::Relaxed);
+        self.signals.stop.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -62,7 +65,7 @@ impl<T> Background<T> {
 
 impl<T> Drop for Background<T> {
     fn drop(&mut self) {
-        self.told.abandon.store(true, Ordering::Relaxed);
+        self.signals.abandon.store(true, Ordering::Relaxed);
         self.stop();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());

@@ -11,11 +11,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tidegate_protocol::Result;
 
 use super::audit::Row;
-use super::background::{Background, Told};
+use super::background::{Background, Signals};
 use super::topics::{Topics, cannot};
 use crate::options::ExactlyOnceOptions;
 
-/// For how long the brokers may be away before rows are given up.
+/// For how long the brokers may be away before rows count as lost.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The longest time without a look at what the brokers have acknowledged.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -72,7 +72,7 @@ impl Generator {
             keys: options.keys.into(),
             rate: options.rate.into(),
         };
-        let thread = Background::start("generator", move |told| writer.run(told))?;
+        let thread = Background::start("generator", move |signals| writer.run(signals))?;
         Ok(Self { thread, deliveries })
     }
 
@@ -81,7 +81,7 @@ impl Generator {
         self.deliveries.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Whether it has ended: all rows are acknowledged or given up, or it cannot go on.
+    /// Whether it has ended: all rows are acknowledged or lost, or it cannot go on.
     pub(super) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
@@ -91,7 +91,7 @@ impl Generator {
         self.thread.stop();
     }
 
-    /// Waits until all rows are acknowledged or given up.
+    /// Waits until all rows are acknowledged or lost.
     pub(super) fn sent(self) -> Result<Sent> {
         self.thread.result()?
     }
@@ -106,19 +106,19 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(self, told: &Told) -> Result<Sent> {
+    fn run(self, signals: &Signals) -> Result<Sent> {
         let began = Instant::now();
         let mut rows = 0;
-        while !told.to_stop() {
+        while !signals.to_stop() {
             let due = (began.elapsed().as_micros() * u128::from(self.rate) / 1_000_000) as u64;
-            while rows < due && !told.to_stop() {
-                self.send(rows, told)?;
+            while rows < due && !signals.to_stop() {
+                self.send(rows, signals)?;
                 rows += 1;
             }
             self.producer.poll(PAUSE);
         }
-        // Every row is acknowledged or given up, in time.
-        while self.producer.in_flight_count() > 0 && !told.to_abandon() {
+        // Every row is acknowledged or lost, in time.
+        while self.producer.in_flight_count() > 0 && !signals.to_abandon() {
             self.producer.poll(PAUSE);
         }
         let refused = &self.producer.context().0.refused;
@@ -127,7 +127,7 @@ impl Writer {
     }
 
     /// The rows of a key are in one partition, in the order of their numbers.
-    fn send(&self, number: u64, told: &Told) -> Result<()> {
+    fn send(&self, number: u64, signals: &Signals) -> Result<()> {
         let key = number % self.keys;
         let row = Row { key: format!("key-{key}"), number };
         let payload = serde_json::to_vec(&row)?;
@@ -139,7 +139,7 @@ impl Writer {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
-                    if told.to_abandon() {
+                    if signals.to_abandon() {
                         return Ok(());
                     }
                     record = again;

@@ -94,7 +94,7 @@ fn remove(topics: &Topics, keep: bool) {
     }
 }
 
-/// Ends the job of a verification that has come to no result. What goes wrong with that is told beside the cause.
+/// Ends the job of a verification that has come to no result. An error of that is shown beside the cause.
 fn end(session: &Session, job: JobId) {
     let is_over = session.details(job).is_ok_and(|details| details.summary.state.is_over());
     if is_over {

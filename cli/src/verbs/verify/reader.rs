@@ -8,7 +8,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message;
 use tidegate_protocol::Result;
 
-use super::background::{Background, Told};
+use super::background::{Background, Signals};
 use super::topics::Topics;
 
 /// The thread that reads.
@@ -70,7 +70,7 @@ impl Reader {
         let consumer = topics.consumer(&topics.counted)?;
         let seen = Arc::new(Mutex::new(Seen { last: vec![None; topics.partitions], ..Seen::default() }));
         let of_thread = seen.clone();
-        let thread = Background::start("reader", move |told| follow(&consumer, &of_thread, told))?;
+        let thread = Background::start("reader", move |signals| follow(&consumer, &of_thread, signals))?;
         Ok(Self { thread, seen })
     }
 
@@ -103,8 +103,8 @@ impl Reader {
 }
 
 /// Errors are those of brokers that are away: a fault, or what ends the waiting for rows.
-fn follow(consumer: &BaseConsumer, seen: &Mutex<Seen>, told: &Told) {
-    while !told.to_stop() {
+fn follow(consumer: &BaseConsumer, seen: &Mutex<Seen>, signals: &Signals) {
+    while !signals.to_stop() {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
             lock(seen).row(message.partition() as usize, Instant::now());
         }

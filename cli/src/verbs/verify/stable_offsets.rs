@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tidegate_protocol::Result;
 
-use super::background::{Background, Told};
+use super::background::{Background, Signals};
 use super::topics::{Topics, cannot};
 
 /// The time between two looks.
@@ -18,7 +18,7 @@ const REQUEST: Duration = Duration::from_secs(2);
 /// The thread that watches.
 pub(super) struct StableOffsets(Background<Duration>);
 
-/// Two clients, which are told different ends: with and without what is in open transactions.
+/// Two clients, which see different ends: with and without what is in open transactions.
 struct Watcher {
     all: BaseConsumer,
     committed: BaseConsumer,
@@ -50,7 +50,7 @@ impl StableOffsets {
         };
         let (all, committed) = (client("read_uncommitted")?, client("read_committed")?);
         let (watcher, partitions) = (Watcher { all, committed, topic }, topics.partitions);
-        Background::start("stable-offsets", move |told| watcher.watch(partitions, told)).map(Self)
+        Background::start("stable-offsets", move |signals| watcher.watch(partitions, signals)).map(Self)
     }
 
     /// Ends it: the longest time for which one transaction has blocked readers.
@@ -60,9 +60,9 @@ impl StableOffsets {
 }
 
 impl Watcher {
-    fn watch(&self, partitions: usize, told: &Told) -> Duration {
+    fn watch(&self, partitions: usize, signals: &Signals) -> Duration {
         let (mut blocked, mut longest) = (vec![Blocked::default(); partitions], Duration::ZERO);
-        while !told.to_stop() {
+        while !signals.to_stop() {
             for (partition, blocked) in blocked.iter_mut().enumerate() {
                 // Brokers that do not answer leave open what was known.
                 let Some((stable, end)) = self.ends(partition as i32) else { continue };

@@ -34,7 +34,7 @@ impl Topics {
         Ok(topics)
     }
 
-    /// Deletes them. That they are left over is told, and is no error of what was verified.
+    /// Deletes them. If they cannot be deleted a message says so; what was verified does not fail by it.
     pub(super) fn delete(&self) {
         for topic in [&self.rows, &self.counted] {
             if let Err(error) = self.kafka.delete_topic(topic) {

@@ -64,7 +64,7 @@ impl Verification<'_> {
             return Ok(None);
         }
         if running.generator.is_finished() {
-            let ended = || Error::internal("the generator of rows has ended before it was told to");
+            let ended = || Error::internal("the generator of rows has ended before it was stopped");
             return Err(running.generator.sent().err().unwrap_or_else(ended));
         }
         running.generator.stop();

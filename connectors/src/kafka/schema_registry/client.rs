@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::{Error, ErrorContext as _, Result as JobResult};
@@ -21,6 +22,8 @@ const REQUEST: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: u64 = 16 << 20;
 /// How many schemas one may refer to, directly or not.
 const REFERENCES: usize = 1_000;
+/// What stays as it is in a part of a URL: letters, digits and the unreserved characters of RFC 3986.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const CONTENT: &str = "application/vnd.schemaregistry.v1+json";
 
 /// What kinds of schemas there are here; a registry has others, too.
@@ -250,14 +253,7 @@ fn roots(settings: &Settings) -> JobResult<RootCerts> {
 
 /// A part of a path.
 fn encoded(part: &str) -> String {
-    let mut out = String::with_capacity(part.len());
-    for byte in part.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(part, UNRESERVED).to_string()
 }
 
 #[derive(Serialize)]

@@ -197,7 +197,7 @@ fn answer(schemas: &Weak<Schemas>, questions: &Receiver<u32>) {
     }
 }
 
-/// A time in which the registry is away: told once when it begins, and once when it ends.
+/// A time in which the registry is away: logged once when it begins, and once when it ends.
 struct Outage {
     since: Option<Instant>,
     pause: Duration,

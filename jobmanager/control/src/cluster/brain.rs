@@ -458,7 +458,7 @@ impl Brain {
             restarts: facts.restarts(),
             attempt: facts.attempt,
             parallelism: active.map_or(facts.parallelism, |run| run.parallelism),
-            last_pause_ms: job.last_pause_ms,
+            last_pause_ms: job.pause.last_ms,
             waits_for: job.waits_for(self.now.time, facts, || self.free()),
             failures: job.history.clone(),
             processes: processes.collect(),

@@ -136,10 +136,9 @@ pub struct RunJob {
     pub job: JobId,
     /// What is started.
     pub program: Program,
-    /// The number of workers; None for what the job's flags say, or for as many as there is room and work for.
+    /// The number of workers; None for what the job's flags say, or for as many as there is room and work for. It does not count
+    /// if the parallelism is automatic.
     pub parallelism: Option<u32>,
-    /// Whether that follows the partitions and the slots there are; then the number does not count.
-    pub auto_parallelism: bool,
     /// The snapshot that it goes on from.
     pub snapshot: Option<String>,
     /// Whether state of operators that the job does not have may be left behind.

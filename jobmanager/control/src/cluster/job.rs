@@ -1,5 +1,7 @@
 //! A job from its record to its end: attempts one after the other, and what users want of it.
 
+mod parallelism;
+mod pause;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +12,10 @@ use tidegate_protocol::process::FromJobProcess;
 use tidegate_protocol::taskmanager::{HowEnded, ProcessId, Registration, RunningProcess, ToTaskManager};
 use tidegate_protocol::{Attempt, Epoch, Error, JobId, Manifest, Slot, TaskManagerId};
 
+use self::pause::Pause;
 use super::action::{Answer, ClusterAction, CopyAction, StoreAction};
 use super::attempt::{AttemptRun, Context, Outcome, Past, exited};
-use super::auto_parallelism::{AutoParallelism, Suits};
+use super::auto_parallelism::AutoParallelism;
 use super::brain::ClusterSettings;
 use super::input::{NotWritten, SnapshotRead};
 use super::ledger::JobFacts;
@@ -76,10 +79,7 @@ pub(super) struct Job {
     auto: AutoParallelism,
     /// The most partitions that a source was known to have last.
     partitions: u32,
-    /// The attempt that has stopped to read, and when it has.
-    paused: Option<(Attempt, Time)>,
-    /// How long it took the last time until another attempt was running, in milliseconds.
-    pub(super) last_pause_ms: Option<u64>,
+    pub(super) pause: Pause,
 }
 
 impl Job {
@@ -109,9 +109,8 @@ impl Job {
                 || facts.last_epoch > facts.spec.restored.map(|restored| restored.0).unwrap_or_default(),
             rescaling: false,
             auto: AutoParallelism::default(),
-            partitions: most_partitions(facts),
-            paused: None,
-            last_pause_ms: None,
+            partitions: facts.spec.plan.widest_source().map_or(0, |(_, partitions)| partitions),
+            pause: Pause::default(),
         }
     }
 
@@ -335,19 +334,16 @@ impl Job {
 
     fn goes_on(&mut self, now: Time) {
         let Some(run) = self.active().filter(|run| run.is_running()) else { return };
-        let ended = self.paused.filter(|(attempt, _)| run.attempt > *attempt);
+        let attempt = run.attempt;
         self.has_run = true;
-        if let Some((_, since)) = ended {
-            self.last_pause_ms = Some(now.since_ms(since));
-            self.paused = None;
-        }
+        self.pause.ends(attempt, now);
     }
 
     /// The running attempt reads no further.
     fn pauses(&mut self, now: Time) {
         if let Some(run) = self.active().filter(|run| run.is_running()) {
             let attempt = run.attempt;
-            self.paused.get_or_insert((attempt, now));
+            self.pause.begins(attempt, now);
         }
     }
 
@@ -658,80 +654,6 @@ impl Job {
         self.phase = Phase::Waiting { due: cx.now.time };
     }
 
-    pub(super) fn request_rescale(
-        &mut self,
-        cx: &mut Context<'_>,
-        (parallelism, auto): (u32, bool),
-        free: u32,
-    ) -> Result<Answer, Error> {
-        self.refuse_if_over(cx)?;
-        let most = u32::from(cx.facts.spec.key_groups.count);
-        if parallelism == 0 || parallelism > most {
-            return Err(Error::job(format!(
-                "a parallelism of {parallelism} is invalid: it must be at least 1 and at most {most}, the number of the job's \
-                 key groups (--max-parallelism of its first start)"
-            )));
-        }
-        let own: u32 = self.taken(cx.facts).iter().map(|(_, slots)| slots).sum();
-        if parallelism > cx.facts.parallelism && parallelism > own + free {
-            return Err(Error::job(format!(
-                "a parallelism of {parallelism} needs {parallelism} slots; the job has {own}, and {free} more {are} free: it \
-                 would wait for slots. Start another taskmanager first, or choose at most {}",
-                own + free,
-                are = if free == 1 { "is" } else { "are" },
-            )));
-        }
-        // Also if it is the number of now: an earlier request may be on its way to the ledger.
-        cx.out.push(ClusterAction::Propose(Record::Rescaled { job: self.id, parallelism, auto }));
-        Ok(Answer::Done)
-    }
-
-    fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. })
-    }
-
-    /// Rescales the job if its parallelism is automatic, and another one has suited it for long enough. `free` is the number of
-    /// slots that nobody has or claims.
-    pub(super) fn look_at_parallelism(&mut self, cx: &mut Context<'_>, free: u32) {
-        let may_change = cx.facts.auto_parallelism && !cx.facts.is_ending && !cx.facts.finished;
-        let own = match &self.phase {
-            Phase::Waiting { .. } if may_change => 0,
-            Phase::Active(run)
-                if may_change && run.is_running() && run.parallelism == cx.facts.parallelism =>
-            {
-                self.partitions = run.most_partitions().unwrap_or(self.partitions);
-                run.parallelism
-            }
-            _ => return,
-        };
-        let suits = Suits {
-            present: cx.facts.parallelism,
-            partitions: self.partitions,
-            slots: own + free,
-            most: cx.facts.spec.key_groups.count.into(),
-            is_waiting: self.is_waiting(),
-        };
-        let Some(parallelism) = self.auto.look(cx.now.time, &suits) else { return };
-        let job = self.id;
-        cx.out.push(ClusterAction::Note { job, warning: false, text: suits.reason() });
-        cx.out.push(ClusterAction::Propose(Record::Rescaled { job, parallelism, auto: true }));
-    }
-
-    fn rescale(&mut self, cx: &mut Context<'_>) {
-        let Phase::Active(run) = &mut self.phase else { return };
-        let is_stopping = self.rescaling || cx.facts.stop.as_ref().is_some_and(|stop| !stop.drain);
-        if is_stopping || run.parallelism == cx.facts.parallelism {
-            return;
-        }
-        if !run.is_running() {
-            return self.restart(cx);
-        }
-        self.rescaling = true;
-        self.paused.get_or_insert((run.attempt, cx.now.time));
-        let outcome = run.stop(cx);
-        self.follow(cx, outcome);
-    }
-
     pub(super) fn request_savepoint(
         &mut self,
         cx: &mut Context<'_>,
@@ -816,12 +738,6 @@ pub(super) enum Happened {
 }
 
 /// The first slots of the processes that the ledger has placed on a taskmanager.
-/// The most partitions that a source had when the job was described.
-fn most_partitions(facts: &JobFacts) -> u32 {
-    let most = facts.spec.plan.sources.values().map(|source| source.partitions.len()).max();
-    most.map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX))
-}
-
 fn placed_on(facts: &JobFacts, taskmanager: &TaskManagerId) -> impl Iterator<Item = Slot> {
     facts.placed.iter().filter(|placed| placed.taskmanager == *taskmanager).map(|placed| placed.first)
 }

@@ -104,14 +104,13 @@ pub(super) fn spec(
     if let Some(manifest) = snapshot {
         Fits::new(&run, &plan).check(manifest)?;
     }
-    let partitions = plan.sources.values().map(|source| source.partitions.len()).max().unwrap_or(0);
-    let most = u32::try_from(partitions).unwrap_or(u32::MAX).min(slots).min(u32::from(key_groups.count));
+    let partitions = plan.widest_source().map_or(0, |(_, partitions)| partitions);
+    let most = partitions.min(slots).min(u32::from(key_groups.count));
     let parallelism = asked(&run, &plan).unwrap_or(most).max(1);
     check_parallelism(parallelism as usize, key_groups, snapshot.is_some())?;
     let mut settings = run.settings;
     check_plan(&plan)?;
     settings.interval_ms = run.interval_ms.unwrap_or(plan.settings.checkpoint_interval_ms);
-    settings.auto_parallelism = run.auto_parallelism;
     settings.retain = run.retain.unwrap_or(plan.settings.retain as usize);
     Ok(JobSpec {
         name: run.name.unwrap_or_else(|| plan.job.clone()),
@@ -127,7 +126,7 @@ pub(super) fn spec(
 
 /// The number of workers that was asked for.
 fn asked(run: &RunJob, plan: &Plan) -> Option<u32> {
-    if run.auto_parallelism { None } else { run.parallelism.or(plan.settings.parallelism) }
+    if run.settings.auto_parallelism { None } else { run.parallelism.or(plan.settings.parallelism) }
 }
 
 /// Refuses settings that no command line of a job lets through: the plan is what a program has printed, any program.

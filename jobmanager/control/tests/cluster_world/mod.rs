@@ -256,7 +256,6 @@ pub(crate) fn run(job: JobId, parallelism: Option<u32>) -> RunJob {
             directory: None,
         },
         parallelism,
-        auto_parallelism: false,
         snapshot: None,
         allow_non_restored_state: false,
         name: None,
