@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
+/// The event time of the first row, for files and topics alike: the bounds of the measurements are those of one stream.
+const START_TIME_MS: u64 = 1_700_000_000_000;
+
 /// What can be chosen for all measurements.
 #[derive(Args, Debug, Clone)]
 pub struct Options {
@@ -121,6 +124,7 @@ impl Setting {
             ("--devices", options.devices.to_string()),
             ("--rows-per-window", options.rows_per_window.to_string()),
             ("--seed", options.seed.to_string()),
+            ("--start-time", START_TIME_MS.to_string()),
         ];
         // An option that `more` gives too is the measurement's to choose.
         for (name, value) in numbers.iter().filter(|(name, _)| !more.contains(name)) {

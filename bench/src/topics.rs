@@ -57,7 +57,7 @@ impl Topics {
     pub fn make(&self, name: &str, partitions: u64) -> Result<String> {
         let topic = self.named(name);
         // Rows have event times of years ago as timestamps, which brokers would delete within minutes.
-        match self.kafka.create_topic(&topic, partitions as usize, &[("retention.ms", "-1")]) {
+        match self.kafka.create_topic(&topic, partitions as usize, None, &[("retention.ms", "-1")]) {
             Ok(true) => Ok(topic),
             Ok(false) => Err(format!("there is a topic {topic} already")),
             Err(error) => Err(error.to_string()),

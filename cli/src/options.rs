@@ -284,6 +284,9 @@ pub(crate) struct ExactlyOnceOptions {
     /// The number of partitions of each topic
     #[arg(long, value_name = "N", default_value_t = 3, allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 10_000))]
     pub(crate) partitions: u32,
+    /// The number of replicas of each topic; three, if brokers are to be killed [default: what the brokers make by themselves]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = |text: &str| parse::number(text, 1, 32_767))]
+    pub(crate) replication_factor: Option<u32>,
     /// The number of workers [default: as many as there are free slots]
     #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse::parallelism)]
     pub(crate) parallelism: Option<u32>,

@@ -13,6 +13,7 @@
 //! A connector depends on this crate alone, and is built without the engine and its state store. What the traits use of
 //! `tidegate-protocol` is exported here.
 
+mod awaited;
 mod dead_letter;
 pub mod files;
 mod polled;
@@ -21,6 +22,7 @@ mod sink;
 mod source;
 mod staged;
 
+pub use awaited::{Awaited, Waiting, awaited};
 pub use dead_letter::DeadLetter;
 pub use polled::{Malformed, Polled};
 pub use record::{Record, RecordId};

@@ -26,6 +26,46 @@ pub struct ProcessWhy {
     pub partitions: Vec<PartitionProgress>,
     /// Threads beside the workers that run a connector's code now: they stage or publish output.
     pub beside: Vec<Doing>,
+    /// What is outside of the job and does not answer.
+    #[serde(default)]
+    pub awaited: Vec<AwaitedByProcess>,
+    /// What keyed operators have had, worker by worker.
+    #[serde(default)]
+    pub keyed: Vec<KeyedLoad>,
+}
+
+/// Something outside of a job that a process waits for: brokers, a schema registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedByProcess {
+    /// What it is, and what it has answered last.
+    pub what: String,
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+}
+
+/// What a keyed operator has had on one worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyedLoad {
+    /// The operator.
+    pub operator: String,
+    /// The worker.
+    pub worker: Slot,
+    /// The records that it had since the attempt began, up to the last barrier.
+    pub records: u64,
+    /// The number of key groups that are the worker's.
+    pub key_groups: u32,
+    /// The key group with the most records between two barriers; None before there were enough of them.
+    pub hottest: Option<HottestKeyGroup>,
+}
+
+/// The key group of a worker that had the most records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct HottestKeyGroup {
+    /// The key group.
+    pub number: u16,
+    /// Its share in the records that the worker had between its last two barriers.
+    pub percent: u8,
 }
 
 /// The watermark of an operator on one worker.
@@ -88,6 +128,9 @@ pub struct PartitionProgress {
     pub quiet_since_ms: Option<i64>,
     /// Where its reader was at the last barrier, in the connector's own form; None before the first.
     pub position: Option<Value>,
+    /// The records that were read from it since the attempt began.
+    #[serde(default)]
+    pub records: u64,
 }
 
 /// Whether a partition holds event time back.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_protocol::JobId;
-use tidegate_protocol::why::PartitionState;
+use tidegate_protocol::why::{HottestKeyGroup, PartitionState};
 use utoipa::ToSchema;
 
 use crate::jobs::JobState;
@@ -34,6 +34,41 @@ pub struct Why {
     pub operators: Vec<OperatorWhy>,
     /// All partitions that are read.
     pub partitions: Vec<PartitionWhy>,
+    /// What is outside of the job and does not answer, such as brokers.
+    #[serde(default)]
+    pub awaited: Vec<AwaitedWhy>,
+    /// What keyed operators have had, worker by worker.
+    #[serde(default)]
+    pub keyed: Vec<KeyedWhy>,
+}
+
+/// Something outside of a job that it waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct AwaitedWhy {
+    /// What it is, and what it has answered last.
+    pub what: String,
+    /// For how long it has been waited for.
+    pub duration: u64,
+    /// The workers of the processes that wait for it.
+    pub workers: Vec<u32>,
+}
+
+/// What a keyed operator has had on a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeyedWhy {
+    /// The operator.
+    pub operator: String,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The records that it had since the attempt began, up to the last barrier.
+    pub records: u64,
+    /// The number of key groups that are the worker's.
+    pub key_groups: u32,
+    /// The key group with the most records between two barriers; null before there were enough of them.
+    pub hottest_key_group: Option<HottestKeyGroup>,
 }
 
 /// A worker, and where it is.
@@ -180,4 +215,7 @@ pub struct PartitionWhy {
     pub quiet_since: Option<i64>,
     /// Where its reader was at the last barrier, in the connector's own form.
     pub position: Option<Value>,
+    /// The records that were read from it since the attempt began.
+    #[serde(default)]
+    pub records: u64,
 }

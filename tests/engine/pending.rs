@@ -1,6 +1,7 @@
 //! A source whose records arrive later than they are asked for: its partitions are idle only if they are known to be.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate::Result;
 use tidegate::aggregates::Count;
@@ -16,11 +17,14 @@ use crate::events::ms;
 struct Fetched {
     source: TestSource<i64>,
     is_ever_caught_up: bool,
+    /// Whether what holds its partitions does not answer.
+    is_away: Arc<AtomicBool>,
 }
 
 struct FetchedReader {
     reader: Box<dyn SourceReader<i64>>,
     is_ever_caught_up: bool,
+    is_away: Arc<AtomicBool>,
     /// Whether the last poll of each partition has found it caught up.
     was_caught_up: Vec<bool>,
 }
@@ -37,8 +41,9 @@ impl Source for Fetched {
     }
 
     fn reader(&self) -> Result<Box<dyn SourceReader<i64>>> {
-        let (reader, is_ever_caught_up) = (self.source.reader()?, self.is_ever_caught_up);
-        Ok(Box::new(FetchedReader { reader, is_ever_caught_up, was_caught_up: Vec::new() }))
+        let Self { source, is_ever_caught_up, is_away } = self.clone();
+        let reader = source.reader()?;
+        Ok(Box::new(FetchedReader { reader, is_ever_caught_up, is_away, was_caught_up: Vec::new() }))
     }
 
     fn bounded(&self) -> bool {
@@ -65,6 +70,9 @@ impl SourceReader<i64> for FetchedReader {
         if status != PartitionStatus::CaughtUp {
             return Ok(status);
         }
+        if self.is_away.load(Ordering::Relaxed) {
+            return Ok(PartitionStatus::Unavailable);
+        }
         let was_caught_up = &mut self.was_caught_up[partition];
         *was_caught_up = self.is_ever_caught_up && !*was_caught_up;
         Ok(if *was_caught_up { PartitionStatus::CaughtUp } else { PartitionStatus::Pending })
@@ -77,8 +85,16 @@ impl SourceReader<i64> for FetchedReader {
 
 /// Counts records by the second; a partition without records for a second is idle.
 fn counts(is_ever_caught_up: bool) -> (TestSource<i64>, VecSink<u64>, Arc<ManualClock>, TestJob) {
+    counts_of(is_ever_caught_up, &Arc::default())
+}
+
+fn counts_of(
+    is_ever_caught_up: bool,
+    is_away: &Arc<AtomicBool>,
+) -> (TestSource<i64>, VecSink<u64>, Arc<ManualClock>, TestJob) {
     let (source, out, clock) = (TestSource::new(2), VecSink::new(), Arc::new(ManualClock::at(0)));
-    let (from, to) = (Fetched { source: source.clone(), is_ever_caught_up }, out.clone());
+    let from = Fetched { source: source.clone(), is_ever_caught_up, is_away: is_away.clone() };
+    let to = out.clone();
     let job = TestJob::new(move |job| {
         job.source("times", from.clone())
             .event_time(|t| *t, Watermarks::monotonous().idle_after(ms(1_000)))
@@ -120,4 +136,32 @@ fn a_partition_of_which_nothing_has_arrived_yet_is_not_idle() {
     source.end();
     running.wait().unwrap();
     assert_eq!(out.records(), [2, 1], "none of it is late");
+}
+
+#[test]
+fn a_partition_that_was_caught_up_and_is_away_is_not_idle_until_it_is_known_to_be() {
+    let is_away = Arc::new(AtomicBool::new(false));
+    let (source, out, clock, job) = counts_of(true, &is_away);
+    let running = job.start();
+    source.extend(0, [100, 1_200]);
+    running.checkpoint();
+    clock.advance_ms(500);
+    running.checkpoint();
+    is_away.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        running.checkpoint();
+        clock.advance_ms(10_000);
+    }
+    is_away.store(false, Ordering::Relaxed);
+    running.checkpoint();
+    clock.advance_ms(500);
+    running.checkpoint();
+    assert_eq!(out.records(), [0u64; 0], "event time has gone on without it");
+    source.push(1, 300);
+    running.checkpoint();
+    clock.advance_ms(1_000);
+    assert_eq!(out.wait_for(1), [2], "its record is not late");
+    source.end();
+    running.wait().unwrap();
+    assert_eq!(out.records(), [2, 1]);
 }

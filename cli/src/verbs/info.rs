@@ -4,19 +4,30 @@ use serde::Serialize;
 use serde_json::Value;
 use tidegate_protocol::Result;
 use tidegate_protocol::manifest::Totals;
-use tidegate_rest::jobs::{JobDetails, JobFailure, JobProcess};
+use tidegate_rest::jobs::{JobDetails, JobFailure, JobProcess, JobState};
+use tidegate_rest::why::Why;
 
-use super::{JobInList, Session};
+use super::skew::skew;
+use super::{JobInList, Session, why};
 use crate::options::JobOption;
 use crate::output::{Table, answer, answer_json, quoted, snake_case, span, utc};
 
 /// Shows a job.
 pub(crate) fn info(session: &Session, job: &JobOption) -> Result<()> {
-    let job = session.details(session.find(job)?)?;
+    let id = session.find(job)?;
+    let mut job = session.details(id)?;
+    // What only its processes know. A job is shown without that if they cannot be asked, as while the leader changes.
+    let runs = matches!(job.summary.state, JobState::Running | JobState::Stopping);
+    let why = if runs { session.client.get::<Why>(&format!("/v1/jobs/{id}/why")).ok() } else { None };
+    let awaited: Vec<String> = why.iter().flat_map(why::awaited).collect();
+    if !awaited.is_empty() {
+        job.waits_for = Some(awaited.join("; "));
+    }
+    let skew: Vec<String> = why.iter().flat_map(skew).collect();
     if session.is_json() {
-        answer_json(&Info::of(&job)?)?;
+        answer_json(&Info::of(&job, &skew)?)?;
     } else {
-        answer(table(&job))?;
+        answer(table(&job, &skew))?;
     }
     Ok(())
 }
@@ -29,6 +40,7 @@ struct Info<'a> {
     auto_parallelism: bool,
     max_parallelism: u32,
     waits_for: Option<&'a str>,
+    skew: &'a [String],
     failure: Option<&'a JobFailure>,
     restarts: u32,
     processes: &'a [JobProcess],
@@ -40,12 +52,13 @@ struct Info<'a> {
 }
 
 impl<'a> Info<'a> {
-    fn of(job: &'a JobDetails) -> Result<Self> {
+    fn of(job: &'a JobDetails, skew: &'a [String]) -> Result<Self> {
         Ok(Self {
             summary: JobInList::from(&job.summary),
             auto_parallelism: job.auto_parallelism,
             max_parallelism: job.max_parallelism,
             waits_for: job.waits_for.as_deref(),
+            skew,
             failure: job.failure.as_ref(),
             restarts: job.restarts,
             processes: &job.processes,
@@ -58,7 +71,7 @@ impl<'a> Info<'a> {
     }
 }
 
-fn table(job: &JobDetails) -> Table {
+fn table(job: &JobDetails, skew: &[String]) -> Table {
     let summary = &job.summary;
     let mut table = Table::new(["", ""]);
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
@@ -82,6 +95,7 @@ fn table(job: &JobDetails) -> Table {
     let auto = if job.auto_parallelism { "automatic, " } else { "" };
     row("Workers", format!("{} ({auto}at most {})", summary.parallelism, job.max_parallelism));
     row("Checkpoints", checkpoints(job));
+    skew.iter().for_each(|skew| row("Uneven", skew.clone()));
     totals(&job.totals).for_each(|line| row("Totals", line));
     row("Directory", job.checkpoint_directory.clone());
     row("Executable", job.executable.clone());

@@ -13,6 +13,7 @@ mod rescale;
 mod run;
 mod savepoint;
 mod session;
+mod skew;
 mod stop;
 mod taskmanagers;
 mod transactions;

@@ -3,10 +3,12 @@
 use tidegate_protocol::Result;
 use tidegate_protocol::why::PartitionState;
 use tidegate_rest::why::{
-    CheckpointWhy, DoingWhy, Holder, OperatorWhy, PartitionWhy, Place, SilentProcess, WatermarkWhy, Why,
+    AwaitedWhy, CheckpointWhy, DoingWhy, Holder, OperatorWhy, PartitionWhy, Place, SilentProcess,
+    WatermarkWhy, Why,
 };
 
 use super::Session;
+use super::skew::skew;
 use crate::options::JobOption;
 use crate::output::{Table, answer, answer_json, snake_case, span, utc};
 
@@ -38,6 +40,7 @@ fn sentences(why: &Why) -> Vec<String> {
         return vec![format!("The job {} is {state}; it waits for nothing.", why.name)];
     }
     let mut sentences: Vec<String> = why.silent.iter().map(of_silent).collect();
+    sentences.extend(awaited(why).map(|awaited| format!("The job waits for {awaited}.")));
     sentences.push(match &why.watermark {
         Some(watermark) => of_watermark(why, watermark),
         None if why.silent.is_empty() => "The job has no event time.".to_owned(),
@@ -47,7 +50,17 @@ fn sentences(why: &Why) -> Vec<String> {
         Some(checkpoint) => of_checkpoint(checkpoint),
         None => "No checkpoint is in flight.".to_owned(),
     });
+    sentences.extend(skew(why).map(|skew| format!("The load is uneven: {skew}.")));
     sentences
+}
+
+/// What is outside of a job and does not answer, and for how long it has not.
+pub(super) fn awaited(why: &Why) -> impl Iterator<Item = String> + use<'_> {
+    why.awaited.iter().map(|AwaitedWhy { what, duration, workers }| {
+        let workers: Vec<String> = workers.iter().map(u32::to_string).collect();
+        let plural = if workers.len() == 1 { "worker" } else { "workers" };
+        format!("{what} (for {}, {plural} {})", span(*duration), workers.join(" "))
+    })
 }
 
 fn of_silent(silent: &SilentProcess) -> String {

@@ -59,6 +59,35 @@ fn info_shows_a_job_by_name_or_the_beginning_of_its_id() {
 }
 
 #[test]
+fn info_shows_what_a_running_job_waits_for_and_where_its_load_is_uneven() {
+    let at = |worker: u32, records: u64| {
+        json!({
+            "operator": "sum", "worker": worker, "taskmanager": "tm-1", "host": "h", "records": records, "key-groups": 64,
+            "hottest-key-group": null
+        })
+    };
+    let why = json!({
+        "jid": ID, "name": "orders", "state": "RUNNING", "attempt": 1, "timestamp": 0, "waits-for": null, "silent": [],
+        "watermark": null, "checkpoint": null, "operators": [], "partitions": [],
+        "awaited": [{"what": "the brokers a:9092: timed out", "duration": 61_000, "workers": [0, 1]}],
+        "keyed": [at(0, 90_000), at(1, 10_000)],
+    });
+    let fake = Fake::start(move |asked, _| match &*asked.target {
+        target if target == format!("/v1/jobs/{ID}") => (200, details("RUNNING")),
+        target if target == format!("/v1/jobs/{ID}/why") => (200, why.clone()),
+        _ => not_found(asked),
+    });
+    let waits_for = "the brokers a:9092: timed out (for 1m 1s, workers 0 1)";
+    let uneven = "worker 0 has 90 % of the records of 'sum' (2 workers)";
+    let shown = fake.run(&format!("info {ID}")).answer();
+    for expected in [format!("Waits for    {waits_for}\n"), format!("Uneven       {uneven}\n")] {
+        assert!(shown.contains(&expected), "{shown}");
+    }
+    let info = fake.run(&format!("info {ID} -o json")).json();
+    assert_eq!([&info["waits_for"], &info["skew"]], [&json!(waits_for), &json!([uneven])]);
+}
+
+#[test]
 fn info_as_json_has_the_promised_fields() {
     let info = with_two_jobs().run("info orders -o json").json();
     let expected = json!({

@@ -41,13 +41,21 @@ impl Kafka {
         })
     }
 
-    /// Makes a topic; false if there is one already. Replicas are as many as the brokers make by themselves.
+    /// Makes a topic; false if there is one already. Without a number of replicas there are as many as the brokers make by themselves
+    /// (`default.replication.factor`).
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn create_topic(&self, topic: &str, partitions: usize, settings: &[(&str, &str)]) -> Result<bool> {
+    pub fn create_topic(
+        &self,
+        topic: &str,
+        partitions: usize,
+        replicas: Option<u32>,
+        settings: &[(&str, &str)],
+    ) -> Result<bool> {
         let (admin, options) = self.admin()?;
-        let mut new = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(-1));
+        let replicas = TopicReplication::Fixed(replicas.map_or(-1, |replicas| replicas as i32));
+        let mut new = NewTopic::new(topic, partitions as i32, replicas);
         for (key, value) in settings {
             new = new.set(key, value);
         }

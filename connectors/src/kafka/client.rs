@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tracing::{debug, error, info, warn};
 
@@ -78,6 +79,8 @@ impl ClientContext for Logging {
         self.failed(&error, reason);
     }
 }
+
+impl ConsumerContext for Logging {}
 
 /// Writes a line of librdkafka's log to the log of the process.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {

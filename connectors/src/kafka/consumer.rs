@@ -9,17 +9,17 @@ use std::slice;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
+use tidegate_connector_api::Waiting;
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{
-    DEFAULTS, Logging, REFUSED, Refusal, UNKNOWN, code_of, is_permanent, is_unknown, remedy,
-};
+use super::client::{DEFAULTS, REFUSED, Refusal, UNKNOWN, code_of, is_permanent, is_unknown, remedy};
 use super::message::Message;
 use super::names::PartitionName;
+use super::reach::{self, Reading};
 use super::settings::Settings;
 
 /// Settings that a user may change.
@@ -46,11 +46,9 @@ const UNKNOWN_TOPIC: Duration = Duration::from_secs(10);
 /// For how long a question is asked again while no broker answers, and from when on that is logged.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
 
-impl ConsumerContext for Logging {}
-
 /// A client that reads topics.
 pub(super) struct Consumer {
-    client: BaseConsumer<Logging>,
+    client: BaseConsumer<Reading>,
     brokers: String,
     group: Option<String>,
 }
@@ -58,8 +56,17 @@ pub(super) struct Consumer {
 impl Consumer {
     /// Makes the client; it connects by itself.
     pub(super) fn new(settings: &Settings) -> Result<Self> {
+        Self::with(settings, &OWN)
+    }
+
+    /// The same for a client that reads partitions, and has to know which of their brokers answer.
+    pub(super) fn of_reader(settings: &Settings) -> Result<Self> {
+        Self::with(settings, &[&OWN[..], &[reach::EVERY]].concat())
+    }
+
+    fn with(settings: &Settings, own: &[(&str, &str)]) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
-        let client = settings.client(&defaults, &OWN, Logging::default())?;
+        let client = settings.client(&defaults, own, Reading::default())?;
         Ok(Self { client, brokers: settings.brokers(), group: settings.value("group.id")? })
     }
 
@@ -69,14 +76,19 @@ impl Consumer {
         drop(self.client.poll(Duration::ZERO));
     }
 
+    /// Whether the broker of a partition that is read does not answer.
+    pub(super) fn is_silent(&self, topic: &str, number: i32) -> bool {
+        self.client.context().is_silent(topic, number)
+    }
+
     /// The brokers have answered.
     pub(super) fn is_let_in(&self) {
-        self.client.context().is_let_in();
+        self.client.context().logging.is_let_in();
     }
 
     /// An error if the brokers have not let the client in for so long.
     pub(super) fn check_is_let_in(&self, patience: Duration) -> Result<()> {
-        match self.client.context().refusal() {
+        match self.client.context().logging.refusal() {
             Some(Refusal { code, reason, since }) if since.elapsed() > patience => Err(Error::environment(
                 format!("the brokers {} do not let the job in: {reason}{}", self.brokers, remedy(code)),
             )),
@@ -128,6 +140,10 @@ impl Consumer {
     /// The same, asked for once and for a short time.
     pub(super) fn topics_now(&self) -> std::result::Result<BTreeMap<String, usize>, KafkaError> {
         topics(&self.client, SHORT_REQUEST)
+    }
+
+    pub(super) fn brokers(&self) -> &str {
+        &self.brokers
     }
 
     /// The consumer group that a user has set.
@@ -192,9 +208,10 @@ impl Consumer {
     fn ask<T>(
         &self,
         what: &str,
-        mut question: impl FnMut(&BaseConsumer<Logging>) -> std::result::Result<T, KafkaError>,
+        mut question: impl FnMut(&BaseConsumer<Reading>) -> std::result::Result<T, KafkaError>,
     ) -> Result<T> {
         let (began, mut next_warning) = (Instant::now(), PATIENCE.1);
+        let mut waiting: Option<Waiting> = None;
         loop {
             self.serve();
             let error = match question(&self.client) {
@@ -216,6 +233,10 @@ impl Consumer {
                     Error::environment(format!("{} in {} s", failed(), took.as_secs())).caused_by(error)
                 );
             }
+            if took > PATIENCE.1 {
+                let shown = format!("the brokers {} for {what}: {error}", self.brokers);
+                waiting.get_or_insert_with(|| Waiting::since(began, "")).set(shown);
+            }
             if took > next_warning {
                 warn!(target: "kafka", "{} yet: {error}", failed());
                 next_warning *= 2;
@@ -226,7 +247,7 @@ impl Consumer {
 }
 
 fn topics(
-    client: &BaseConsumer<Logging>,
+    client: &BaseConsumer<Reading>,
     timeout: Duration,
 ) -> std::result::Result<BTreeMap<String, usize>, KafkaError> {
     let metadata = client.fetch_metadata(None, timeout)?;
@@ -235,7 +256,7 @@ fn topics(
 }
 
 fn count(
-    client: &BaseConsumer<Logging>,
+    client: &BaseConsumer<Reading>,
     topic: &str,
     timeout: Duration,
 ) -> std::result::Result<Option<usize>, KafkaError> {

@@ -12,7 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
-use tidegate_connector_api::{Epoch, Publisher, StagedOutput, Staging, Writer};
+use tidegate_connector_api::{Epoch, Publisher, StagedOutput, Staging, Waiting, Writer};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
@@ -34,6 +34,8 @@ const TUNED: [(&str, &str); 4] = [
 ];
 /// Every message is sent until the brokers have it.
 const UNTIL_DELIVERED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("message.timeout.ms", "0")];
+/// After what time it is shown that a snapshot waits for the brokers.
+const SHOWN: Duration = Duration::from_secs(5);
 /// How often lost messages are logged.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -162,9 +164,18 @@ impl Outcomes {
 
     /// Waits until the brokers have all messages of an epoch.
     fn wait_for(&self, pending: &Pending) -> Result<()> {
+        let (began, mut waiting) = (Instant::now(), None);
         let mut state = self.lock();
-        while pending.0.load(Ordering::Acquire) > 0 && state.failure.is_none() && !state.is_closed {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let left = pending.0.load(Ordering::Acquire);
+            if left == 0 || state.failure.is_some() || state.is_closed {
+                break;
+            }
+            if began.elapsed() >= SHOWN {
+                let shown = format!("the brokers, which have not taken {left} messages of an epoch yet");
+                waiting.get_or_insert_with(|| Waiting::since(began, "")).set(shown);
+            }
+            state = self.changed.wait_timeout(state, SHOWN).unwrap_or_else(PoisonError::into_inner).0;
         }
         let is_complete = pending.0.load(Ordering::Acquire) == 0;
         drop(state);

@@ -149,26 +149,28 @@ fn client(settings: &Settings, id: &str) -> Result<Client<Logging>> {
     made.map_err(|error| settings.refused(error))
 }
 
-/// Why the brokers refuse the client, if they do: librdkafka reports that by events.
+/// Why the brokers refuse the client, if they do: librdkafka reports that by events, those of the client as a whole in one queue and
+/// those of its group in another.
 fn refusal(client: &Client<Logging>) -> Option<Code> {
     let is_refusal = |code: &Code| {
         matches!(code, Code::GroupAuthorizationFailed | Code::Authentication | Code::SaslAuthenticationFailed)
     };
     let mut found = None;
-    // SAFETY: an event is destroyed after it was looked at, and the queue after its last event; the client outlives both.
+    // SAFETY: an event is destroyed after it was looked at, and a queue after its last event; the client outlives both.
     unsafe {
-        let queue = sys::rd_kafka_queue_get_main(client.native_ptr());
-        loop {
-            let event = sys::rd_kafka_queue_poll(queue, 0);
-            if event.is_null() {
-                break;
-            }
-            if sys::rd_kafka_event_type(event) == sys::RD_KAFKA_EVENT_ERROR {
+        let of_client = sys::rd_kafka_queue_get_main(client.native_ptr());
+        let of_group = sys::rd_kafka_queue_get_consumer(client.native_ptr());
+        for queue in [of_client, of_group].into_iter().filter(|queue| !queue.is_null()) {
+            loop {
+                let event = sys::rd_kafka_queue_poll(queue, 0);
+                if event.is_null() {
+                    break;
+                }
                 found = found.or(Some(Code::from(sys::rd_kafka_event_error(event))).filter(is_refusal));
+                sys::rd_kafka_event_destroy(event);
             }
-            sys::rd_kafka_event_destroy(event);
+            sys::rd_kafka_queue_destroy(queue);
         }
-        sys::rd_kafka_queue_destroy(queue);
     }
     found
 }

@@ -53,6 +53,7 @@ mod producer;
 #[cfg(feature = "protobuf")]
 mod protobuf;
 mod publisher;
+mod reach;
 mod reader;
 mod record_format;
 #[cfg(feature = "schema-registry")]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use tidegate_connector_api::{Publisher, StagedOutput};
+use tidegate_connector_api::{Publisher, StagedOutput, Waiting};
 use tidegate_protocol::{Epoch, Error, Result};
 use tracing::{info, warn};
 
@@ -80,6 +80,7 @@ impl TopicPublisher {
     ) -> Result<T> {
         let (began, mut pause, mut patience) = (Instant::now(), PAUSE.0, PATIENCE);
         let mut unknown_since: Option<Instant> = None;
+        let mut waiting: Option<Waiting> = None;
         loop {
             let (code, text) = match attempt(self) {
                 Ok(done) => {
@@ -97,6 +98,10 @@ impl TopicPublisher {
             let may_heal = unknown_since.is_some_and(|since| since.elapsed() < UNKNOWN);
             if is_permanent(code) && !may_heal {
                 return Err(Error::environment(format!("{what}: {text}{}", remedy(code))));
+            }
+            if took > PATIENCE {
+                let shown = format!("{what}: {text}");
+                waiting.get_or_insert_with(|| Waiting::since(began, "")).set(shown);
             }
             if took > patience {
                 warn!(target: "kafka", "{what} has taken {} s so far: {text}", took.as_secs());

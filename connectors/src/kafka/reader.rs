@@ -281,7 +281,12 @@ impl OpenPartition {
         if self.unknown_since.is_some_and(|since| since.elapsed() > UNKNOWN) {
             self.ask_whether_it_is_gone(consumer)?;
         }
-        Ok(if self.is_at_end { PartitionStatus::CaughtUp } else { PartitionStatus::Pending })
+        Ok(match self.is_at_end {
+            // There may be more than the end that was met before.
+            _ if consumer.is_silent(&self.topic, self.number) => PartitionStatus::Unavailable,
+            true => PartitionStatus::CaughtUp,
+            false => PartitionStatus::Pending,
+        })
     }
 
     /// The client goes on trying where it can; what it cannot mend ends the job by name.

@@ -157,7 +157,7 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
 
     fn reader(&self) -> Result<Box<dyn SourceReader<F::Item>>> {
         let TopicSource { settings, topics, followed, .. } = &self.topic;
-        let consumer = Consumer::new(settings)?;
+        let consumer = Consumer::of_reader(settings)?;
         Ok(Box::new(TopicReader::new(consumer, self.format.clone(), !followed, topics.may_go())))
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
 use regex::Regex;
+use tidegate_connector_api::Waiting;
 use tidegate_protocol::{Error, Result};
 use tracing::{info, warn};
 
@@ -62,6 +64,8 @@ pub(super) struct KnownTopics {
     topics: BTreeMap<String, KnownTopic>,
     /// When the topics of a pattern were looked for last.
     listed: Option<Instant>,
+    /// Since when the brokers do not answer.
+    away: Option<(Instant, Waiting)>,
 }
 
 #[derive(Debug, Default)]
@@ -84,19 +88,38 @@ impl KnownTopics {
         Ok(names.map(|name| name.to_string()).collect())
     }
 
+    /// Shows whether brokers answer, and logs when that changes: they are asked every second.
+    fn answered(&mut self, error: Option<&KafkaError>, consumer: &Consumer) {
+        let brokers = consumer.brokers();
+        match (error, &self.away) {
+            (Some(error), Some((_, waiting))) => waiting.set(format!("the brokers {brokers}: {error}")),
+            (Some(error), None) => {
+                warn!(target: "kafka", "the brokers {brokers} do not answer: {error}; they are asked until they do");
+                let now = Instant::now();
+                self.away = Some((now, Waiting::since(now, format!("the brokers {brokers}: {error}"))));
+            }
+            (None, Some((since, _))) => {
+                let seconds = since.elapsed().as_secs();
+                info!(target: "kafka", "the brokers {brokers} answer again, after {seconds} s");
+                self.away = None;
+            }
+            (None, None) => {}
+        }
+    }
+
     fn ask(&mut self, topic: &str, consumer: &Consumer) -> Result<()> {
         let Some(known) = self.topics.get_mut(topic) else {
             let partitions = consumer.partitions_of_existing(topic)?;
             self.topics.insert(topic.to_owned(), KnownTopic { partitions, gone_since: None });
             return Ok(());
         };
-        match consumer.partitions_now(topic) {
-            Ok(Some(partitions)) => *known = KnownTopic { partitions, gone_since: None },
+        let answer = consumer.partitions_now(topic);
+        match &answer {
+            Ok(Some(partitions)) => *known = KnownTopic { partitions: *partitions, gone_since: None },
             Ok(None) => known.is_gone(topic)?,
-            Err(error) => {
-                warn!(target: "kafka", "the partitions of the topic {topic} cannot be asked for: {error}");
-            }
+            Err(_) => {}
         }
+        self.answered(answer.err().as_ref(), consumer);
         Ok(())
     }
 
@@ -107,13 +130,12 @@ impl KnownTopics {
         let wanted = whole(pattern)?;
         let found = match self.listed {
             None => consumer.topics()?,
-            Some(_) => match consumer.topics_now() {
-                Ok(found) => found,
-                Err(error) => {
-                    warn!(target: "kafka", "the topics of the pattern {pattern} cannot be asked for: {error}");
-                    return Ok(());
-                }
-            },
+            Some(_) => {
+                let answer = consumer.topics_now();
+                self.answered(answer.as_ref().err(), consumer);
+                let Ok(found) = answer else { return Ok(()) };
+                found
+            }
         };
         let is_first = self.listed.replace(Instant::now()).is_none();
         let fit = found.into_iter().filter(|(topic, _)| is_meant(&wanted, topic)).collect();

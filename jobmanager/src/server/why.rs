@@ -11,8 +11,8 @@ use tidegate_protocol::why::{Doing, PartitionState, ProcessWhy};
 use tidegate_protocol::{Slot, TaskManagerId};
 use tidegate_rest::jobs::{JobState, JobSummary};
 use tidegate_rest::why::{
-    ChainWhy, CheckpointWhy, DoingWhy, Holder, OperatorWhy, PartitionWhy, Place, SilentProcess, WatermarkWhy,
-    Why,
+    AwaitedWhy, ChainWhy, CheckpointWhy, DoingWhy, Holder, KeyedWhy, OperatorWhy, PartitionWhy, Place,
+    SilentProcess, WatermarkWhy, Why,
 };
 
 use super::State;
@@ -96,7 +96,48 @@ impl Seen {
             checkpoint,
             operators,
             partitions: partitions.into_iter().map(|(_, partition)| partition).collect(),
+            awaited: self.awaited(),
+            keyed: self.keyed(),
         }
+    }
+
+    /// What processes wait for, each once, with what has been waited for longest first.
+    fn awaited(&self) -> Vec<AwaitedWhy> {
+        let mut all: Vec<AwaitedWhy> = Vec::new();
+        for (first, why) in &self.answers {
+            let process = self.view.processes.iter().find(|process| process.slots.first() == Some(first));
+            let workers = process.iter().flat_map(|process| process.slots.iter().map(|slot| slot.0));
+            for it in &why.awaited {
+                let known = all.iter_mut().find(|known| known.what == it.what);
+                match known {
+                    Some(known) => {
+                        known.duration = known.duration.max(it.for_ms);
+                        known.workers.extend(workers.clone());
+                    }
+                    None => all.push(AwaitedWhy {
+                        what: it.what.clone(),
+                        duration: it.for_ms,
+                        workers: workers.clone().collect(),
+                    }),
+                }
+            }
+        }
+        all.iter_mut().for_each(|it| it.workers.dedup());
+        all.sort_by_key(|it| std::cmp::Reverse(it.duration));
+        all
+    }
+
+    fn keyed(&self) -> Vec<KeyedWhy> {
+        let all = self.answers.values().flat_map(|why| &why.keyed).map(|it| KeyedWhy {
+            operator: it.operator.clone(),
+            place: self.place(it.worker),
+            records: it.records,
+            key_groups: it.key_groups,
+            hottest_key_group: it.hottest,
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_by(|a, b| (&a.operator, a.place.worker).cmp(&(&b.operator, b.place.worker)));
+        all
     }
 
     fn host(&self, taskmanager: &TaskManagerId) -> String {
@@ -137,6 +178,7 @@ impl Seen {
                 state: it.state,
                 quiet_since: it.quiet_since_ms,
                 position: it.position.clone(),
+                records: it.records,
             };
             (it.event_time.clone(), partition)
         })

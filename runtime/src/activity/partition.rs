@@ -8,7 +8,7 @@ use serde_json::Value;
 use tidegate_protocol::Slot;
 use tidegate_protocol::why::{PartitionProgress, PartitionState};
 
-use crate::metrics::Gauge;
+use crate::metrics::{Counter, Gauge};
 use crate::step::Step;
 
 /// There is no such time.
@@ -35,14 +35,20 @@ impl SourceActivity {
         Self { step: step.clone(), slot, lag, partitions: Mutex::default() }
     }
 
-    /// Adds a partition that is opened at this position.
-    pub(crate) fn partition(&self, name: &str, position: Option<&Value>) -> Arc<PartitionActivity> {
+    /// Adds a partition that is opened at this position, with the counter of what is read from it.
+    pub(crate) fn partition(
+        &self,
+        name: &str,
+        position: Option<&Value>,
+        records: Counter,
+    ) -> Arc<PartitionActivity> {
         let partition = Arc::new(PartitionActivity {
             name: name.to_owned(),
             quiet_since: AtomicI64::new(NONE),
             has_ended: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             position: Mutex::new(position.cloned()),
+            records,
             watermarks: Mutex::default(),
         });
         lock(&self.partitions).push(partition.clone());
@@ -73,11 +79,18 @@ pub(crate) struct PartitionActivity {
     is_paused: AtomicBool,
     /// Where its reader was at the last barrier.
     position: Mutex<Option<Value>>,
+    /// Those that were read in this attempt.
+    records: Counter,
     /// What makes watermarks of its records; usually one operator.
     watermarks: Mutex<Vec<Arc<PartitionWatermark>>>,
 }
 
 impl PartitionActivity {
+    /// So many records were read.
+    pub(crate) fn add_records(&self, records: u64) {
+        self.records.add(records);
+    }
+
     /// Records were read, or nothing since this time.
     pub(crate) fn set_quiet_since(&self, since_ms: Option<i64>) {
         self.quiet_since.store(since_ms.unwrap_or(NONE), Ordering::Relaxed);
@@ -130,6 +143,7 @@ impl PartitionActivity {
             state: if has_ended { PartitionState::Ended } else { PartitionState::Active },
             quiet_since_ms: known(self.quiet_since.load(Ordering::Relaxed)).filter(|_| !has_ended),
             position: lock(&self.position).clone(),
+            records: self.records.get(),
         };
         let of_operator = |watermark: &Arc<PartitionWatermark>| PartitionProgress {
             event_time: Some(watermark.step.name()),
@@ -174,7 +188,10 @@ mod tests {
         let (metrics, step) = (Metrics::default(), Step::new(StepKind::Source, "readings"));
         let source =
             SourceActivity::new(&step, Slot(1), metrics.gauge(&step, descriptors::SOURCE_LAG_MS, Slot(1)));
-        let partitions = ["a", "b"].map(|name| source.partition(name, None));
+        let partitions = ["a", "b"].map(|name| {
+            let records = metrics.partition_counter(&step, descriptors::PARTITION_RECORDS, Slot(1), name);
+            source.partition(name, None, records)
+        });
         source.show_lag(100);
         assert!(!metrics.render("j").contains("lag"), "nothing is known yet");
         let event_time = Step::new(StepKind::EventTime, "time");

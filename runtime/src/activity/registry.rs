@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_protocol::why::PartitionProgress;
+use tidegate_protocol::why::{KeyedLoad, PartitionProgress};
 use tidegate_protocol::{Epoch, Slot};
 
-use crate::activity::{Activity, SourceActivity};
+use crate::activity::{Activity, KeyedActivity, SourceActivity};
 use crate::link::Instructions;
 use crate::metrics::Gauge;
 use crate::step::Step;
@@ -103,6 +103,7 @@ struct Sights {
     alignments: Vec<Arc<Alignment>>,
     sources: Vec<Arc<SourceActivity>>,
     stores: Vec<Arc<StoreActivity>>,
+    keyed: Vec<Arc<KeyedActivity>>,
 }
 
 impl ActivityRegistry {
@@ -142,6 +143,18 @@ impl ActivityRegistry {
     /// Updates the gauges of the lag of all sources.
     pub(crate) fn show_lags(&self, now_ms: i64) {
         self.lock().sources.iter().for_each(|source| source.show_lag(now_ms));
+    }
+
+    /// Adds a keyed step of a worker, to which so many key groups belong.
+    pub(crate) fn keyed(&self, step: &Arc<Step>, slot: Slot, key_groups: u32) -> Arc<KeyedActivity> {
+        let keyed = Arc::new(KeyedActivity::new(step, slot, key_groups));
+        self.lock().keyed.push(keyed.clone());
+        keyed
+    }
+
+    /// What all keyed steps have had.
+    pub(crate) fn keyed_loads(&self) -> Vec<KeyedLoad> {
+        self.lock().keyed.iter().map(|keyed| keyed.load()).collect()
     }
 
     /// The store of a worker.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_connector_api::awaited;
 use tidegate_protocol::Result;
 use tidegate_protocol::why::ProcessWhy;
 
@@ -14,6 +15,7 @@ use crate::checkpoint::publishers::Publishers;
 use crate::dataflow::process::Process;
 use crate::dataflow::sockets::Sockets;
 use crate::dataflow::worker::{BuildGraph, Workers, start};
+use crate::metrics::descriptors;
 
 /// The threads of a process of a job.
 pub(crate) struct RunningProcess {
@@ -70,6 +72,8 @@ impl RunningProcess {
         let process = &self.process;
         process.activities.show_alignments(process.driver.instructions());
         process.activities.show_lags(process.clock.now_ms());
+        let longest = awaited().first().map_or(0.0, |awaited| awaited.duration().as_secs_f64());
+        process.metrics.set(descriptors::AWAITED_SECONDS, Some(process.workers.first), longest);
     }
 
     /// What holds event time or a barrier back, as far as this process knows.

@@ -1,9 +1,10 @@
 //! What this process knows of what holds event time or a barrier back, for a user who asks.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tidegate_protocol::why::{ChainProgress, Doing, OperatorWatermark, ProcessWhy};
+use tidegate_connector_api::awaited;
+use tidegate_protocol::why::{AwaitedByProcess, ChainProgress, Doing, OperatorWatermark, ProcessWhy};
 
 use super::watchdog::{Standing, Watchdog};
 use crate::activity::Alignment;
@@ -27,7 +28,7 @@ pub(super) fn why(process: &Process, watchdog: &Watchdog) -> ProcessWhy {
     let watermarks = process.metrics.watermarks().into_iter();
     ProcessWhy {
         triggered: instructions.triggered(),
-        since_trigger_ms: u64::try_from(instructions.since_trigger().as_millis()).unwrap_or(u64::MAX),
+        since_trigger_ms: ms(instructions.since_trigger()),
         watermarks: watermarks
             .map(|(step, worker, watermark_ms)| OperatorWatermark {
                 operator: step.name(),
@@ -43,7 +44,16 @@ pub(super) fn why(process: &Process, watchdog: &Watchdog) -> ProcessWhy {
             .filter(|standing| standing.seen_at.is_beside_the_worker())
             .map(doing)
             .collect(),
+        awaited: awaited()
+            .into_iter()
+            .map(|it| AwaitedByProcess { for_ms: ms(it.duration()), what: it.what })
+            .collect(),
+        keyed: process.activities.keyed_loads(),
     }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn doing(standing: &Standing) -> Doing {
@@ -52,7 +62,7 @@ fn doing(standing: &Standing) -> Doing {
         step: activity.step(seen_at).map_or_else(|| "?".to_owned(), |step| step.name()),
         worker: activity.slot,
         record: activity.describe_record(seen_at, activity.key_hash(seen_at).as_deref()),
-        for_ms: time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        for_ms: time.map(ms),
         waits_for_store: *waits_for_store,
     }
 }

@@ -34,6 +34,7 @@ descriptors! {
     counter LATE = "late": "Records that came after their window was over.";
     counter BYTES_IN = "bytes_in": "Bytes that a source has read since the start of the attempt, as its connector counts them.";
     counter BYTES_OUT = "bytes_out": "Bytes that a sink has staged as files since the start of the attempt.";
+    counter PARTITION_RECORDS = "partition_records": "Records read from a partition since the start of the attempt, with malformed ones.";
     gauge WATERMARK_MS = "watermark_ms": "Event time so far, in milliseconds since 1970.";
     gauge SOURCE_LAG_MS = "source_lag_ms": "By how much the newest event time of the partition that is furthest behind is before the present; 0 if all were read to their end.";
     gauge WATERMARK_DRIFT_MS = "watermark_drift_ms": "By how much the furthest partition of the worker is ahead of the slowest of the source that has more to read, in event time.";
@@ -45,6 +46,7 @@ descriptors! {
     gauge BLOCKED_MICROSECONDS = "blocked_microseconds": "Time that a source waited for the steps behind it since the start of the attempt.";
     gauge ALIGNMENT_MICROSECONDS = "alignment_microseconds": "From the last trigger to the barrier of the operator chain, or until now.";
     gauge STUCK_SECONDS = "stuck_seconds": "For how long a step has not come back from a record; there only while it hangs.";
+    gauge AWAITED_SECONDS = "awaited_seconds": "For how long the process has waited for something outside of the job that does not answer, such as brokers; 0 if it waits for nothing.";
     gauge EPOCH = "epoch": "The last epoch that is complete and published.";
     gauge CHECKPOINT_SECONDS = "checkpoint_seconds": "From the trigger of the last complete epoch until its output was visible.";
     gauge MESSAGES_DROPPED = "messages_dropped": "Messages between the driver and the workers that came twice, too late or from another attempt.";

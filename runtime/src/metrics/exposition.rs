@@ -53,9 +53,11 @@ fn of_step(step: &Step, slot: Slot) -> Labels {
 impl Samples {
     fn of(metrics: &Metrics) -> Self {
         let mut samples = Self::default();
-        for Counter { step, metric, slot, value } in lock(&metrics.counters).iter() {
+        for Counter { step, metric, slot, partition, value } in lock(&metrics.counters).iter() {
             let value = value.load(std::sync::atomic::Ordering::Relaxed);
-            samples.add(metric.name, of_step(step, *slot), Value::Counter(value));
+            let partition = partition.iter().map(|partition| ("partition", partition.to_string()));
+            let labels = of_step(step, *slot).into_iter().chain(partition).collect();
+            samples.add(metric.name, labels, Value::Counter(value));
         }
         lock(&metrics.gauges).iter().for_each(|gauge| samples.add_gauge(gauge, gauge.get()));
         lock(&metrics.stopwatches).iter().for_each(|watch| samples.add_gauge(&watch.total, watch.get()));

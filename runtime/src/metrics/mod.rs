@@ -31,6 +31,8 @@ pub(crate) struct Counter {
     step: Arc<Step>,
     metric: Descriptor,
     slot: Slot,
+    /// The partition that it is about, if it is about one.
+    partition: Option<Arc<str>>,
     value: Arc<AtomicU64>,
 }
 
@@ -156,7 +158,22 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn counter(&self, step: &Arc<Step>, metric: Descriptor, slot: Slot) -> Counter {
-        let counter = Counter { step: step.clone(), metric, slot, value: Arc::default() };
+        self.add(Counter { step: step.clone(), metric, slot, partition: None, value: Arc::default() })
+    }
+
+    /// A total of one partition of a source.
+    pub(crate) fn partition_counter(
+        &self,
+        step: &Arc<Step>,
+        metric: Descriptor,
+        slot: Slot,
+        partition: &str,
+    ) -> Counter {
+        let partition = Some(partition.into());
+        self.add(Counter { step: step.clone(), metric, slot, partition, value: Arc::default() })
+    }
+
+    fn add(&self, counter: Counter) -> Counter {
         lock(&self.counters).push(counter.clone());
         counter
     }

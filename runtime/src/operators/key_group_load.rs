@@ -8,12 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidegate_connector_api::Record;
+use tidegate_protocol::why::HottestKeyGroup;
 use tidegate_protocol::{Epoch, KeyGroups, Result};
 
+use crate::activity::KeyedActivity;
 use crate::checkpoint::collector::SnapshotParts;
 use crate::dataflow::operator::{OpenContext, Operator};
 use crate::dataflow::operator_chain::OperatorChain;
 use crate::dataflow::outlet::{Outlet, Receiver};
+use crate::dataflow::worker_context::WorkerContext;
 use crate::metrics::Gauge;
 use crate::metrics::descriptors;
 use crate::step::Step;
@@ -26,8 +29,12 @@ const LEAST_RECORDS: u64 = 1_000;
 pub(crate) struct KeyGroupLoad<T> {
     groups: KeyGroups,
     records: Vec<u64>,
+    /// The records before this stretch.
+    before: u64,
+    last: Option<HottestKeyGroup>,
     hottest: Gauge,
     hottest_percent: Gauge,
+    activity: Arc<KeyedActivity>,
     next: Outlet<T>,
 }
 
@@ -38,9 +45,14 @@ impl<T> KeyGroupLoad<T> {
         groups: KeyGroups,
         next: Outlet<T>,
     ) -> Self {
+        let WorkerContext { process, slot, .. } = &*chain.worker;
+        let own = groups.range(chain.worker.index(), process.setup.settings.parallelism).len();
         Self {
             groups,
             records: vec![0; groups.all().count()],
+            before: 0,
+            last: None,
+            activity: process.activities.keyed(step, *slot, own as u32),
             hottest: chain.gauge(step, descriptors::HOTTEST_KEY_GROUP),
             hottest_percent: chain.gauge(step, descriptors::HOTTEST_KEY_GROUP_PERCENT),
             next,
@@ -72,9 +84,15 @@ impl<T: 'static> Operator for KeyGroupLoad<T> {
         let all: u64 = self.records.iter().sum();
         let hottest = self.records.iter().zip(0i64..).max_by_key(|(records, _)| **records);
         if let Some((records, group)) = hottest.filter(|_| all >= LEAST_RECORDS) {
+            let percent = records * 100 / all;
             self.hottest.set(group);
-            self.hottest_percent.set((records * 100 / all) as i64);
+            self.hottest_percent.set(percent as i64);
+            self.last = Some(HottestKeyGroup { number: group as u16, percent: percent as u8 });
             self.records.fill(0);
+            self.before += all;
+            self.activity.set(self.before, self.last);
+        } else {
+            self.activity.set(self.before + all, self.last);
         }
         Ok(())
     }

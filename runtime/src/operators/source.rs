@@ -158,7 +158,9 @@ impl<S: Source> SourceStep<S> {
         catch(|| reader.open(&name, position)).context(|| self.cx.chain.site.describe())?;
         // A partition that an earlier drain has read to its end may have grown since.
         let ended = kept.as_ref().is_some_and(|p| p.ended) && self.source.bounded();
-        let activity = self.activity.partition(&name, position);
+        let (metrics, slot) = (&self.cx.chain.worker.process.metrics, self.cx.chain.worker.slot);
+        let records = metrics.partition_counter(&self.step, descriptors::PARTITION_RECORDS, slot, &name);
+        let activity = self.activity.partition(&name, position, records);
         let mut opened = Ok(());
         self.cx.chain.generators(|generator| {
             let kept = kept.as_ref().and_then(|p| p.watermark.as_ref()).and_then(|w| w.get(generator.uid()));
@@ -245,6 +247,7 @@ impl<S: Source> SourceStep<S> {
             self.rows.add(total as u64);
             self.open[i].quiet = None;
             self.open[i].activity.set_quiet_since(None);
+            self.open[i].activity.add_records(total as u64);
         }
         let malformed = self.polled.take_malformed();
         if !malformed.is_empty() {
@@ -263,6 +266,10 @@ impl<S: Source> SourceStep<S> {
         }
         match status {
             PartitionStatus::More | PartitionStatus::Pending => {}
+            PartitionStatus::Unavailable => {
+                self.open[i].quiet = None;
+                self.open[i].activity.set_quiet_since(None);
+            }
             PartitionStatus::CaughtUp if !self.cx.chain.worker.instructions().is_to_drain() => self.quiet(i),
             PartitionStatus::CaughtUp | PartitionStatus::Ended => {
                 self.open[i].ended = true;

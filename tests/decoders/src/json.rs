@@ -17,7 +17,8 @@ use tidegate_protocol::taskmanager::{
     FromTaskManager, HowEnded, ProcessId, Program, Registration, RunningProcess, ToTaskManager,
 };
 use tidegate_protocol::why::{
-    PartitionProgress, PartitionState, PassedOn, ProcessAnswer, ProcessWhy, SaidByProcess, SaidByTaskManager,
+    AwaitedByProcess, HottestKeyGroup, KeyedLoad, PartitionProgress, PartitionState, PassedOn, ProcessAnswer,
+    ProcessWhy, SaidByProcess, SaidByTaskManager,
 };
 use tidegate_protocol::{Attempt, Epoch, Error, JobId, KeyGroups, Manifest, Plan, Slot, TaskManagerId};
 use tidegate_rest::cluster::{Overview, TaskManagers};
@@ -336,9 +337,21 @@ fn answer() -> ProcessAnswer {
         state: PartitionState::Idle,
         quiet_since_ms: Some(6),
         position: Some(json!({"offset": 9})),
+        records: 8,
     };
-    ProcessAnswer::Why {
-        request: 7,
-        why: Box::new(ProcessWhy { partitions: vec![partition], ..ProcessWhy::default() }),
-    }
+    let awaited = AwaitedByProcess { what: "the brokers a:9092".to_owned(), for_ms: 5_000 };
+    let keyed = KeyedLoad {
+        operator: "sum".to_owned(),
+        worker: Slot(1),
+        records: 8,
+        key_groups: 64,
+        hottest: Some(HottestKeyGroup { number: 17, percent: 60 }),
+    };
+    let why = ProcessWhy {
+        partitions: vec![partition],
+        awaited: vec![awaited],
+        keyed: vec![keyed],
+        ..ProcessWhy::default()
+    };
+    ProcessAnswer::Why { request: 7, why: Box::new(why) }
 }

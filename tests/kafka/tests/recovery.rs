@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tidegate::connector::awaited;
 use tidegate::testing::TestJob;
 use tidegate_connectors::kafka::{TopicSink, WhenUnknown};
 use tidegate_kafka_tests::Brokers;
@@ -267,9 +268,13 @@ fn brokers_that_die_and_pause(_: &Setting) {
     setting.client.write(&from, 1, numbers(100..200));
     setting.brokers.pause(1).unwrap();
     std::thread::sleep(Duration::from_secs(8));
+    let (reading, publishing) =
+        (format!("the brokers {}: ", setting.brokers.bootstrap()), format!("to {to}: "));
+    until_awaited("both are shown", |what| [&reading, &publishing].iter().all(|part| what.contains(*part)));
     setting.brokers.go_on(1).unwrap();
     setting.client.write(&from, 0, numbers(200..300));
     setting.expect(&to, &numbers(0..300));
+    until_awaited("none is shown", |what| ![&reading, &publishing].iter().any(|part| what.contains(*part)));
 
     setting.client.write(&from, 1, numbers(300..400));
     setting.brokers.kill(1).unwrap();
@@ -280,6 +285,19 @@ fn brokers_that_die_and_pause(_: &Setting) {
     running.checkpoint();
     running.stop().unwrap();
     setting.expect(&to, &numbers(0..500));
+}
+
+/// Waits until what the job shows to wait for, all in one text, is so.
+fn until_awaited(what: &str, is_so: impl Fn(&str) -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let shown: Vec<String> = awaited().into_iter().map(|it| it.what).collect();
+        if is_so(&shown.join("\n")) {
+            return;
+        }
+        assert!(Instant::now() < until, "{what}: {shown:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn copy_directory(from: &Path, to: &Path) {

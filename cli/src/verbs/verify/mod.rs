@@ -49,7 +49,8 @@ pub(crate) fn exactly_once(session: Session, options: &ExactlyOnceOptions) -> Re
     let session = session.with_timeout(time_for(&program));
     let interrupt = Interrupt::watch()?;
     let seed = options.seed.map_or_else(random, Ok)?;
-    let topics = Topics::create(Kafka::new(options.kafka.kafka.clone()), options.partitions as usize)?;
+    let kafka = Kafka::new(options.kafka.kafka.clone());
+    let topics = Topics::create(kafka, options.partitions as usize, options.replication_factor)?;
     let job =
         submitted(&session, &run_options(program, options, &topics)).inspect_err(|_| topics.delete())?;
     let session = session.with_timeout(REQUEST);

@@ -25,12 +25,15 @@ pub(super) struct Topics {
 
 impl Topics {
     /// Makes them, under names that nobody else has.
-    pub(super) fn create(kafka: Kafka, partitions: usize) -> Result<Self> {
+    pub(super) fn create(kafka: Kafka, partitions: usize, replicas: Option<u32>) -> Result<Self> {
         let id = tidegate_access::new_nonce();
         let name = |end: &str| format!("tidegate-verify-{}-{end}", id.get(..8).unwrap_or(&id));
         let topics = Self { kafka, partitions, rows: name("in"), counted: name("out") };
-        topics.kafka.create_topic(&topics.rows, partitions, &[])?;
-        topics.kafka.create_topic(&topics.counted, partitions, &[]).inspect_err(|_| topics.delete())?;
+        topics.kafka.create_topic(&topics.rows, partitions, replicas, &[])?;
+        topics
+            .kafka
+            .create_topic(&topics.counted, partitions, replicas, &[])
+            .inspect_err(|_| topics.delete())?;
         Ok(topics)
     }
 

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tidegate_connector_api::Waiting;
 use tidegate_protocol::{Error, Result as JobResult};
 use tracing::{info, warn};
 
@@ -201,23 +202,29 @@ fn answer(schemas: &Weak<Schemas>, questions: &Receiver<u32>) {
 struct Outage {
     since: Option<Instant>,
     pause: Duration,
+    waiting: Option<Waiting>,
 }
 
 impl Default for Outage {
     fn default() -> Self {
-        Self { since: None, pause: AGAIN.0 }
+        Self { since: None, pause: AGAIN.0, waiting: None }
     }
 }
 
 impl Outage {
     fn is_away(&mut self, url: &str, why: &str) {
-        match self.since {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let shown = format!("the schema registry {url}: {why}");
+        match &self.waiting {
             None => {
-                self.since = Some(Instant::now());
+                self.waiting = Some(Waiting::since(since, shown));
                 warn!(target: "kafka", "the schema registry {url} cannot be asked: {why}; messages with schemas that are not known yet \
                                         wait, and it is asked again until it answers");
             }
-            Some(_) => self.pause = (2 * self.pause).min(AGAIN.1),
+            Some(waiting) => {
+                waiting.set(shown);
+                self.pause = (2 * self.pause).min(AGAIN.1);
+            }
         }
     }
 

@@ -186,6 +186,7 @@ fn why(slots: &[Slot]) -> ProcessWhy {
         state: PartitionState::Active,
         quiet_since_ms: None,
         position: Some(serde_json::json!({"offset": 9})),
+        records: 5,
     };
     let watermark = OperatorWatermark {
         operator: "time".to_owned(),

@@ -1,4 +1,4 @@
-use tidegate_protocol::why::{ChainProgress, OperatorWatermark, PartitionProgress};
+use tidegate_protocol::why::{AwaitedByProcess, ChainProgress, OperatorWatermark, PartitionProgress};
 use tidegate_protocol::{Attempt, Epoch, JobId, JobState};
 
 use super::*;
@@ -13,6 +13,7 @@ fn partition(name: &str, worker: u32, watermark_ms: Option<i64>, state: Partitio
         state,
         quiet_since_ms: None,
         position: None,
+        records: 5,
     }
 }
 
@@ -163,4 +164,22 @@ fn a_job_that_does_not_run_says_only_what_it_waits_for() {
     let why = seen.explain(5);
     assert_eq!(why.waits_for.as_deref(), Some("3 slots are needed"));
     assert!(why.silent.is_empty() && why.checkpoint.is_none() && why.watermark.is_none());
+}
+
+#[test]
+fn what_several_processes_wait_for_is_named_once() {
+    let waits = |what: &str, for_ms: u64| AwaitedByProcess { what: what.to_owned(), for_ms };
+    let with = |worker: u32, awaited: Vec<AwaitedByProcess>| {
+        let (slot, why) = answer(worker, None, Vec::new());
+        (slot, ProcessWhy { awaited, ..why })
+    };
+    let seen = seen(vec![
+        with(0, vec![waits("the registry", 5_000), waits("the brokers", 7_000)]),
+        with(1, vec![waits("the brokers", 9_000)]),
+    ]);
+    let awaited: Vec<_> =
+        seen.explain(5).awaited.into_iter().map(|it| (it.what, it.duration, it.workers)).collect();
+    let expected =
+        [("the brokers".to_owned(), 9_000, vec![0, 1]), ("the registry".to_owned(), 5_000, vec![0])];
+    assert_eq!(awaited, expected);
 }

@@ -77,7 +77,7 @@ struct Args {
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = positive)]
     rate: Option<f64>,
     /// Event time of the first row: milliseconds since 1970, or `now`
-    /// [default: 1700000000000; with --append, where the files end]
+    /// [default: 1700000000000; with --append, where the files end; for a topic, so that the last row is of now]
     #[arg(long, value_name = "MS", value_parser = start_time)]
     start_time: Option<u64>,
     /// Share of malformed rows: cut short, wrong types, invalid UTF-8, empty values, garbage
@@ -111,7 +111,7 @@ struct Args {
 
 const EXAMPLES: &str = "\
 A row: {\"device_id\":\"dev-00042\",\"timestamp\":1700000000123,\"temperature\":71.52,\"vibration\":0.0231,\"pressure\":101.3}
-A device stays in one partition. The same options give the same bytes. At the end the counts are printed
+A device stays in one partition. The same options give the same bytes (into a topic, with --start-time). At the end the counts are printed
 as JSON: rows, malformed, out_of_range, late, bytes.
 
 Examples:
@@ -128,9 +128,13 @@ fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|x| (0.0..=1.0).contains(x)).ok_or("must be a share from 0 to 1".into())
 }
 
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
 fn start_time(text: &str) -> Result<u64, String> {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-    let ms = if text == "now" { now() } else { text.parse().map_err(|_| "must be milliseconds or `now`")? };
+    let ms =
+        if text == "now" { now_ms() } else { text.parse().map_err(|_| "must be milliseconds or `now`")? };
     if ms >= LEAST_START_MS { Ok(ms) } else { Err(format!("must be at least {LEAST_START_MS}")) }
 }
 
@@ -179,7 +183,7 @@ impl Args {
             Location::Topic(_) if self.append || self.force => {
                 return Err("--append and --force are for files: a topic is always added to".into());
             }
-            Location::Topic(_) => self.start_time.unwrap_or(FIRST_MS),
+            Location::Topic(_) => self.start_time.unwrap_or_else(|| self.start_that_ends_at(now_ms())),
         };
         self.check_times(start)?;
         let mut out = match &self.out {
@@ -222,6 +226,13 @@ impl Args {
             ));
         }
         Ok(())
+    }
+
+    /// The start of a stream whose last row is of this time. Jobs write messages with event times into topics, and brokers delete
+    /// messages of long ago and refuse those of the future.
+    fn start_that_ends_at(&self, end_ms: u64) -> u64 {
+        let span = self.rows as f64 * step_ms(self.devices, self.rows_per_window);
+        end_ms.saturating_sub(span.ceil() as u64)
     }
 
     /// Makes the directory ready and says the event time to start at.

@@ -162,6 +162,16 @@ fn event_times_that_would_not_fit_are_refused() {
 }
 
 #[test]
+fn the_stream_of_a_topic_ends_now() {
+    let options = ["sensor-data", "--out", "kafka:x", "--rows", "6000", "--devices", "1000", "--late", "0"];
+    let args = Args::parse_from(options);
+    let start = args.start_that_ends_at(1_800_000_000_000);
+    // A device has 30 rows in 5 minutes, so 6 rows take one.
+    assert_eq!(start, 1_800_000_000_000 - 60_000);
+    assert_eq!(Args::parse_from(["sensor-data", "--out", "kafka:x"]).start_that_ends_at(5), 0);
+}
+
+#[test]
 fn a_rate_is_kept_over_all_beats() {
     assert_eq!(rows_in(PACE, 10_000.0), 200);
     assert_eq!(rows_in(Duration::from_secs(3600), 10_000.0), 36_000_000);

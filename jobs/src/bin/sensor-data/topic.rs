@@ -38,7 +38,9 @@ impl Topic {
     /// Opens a topic with so many partitions; it is made if it is missing.
     pub(crate) fn open(kafka: &Kafka, name: &str, partitions: u64) -> Result<Self, String> {
         match kafka.partitions(name).map_err(|e| e.to_string())? {
-            None => drop(kafka.create_topic(name, partitions as usize, &[]).map_err(|e| e.to_string())?),
+            None => {
+                kafka.create_topic(name, partitions as usize, None, &[]).map_err(|e| e.to_string())?;
+            }
             Some(found) if found as u64 != partitions => {
                 return Err(format!("the topic {name} has {found} partitions, ask for --partitions {found}"));
             }

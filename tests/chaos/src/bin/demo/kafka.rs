@@ -18,6 +18,8 @@ use tidegate_chaos::topics::follower::Follower;
 use tidegate_chaos::{Context, Failure, Oracle, Result, judge};
 use tidegate_kafka_tests::Brokers;
 
+/// The event time of the first row.
+const START_TIME_MS: u64 = 1_700_000_000_000;
 /// The topics.
 const INPUT: &str = "sensor-data";
 const OUTPUT: &str = "alert-signals";
@@ -274,6 +276,8 @@ fn start_generator(stage: &Stage, topics: &Topics) -> Result<Daemon> {
     let numbers =
         [("rows", rows), ("devices", devices), ("partitions", PARTITIONS), ("seed", seed), ("rate", RATE)];
     command.args(numbers.map(|(name, value)| format!("--{name}={value}")));
+    // The same seed is to give the same stream; the topics keep it however old it is.
+    command.arg(format!("--start-time={START_TIME_MS}"));
     let log = stage.bench.log.with_file_name("generator.log");
     let mut generator = Daemon::new("generator", command, log);
     generator.start()?;
