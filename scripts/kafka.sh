@@ -178,6 +178,10 @@ pause) signal STOP "$2" ;;
 cont) signal CONT "$2" ;;
 down) down ;;
 wipe) down && rm -rf "$data" ;;
-tool) shift && class=$1 && shift && java_with "org.apache.kafka.tools.$class" --bootstrap-server "$(addresses)" "$@" ;;
+tool)
+    shift && class=$1 && shift
+    [[ $class == *.* ]] || class=org.apache.kafka.tools.$class
+    java_with "$class" --bootstrap-server "$(addresses)" "$@"
+    ;;
 *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

@@ -150,8 +150,8 @@ pub enum PartitionStatus {
     /// Nothing has arrived, and it is not known to be the end: a fetch is under way. The partition is asked again a little later.
     /// It does not become idle by this; one that was caught up before is taken for caught up until a record comes.
     Pending,
-    /// Nothing has arrived, and the present end is not known, because whatever holds the partition does not answer. Event time does not
-    /// go on without it: the time after which it is idle begins anew when it is caught up. One that is idle already stays so.
+    /// Nothing has arrived, and the present end is not known, because whatever holds the partition does not answer. That time does not
+    /// count: a partition that is not idle does not become idle by it, and one that is idle stays so.
     Unavailable,
     /// Read up to the current end; more may come. A partition that stays in this state becomes idle, if the job sets a time
     /// for that.

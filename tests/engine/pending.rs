@@ -154,7 +154,7 @@ fn a_partition_that_was_caught_up_and_is_away_is_not_idle_until_it_is_known_to_b
     }
     is_away.store(false, Ordering::Relaxed);
     running.checkpoint();
-    clock.advance_ms(500);
+    clock.advance_ms(400);
     running.checkpoint();
     assert_eq!(out.records(), [0u64; 0], "event time has gone on without it");
     source.push(1, 300);
@@ -164,4 +164,26 @@ fn a_partition_that_was_caught_up_and_is_away_is_not_idle_until_it_is_known_to_b
     source.end();
     running.wait().unwrap();
     assert_eq!(out.records(), [2, 1]);
+}
+
+#[test]
+fn a_partition_that_is_idle_and_goes_away_holds_nothing_back() {
+    let is_away = Arc::new(AtomicBool::new(false));
+    let (source, out, clock, job) = counts_of(true, &is_away);
+    let running = job.start();
+    source.extend(0, [100, 1_200]);
+    running.checkpoint();
+    clock.advance_ms(1_000);
+    assert_eq!(out.wait_for(1), [1]);
+    is_away.store(true, Ordering::Relaxed);
+    running.checkpoint();
+    // Further than partitions may be from each other.
+    source.extend(0, [2_000, 10_000_000, 10_000_100, 10_002_000]);
+    running.checkpoint();
+    clock.advance_ms(1_000);
+    assert_eq!(out.wait_for(4), [1, 1, 1, 2]);
+    is_away.store(false, Ordering::Relaxed);
+    source.end();
+    running.wait().unwrap();
+    assert_eq!(out.records(), [1, 1, 1, 2, 1]);
 }

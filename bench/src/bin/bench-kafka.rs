@@ -1,6 +1,7 @@
 //! Jobs for the Kafka measurements: what is read from a topic is written to another one as it is, or only counted.
 
 use tidegate::{Job, Result};
+use tidegate_connectors::kafka::DeliveryGuarantee;
 use tidegate_connectors::{Kafka, KafkaSetting};
 
 #[global_allocator]
@@ -29,6 +30,9 @@ struct Args {
     /// A setting of the Kafka client.
     #[arg(long, value_name = "KEY=VALUE")]
     kafka: Vec<KafkaSetting>,
+    /// What is guaranteed of output.
+    #[arg(long, value_name = "GUARANTEE", default_value_t)]
+    delivery: DeliveryGuarantee,
 }
 
 fn main() -> Result<()> {
@@ -36,7 +40,7 @@ fn main() -> Result<()> {
 }
 
 fn build(job: &mut Job, args: &Args) -> Result<()> {
-    let kafka = Kafka::new(args.kafka.clone());
+    let kafka = Kafka::new(args.kafka.clone()).delivery(args.delivery);
     let input = kafka.topic(&args.input);
     match args.work {
         Work::Pass => {

@@ -6,6 +6,8 @@ use std::ffi::CString;
 use std::ptr;
 use std::rc::Rc;
 use std::slice;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
@@ -46,9 +48,21 @@ const UNKNOWN_TOPIC: Duration = Duration::from_secs(10);
 /// For how long a question is asked again while no broker answers, and from when on that is logged.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
 
+/// How long a client is kept from its end at most by the thread that serves it.
+const SERVED: Duration = Duration::from_millis(200);
+
+/// Takes what librdkafka reports of a client as a whole, for as long as there is somebody who uses it: its log, its errors, its
+/// statistics. They wait without a bound where nobody takes them, and a worker may have no reason to poll for hours.
+fn serve(client: &Weak<BaseConsumer<Reading>>) {
+    while let Some(client) = client.upgrade() {
+        // Messages come from queues of their own: what this returns can only be an error, and it was logged.
+        drop(client.poll(SERVED));
+    }
+}
+
 /// A client that reads topics.
 pub(super) struct Consumer {
-    client: BaseConsumer<Reading>,
+    client: Arc<BaseConsumer<Reading>>,
     brokers: String,
     group: Option<String>,
 }
@@ -66,14 +80,12 @@ impl Consumer {
 
     fn with(settings: &Settings, own: &[(&str, &str)]) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
-        let client = settings.client(&defaults, own, Reading::default())?;
+        let fetch_wait = settings.number("fetch.wait.max.ms")?.map(Duration::from_millis);
+        let reading = Reading::new(fetch_wait.unwrap_or_default());
+        let client = Arc::new(settings.client(&defaults, own, reading)?);
+        let events = Arc::downgrade(&client);
+        thread::Builder::new().name("kafka-events".to_owned()).spawn(move || serve(&events))?;
         Ok(Self { client, brokers: settings.brokers(), group: settings.value("group.id")? })
-    }
-
-    /// Has librdkafka report what happened to the client as a whole; it is to be called now and then.
-    pub(super) fn serve(&self) {
-        // Messages come from queues of their own: what this returns can only be an error, and it was logged.
-        drop(self.client.poll(Duration::ZERO));
     }
 
     /// Whether the broker of a partition that is read does not answer.
@@ -113,7 +125,7 @@ impl Consumer {
             if since.elapsed() > UNKNOWN_TOPIC {
                 return Ok(None);
             }
-            std::thread::sleep(Duration::from_millis(200));
+            thread::sleep(Duration::from_millis(200));
         }
     }
 
@@ -168,7 +180,6 @@ impl Consumer {
 
     /// Commits offsets of partitions, by their names, for the group.
     pub(super) fn commit(&self, offsets: &BTreeMap<String, i64>) -> Result<()> {
-        self.serve();
         let mut list = TopicPartitionList::new();
         let failed = |error| {
             let group = self.group().unwrap_or_default();
@@ -204,6 +215,15 @@ impl Consumer {
         })
     }
 
+    /// The same, asked for once and for a short time.
+    pub(super) fn ends_now(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> std::result::Result<(i64, i64), KafkaError> {
+        self.client.fetch_watermarks(topic, partition, SHORT_REQUEST)
+    }
+
     /// Asks until there is an answer: a broker that restarts is back in seconds.
     fn ask<T>(
         &self,
@@ -213,7 +233,6 @@ impl Consumer {
         let (began, mut next_warning) = (Instant::now(), PATIENCE.1);
         let mut waiting: Option<Waiting> = None;
         loop {
-            self.serve();
             let error = match question(&self.client) {
                 Ok(answer) => {
                     self.is_let_in();
@@ -241,7 +260,7 @@ impl Consumer {
                 warn!(target: "kafka", "{} yet: {error}", failed());
                 next_warning *= 2;
             }
-            std::thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
     }
 }
@@ -330,6 +349,15 @@ impl PartitionQueue {
         // SAFETY: it reads the error of the last call on this thread.
         let code = Code::from(unsafe { sys::rd_kafka_last_error() });
         Err(Error::environment(format!("cannot read partition {partition} of the topic {topic}: {code}")))
+    }
+
+    /// Begins to fetch again, at an offset. False if that fails.
+    pub(super) fn start_again(&mut self, offset: i64) -> bool {
+        self.waiting.clear();
+        // SAFETY: the pointers are those that librdkafka has given. Messages that are still in the queue are of an older start, and
+        // librdkafka drops them.
+        unsafe { sys::rd_kafka_consume_stop(self.topic, self.partition) };
+        self.start(offset)
     }
 
     fn start(&self, offset: i64) -> bool {

@@ -36,6 +36,8 @@ const TUNED: [(&str, &str); 4] = [
 const UNTIL_DELIVERED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("message.timeout.ms", "0")];
 /// After what time it is shown that a snapshot waits for the brokers.
 const SHOWN: Duration = Duration::from_secs(5);
+/// How long the end of a job waits for messages that no snapshot waits for.
+const LAST: Duration = Duration::from_secs(1);
 /// How often lost messages are logged.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -123,6 +125,14 @@ impl<F> Drop for DirectWriter<F> {
     fn drop(&mut self) {
         // The job ends, or goes on from the last snapshot: a snapshot thread that waits need not wait any more.
         self.producer.context().close();
+        if self.must_arrive || self.producer.in_flight_count() == 0 {
+            return;
+        }
+        // No snapshot has waited for these.
+        if self.producer.flush(LAST).is_err() {
+            let (left, topic) = (self.producer.in_flight_count(), &self.topic);
+            warn!(target: "kafka", "{left} messages to the topic {topic}, which the brokers had not taken when the job ended, are lost");
+        }
     }
 }
 

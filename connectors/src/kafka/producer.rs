@@ -75,6 +75,11 @@ impl Producer {
         Ok(Self { client, id: id.to_owned(), timeout: Duration::from_millis(timeout) })
     }
 
+    /// For how long a transaction may be open.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Fences every other producer with this id, and has the brokers abort what it has left open.
     ///
     /// By itself librdkafka asks twice a second, and the first answer after a kill is that the transaction is being aborted. Every

@@ -15,7 +15,9 @@ use super::settings::Settings;
 use super::sink::{TopicSink, WhenUnknown};
 
 /// So many bytes, as they are staged, go into one transaction: a reader waits for all of it.
-const TRANSACTION_BYTES: usize = 32 << 20;
+const TRANSACTION_BYTES: u64 = 32 << 20;
+/// The least that it is tried with, where more could not be sent within the timeout of a transaction.
+const LEAST_TRANSACTION_BYTES: u64 = 256 << 10;
 /// The first and the longest pause before another try.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// From when on a delay is logged; again whenever it has doubled.
@@ -29,6 +31,8 @@ pub(super) struct TopicPublisher {
     /// The transactional id of the slot in the job that runs. Output of a restored snapshot may have another one.
     id: String,
     session: Option<Session>,
+    /// So many bytes go into one transaction now.
+    part_bytes: u64,
     /// The markers that a new session may find.
     expected: Option<Expected>,
 }
@@ -69,7 +73,7 @@ impl From<Error> for Failure {
 
 impl TopicPublisher {
     pub(super) fn new(sink: TopicSink, id: String) -> Self {
-        Self { sink, id, session: None, expected: None }
+        Self { sink, id, session: None, part_bytes: TRANSACTION_BYTES, expected: None }
     }
 
     /// Tries until it is done, or there is no use in trying.
@@ -138,6 +142,7 @@ impl TopicPublisher {
 
     fn publish_output(&mut self, output: &Output<'_>) -> std::result::Result<(), Failure> {
         let (retention, when_unknown) = (self.sink.marker_retention, self.sink.when_unknown);
+        let part_bytes = self.part_bytes;
         let Place { id, topic, .. } = &output.place;
         let session = self.session(id, topic)?;
         let left = match (output.left(session.marker.as_ref(), retention), when_unknown) {
@@ -147,11 +152,17 @@ impl TopicPublisher {
             (Ok(left), _) => left,
         };
         let Left::From(first) = left else { return Ok(()) };
-        if output.is_restored || output.bytes() > TRANSACTION_BYTES as u64 {
+        if output.is_restored || output.bytes() > part_bytes {
             // A file that turns out to be damaged half way would be in the topic by half.
             output.check()?;
         }
-        session.publish(output, first)
+        let (began, timeout) = (Instant::now(), session.producer.timeout());
+        let published = session.publish(output, first, part_bytes);
+        self.part_bytes = match published {
+            Err(_) => less(part_bytes.min(output.bytes()), began.elapsed(), timeout).unwrap_or(part_bytes),
+            Ok(()) => (2 * part_bytes).min(TRANSACTION_BYTES),
+        };
+        published
     }
 
     /// Writes the marker again if it is old: brokers forget it.
@@ -260,12 +271,17 @@ impl Session {
     }
 
     /// Publishes an output from a message on, in as many transactions as its size asks for.
-    fn publish(&mut self, output: &Output<'_>, first: u64) -> std::result::Result<(), Failure> {
+    fn publish(
+        &mut self,
+        output: &Output<'_>,
+        first: u64,
+        part_bytes: u64,
+    ) -> std::result::Result<(), Failure> {
         let topic = &output.place.topic;
         let (mut next, mut bytes) = (first, 0);
         self.begin(output.marker(first))?;
         output.messages(first, |number, message| {
-            if bytes > TRANSACTION_BYTES {
+            if bytes > part_bytes {
                 let part = self.commit(output.marker(number), topic);
                 part.map_err(|failed| self.failure(Some(output), failed))?;
                 self.begin(output.marker(number))?;
@@ -274,7 +290,7 @@ impl Session {
             let to = message.topic.unwrap_or(topic);
             let sent = self.producer.send(to, message, number);
             sent.map_err(|failed| self.failure(Some(output), failed))?;
-            bytes += message.bytes();
+            bytes += message.bytes() as u64;
             next = number + 1;
             Ok::<(), Failure>(())
         })?;
@@ -313,6 +329,12 @@ impl Session {
     }
 }
 
+/// How much to put into one transaction when a try with `tried` bytes has failed after some time. All of a transaction has to be sent
+/// within its timeout, and every try would fail that sends as much.
+fn less(tried: u64, took: Duration, timeout: Duration) -> Option<u64> {
+    (took > timeout / 2).then(|| (tried / 2).max(LEAST_TRANSACTION_BYTES))
+}
+
 fn temporary(id: &str, what: &str, error: &KafkaError) -> Failure {
     let code = code_of(error);
     if matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) {
@@ -334,6 +356,14 @@ mod tests {
     use tidegate_connector_api::Attempt;
 
     use super::*;
+
+    #[test]
+    fn less_goes_into_a_transaction_when_one_took_too_long() {
+        let (seconds, timeout) = (Duration::from_secs, Duration::from_secs(60));
+        assert_eq!(less(30 << 20, seconds(61), timeout), Some(15 << 20));
+        assert_eq!(less(30 << 20, seconds(29), timeout), None, "it has failed for another reason");
+        assert_eq!(less(300 << 10, seconds(61), timeout), Some(256 << 10));
+    }
 
     #[test]
     fn a_marker_that_this_publisher_did_not_write_ends_it() {

@@ -20,15 +20,16 @@ use super::client::{Logging, log};
 
 /// How often there are statistics, as a setting of the client.
 pub(super) const EVERY: (&str, &str) = ("statistics.interval.ms", "1000");
-/// A broker that is asked answers a fetch in a fraction of a second; after so many microseconds it is silent.
-const SILENT_US: i64 = 3_000_000;
+/// A broker that is asked answers a fetch when it has waited for messages (`fetch.wait.max.ms`); after so much longer it is silent.
+const SILENT: Duration = Duration::from_secs(3);
 /// A silence that lasts so long is shown and logged; shorter ones belong to every restart of a broker.
 const SHOWN: Duration = Duration::from_secs(5);
 
 /// The context of a client that reads.
-#[derive(Default)]
 pub(super) struct Reading {
     pub(super) logging: Logging,
+    /// After how many microseconds a broker is silent.
+    silent_us: i64,
     reach: Mutex<Reach>,
 }
 
@@ -77,21 +78,27 @@ struct Partition {
 }
 
 impl Broker {
-    fn answers(&self) -> bool {
+    fn answers(&self, silent_us: i64) -> bool {
         let is_connected = matches!(&*self.state, "UP" | "UPDATE");
-        is_connected && (self.waitresp_cnt == 0 || self.rxidle < SILENT_US)
+        is_connected && (self.waitresp_cnt == 0 || self.rxidle < silent_us)
+    }
+}
+
+impl Statistics {
+    fn reads_any(&self) -> bool {
+        self.topics.values().flat_map(|topic| topic.partitions.values()).any(|partition| partition.desired)
     }
 }
 
 impl Silent {
-    fn of(statistics: Statistics) -> Self {
+    fn of(statistics: &Statistics, silent_us: i64) -> Self {
         let mut silent = Self::default();
         let brokers: HashMap<i32, &Broker> =
             statistics.brokers.values().map(|broker| (broker.nodeid, broker)).collect();
         for (topic, Topic { partitions }) in &statistics.topics {
             for Partition { partition, broker, .. } in partitions.values().filter(|it| it.desired) {
                 let broker = brokers.get(broker).filter(|broker| broker.nodeid >= 0);
-                if broker.is_some_and(|broker| broker.answers()) {
+                if broker.is_some_and(|broker| broker.answers(silent_us)) {
                     continue;
                 }
                 silent.partitions.entry(topic.clone()).or_default().insert(*partition);
@@ -142,6 +149,12 @@ impl Reach {
 }
 
 impl Reading {
+    /// The context of a client whose fetches wait for so long at a broker.
+    pub(super) fn new(fetch_wait: Duration) -> Self {
+        let silent_us = i64::try_from((SILENT + fetch_wait).as_micros()).unwrap_or(i64::MAX);
+        Self { logging: Logging::default(), silent_us, reach: Mutex::default() }
+    }
+
     fn reach(&self) -> MutexGuard<'_, Reach> {
         self.reach.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,10 +175,19 @@ impl ClientContext for Reading {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        match serde_json::from_slice(statistics) {
-            Ok(statistics) => self.reach().update(Silent::of(statistics), Instant::now()),
-            Err(error) => warn!(target: "kafka", "the statistics of librdkafka cannot be read: {error}"),
+        let statistics: Statistics = match serde_json::from_slice(statistics) {
+            Ok(statistics) => statistics,
+            Err(error) => {
+                warn!(target: "kafka", "the statistics of librdkafka cannot be read: {error}");
+                return;
+            }
+        };
+        let silent = Silent::of(&statistics, self.silent_us);
+        if statistics.reads_any() && silent.partitions.is_empty() {
+            // Partitions that have been read to their ends give no other sign that a refusal was for a moment only.
+            self.logging.is_let_in();
         }
+        self.reach().update(silent, Instant::now());
     }
 }
 
@@ -173,6 +195,7 @@ impl ConsumerContext for Reading {}
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::error::RDKafkaErrorCode as Code;
     use serde_json::{Value, json};
 
     use super::*;
@@ -183,7 +206,7 @@ mod tests {
         })
     }
 
-    fn silent(brokers: &[Value], partitions: &[(i32, i32)]) -> Silent {
+    fn statistics(brokers: &[Value], partitions: &[(i32, i32)]) -> Value {
         let brokers: serde_json::Map<String, Value> =
             brokers.iter().map(|broker| (broker["nodename"].to_string(), broker.clone())).collect();
         let mut all: serde_json::Map<String, Value> = partitions
@@ -194,8 +217,26 @@ mod tests {
             .collect();
         // What librdkafka has for messages without a partition.
         all.insert("-1".to_owned(), json!({"partition": -1, "broker": -1, "desired": false}));
-        let statistics = json!({"brokers": brokers, "topics": {"t": {"partitions": all}}});
-        Silent::of(serde_json::from_value(statistics).unwrap())
+        json!({"brokers": brokers, "topics": {"t": {"partitions": all}}})
+    }
+
+    fn silent(brokers: &[Value], partitions: &[(i32, i32)]) -> Silent {
+        let statistics = serde_json::from_value(statistics(brokers, partitions)).unwrap();
+        Silent::of(&statistics, 3_000_000)
+    }
+
+    #[test]
+    fn a_refusal_is_over_when_all_brokers_answer() {
+        let reading = Reading::new(Duration::from_millis(100));
+        let refuse = || reading.logging.failed(&KafkaError::Global(Code::Authentication), "no");
+        let take = |statistics: &Value| reading.stats_raw(statistics.to_string().as_bytes());
+        refuse();
+        take(&statistics(&[broker(1, "AUTH_REQ", 0, 0)], &[(0, 1)]));
+        assert!(reading.logging.refusal().is_some() && reading.is_silent("t", 0));
+        take(&statistics(&[], &[]));
+        assert!(reading.logging.refusal().is_some(), "nothing is read yet");
+        take(&statistics(&[broker(1, "UP", 1, 3_050_000)], &[(0, 1)]));
+        assert!(reading.logging.refusal().is_none() && !reading.is_silent("t", 0));
     }
 
     #[test]

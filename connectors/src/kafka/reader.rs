@@ -14,8 +14,8 @@ use super::consumer::{Consumer, Fetched, PartitionQueue, Taken};
 use super::format::{MessageFormat, ReadError};
 use super::names::{PartitionName, TopicPosition};
 
-/// How often librdkafka is asked what has happened to the client as a whole.
-const SERVE_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked whether brokers refuse the client.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// After what time the brokers are asked again for a partition that they did not know.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a source that lives with deleted topics asks whether its own are there: librdkafka does not report that. It blocks for a
@@ -35,7 +35,9 @@ pub(super) struct TopicReader<F> {
     deletions: Option<Deletions>,
     /// How many partitions each topic had when the client last asked, and when that was.
     counts: BTreeMap<String, (usize, Instant)>,
-    served: Option<Instant>,
+    /// Whether the brokers have insisted that there is no such topic, so that they have not just started.
+    are_brokers_ready: bool,
+    checked: Option<Instant>,
 }
 
 /// Which topics the brokers did not list when they were asked last, and when that was. A broker that has just started may not know
@@ -67,6 +69,8 @@ struct OpenPartition {
     unknown_since: Option<Instant>,
     /// Whether that has lasted, so that the topic must have been deleted.
     is_gone: bool,
+    /// When the brokers are asked whether the position is there, which a fetch has put in doubt.
+    doubt: Option<Instant>,
 }
 
 impl<F: MessageFormat> TopicReader<F> {
@@ -82,7 +86,8 @@ impl<F: MessageFormat> TopicReader<F> {
                 deleted: BTreeSet::new(),
             }),
             counts: BTreeMap::new(),
-            served: None,
+            are_brokers_ready: false,
+            checked: None,
         }
     }
 
@@ -94,9 +99,22 @@ impl<F: MessageFormat> TopicReader<F> {
         {
             return Ok(is_there(*count));
         }
-        let count = self.consumer.partitions(name.topic)?.unwrap_or(0);
+        let count = self.count(name.topic)?.unwrap_or(0);
         self.counts.insert(name.topic.to_owned(), (count, Instant::now()));
         Ok(is_there(count))
+    }
+
+    /// The number of a topic's partitions. That there is none counts at once when the brokers have insisted on that of another one: a job
+    /// may have to find out about any number of topics that were deleted while it was away.
+    fn count(&mut self, topic: &str) -> Result<Option<usize>> {
+        if self.are_brokers_ready
+            && let Ok(count) = self.consumer.partitions_now(topic)
+        {
+            return Ok(count);
+        }
+        let count = self.consumer.partitions(topic)?;
+        self.are_brokers_ready |= count.is_none();
+        Ok(count)
     }
 
     /// Where to read a partition from; None if there is nothing to read any more.
@@ -112,7 +130,11 @@ impl<F: MessageFormat> TopicReader<F> {
                 Ok(None)
             }
             Some(TopicPosition::Offset(offset)) => Ok(Some(Some(offset))),
-            None => self.knows(name).map(|_| Some(None)),
+            None if !self.knows(name)? && self.deletions.is_some() => {
+                warn!(target: "kafka", "the topic {} was deleted before {name} was read", name.topic);
+                Ok(None)
+            }
+            None => Ok(Some(None)),
         }
     }
 
@@ -129,14 +151,15 @@ impl<F: MessageFormat> TopicReader<F> {
             _ => None,
         });
         let missing = open.collect();
-        deletions.deleted = deletions.missing.intersection(&missing).cloned().collect();
+        // The list leaves out what the job's user may not see; a question for one topic is answered with that.
+        let is_deleted = |topic: &&String| matches!(self.consumer.partitions_now(topic), Ok(None));
+        deletions.deleted = deletions.missing.intersection(&missing).filter(is_deleted).cloned().collect();
         deletions.missing = missing;
     }
 
-    fn serve(&mut self) -> Result<()> {
-        if self.served.is_none_or(|served| served.elapsed() > SERVE_EVERY) {
-            self.consumer.serve();
-            self.served = Some(Instant::now());
+    fn check_is_let_in(&mut self) -> Result<()> {
+        if self.checked.is_none_or(|checked| checked.elapsed() > CHECK_EVERY) {
+            self.checked = Some(Instant::now());
             self.consumer.check_is_let_in(UNKNOWN)?;
         }
         Ok(())
@@ -169,6 +192,7 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
             has_ended: end.is_some_and(|end| first >= end),
             unknown_since: None,
             is_gone: false,
+            doubt: None,
         }));
         Ok(())
     }
@@ -179,7 +203,7 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
         out: &mut Polled<F::Item>,
         budget: usize,
     ) -> Result<PartitionStatus> {
-        self.serve()?;
+        self.check_is_let_in()?;
         self.look_for_deletions();
         let Partition::Open(open) = &mut self.partitions[partition] else {
             return Ok(PartitionStatus::Ended);
@@ -213,6 +237,9 @@ impl OpenPartition {
     ) -> Result<PartitionStatus> {
         if self.has_ended {
             return Ok(PartitionStatus::Ended);
+        }
+        if self.doubt.is_some() && !self.is_position_there(consumer)? {
+            return Ok(PartitionStatus::Unavailable);
         }
         let (next, end, mut failed) = (&mut self.next, self.end.unwrap_or(i64::MAX), None);
         let fetched = self.queue.fetch(budget, |message| {
@@ -254,7 +281,7 @@ impl OpenPartition {
             Fetched { end, .. } => self.met(end, consumer),
         };
         if let Some((code, text)) = fetched.error {
-            self.failed(code, &text, consumer)?;
+            self.failed(code, &text)?;
             if fetched.end.is_none() {
                 status = PartitionStatus::Pending;
             }
@@ -290,9 +317,9 @@ impl OpenPartition {
     }
 
     /// The client goes on trying where it can; what it cannot mend ends the job by name.
-    fn failed(&mut self, code: Code, text: &str, consumer: &Consumer) -> Result<()> {
+    fn failed(&mut self, code: Code, text: &str) -> Result<()> {
         match code {
-            Code::AutoOffsetReset | Code::OffsetOutOfRange => return Err(self.lost_position(consumer)),
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => self.doubt = Some(Instant::now()),
             code if is_unknown(code) => drop(self.unknown_since.get_or_insert_with(Instant::now)),
             // What comes behind such messages would be read as if they had not been there.
             Code::BadMessage | Code::BadCompression | Code::NotImplemented => {
@@ -311,24 +338,50 @@ impl OpenPartition {
         Ok(())
     }
 
-    fn lost_position(&self, consumer: &Consumer) -> Error {
+    /// A fetch was refused for its offset, or a new leader has not said in time that it has that offset, too: whether it is there
+    /// and is fetched again. While the brokers do not answer, nothing is known.
+    fn is_position_there(&mut self, consumer: &Consumer) -> Result<bool> {
+        if self.doubt.is_none_or(|ask_at| ask_at > Instant::now())
+            || consumer.is_silent(&self.topic, self.number)
+        {
+            return Ok(false);
+        }
         let next = self.next;
-        let error = match consumer.ends(&self.topic, self.number) {
-            Ok((first, _)) if next < first => format!(
+        match consumer.ends_now(&self.topic, self.number) {
+            Err(error) => {
+                warn!(target: "kafka", "{self}: cannot ask whether it has offset {next}: {error}");
+                self.doubt = Some(Instant::now() + ASK_AGAIN);
+                Ok(false)
+            }
+            Ok((first, end)) => {
+                self.check_position(first, end)?;
+                warn!(target: "kafka", "{self} has offset {next}, and is read on from there");
+                self.doubt = None;
+                if self.queue.start_again(next) {
+                    return Ok(true);
+                }
+                Err(Error::environment(format!("{self} cannot be read again from offset {next} on")))
+            }
+        }
+    }
+
+    /// An error if the next offset is not among those that there are.
+    fn check_position(&self, first: i64, end: i64) -> Result<()> {
+        let next = self.next;
+        if next < first {
+            return Err(Error::job(format!(
                 "the messages of {self} from offset {next} on are gone: the first that is left has offset {first}, so the topic \
                  keeps less than the job was behind. Go on without them from a new checkpoint directory, and raise the topic's \
                  retention"
-            ),
-            Ok((_, end)) if next > end => format!(
+            )));
+        }
+        if next > end {
+            return Err(Error::job(format!(
                 "{self} ends at offset {end}, and the job has read up to {next}: the topic was deleted and made again, or a \
                  broker has lost messages. Read it from its beginning with a new checkpoint directory"
-            ),
-            Ok((first, end)) => {
-                format!("the brokers refuse offset {next} of {self}, which has {first} to {end}")
-            }
-            Err(error) => return error,
-        };
-        Error::job(error)
+            )));
+        }
+        Ok(())
     }
 
     fn ask_whether_it_is_gone(&mut self, consumer: &Consumer) -> Result<()> {

@@ -140,13 +140,23 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
             let uri = topics.uri()?;
             return Err(Error::job(format!("there is no topic that {uri} means, and so nothing to read")));
         }
-        self.topic.start.check(&partitions)?;
+        if !topics.may_go() {
+            self.topic.start.check(&partitions)?;
+        }
         Ok(partitions)
     }
 
     fn initial(&self, partition: &str) -> Result<Option<Position>> {
         let name = PartitionName::parse(partition)?;
-        self.ask(|consumer, _| self.topic.start.of(name, consumer))
+        self.ask(|consumer, known| {
+            let topics = &self.topic.topics;
+            if topics.may_go() {
+                // Only now: a topic that was there at the first start may be deleted at a later one.
+                let all = if known.is_empty() { known.partitions(topics, consumer)? } else { known.names() };
+                self.topic.start.check(&all)?;
+            }
+            self.topic.start.of(name, consumer)
+        })
     }
 
     fn committer(&self) -> Result<Option<Box<dyn PositionCommitter>>> {

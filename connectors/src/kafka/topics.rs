@@ -82,10 +82,19 @@ impl KnownTopics {
             Topics::Named(names) => names.iter().try_for_each(|name| self.ask(name, consumer))?,
             Topics::Pattern(pattern) => self.list(pattern, consumer)?,
         }
+        Ok(self.names())
+    }
+
+    /// The names of all partitions that are known.
+    pub(super) fn names(&self) -> Vec<String> {
         let names = self.topics.iter().flat_map(|(topic, known)| {
             (0..known.partitions).map(move |number| PartitionName { topic, number: number as i32 })
         });
-        Ok(names.map(|name| name.to_string()).collect())
+        names.map(|name| name.to_string()).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.topics.is_empty()
     }
 
     /// Shows whether brokers answer, and logs when that changes: they are asked every second.

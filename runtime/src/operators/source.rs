@@ -69,6 +69,8 @@ struct Open {
     /// Since when (ms of processing time) there was nothing to read, and when that was last observed. It is not known
     /// whether more has arrived since then: a source that is held up does not poll.
     quiet: Option<(i64, i64)>,
+    /// True if it was not known at the last poll whether there is more to read: that time counts for nothing.
+    is_unavailable: bool,
     /// The least watermark that any step makes of its records.
     watermark: i64,
     /// True if it missed its last turn because it is too far ahead.
@@ -177,7 +179,15 @@ impl<S: Source> SourceStep<S> {
             activity.end();
         }
         let watermark = self.watermark(number);
-        self.open.push(Open { name, activity, ended, quiet: None, watermark, is_paused: false });
+        self.open.push(Open {
+            name,
+            activity,
+            ended,
+            quiet: None,
+            is_unavailable: false,
+            watermark,
+            is_paused: false,
+        });
         opened
     }
 
@@ -266,10 +276,7 @@ impl<S: Source> SourceStep<S> {
         }
         match status {
             PartitionStatus::More | PartitionStatus::Pending => {}
-            PartitionStatus::Unavailable => {
-                self.open[i].quiet = None;
-                self.open[i].activity.set_quiet_since(None);
-            }
+            PartitionStatus::Unavailable => self.open[i].is_unavailable = true,
             PartitionStatus::CaughtUp if !self.cx.chain.worker.instructions().is_to_drain() => self.quiet(i),
             PartitionStatus::CaughtUp | PartitionStatus::Ended => {
                 self.open[i].ended = true;
@@ -295,7 +302,12 @@ impl<S: Source> SourceStep<S> {
     /// A partition is read to its end and may grow.
     fn quiet(&mut self, i: usize) {
         let now = self.cx.chain.worker.process.clock.now_ms();
-        let since = self.open[i].quiet.map_or(now, |(since, _)| since);
+        let was_unavailable = std::mem::take(&mut self.open[i].is_unavailable);
+        let since = match self.open[i].quiet {
+            Some((since, until)) if was_unavailable => now.saturating_sub(until.saturating_sub(since)),
+            Some((since, _)) => since,
+            None => now,
+        };
         self.open[i].quiet = Some((since, now));
         self.open[i].activity.set_quiet_since(Some(since));
         if let Some(quiet_ms) = self.quiet_ms(i) {

@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("reading::latest_and_timestamp_count_for_the_first_start_only", latest_and_timestamp),
     ("reading::several_topics_are_read_as_one_source", several_topics),
     ("reading::topics_of_a_pattern_come_and_go", topics_of_a_pattern),
+    ("reading::topics_of_a_pattern_that_were_deleted_do_not_hold_a_start_up", many_deleted_topics),
     ("reading::explicit_offsets_count_for_the_partitions_that_they_name", explicit_offsets),
     ("reading::offsets_are_committed_to_the_group_and_started_from", offsets_of_a_group),
     ("reading::lost_messages_end_the_job_by_name", lost_messages_end_the_job),
@@ -313,6 +314,20 @@ fn topics_of_a_pattern(setting: &Setting) {
     assert_eq!(read, ["again"]);
 }
 
+fn many_deleted_topics(setting: &Setting) {
+    let prefix = setting.name();
+    let source = setting.kafka().topic_pattern(&format!("{prefix}-.*")).follow(true).utf8();
+    let (mut reader, began) = (source.reader().unwrap(), Instant::now());
+    for number in 0..8 {
+        // Half of them were read before, and half only found.
+        let position = (number % 2 == 0).then(|| 5.into());
+        reader.open(&format!("{prefix}-{number}-0"), position.as_ref()).unwrap();
+        assert_eq!(reader.poll(number, &mut Polled::new(), 100).unwrap(), PartitionStatus::Ended);
+    }
+    // Brokers have to insist on it for ten seconds, once.
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+}
+
 fn explicit_offsets(setting: &Setting) {
     let topic = setting.topic(2);
     setting.client.write(&topic, 0, ["0", "1", "2"]);
@@ -334,6 +349,29 @@ fn explicit_offsets(setting: &Setting) {
     let (job, _) = follow_by(move || kafka.topic(&name).start(Start::offsets([(&*name, 7, 0)])));
     let error = job.run().unwrap_err().to_string();
     assert!(error.contains("partition 7"), "{error}");
+
+    // A topic of a pattern may be deleted when the job has begun, and has to be there when it begins.
+    let (prefix, pattern_of) = (setting.name(), setting.kafka());
+    let (first, second) = (format!("{prefix}-1"), format!("{prefix}-2"));
+    [&first, &second].into_iter().for_each(|topic| setting.client.create(topic, 1, &[]));
+    setting.client.write(&first, 0, ["skipped", "first"]);
+    let named = first.clone();
+    let (job, out) = follow_by(move || {
+        pattern_of.topic_pattern(&format!("{prefix}-.")).start(Start::offsets([(&*named, 0, 1)]))
+    });
+    let running = job.start();
+    assert_eq!(out.wait_for(1), ["first"]);
+    running.checkpoint();
+    running.kill();
+    setting.client.delete(&first);
+    setting.client.write(&second, 0, ["second"]);
+    let running = job.start();
+    assert_eq!(out.wait_for(2)[1], "second");
+    running.stop().unwrap();
+    let (kafka, pattern) = (setting.kafka(), format!("{second}.*"));
+    let (job, _) = follow_by(move || kafka.topic_pattern(&pattern).start(Start::offsets([("none", 0, 1)])));
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.contains("partition 0 of the topic none"), "{error}");
 }
 
 fn offsets_of_a_group(setting: &Setting) {

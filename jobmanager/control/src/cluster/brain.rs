@@ -179,9 +179,11 @@ impl Brain {
     fn look_at_parallelism(&mut self, out: &mut Vec<ClusterAction>) {
         let is_auto = |facts: &JobFacts| facts.auto_parallelism && facts.ended.is_none();
         let jobs = self.ledger.jobs.iter().filter(|(_, facts)| is_auto(facts));
+        // What is proposed here is not committed yet, and is not to be promised twice.
+        let mut promised = 0;
         for id in jobs.map(|(id, _)| *id).collect::<Vec<_>>() {
-            let free = self.free().saturating_sub(self.claimed_by_others(id));
-            self.with_job(id, out, |job, cx| job.look_at_parallelism(cx, free));
+            let free = self.free().saturating_sub(self.claimed_by_others(id)).saturating_sub(promised);
+            promised += self.with_job(id, out, |job, cx| job.look_at_parallelism(cx, free)).unwrap_or(0);
         }
     }
 

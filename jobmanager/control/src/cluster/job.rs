@@ -109,7 +109,7 @@ impl Job {
                 || facts.last_epoch > facts.spec.restored.map(|restored| restored.0).unwrap_or_default(),
             rescaling: false,
             auto: AutoParallelism::default(),
-            partitions: facts.spec.plan.widest_source().map_or(0, |(_, partitions)| partitions),
+            partitions: known_partitions(facts),
             pause: Pause::default(),
         }
     }
@@ -728,6 +728,12 @@ impl Job {
             ))),
         }
     }
+}
+
+/// The most partitions that a source must have. A job that was started may have found others since, and has got workers for them.
+fn known_partitions(facts: &JobFacts) -> u32 {
+    let described = facts.spec.plan.widest_source().map_or(0, |(_, partitions)| partitions);
+    if facts.was_started() { described.max(facts.parallelism) } else { described }
 }
 
 /// What has happened to a process.

@@ -42,18 +42,20 @@ impl Job {
     }
 
     /// Rescales the job if its parallelism is automatic, and another one has suited it for long enough. `free` is the number of
-    /// slots that nobody has or claims.
-    pub(in crate::cluster) fn look_at_parallelism(&mut self, cx: &mut Context<'_>, free: u32) {
+    /// slots that nobody has or claims; returned is how many of them the job is to get.
+    pub(in crate::cluster) fn look_at_parallelism(&mut self, cx: &mut Context<'_>, free: u32) -> u32 {
         let may_change = cx.facts.auto_parallelism && !cx.facts.is_ending && !cx.facts.finished;
         let own = match &self.phase {
             Phase::Waiting { .. } if may_change => 0,
             Phase::Active(run)
                 if may_change && run.is_running() && run.parallelism == cx.facts.parallelism =>
             {
-                self.partitions = run.most_partitions().unwrap_or(self.partitions);
+                // Of an attempt that was adopted that is known after its next checkpoints.
+                let Some(partitions) = run.most_partitions() else { return 0 };
+                self.partitions = partitions;
                 run.parallelism
             }
-            _ => return,
+            _ => return 0,
         };
         let suits = Suits {
             present: cx.facts.parallelism,
@@ -62,10 +64,11 @@ impl Job {
             most: cx.facts.spec.key_groups.count.into(),
             is_waiting: self.is_waiting(),
         };
-        let Some(parallelism) = self.auto.look(cx.now.time, &suits) else { return };
+        let Some(parallelism) = self.auto.look(cx.now.time, &suits) else { return 0 };
         let job = self.id;
         cx.out.push(ClusterAction::Note { job, warning: false, text: suits.reason() });
         cx.out.push(ClusterAction::Propose(Record::Rescaled { job, parallelism, auto: true }));
+        parallelism.saturating_sub(own)
     }
 
     pub(super) fn rescale(&mut self, cx: &mut Context<'_>) {
