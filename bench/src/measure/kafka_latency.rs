@@ -28,7 +28,12 @@ struct Delivery {
 }
 
 const DELIVERIES: &[Delivery] = &[
-    Delivery { name: "exactly once, 100 ms", guarantee: "exactly-once", interval: "100ms", goal: "p50 70, p99 150" },
+    Delivery {
+        name: "exactly once, 100 ms",
+        guarantee: "exactly-once",
+        interval: "100ms",
+        goal: "p50 70, p99 150",
+    },
     Delivery { name: "exactly once, 20 ms", guarantee: "exactly-once", interval: "20ms", goal: "p99 60" },
     Delivery { name: "at least once, 1 s", guarantee: "at-least-once", interval: "1s", goal: "p99 10" },
 ];

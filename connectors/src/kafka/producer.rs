@@ -39,6 +39,9 @@ const INIT: Duration = Duration::from_secs(30);
 const OFTEN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
 /// How often later.
 const SELDOM: Duration = Duration::from_millis(500);
+/// How long brokers may take for one step of a transaction without any progress. A client that was asking when a coordinator went away may
+/// wait for it for as long as it is allowed to, though another broker has taken its place; a new client finds that at once.
+const STEP: Duration = Duration::from_secs(15);
 
 /// A producer with a transactional id. After any error it is of no use any more: whether its transaction is committed is not
 /// known until another one has been made and the marker was read.
@@ -143,22 +146,28 @@ impl Producer {
     pub(super) fn commit(&self, marker: &Marker, topic: &str) -> std::result::Result<(), Failed> {
         self.send_marker(marker, topic).or_else(|error| self.check().and(Err(error.into())))?;
         self.flush()?;
-        let committed = self.client.commit_transaction(self.timeout);
+        let committed = self.client.commit_transaction(self.timeout.min(STEP));
         committed.or_else(|error| self.check().and(Err(error.into())))
     }
 
     /// Waits until the brokers have all messages. That of `rdkafka` sleeps for a tenth of a second if they have not yet.
     fn flush(&self) -> std::result::Result<(), Failed> {
-        let until = Instant::now() + self.timeout;
+        let began = Instant::now();
+        let (mut left, mut since) = (self.client.in_flight_count(), began);
         loop {
             // SAFETY: the client is alive.
             let code =
                 Code::from(unsafe { sys::rd_kafka_flush(self.client.client().native_ptr(), GLANCE_MS) });
             self.client.poll(Duration::ZERO);
             self.check()?;
+            let now_left = self.client.in_flight_count();
+            if now_left < left {
+                (left, since) = (now_left, Instant::now());
+            }
+            let is_in_time = began.elapsed() < self.timeout && since.elapsed() < STEP.max(self.timeout / 2);
             match code {
                 Code::NoError => return Ok(()),
-                Code::OperationTimedOut if Instant::now() < until => {}
+                Code::OperationTimedOut if is_in_time => {}
                 code => return Err(KafkaError::Flush(code).into()),
             }
         }
@@ -177,7 +186,7 @@ impl Producer {
     fn send_marker(&self, marker: &Marker, topic: &str) -> KafkaResult<()> {
         let offsets = marker.as_offset(topic)?;
         let group = std::ffi::CString::new(self.id.as_str()).map_err(KafkaError::Nul)?;
-        let timeout = i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX);
+        let timeout = self.timeout.min(STEP).as_millis() as i32;
         // SAFETY: client, offsets and name live until the calls are over; the group's metadata is destroyed after them.
         let error = unsafe {
             let group = sys::rd_kafka_consumer_group_metadata_new(group.as_ptr());
