@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks what a build needs besides Cargo.lock: Rust, make, a C++ compiler, libclang, the headers of OpenSSL and zlib. Installs all
+# Checks what a build needs besides Cargo.lock: Rust, make, CMake, a C++ compiler, libclang, the headers of OpenSSL and zlib. Installs all
 # but Rust where it may (Debian and Ubuntu, as root or with sudo that asks for no password), else says in one line what to
 # install. Prints nothing if nothing is missing. With the argument `lints`, clippy and rustfmt are asked for too, and
 # cargo-machete is built once, into the target directory. With `kafka`, Java and Maven are installed where they may be, and
@@ -102,6 +102,7 @@ missing() {
     has_libclang || echo libclang-dev
     has_header openssl/ssl.h || echo libssl-dev
     has_header zlib.h || echo zlib1g-dev
+    exists cmake || echo cmake
 }
 
 # ------------------------------------------------------------ installing
@@ -128,12 +129,12 @@ apt_install() {
 
 how_to_install() {
     if exists apt-get; then echo "sudo apt-get install $*"
-    elif exists dnf; then echo "sudo dnf install make gcc-c++ clang-devel openssl-devel zlib-devel"
-    elif exists pacman; then echo "sudo pacman -S make gcc clang openssl zlib"
-    elif exists zypper; then echo "sudo zypper install make gcc-c++ clang-devel libopenssl-devel zlib-devel"
-    elif exists apk; then echo "sudo apk add make g++ clang-dev openssl-dev zlib-dev"
-    elif exists xcode-select; then echo "xcode-select --install"
-    else echo "make, a C++ compiler, libclang, OpenSSL and zlib, by whatever installs packages here"
+    elif exists dnf; then echo "sudo dnf install make cmake gcc-c++ clang-devel openssl-devel zlib-devel"
+    elif exists pacman; then echo "sudo pacman -S make cmake gcc clang openssl zlib"
+    elif exists zypper; then echo "sudo zypper install make cmake gcc-c++ clang-devel libopenssl-devel zlib-devel"
+    elif exists apk; then echo "sudo apk add make cmake g++ clang-dev openssl-dev zlib-dev"
+    elif exists xcode-select; then echo "xcode-select --install; brew install cmake"
+    else echo "make, CMake, a C++ compiler, libclang, OpenSSL and zlib, by whatever installs packages here"
     fi
 }
 

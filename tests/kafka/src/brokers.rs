@@ -12,8 +12,8 @@ pub struct Brokers {
     own: Option<Own>,
 }
 
-/// What a second listener asks of its clients: TLS, with certificates of this authority, and the name and password of a user (SASL PLAIN).
-/// Users may do nothing until they are allowed to; who comes by the first listener may do everything.
+/// What a second listener asks of its clients: TLS, with certificates of this authority, and the name and password of a user (SASL PLAIN, or
+/// SCRAM if they are noted in Kafka), or a token with the name (OAUTHBEARER, and it takes any that has not expired). Users may do nothing until they are allowed to; who comes by the first listener may do everything.
 pub struct Secure<'a> {
     /// The nodes' certificate.
     pub certificate: &'a Path,
@@ -30,6 +30,9 @@ struct Own {
     host: Host,
     port: u16,
 }
+
+/// Where Kafka's ways to prove who one is are.
+const SECURITY: &str = "org.apache.kafka.common.security";
 
 /// Where nodes run.
 #[derive(Clone, Debug)]
@@ -198,9 +201,15 @@ impl Secure<'_> {
             format!("listeners={client},CONTROL://127.0.0.1:{},SECURE://{address}", port + 1),
             format!("advertised.listeners={client},SECURE://{address}"),
             "listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROL:PLAINTEXT,SECURE:SASL_SSL".to_owned(),
-            "listener.name.secure.sasl.enabled.mechanisms=PLAIN".to_owned(),
+            "listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,OAUTHBEARER".to_owned(),
             format!(
-                "listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};"
+                "listener.name.secure.plain.sasl.jaas.config={SECURITY}.plain.PlainLoginModule required{users};"
+            ),
+            format!(
+                "listener.name.secure.scram-sha-256.sasl.jaas.config={SECURITY}.scram.ScramLoginModule required;"
+            ),
+            format!(
+                "listener.name.secure.oauthbearer.sasl.jaas.config={SECURITY}.oauthbearer.OAuthBearerLoginModule required;"
             ),
             "listener.name.secure.ssl.keystore.type=PEM".to_owned(),
             format!("listener.name.secure.ssl.keystore.location={}", store.display()),

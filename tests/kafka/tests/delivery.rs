@@ -11,11 +11,14 @@ use crate::setting::{Setting, copy, numbers, write_text};
 
 pub(crate) const TESTS: &[Test] = &[
     ("delivery::at_least_once_is_there_before_the_snapshot", there_before_the_snapshot),
-    ("delivery::at_least_once_a_snapshot_waits_for_the_brokers", a_snapshot_waits),
     ("delivery::at_least_once_loses_nothing_by_kills", kills_lose_nothing),
     ("delivery::a_message_that_no_topic_takes_ends_the_job", a_message_that_no_topic_takes),
-    ("delivery::none_loses_what_the_brokers_do_not_take_and_goes_on", none_goes_on),
     ("delivery::a_job_may_go_on_with_another_guarantee", another_guarantee),
+];
+
+pub(crate) const TESTS_WITH_OWN_BROKERS: &[Test] = &[
+    ("delivery::at_least_once_a_snapshot_waits_for_the_brokers", a_snapshot_waits),
+    ("delivery::none_loses_what_the_brokers_do_not_take_and_goes_on", none_goes_on),
 ];
 
 /// A job that writes what a test gives it.

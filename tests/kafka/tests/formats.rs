@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[Test] =
     &[("formats::avro_and_protobuf_are_written_and_read_by_a_given_schema", given_schemas)];
 
 /// Those that need a schema registry.
-pub(crate) const REGISTRY_TESTS: &[Test] = &[
+pub(crate) const TESTS_WITH_REGISTRY: &[Test] = &[
     ("formats::avro_goes_through_a_registry_and_back", avro_goes_through_a_registry),
     ("formats::protobuf_goes_through_a_registry_and_back", protobuf_goes_through_a_registry),
     ("formats::what_a_registry_does_not_explain_goes_to_the_dead_letters", malformed_messages),

@@ -2,7 +2,7 @@
 //! traps of transactional output has a test here.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tidegate::connector::awaited;
@@ -11,18 +11,27 @@ use tidegate_connectors::kafka::{TopicSink, WhenUnknown};
 use tidegate_kafka_tests::Brokers;
 
 use crate::Test;
-use crate::setting::{Setting, copy, numbers};
+use crate::setting::{Setting, copy, numbers, write_text};
 
 pub(crate) const TESTS: &[Test] = &[
     ("recovery::kills_lose_and_repeat_nothing", kills_lose_and_repeat_nothing),
     ("recovery::output_whose_publishing_was_not_noted_is_not_repeated", publishing_was_not_noted),
     ("recovery::output_that_was_not_published_is_published_by_fewer_workers", fewer_workers),
+    (
+        "recovery::output_whose_publishing_was_not_noted_is_not_repeated_by_fewer_workers",
+        fewer_workers_repeat_nothing,
+    ),
     ("recovery::an_orphaned_transaction_is_aborted_at_the_start", an_orphaned_transaction),
     ("recovery::a_producer_that_fences_the_job_is_fenced_in_turn", a_zombie_producer),
     ("recovery::an_older_snapshot_than_what_is_published_is_refused", an_older_snapshot),
     ("recovery::a_copy_of_a_job_is_noticed", a_copy_of_a_job),
     ("recovery::a_marker_that_has_expired_is_not_guessed", a_marker_that_has_expired),
+    ("recovery::a_marker_is_written_again_before_brokers_forget_it", a_marker_that_ages),
+    ("recovery::output_that_is_damaged_is_not_published_by_half", damaged_output),
     ("recovery::what_transactional_ids_hold_is_listed_and_aborted", what_ids_hold),
+];
+
+pub(crate) const TESTS_WITH_OWN_BROKERS: &[Test] = &[
     ("recovery::brokers_that_die_and_pause_are_waited_for", brokers_that_die_and_pause),
     ("recovery::output_that_is_too_slow_for_one_transaction_goes_out_in_several", slow_brokers),
 ];
@@ -89,6 +98,20 @@ fn fewer_workers(setting: &Setting) {
     setting.client.delete(&to);
     setting.client.create(&to, 1, &[]);
     forget_published(directory.path());
+    assert!(job(1).run().unwrap().finished);
+    setting.expect(&to, &numbers(0..30));
+}
+
+fn fewer_workers_repeat_nothing(setting: &Setting) {
+    let (from, to) = (setting.topic(3), setting.topic(1));
+    (0..3).for_each(|n| setting.client.write(&from, n as i32, numbers(10 * n..10 * n + 10)));
+    let directory = tempfile::tempdir().unwrap();
+    let job = |workers: usize| {
+        copy_once(setting, &from, &to, |sink| sink).parallelism(workers).checkpoint_dir(directory.path())
+    };
+    assert!(job(3).run().unwrap().finished);
+    forget_published(directory.path());
+    // The output of each slot is noted under its own transactional id, and a worker that takes it over asks for that.
     assert!(job(1).run().unwrap().finished);
     setting.expect(&to, &numbers(0..30));
 }
@@ -230,6 +253,57 @@ fn a_marker_that_has_expired(setting: &Setting) {
     }
 }
 
+fn a_marker_that_ages(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    setting.client.write(&from, 0, numbers(0..10));
+    let job = copy_with_sink(setting, &from, &to, true, |sink| sink.marker_retention(Duration::from_secs(2)));
+    let running = job.start();
+    setting.expect(&to, &numbers(0..10));
+    let id = id(&job, 0);
+    let prefix = id.strip_suffix(".out.0").unwrap();
+    let epoch = || match &setting.kafka().published(prefix).unwrap()[..] {
+        [published] => published.epoch,
+        other => panic!("{other:?}"),
+    };
+    let (first, until) = (epoch(), Instant::now() + Duration::from_secs(30));
+    // There is nothing to publish any more.
+    while epoch() == first {
+        assert!(Instant::now() < until, "the marker is still that of epoch {first}");
+        running.checkpoint();
+    }
+    running.stop().unwrap();
+    setting.expect(&to, &numbers(0..10));
+}
+
+fn damaged_output(setting: &Setting) {
+    let (from, to) = (setting.topic(1), setting.topic(1));
+    // More than goes into one transaction.
+    let line = "x".repeat(900_000);
+    (0..50).for_each(|_| setting.client.write(&from, 0, [&*line]));
+    let job = copy_once(setting, &from, &to, |sink| sink);
+    assert!(job.run().unwrap().finished);
+    assert_eq!(setting.rows(&to).len(), 50);
+    // As if it had been killed before it published.
+    setting.client.delete(&to);
+    setting.client.create(&to, 1, &[]);
+    forget_published(job.directory());
+    let staged = largest_file(job.directory());
+    let mut bytes = fs::read(&staged).unwrap();
+    let place = bytes.len() - 1_000;
+    bytes[place] ^= 1;
+    fs::write(&staged, bytes).unwrap();
+
+    let error = job.run().unwrap_err().to_string();
+    assert!(error.contains(staged.file_name().unwrap().to_str().unwrap()), "{error}");
+    assert_eq!(setting.rows(&to).len(), 0);
+}
+
+fn largest_file(directory: &Path) -> PathBuf {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.map(|path| if path.is_dir() { largest_file(&path) } else { path });
+    files.max_by_key(|path| fs::metadata(path).map_or(0, |file| file.len())).unwrap_or_default()
+}
+
 /// Ten numbers, each twice.
 fn twice() -> Vec<String> {
     let mut twice = [numbers(0..10), numbers(0..10)].concat();
@@ -244,16 +318,22 @@ fn copy_once(
     to: &str,
     options: impl Fn(TopicSink) -> TopicSink + Send + Sync + 'static,
 ) -> TestJob {
+    copy_with_sink(setting, from, to, false, options).no_interval()
+}
+
+fn copy_with_sink(
+    setting: &Setting,
+    from: &str,
+    to: &str,
+    follow: bool,
+    options: impl Fn(TopicSink) -> TopicSink + Send + Sync + 'static,
+) -> TestJob {
     let (kafka, from, to) = (setting.kafka(), from.to_owned(), to.to_owned());
     TestJob::new(move |job| {
-        let sink = options(kafka.sink(&to)).write_by(|text: &String, message| {
-            message.value().extend_from_slice(text.as_bytes());
-            Ok(())
-        });
-        job.source("in", kafka.topic(&from).utf8()).sink("out", sink);
+        let text = kafka.topic(&from).follow(follow).utf8();
+        job.source("in", text).sink("out", options(kafka.sink(&to)).write_by(write_text));
         Ok(())
     })
-    .no_interval()
 }
 
 fn brokers_that_die_and_pause(_: &Setting) {
