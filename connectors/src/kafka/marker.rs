@@ -206,6 +206,21 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Whoever has the right can commit any offset and metadata for a group.
+        #[test]
+        fn any_text_is_read_or_refused(
+            epoch: i64,
+            text in "1 attempt=[0-9]{1,11} run=[0-9a-f]{1,9} done=[0-9]{1,21} of=[0-9]{1,3} crc32=[+0-9a-f]{1,9} before=([0-9a-f]{0,9}:[0-9]{0,3},?){0,3}",
+        ) {
+            if let Some(marker) = Marker::parse(epoch, &text) {
+                proptest::prop_assert_eq!(Marker::parse(epoch, &marker.to_string()), Some(marker));
+            }
+        }
+    }
+
     #[test]
     fn a_marker_remembers_how_far_earlier_runs_came() {
         let mut last = marker(0, 1);

@@ -166,7 +166,22 @@ fn invalid(what: String) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let (mut rest, mut buffer) = (&bytes[..], Vec::new());
+            while matches!(read_next(&mut rest, &mut buffer), Ok(true)) {
+                drop(StagedMessage::parse(&buffer));
+            }
+            drop(StagedMessage::parse(&bytes));
+        }
+    }
 
     #[test]
     fn messages_are_read_back_as_they_were_staged() {

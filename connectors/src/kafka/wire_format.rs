@@ -93,6 +93,24 @@ mod tests {
     }
 
     #[cfg(feature = "protobuf")]
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20)) {
+            if let Ok((_, rest)) = split(&bytes) {
+                drop(split_indexes(rest));
+            }
+            if let Ok((indexes, rest)) = split_indexes(&bytes) {
+                let mut written = Vec::new();
+                write_indexes(&indexes, &mut written);
+                written.extend_from_slice(rest);
+                proptest::prop_assert_eq!(split_indexes(&written), Ok((indexes, rest)));
+            }
+        }
+    }
+
+    #[cfg(feature = "protobuf")]
     #[test]
     fn indexes_are_written_as_they_are_read() {
         for indexes in [vec![0], vec![1], vec![0, 0], vec![2, 0, 200, 100_000]] {

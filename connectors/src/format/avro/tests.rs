@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
@@ -255,6 +256,65 @@ fn recursive_types_are_read_to_a_depth_and_refused_beyond_it() {
         assert!(error.contains("nested deeper than 256"), "{error}");
     };
     std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
+}
+
+const ALL: &str = r#"{"type": "record", "name": "All", "fields": [
+    {"name": "text", "type": {"type": "string", "logicalType": "uuid"}},
+    {"name": "bytes", "type": "bytes"},
+    {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+    {"name": "any_amount", "type": {"type": "bytes", "logicalType": "big-decimal"}},
+    {"name": "id", "type": {"type": "fixed", "name": "Id", "size": 16, "logicalType": "uuid"}},
+    {"name": "for", "type": {"type": "fixed", "name": "For", "size": 12, "logicalType": "duration"}},
+    {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B", "C"], "default": "A"}},
+    {"name": "day", "type": {"type": "int", "logicalType": "date"}},
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    {"name": "ratio", "type": "float"},
+    {"name": "is_on", "type": "boolean"},
+    {"name": "maybe", "type": ["null", "long", "string", "All"]},
+    {"name": "many", "type": {"type": "array", "items": ["null", "double"]}},
+    {"name": "named", "type": {"type": "map", "values": {"type": "array", "items": "int"}}}
+]}"#;
+
+#[test]
+fn a_datum_of_every_type_is_read() {
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Part {
+        kind: String,
+        maybe: Option<i64>,
+        named: BTreeMap<String, Vec<i32>>,
+    }
+    let named = [("k".to_owned(), vec![3])].into();
+    let expected = Part { kind: "B".to_owned(), maybe: Some(7), named };
+    assert_eq!(decoded::<Part>(schema(ALL), &all()), Ok(expected));
+}
+
+/// A datum of [`ALL`]: the ids and the duration are zero, and there is an item in the array and in the map.
+fn all() -> Vec<u8> {
+    let text = [&[72][..], b"67e55044-10b1-426f-9247-bb680e5fe0c8"].concat();
+    let amounts = [4, 1, 2, 4, 1, 2, 8, 4, 1, 2, 0];
+    let tail = [2, 10, 200, 1, 0, 0, 0, 0, 1, 2, 14, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'k', 2, 6, 0, 0];
+    [&text[..], &amounts, &[0; 28], &tail].concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whoever may write to a topic can write any bytes.
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        mut bytes in prop_oneof![Just(all()), proptest::collection::vec(any::<u8>(), 0..200)],
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+    ) {
+        for (at, byte) in changes {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+        }
+        for reader in [None, Some(schema(ALL))] {
+            drop(Decoder::new(schema(ALL), reader).unwrap().read::<serde_json::Value>(&bytes));
+        }
+    }
 }
 
 /// `cargo test --release -p tidegate-connectors --features avro --lib -- --ignored --nocapture throughput_of`

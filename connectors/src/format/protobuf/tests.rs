@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
@@ -154,6 +155,28 @@ fn bytes_that_are_no_message_are_named_with_the_field() {
     assert!(error.contains("UTF-8"), "{error}");
     let deep = [0x1b].repeat(1_000_000);
     assert!(schema().read::<Reading>(&deep).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whoever may write to a topic can write any bytes.
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        mut bytes in prop_oneof![Just(encoded(&schema(), &reading())), proptest::collection::vec(any::<u8>(), 0..200)],
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+    ) {
+        for (at, byte) in changes {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+        }
+        drop(schema().read::<serde_json::Value>(&bytes));
+        if let Ok(read) = schema().read::<Reading>(&bytes) {
+            drop(encoded(&schema(), &read));
+        }
+    }
 }
 
 #[test]

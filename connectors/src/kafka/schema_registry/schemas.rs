@@ -1,6 +1,6 @@
 //! What is known of the schemas of a registry, and the thread that asks for more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -183,15 +183,16 @@ impl Schemas {
     }
 }
 
-/// Answers questions, until nobody can ask any more.
+/// Answers questions, until nobody can ask any more. An id that the registry cannot answer is asked for again behind the others: that
+/// may be its fault alone.
 fn answer(schemas: &Weak<Schemas>, questions: &Receiver<u32>) {
-    let mut outage = Outage::default();
-    while let Ok(id) = questions.recv() {
-        loop {
-            let Some(schemas) = schemas.upgrade() else { return };
-            if schemas.look_up(id, &mut outage) {
-                break;
-            }
+    let (mut outage, mut open) = (Outage::default(), VecDeque::new());
+    while let Some(id) = open.pop_front().or_else(|| questions.recv().ok()) {
+        let Some(schemas) = schemas.upgrade() else { return };
+        let is_answered = schemas.look_up(id, &mut outage);
+        open.extend(questions.try_iter());
+        if !is_answered {
+            open.push_back(id);
             drop(schemas);
             std::thread::sleep(outage.pause);
         }

@@ -245,12 +245,28 @@ fn a_registry_that_does_not_answer_holds_nobody_up() {
     let (stream, _) = listener.accept().unwrap();
     assert!(matches!(registry.schemas().schema(8), Err(ReadError::NotYet)));
     assert!(began.elapsed() < Duration::from_secs(4));
-    // The request is given up after five seconds, and made again.
+    // The request is given up after five seconds, and the next one is for what waits longest.
     let (again, _) = listener.accept().unwrap();
     assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
     serve(&again, &|_| (200, r#"{"schema": "\"long\""}"#.to_owned())).unwrap();
-    assert!(schema(&registry, 7).is_ok());
+    assert!(schema(&registry, 8).is_ok());
     drop(stream);
+}
+
+#[test]
+fn an_id_that_a_registry_cannot_answer_holds_no_other_up() {
+    let server = TestRegistry::start(|path| match path {
+        "/schemas/ids/1" => (500, r#"{"error_code": 50001, "message": "Error in the backend"}"#.to_owned()),
+        _ => (200, r#"{"schema": "\"long\""}"#.to_owned()),
+    });
+    let registry = server.registry();
+    for id in 1..5 {
+        assert!(matches!(registry.schemas().schema(id), Err(ReadError::NotYet)));
+    }
+    for id in 2..5 {
+        assert!(schema(&registry, id).is_ok());
+    }
+    assert!(matches!(registry.schemas().schema(1), Err(ReadError::NotYet)));
 }
 
 #[test]
