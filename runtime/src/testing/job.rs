@@ -323,6 +323,7 @@ impl Running {
     /// If the job is over, has no checkpoint interval, or takes more than a minute.
     pub fn checkpoint(&self) -> Epoch {
         assert!(self.has_interval, "a job without a checkpoint interval has one checkpoint, at its end");
+        let _asking = self.observed.ask_for_unread();
         // The first one from here on may be under way already.
         let until = Instant::now() + PATIENCE;
         self.wait_for_more(until);

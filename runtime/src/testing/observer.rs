@@ -28,8 +28,9 @@ pub(crate) struct Observed {
 #[derive(Debug, Default)]
 struct State {
     published: Epoch,
-    /// What the sources hold beyond the published epoch.
+    /// What the sources hold beyond the published epoch, if anybody asks for that.
     unread: Unread,
+    asking: usize,
     /// How the run has ended, if it has.
     ended: Option<String>,
     notes: Vec<String>,
@@ -63,6 +64,12 @@ impl Observed {
         self.lock().published
     }
 
+    /// Has the sources asked what they hold whenever an epoch is published, until what is returned is dropped.
+    pub(crate) fn ask_for_unread(&self) -> Asking<'_> {
+        self.lock().asking += 1;
+        Asking(self)
+    }
+
     /// Waits until this epoch or a later one is published. Returns that epoch and what is left to read, or why there is
     /// none.
     pub(crate) fn wait_for(&self, epoch: Epoch, until: Instant) -> Result<(Epoch, Unread), String> {
@@ -81,6 +88,17 @@ impl Observed {
     }
 }
 
+/// See [`Observed::ask_for_unread`].
+pub(crate) struct Asking<'a>(&'a Observed);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        // Another run may have begun meanwhile.
+        state.asking = state.asking.saturating_sub(1);
+    }
+}
+
 /// The watcher that fills it in.
 pub(crate) struct Observer(pub(crate) Arc<Observed>);
 
@@ -96,8 +114,10 @@ impl Watcher for Observer {
     fn progress(&mut self, _: &Metrics, _: Epoch) {}
 
     fn published(&mut self, job: &Description, snapshot: &Manifest) {
+        // The driver waits for the answer, so a source whose brokers are away would hold the job up.
+        let is_asked = self.0.lock().asking > 0;
         // A source that cannot say now what it holds is not waited for.
-        let unread = job.unread(snapshot).unwrap_or_default();
+        let unread = if is_asked { job.unread(snapshot).unwrap_or_default() } else { Unread::new() };
         self.0.change(|state| (state.published, state.unread) = (snapshot.epoch, unread));
     }
 }
