@@ -52,6 +52,7 @@ test: setup-kafka build ## All tests, 20 kills of a job and storms over a cluste
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-abomonation)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory test-hostile)
 	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory storm CLUSTER_SECONDS=120 CLUSTER="--store-away 15 $(CLUSTER)")
+	@$(if $(strip $(TEST)),:,$(MAKE) --no-print-directory storm-kafka KAFKA_SECONDS=60 KAFKA_STORM="$(SHORT_KAFKA_STORM) $(KAFKA_STORM)")
 
 test-abomonation: ## A job whose records cross as they lie in memory: the feature abomonation, off by default
 	cargo test $(CARGO_FLAGS) --features tidegate/abomonation --test abomonated
