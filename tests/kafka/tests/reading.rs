@@ -135,7 +135,7 @@ fn every_kind_of_value_has_its_outcome(setting: &Setting) {
 }
 
 fn a_message_has_all_its_parts(setting: &Setting) {
-    let (from, to) = (setting.topic(2), setting.topic(1));
+    let (from, to) = (setting.topic(2), setting.lasting_topic(1));
     setting.client.write_with(&[], &from, 1, [(Some(b"k".to_vec()), Some(b"v".to_vec()))]);
     let kafka = setting.kafka();
     // Through a sink and back, for the headers and the timestamp.

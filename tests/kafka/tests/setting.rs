@@ -31,7 +31,12 @@ impl Setting {
         self.topic_with(partitions, &[])
     }
 
-    /// The same, with settings.
+    /// The same for messages of 1970: from other topics brokers delete them when they next look for old ones.
+    pub(crate) fn lasting_topic(&self, partitions: i32) -> String {
+        self.topic_with(partitions, &[("retention.ms", "-1")])
+    }
+
+    /// A topic with settings.
     pub(crate) fn topic_with(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = self.name();
         self.client.create(&name, partitions, settings);

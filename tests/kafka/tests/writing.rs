@@ -54,7 +54,7 @@ fn write(
 }
 
 fn a_record_becomes_a_message(setting: &Setting) {
-    let to = setting.topic(1);
+    let to = setting.lasting_topic(1);
     write(setting, &to, &["a", "b"], |text, message| {
         if text == "a" {
             message.key().extend_from_slice(b"ka");
@@ -75,7 +75,7 @@ fn a_record_becomes_a_message(setting: &Setting) {
 }
 
 fn event_time_and_key(setting: &Setting) {
-    let (kafka, to) = (setting.kafka(), setting.topic(4));
+    let (kafka, to) = (setting.kafka(), setting.lasting_topic(4));
     let target = to.clone();
     let rows: Vec<(String, i64)> = (0..200).map(|i| (format!("key {}", i % 20), i)).collect();
     let job = TestJob::new(move |job| {
