@@ -28,9 +28,7 @@ impl GroupCommitter {
     pub(super) fn new(settings: Settings) -> Self {
         Self { settings, consumer: None, committed: BTreeMap::new(), again: Instant::now() + AGAIN }
     }
-}
 
-impl GroupCommitter {
     /// Forgets from time to time what was committed, so that it is committed again.
     fn forget(&mut self, now: Instant) {
         if now >= self.again {

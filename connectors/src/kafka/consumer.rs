@@ -47,7 +47,6 @@ const SHORT_REQUEST: Duration = Duration::from_secs(2);
 const UNKNOWN_TOPIC: Duration = Duration::from_secs(10);
 /// For how long a question is asked again while no broker answers, and from when on that is logged.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
-
 /// How long a client is kept from its end at most by the thread that serves it.
 const SERVED: Duration = Duration::from_millis(200);
 

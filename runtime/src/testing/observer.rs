@@ -1,5 +1,6 @@
 //! What a test observes of a running job.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(crate) type Unread = Vec<(String, Option<Position>)>;
 pub(crate) struct Observed {
     state: Mutex<State>,
     changed: Condvar,
+    /// How many want to know what the sources hold.
+    asking: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +33,6 @@ struct State {
     published: Epoch,
     /// What the sources hold beyond the published epoch, if anybody asks for that.
     unread: Unread,
-    asking: usize,
     /// How the run has ended, if it has.
     ended: Option<String>,
     notes: Vec<String>,
@@ -66,7 +68,7 @@ impl Observed {
 
     /// Has the sources asked what they hold whenever an epoch is published, until what is returned is dropped.
     pub(crate) fn ask_for_unread(&self) -> Asking<'_> {
-        self.lock().asking += 1;
+        self.asking.fetch_add(1, Ordering::Relaxed);
         Asking(self)
     }
 
@@ -93,9 +95,7 @@ pub(crate) struct Asking<'a>(&'a Observed);
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        // Another run may have begun meanwhile.
-        state.asking = state.asking.saturating_sub(1);
+        self.0.asking.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -115,7 +115,7 @@ impl Watcher for Observer {
 
     fn published(&mut self, job: &Description, snapshot: &Manifest) {
         // The driver waits for the answer, so a source whose brokers are away would hold the job up.
-        let is_asked = self.0.lock().asking > 0;
+        let is_asked = self.0.asking.load(Ordering::Relaxed) > 0;
         // A source that cannot say now what it holds is not waited for.
         let unread = if is_asked { job.unread(snapshot).unwrap_or_default() } else { Unread::new() };
         self.0.change(|state| (state.published, state.unread) = (snapshot.epoch, unread));

@@ -13,7 +13,8 @@ pub struct Brokers {
 }
 
 /// What a second listener asks of its clients: TLS, with certificates of this authority, and the name and password of a user (SASL PLAIN, or
-/// SCRAM if they are noted in Kafka), or a token with the name (OAUTHBEARER, and it takes any that has not expired). Users may do nothing until they are allowed to; who comes by the first listener may do everything.
+/// SCRAM if they are noted in Kafka), or a token with the name (OAUTHBEARER, and it takes any that has not expired). Users may do nothing
+/// until they are allowed to; who comes by the first listener may do everything.
 pub struct Secure<'a> {
     /// The nodes' certificate.
     pub certificate: &'a Path,

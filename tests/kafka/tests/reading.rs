@@ -161,6 +161,7 @@ fn a_message_has_all_its_parts(setting: &Setting) {
         let place = (message.topic().to_owned(), message.partition(), message.offset());
         Ok((place, text(message.key()), text(message.value()), message.timestamp(), headers))
     };
+    setting.client.until_committed(&to);
     let (read, _) = read_all(&setting.kafka().topic(&to).read_by(describe));
     let some = |text: &str| Some(text.to_owned());
     let headers = vec![("trace".to_owned(), some("7"))];

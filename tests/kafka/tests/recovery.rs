@@ -86,23 +86,20 @@ fn id(job: &TestJob, slot: usize) -> String {
 }
 
 fn fewer_workers(setting: &Setting) {
-    let (from, to) = (setting.topic(3), setting.topic(1));
-    (0..3).for_each(|n| setting.client.write(&from, n as i32, numbers(10 * n..10 * n + 10)));
-    let directory = tempfile::tempdir().unwrap();
-    let job = |workers: usize| {
-        copy_once(setting, &from, &to, |sink| sink).parallelism(workers).checkpoint_dir(directory.path())
-    };
-    assert!(job(3).run().unwrap().finished);
-    setting.expect(&to, &numbers(0..30));
-    // As if it had been killed before it published: neither messages nor markers are there.
-    setting.client.delete(&to);
-    setting.client.create(&to, 1, &[]);
-    forget_published(directory.path());
-    assert!(job(1).run().unwrap().finished);
-    setting.expect(&to, &numbers(0..30));
+    go_on_with_fewer_workers(setting, |to| {
+        // As if it had been killed before it published: neither messages nor markers are there.
+        setting.client.delete(to);
+        setting.client.create(to, 1, &[]);
+    });
 }
 
 fn fewer_workers_repeat_nothing(setting: &Setting) {
+    // The output of each slot is noted under its own transactional id, and a worker that takes it over asks for that.
+    go_on_with_fewer_workers(setting, |_| {});
+}
+
+/// Three workers publish, and one goes on from their snapshot, for which nothing is noted as published.
+fn go_on_with_fewer_workers(setting: &Setting, between: impl FnOnce(&str)) {
     let (from, to) = (setting.topic(3), setting.topic(1));
     (0..3).for_each(|n| setting.client.write(&from, n as i32, numbers(10 * n..10 * n + 10)));
     let directory = tempfile::tempdir().unwrap();
@@ -110,8 +107,9 @@ fn fewer_workers_repeat_nothing(setting: &Setting) {
         copy_once(setting, &from, &to, |sink| sink).parallelism(workers).checkpoint_dir(directory.path())
     };
     assert!(job(3).run().unwrap().finished);
+    setting.expect(&to, &numbers(0..30));
+    between(&to);
     forget_published(directory.path());
-    // The output of each slot is noted under its own transactional id, and a worker that takes it over asks for that.
     assert!(job(1).run().unwrap().finished);
     setting.expect(&to, &numbers(0..30));
 }

@@ -9,12 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tempfile::TempDir;
 use tidegate::testing::TestJob;
-use tidegate_connectors::kafka::{Kafka, KafkaSetting};
+use tidegate_connectors::kafka::Kafka;
 use tidegate_kafka_tests::{Brokers, Secure};
 use tidegate_test_certificates::Authority;
 
 use crate::Test;
-use crate::setting::{Setting, copy, numbers};
+use crate::setting::{Setting, copy, kafka, numbers};
 
 pub(crate) const TESTS_WITH_OWN_BROKERS: &[Test] = &[
     ("security::a_job_reads_and_writes_by_sasl_over_tls", by_sasl_over_tls),
@@ -46,7 +46,12 @@ impl Guarded {
                 Secure { certificate: &node.certificate, key: &node.key, authority: &node.ca, users: &users };
             let brokers = Brokers::start_secure(&secure).expect("others have started");
             let address = brokers.secure().to_owned();
-            Self { setting: Setting::of(brokers), directory, address }
+            let this = Self { setting: Setting::of(brokers), directory, address };
+            let prefixed = |kind| [kind, "tidegate.", "--resource-pattern-type", "prefixed"];
+            this.allow("job", &[&["--operation", "Read"][..], &prefixed("--group")].concat());
+            let write = ["--operation", "Write", "--operation", "Describe"];
+            this.allow("job", &[&write[..], &prefixed("--transactional-id")].concat());
+            this
         })
     }
 
@@ -63,8 +68,7 @@ impl Guarded {
             ("ssl.certificate.location", &self.path("job.pem")),
             ("ssl.key.location", &self.path("job.key")),
         ];
-        let all = settings.iter().chain(sasl).map(|(key, value)| KafkaSetting::new(key, value).unwrap());
-        Kafka::new(all)
+        kafka(settings.iter().chain(sasl))
     }
 
     fn copy(&self, user: &str, password: &str, from: &str, to: &str) -> TestJob {
@@ -76,12 +80,7 @@ impl Guarded {
     /// Two topics that the user `job` may read and write exactly once.
     fn topics(&self) -> (String, String) {
         let (from, to) = (self.setting.topic(1), self.setting.topic(1));
-        self.allow("job", &["--operation", "All", "--topic", &from]);
-        self.allow("job", &["--operation", "All", "--topic", &to]);
-        let prefixed = |kind| [kind, "tidegate.", "--resource-pattern-type", "prefixed"];
-        self.allow("job", &[&["--operation", "Read"][..], &prefixed("--group")].concat());
-        let write = ["--operation", "Write", "--operation", "Describe"];
-        self.allow("job", &[&write[..], &prefixed("--transactional-id")].concat());
+        self.allow("job", &["--operation", "All", "--topic", &from, "--topic", &to]);
         (from, to)
     }
 

@@ -65,8 +65,7 @@ impl Setting {
 
     pub(crate) fn kafka_with(&self, settings: &[(&str, &str)]) -> Kafka {
         let bootstrap = [("bootstrap.servers", self.brokers.bootstrap())];
-        let all = bootstrap.iter().chain(settings).map(|(key, value)| KafkaSetting::new(key, value).unwrap());
-        Kafka::new(all)
+        kafka(bootstrap.iter().chain(settings))
     }
 
     /// A job that copies the text of one topic to another, and follows the first one.
@@ -99,6 +98,11 @@ impl Setting {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// The brokers that these settings name.
+pub(crate) fn kafka<'a>(settings: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Kafka {
+    Kafka::new(settings.map(|(key, value)| KafkaSetting::new(key, value).unwrap()))
 }
 
 /// A job that copies the text of one topic to another; with `follow` also what the first one gets later.
