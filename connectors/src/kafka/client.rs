@@ -1,9 +1,12 @@
 //! What producers and consumers have in common: their log, and how an error of theirs is reported.
 
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::bindings as sys;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -20,6 +23,11 @@ pub(super) const DEFAULTS: [(&str, &str); 5] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
+/// How long to wait for an answer with the leaders of partitions.
+const LEADERS: Duration = Duration::from_secs(2);
+/// How often there are statistics, as a setting of a client that lives for as long as a job.
+pub(super) const STATISTICS: (&str, &str) = ("statistics.interval.ms", "1000");
+
 /// For how long a broker may not know a topic or a partition's leader: it was made, it has started, or it was elected just now.
 pub(super) const UNKNOWN: Duration = Duration::from_secs(30);
 
@@ -29,7 +37,11 @@ pub(super) const REFUSED: Duration = Duration::from_secs(10);
 /// What a client's context has in common with all others: it writes the log, and keeps why the brokers do not let the client in. Calls
 /// do not return that: they time out.
 #[derive(Debug, Default)]
-pub(super) struct Logging(Mutex<Option<Refusal>>);
+pub(super) struct Logging {
+    refusal: Mutex<Option<Refusal>>,
+    /// Whether the client knows no broker any more.
+    is_lost: AtomicBool,
+}
 
 /// Why brokers do not let a client in.
 #[derive(Clone, Debug)]
@@ -41,7 +53,18 @@ pub(super) struct Refusal {
 
 impl Logging {
     fn lock(&self) -> MutexGuard<'_, Option<Refusal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes from statistics where the client has learned of its brokers.
+    pub(super) fn know<'a>(&self, mut sources: impl Iterator<Item = &'a str>) {
+        let is_known = sources.any(|source| matches!(source, "learned" | "configured"));
+        self.is_lost.store(!is_known, Ordering::Relaxed);
+    }
+
+    /// Whether the client knew no broker when there were statistics last; told once each time.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed) && self.is_lost.swap(false, Ordering::Relaxed)
     }
 
     /// Why the brokers have not let the client in since the last answer.
@@ -81,6 +104,30 @@ impl ClientContext for Logging {
 }
 
 impl ConsumerContext for Logging {}
+
+/// Names its bootstrap servers to a client that knows no broker any more. A broker that has been paused, or has just started, may answer
+/// that there is none, not even itself. librdkafka (2.12) then forgets all that it knew, and may never ask anybody again. Whether it was so.
+pub(super) fn bootstrap_if_lost<C: ClientContext>(
+    client: &Client<C>,
+    logging: &Logging,
+    brokers: &str,
+) -> bool {
+    if !logging.is_lost() {
+        return false;
+    }
+    warn!(target: "kafka", "brokers have answered that there are none; the bootstrap servers {brokers} are asked again");
+    if let Ok(brokers) = CString::new(brokers) {
+        // SAFETY: the client is alive, and librdkafka copies the text.
+        unsafe { sys::rd_kafka_brokers_add(client.native_ptr(), brokers.as_ptr()) };
+    }
+    true
+}
+
+/// Has the client ask for the leaders of a topic's partitions, or of all. After it has forgotten all brokers it does not by itself.
+pub(super) fn ask_for_leaders<C: ClientContext>(client: &Client<C>, topic: Option<&str>) {
+    // The answer is for librdkafka, which takes it in.
+    drop(client.fetch_metadata(topic, LEADERS));
+}
 
 /// Writes a line of librdkafka's log to the log of the process.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -18,10 +18,13 @@ use tidegate_connector_api::Waiting;
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{DEFAULTS, REFUSED, Refusal, UNKNOWN, code_of, is_permanent, is_unknown, remedy};
+use super::client::{
+    DEFAULTS, REFUSED, Refusal, STATISTICS, UNKNOWN, ask_for_leaders, bootstrap_if_lost, code_of,
+    is_permanent, is_unknown, remedy,
+};
 use super::message::Message;
 use super::names::PartitionName;
-use super::reach::{self, Reading};
+use super::reach::Reading;
 use super::settings::Settings;
 
 /// Settings that a user may change.
@@ -35,8 +38,12 @@ const TUNED: [(&str, &str); 5] = [
     ("fetch.wait.max.ms", "100"),
 ];
 /// Settings that the source relies on. An offset that is not there any more is an error, and never skipped.
-const OWN: [(&str, &str); 3] =
-    [("enable.auto.commit", "false"), ("enable.partition.eof", "true"), ("auto.offset.reset", "error")];
+const OWN: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.partition.eof", "true"),
+    ("auto.offset.reset", "error"),
+    STATISTICS,
+];
 /// The most messages that are fetched at once.
 const BATCH: usize = 1_024;
 /// How long one request may take.
@@ -52,8 +59,11 @@ const SERVED: Duration = Duration::from_millis(200);
 
 /// Takes what librdkafka reports of a client as a whole, for as long as there is somebody who uses it: its log, its errors, its
 /// statistics. They wait without a bound where nobody takes them, and a worker may have no reason to poll for hours.
-fn serve(client: &Weak<BaseConsumer<Reading>>) {
+fn serve(client: &Weak<BaseConsumer<Reading>>, brokers: &str) {
     while let Some(client) = client.upgrade() {
+        bootstrap_if_lost(client.client(), &client.context().logging, brokers);
+        let topics = client.context().without_leader();
+        topics.iter().for_each(|topic| ask_for_leaders(client.client(), Some(topic)));
         // Messages come from queues of their own: what this returns can only be an error, and it was logged.
         drop(client.poll(SERVED));
     }
@@ -69,22 +79,14 @@ pub(super) struct Consumer {
 impl Consumer {
     /// Makes the client; it connects by itself.
     pub(super) fn new(settings: &Settings) -> Result<Self> {
-        Self::with(settings, &OWN)
-    }
-
-    /// The same for a client that reads partitions, and has to know which of their brokers answer.
-    pub(super) fn of_reader(settings: &Settings) -> Result<Self> {
-        Self::with(settings, &[&OWN[..], &[reach::EVERY]].concat())
-    }
-
-    fn with(settings: &Settings, own: &[(&str, &str)]) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let fetch_wait = settings.number("fetch.wait.max.ms")?.map(Duration::from_millis);
         let reading = Reading::new(fetch_wait.unwrap_or_default());
-        let client = Arc::new(settings.client(&defaults, own, reading)?);
-        let events = Arc::downgrade(&client);
-        thread::Builder::new().name("kafka-events".to_owned()).spawn(move || serve(&events))?;
-        Ok(Self { client, brokers: settings.brokers(), group: settings.value("group.id")? })
+        let client = Arc::new(settings.client(&defaults, &OWN, reading)?);
+        let (events, brokers) = (Arc::downgrade(&client), settings.brokers());
+        let names = brokers.clone();
+        thread::Builder::new().name("kafka-events".to_owned()).spawn(move || serve(&events, &names))?;
+        Ok(Self { client, brokers, group: settings.value("group.id")? })
     }
 
     /// Whether the broker of a partition that is read does not answer.

@@ -3,6 +3,7 @@
 //! The worker hands every message to librdkafka. At a barrier, the snapshot thread waits until the brokers have all of the epoch, so
 //! that a snapshot never counts a record as done that is not written. Nothing is staged, and nothing is left to publish.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,11 +13,14 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
+use serde::Deserialize;
 use tidegate_connector_api::{Epoch, Publisher, StagedOutput, Staging, Waiting, Writer};
 use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
-use super::client::{DEFAULTS, Logging, code_of, is_permanent, log, remedy};
+use super::client::{
+    DEFAULTS, Logging, STATISTICS, ask_for_leaders, bootstrap_if_lost, code_of, is_permanent, log, remedy,
+};
 use super::outgoing::OutgoingMessage;
 use super::output::SENT;
 use super::producer::record;
@@ -47,6 +51,7 @@ pub(super) struct DirectWriter<F> {
     topic: String,
     message: OutgoingMessage,
     producer: Arc<ThreadedProducer<Outcomes>>,
+    brokers: String,
     /// The messages of the running epoch that the brokers do not have.
     pending: Arc<Pending>,
     records: u64,
@@ -62,12 +67,13 @@ impl<F> DirectWriter<F> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let own = if must_arrive { &UNTIL_DELIVERED[..] } else { &[] };
         let outcomes = Outcomes { must_arrive, ..Outcomes::default() };
-        let producer = settings.client(&defaults, own, outcomes)?;
+        let producer = settings.client(&defaults, &[own, &[STATISTICS]].concat(), outcomes)?;
         Ok(Self {
             format,
             topic,
             message: OutgoingMessage::default(),
             producer: Arc::new(producer),
+            brokers: settings.brokers(),
             pending: Arc::default(),
             records: 0,
             must_arrive,
@@ -84,6 +90,7 @@ impl<F> DirectWriter<F> {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), again)) => {
                     record = again;
+                    look_after(&self.producer, &self.brokers);
                     self.producer.poll(Duration::from_millis(10));
                 }
                 Err((error, _)) => {
@@ -109,14 +116,19 @@ impl<T, F: RecordFormat<T>> Writer<T> for DirectWriter<F> {
 
     fn stage(&mut self, _: Epoch) -> Result<Option<Staging>> {
         self.producer.context().check()?;
+        look_after(&self.producer, &self.brokers);
         let records = std::mem::take(&mut self.records);
         if records == 0 {
             return Ok(None);
         }
         let (pending, producer) = (std::mem::take(&mut self.pending), self.producer.clone());
-        let must_arrive = self.must_arrive;
-        Ok(Some(Staging::elsewhere(records, SENT.into(), move || {
-            if must_arrive { producer.context().wait_for(&pending) } else { Ok(()) }
+        let (must_arrive, brokers) = (self.must_arrive, self.brokers.clone());
+        Ok(Some(Staging::elsewhere(records, SENT.into(), move || match must_arrive {
+            true => producer.context().wait_for(&pending, || {
+                look_after(&producer, &brokers);
+                ask_for_leaders(producer.client(), None);
+            }),
+            false => Ok(()),
         })))
     }
 }
@@ -133,6 +145,14 @@ impl<F> Drop for DirectWriter<F> {
             let (left, topic) = (self.producer.in_flight_count(), &self.topic);
             warn!(target: "kafka", "{left} messages to the topic {topic}, which the brokers had not taken when the job ended, are lost");
         }
+    }
+}
+
+/// To be called now and then while the producer has messages.
+fn look_after(producer: &ThreadedProducer<Outcomes>, brokers: &str) {
+    let client = producer.client();
+    if bootstrap_if_lost(client, &producer.context().logging, brokers) {
+        ask_for_leaders(client, None);
     }
 }
 
@@ -173,7 +193,7 @@ impl Outcomes {
     }
 
     /// Waits until the brokers have all messages of an epoch.
-    fn wait_for(&self, pending: &Pending) -> Result<()> {
+    fn wait_for(&self, pending: &Pending, meanwhile: impl Fn()) -> Result<()> {
         let (began, mut waiting) = (Instant::now(), None);
         let mut state = self.lock();
         loop {
@@ -185,7 +205,13 @@ impl Outcomes {
                 let shown = format!("the brokers, which have not taken {left} messages of an epoch yet");
                 waiting.get_or_insert_with(|| Waiting::since(began, "")).set(shown);
             }
-            state = self.changed.wait_timeout(state, SHOWN).unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.changed.wait_timeout(state, SHOWN).unwrap_or_else(PoisonError::into_inner);
+            state = waited.0;
+            if waited.1.timed_out() {
+                drop(state);
+                meanwhile();
+                state = self.lock();
+            }
         }
         let is_complete = pending.0.load(Ordering::Acquire) == 0;
         drop(state);
@@ -226,6 +252,22 @@ impl ClientContext for Outcomes {
     fn error(&self, error: KafkaError, reason: &str) {
         self.logging.failed(&error, reason);
     }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Ok(Statistics { brokers }) = serde_json::from_slice(statistics) {
+            self.logging.know(brokers.values().map(|broker| &*broker.source));
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Statistics {
+    brokers: HashMap<String, Broker>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    source: String,
 }
 
 impl ProducerContext<NoCustomPartitioner> for Outcomes {

@@ -18,8 +18,6 @@ use tracing::{info, warn};
 
 use super::client::{Logging, log};
 
-/// How often there are statistics, as a setting of the client.
-pub(super) const EVERY: (&str, &str) = ("statistics.interval.ms", "1000");
 /// A broker that is asked answers a fetch when it has waited for messages (`fetch.wait.max.ms`); after so much longer it is silent.
 const SILENT: Duration = Duration::from_secs(3);
 /// A silence that lasts so long is shown and logged; shorter ones belong to every restart of a broker.
@@ -45,8 +43,10 @@ struct Reach {
 struct Silent {
     /// By their topics.
     partitions: BTreeMap<String, BTreeSet<i32>>,
-    /// The addresses of the brokers; those of partitions without a leader are not among them.
+    /// The addresses of the brokers.
     brokers: BTreeSet<String>,
+    /// Topics that have partitions without a leader: their brokers are not known.
+    without_leader: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +59,7 @@ struct Statistics {
 struct Broker {
     nodeid: i32,
     nodename: String,
+    source: String,
     state: String,
     waitresp_cnt: i64,
     /// Microseconds since something was received.
@@ -102,7 +103,10 @@ impl Silent {
                     continue;
                 }
                 silent.partitions.entry(topic.clone()).or_default().insert(*partition);
-                silent.brokers.extend(broker.map(|broker| broker.nodename.clone()));
+                match broker {
+                    Some(broker) => drop(silent.brokers.insert(broker.nodename.clone())),
+                    None => drop(silent.without_leader.insert(topic.clone())),
+                }
             }
         }
         silent
@@ -155,6 +159,11 @@ impl Reading {
         Self { logging: Logging::default(), silent_us, reach: Mutex::default() }
     }
 
+    /// Topics with partitions that had no leader when there were statistics last; told once each time.
+    pub(super) fn without_leader(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.reach().silent.without_leader)
+    }
+
     fn reach(&self) -> MutexGuard<'_, Reach> {
         self.reach.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,6 +191,7 @@ impl ClientContext for Reading {
                 return;
             }
         };
+        self.logging.know(statistics.brokers.values().map(|broker| &*broker.source));
         let silent = Silent::of(&statistics, self.silent_us);
         if statistics.reads_any() && silent.partitions.is_empty() {
             // Partitions that have been read to their ends give no other sign that a refusal was for a moment only.
@@ -202,7 +212,8 @@ mod tests {
 
     fn broker(number: i32, state: &str, waits: i64, idle: i64) -> Value {
         json!({
-            "nodeid": number, "nodename": format!("b{number}:9092"), "state": state, "waitresp_cnt": waits, "rxidle": idle
+            "nodeid": number, "nodename": format!("b{number}:9092"), "source": "learned", "state": state, "waitresp_cnt": waits,
+            "rxidle": idle
         })
     }
 
@@ -223,6 +234,18 @@ mod tests {
     fn silent(brokers: &[Value], partitions: &[(i32, i32)]) -> Silent {
         let statistics = serde_json::from_value(statistics(brokers, partitions)).unwrap();
         Silent::of(&statistics, 3_000_000)
+    }
+
+    #[test]
+    fn a_client_that_knows_no_broker_any_more_is_lost_until_it_does() {
+        let reading = Reading::new(Duration::ZERO);
+        let is_lost = |sources: &[&str]| {
+            reading.logging.know(sources.iter().copied());
+            (reading.logging.is_lost(), reading.logging.is_lost())
+        };
+        assert_eq!(is_lost(&["internal", "logical"]), (true, false), "it is told once");
+        assert_eq!(is_lost(&["internal", "configured"]), (false, false));
+        assert_eq!(is_lost(&["internal", "learned"]), (false, false));
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl<F: MessageFormat> Source for KafkaSource<F> {
 
     fn reader(&self) -> Result<Box<dyn SourceReader<F::Item>>> {
         let TopicSource { settings, topics, followed, .. } = &self.topic;
-        let consumer = Consumer::of_reader(settings)?;
+        let consumer = Consumer::new(settings)?;
         Ok(Box::new(TopicReader::new(consumer, self.format.clone(), !followed, topics.may_go())))
     }
 
