@@ -52,6 +52,8 @@ pub(crate) struct JobConfig {
     /// Partitions at first.
     pub(crate) partitions: u64,
     pub(crate) parallelism: u32,
+    /// Whether its parallelism follows its partitions and the slots there are.
+    pub(crate) auto_parallelism: bool,
     /// The most that a user rescales it to.
     pub(crate) parallelism_max: u32,
     pub(crate) interval_ms: u64,
@@ -95,6 +97,8 @@ impl Config {
             // It goes on with the input of the first job.
             (job.bounded, job.partitions) = (bounded, partitions);
         }
+        // Beside other jobs it could take all slots before they are submitted, and they would wait for ever.
+        jobs[0].auto_parallelism = count == 1 && random.chance(500);
         let is_calm = random.chance(50);
         let faults = KINDS.into_iter().filter(|_| random.chance(450) && !is_calm).collect();
         let mut some = |per_mille, most| if random.chance(per_mille) { random.between(1, most) } else { 0 };
@@ -114,6 +118,7 @@ fn job(random: &mut Random, number: u64, share: u32) -> JobConfig {
         partitions: random.between(1, 6),
         parallelism: random.between(1, parallelism_max.into()) as u32,
         parallelism_max,
+        auto_parallelism: false,
         interval_ms: random.between(50, 1_500),
         retain: random.between(1, 4) as usize,
         submitted_at: random.between(0, 3_000),

@@ -9,6 +9,8 @@ use crate::world::{Broken, World};
 
 /// How long everything may take to come to rest.
 const SETTLED_AFTER_MS: u64 = 240_000;
+/// How long a job with automatic parallelism may be behind its partitions.
+const RESCALED_AFTER_MS: u64 = 90_000;
 /// Checkpoints that a running job has to complete.
 const CHECKPOINTS: u64 = 3;
 
@@ -105,7 +107,18 @@ impl World {
                 first.0 + CHECKPOINTS
             ));
         }
-        None
+        self.unsuited(number, parallelism).filter(|_| facts.auto_parallelism)
+    }
+
+    /// Why a number of workers does not suit a job whose parallelism is automatic. It may be behind new partitions for as long as a
+    /// job is left alone after a rescale.
+    fn unsuited(&self, number: usize, parallelism: u32) -> Option<String> {
+        let (id, slots) = (self.config.jobs[number].id, self.config.hosts.iter().sum::<u32>());
+        let outside = &self.outsides[&id];
+        let suits_at = |time| slots.min(outside.partitions(time).len() as u32);
+        let (least, most) = (suits_at(self.now.saturating_sub(RESCALED_AFTER_MS)), suits_at(self.now));
+        let is_suited = (least..=most).contains(&parallelism);
+        (!is_suited).then(|| format!("a job has {parallelism} workers, and {least} to {most} suit it"))
     }
 
     fn restless_user(&self, number: usize) -> Vec<String> {

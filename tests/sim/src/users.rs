@@ -21,7 +21,7 @@ use crate::world::World;
 pub(crate) enum Want {
     Run,
     Savepoint,
-    Rescale(u32),
+    Rescale { parallelism: u32, auto: bool },
     Stop { drain: bool, savepoint: bool },
     Cancel,
 }
@@ -87,11 +87,15 @@ impl World {
     }
 
     fn idea(&mut self, job: usize) -> Option<Want> {
-        let most = self.config.jobs[job].parallelism_max;
+        let config = &self.config.jobs[job];
+        let (most, may_be_auto) = (config.parallelism_max, config.auto_parallelism);
         let savepoint = self.random.chance(500);
         Some(match self.random.below(100) {
             0..40 => Want::Savepoint,
-            40..65 => Want::Rescale(self.random.between(1, most.into()) as u32),
+            40..65 => Want::Rescale {
+                parallelism: self.random.between(1, most.into()) as u32,
+                auto: may_be_auto && self.random.chance(700),
+            },
             65..71 => Want::Stop { drain: false, savepoint },
             71..77 => Want::Stop { drain: true, savepoint },
             77..80 => Want::Cancel,
@@ -138,7 +142,7 @@ impl World {
         Some(match self.users[number].wishes[wish].0.clone() {
             Want::Run => Request::Run(Box::new(self.run_job(number, &config)?)),
             Want::Savepoint => Request::Savepoint { job, directory },
-            Want::Rescale(parallelism) => Request::Rescale { job, parallelism, auto: false },
+            Want::Rescale { parallelism, auto } => Request::Rescale { job, parallelism, auto },
             Want::Stop { drain, savepoint } => {
                 Request::Stop { job, drain, savepoint: savepoint.then_some(directory) }
             }
@@ -168,7 +172,12 @@ impl World {
             name: None,
             interval_ms: Some(config.interval_ms),
             retain: Some(config.retain),
-            settings: JobSettings { interval_ms: 0, retain: 0, ..JobSettings::default() },
+            settings: JobSettings {
+                auto_parallelism: config.auto_parallelism,
+                interval_ms: 0,
+                retain: 0,
+                ..JobSettings::default()
+            },
         })
     }
 

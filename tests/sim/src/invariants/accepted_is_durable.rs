@@ -63,7 +63,7 @@ impl AcceptedIsDurable {
                 let is_durable = match (want, progress) {
                     (Want::Run, Progress::Done(_)) => facts.is_some(),
                     (Want::Cancel, Progress::Done(_)) => facts.is_some_and(|facts| facts.ended.is_some()),
-                    (Want::Rescale(parallelism), Progress::Done(_)) => {
+                    (Want::Rescale { parallelism, .. }, Progress::Done(_)) => {
                         // Nobody rescales a job that has ended meanwhile.
                         let is_over = facts.is_some_and(|facts| facts.ended.is_some());
                         is_over || self.parallelism.contains(&(config.id, *parallelism))
