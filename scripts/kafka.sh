@@ -9,7 +9,7 @@
 #   kafka.sh pause N, cont N   stops node N as it is, and lets it go on
 #   kafka.sh down              ends all nodes; what they have stored stays
 #   kafka.sh wipe              ends all nodes, and removes what they have stored
-#   kafka.sh tool CLASS ARGS   runs a tool of Kafka's, as  tool TopicCommand --list
+#   kafka.sh tool CLASS ARGS   runs a tool of Kafka's on these nodes, as  tool TopicCommand --list
 #
 # Environment: KAFKA_VERSION (4.1.1), KAFKA_DIR (where the nodes store, ~/.cache/tidegate/kafka/data by default), KAFKA_HOST (127.0.0.1, an
 # address of this host at which the nodes listen), KAFKA_PORT (19092; node i listens at KAFKA_PORT + 10 (i - 1), and its controller one
@@ -180,7 +180,13 @@ down) down ;;
 wipe) down && rm -rf "$data" ;;
 tool)
     shift && class=$1 && shift
-    [[ $class == *.* ]] || class=org.apache.kafka.tools.$class
+    # Some are in Kafka's older package, AclCommand until 4.0.
+    case $version:$class in
+    *.*:*.*) ;;
+    *:ConsumerGroupCommand) class=org.apache.kafka.tools.consumer.group.$class ;;
+    *:ConfigCommand | 3.*:AclCommand) class=kafka.admin.$class ;;
+    *) class=org.apache.kafka.tools.$class ;;
+    esac
     java_with "$class" --bootstrap-server "$(addresses)" "$@"
     ;;
 *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit 2 ;;

@@ -94,7 +94,7 @@ fn lines_that_are_no_record() {
     let expected: [(u64, &str, &[u8]); 3] = [
         (15, "invalid type: integer `7`, expected a string at column 11", b"{\"device\":7}"),
         (29, "EOF while parsing a value at column 10", b"{\"device\":"),
-        (40, "not UTF-8 from byte 0 of the line on", b"\xf0\x28"),
+        (40, "not UTF-8 from byte 0 on", b"\xf0\x28"),
     ];
     assert_eq!(malformed, expected.map(|(offset, error, raw)| (offset, error.to_owned(), raw.to_vec())));
 }

@@ -20,8 +20,8 @@ use crate::data_directory;
 use crate::executables::Executables;
 use crate::job_process::spawn;
 
-/// How long it may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take: less than the jobmanager waits, which could not say why.
+const TIMEOUT: Duration = Duration::from_secs(25);
 /// How long the output of a program that has ended may still come.
 const REST: Duration = Duration::from_secs(1);
 /// The longest plan.
@@ -105,10 +105,7 @@ fn run(
     }
     let Ok(status) = ended.recv_timeout(TIMEOUT) else {
         child.kill();
-        let seconds = TIMEOUT.as_secs();
-        return Err(Error::job(format!(
-            "{name} was run with --plan, and has not described its job within {seconds} s"
-        )));
+        return Err(late(name, &all_err.recv_timeout(REST).unwrap_or_default()));
     };
     let stdout = all_out.recv_timeout(REST).unwrap_or_default();
     if stdout.len() > PLAN_BYTES_MAX {
@@ -116,6 +113,14 @@ fn run(
         return Err(Error::job(format!("{name} was run with --plan, and printed more than {megabytes} MB")));
     }
     Ok(Printed { status: status?, stdout, stderr: all_err.recv_timeout(REST).unwrap_or_default() })
+}
+
+/// A program that waits for something does not say so in its plan; its log does.
+fn late(name: &str, stderr: &str) -> Error {
+    let seconds = TIMEOUT.as_secs();
+    let said = stderr.lines().rfind(|line| !line.trim().is_empty());
+    let said = said.map(|line| format!("; its last message: {line}")).unwrap_or_default();
+    Error::job(format!("{name} was run with --plan, and has not described its job within {seconds} s{said}"))
 }
 
 /// The end of a text.
@@ -239,6 +244,15 @@ mod tests {
         let text = serde_json::to_string_pretty(&plan).unwrap();
         let script = format!("#!/bin/sh\necho '{{'\nprintf building\necho '{text}'\n");
         assert_eq!(*described(script.as_bytes()).unwrap(), plan, "its code has printed something before");
+    }
+
+    #[test]
+    fn what_a_program_has_said_that_does_not_end_is_shown() {
+        let text = late("orders", "starts\ncannot ask the brokers a:1 yet\n\n").to_string();
+        let expected = "orders was run with --plan, and has not described its job within 25 s; its last message: cannot ask the brokers a:1 \
+                        yet";
+        assert_eq!(text, expected);
+        assert!(late("orders", "").to_string().ends_with("within 25 s"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(crate) fn list(options: &TransactionsListOptions, format: Format) -> Result<
     for BlockedPartition { topic, partition, last_stable_offset, high_watermark } in blocked {
         say(format_args!(
             "Readers of committed messages wait at offset {last_stable_offset} of partition {partition} of {topic}, which ends at \
-             {high_watermark}: a transaction is open. If it stays so, 'tidegate transactions abort ID' ends that of one of these ids."
+             {high_watermark}: a transaction is open. If it stays so and one of these ids has begun it, 'tidegate transactions abort ID' ends it; that of another program Kafka's kafka-transactions.sh."
         ));
     }
     Ok(())
@@ -60,7 +60,8 @@ pub(crate) fn abort(options: &TransactionsAbortOptions, format: Format) -> Resul
     let is_whole = |id: &&String| id.split('.').count() >= 4;
     if let Some(id) = options.ids.iter().find(|id| !is_whole(id)) {
         return Err(Error::job(format!(
-            "'{id}' is no transactional id of a sink, which is PREFIX.JOB.SINK.SLOT: 'tidegate transactions list' shows them"
+            "'{id}' is no transactional id of a sink, which is PREFIX.JOB.SINK.SLOT: 'tidegate transactions list' shows them. \
+             That of another program is ended by Kafka's kafka-transactions.sh"
         )));
     }
     for id in &options.ids {

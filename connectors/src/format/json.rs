@@ -21,7 +21,7 @@ pub(crate) fn parse<T: DeserializeOwned>(line: &[u8], utf8: bool) -> Result<T, S
 
 #[cold]
 fn no_utf8(byte: usize) -> String {
-    format!("not UTF-8 from byte {byte} of the line on")
+    format!("not UTF-8 from byte {byte} on")
 }
 
 /// serde_json's message without the line number, which is always 1 here.
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(error(b"{}"), "missing field `n` at column 2");
         assert_eq!(error(b"{\"n\":-1}"), "invalid value: integer `-1`, expected u32 at column 7");
         assert_eq!(error(b"{\"n\":1}{"), "trailing characters at column 8");
-        assert_eq!(error(b"{\"n\":\"\xff\"}"), "not UTF-8 from byte 6 of the line on");
+        assert_eq!(error(b"{\"n\":\"\xff\"}"), "not UTF-8 from byte 6 on");
     }
 
     #[test]

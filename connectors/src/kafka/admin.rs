@@ -25,6 +25,7 @@ impl Kafka {
     /// # Errors
     /// If `bootstrap.servers` is missing, or a secret cannot be read.
     pub fn client_config(&self) -> Result<ClientConfig> {
+        self.settings.check_brokers()?;
         self.settings.config(&DEFAULTS, &[])
     }
 

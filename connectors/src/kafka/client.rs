@@ -43,12 +43,29 @@ pub(super) struct Logging {
     is_lost: AtomicBool,
 }
 
-/// Why brokers do not let a client in.
+/// Why brokers do not let a client in, or may not.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) code: Code,
     pub(super) reason: String,
     pub(super) since: Instant,
+}
+
+impl Refusal {
+    /// Whether there is no token to show to the brokers. Where it is to come from may be away as the brokers may be, and librdkafka does not
+    /// tell that from a refusal there: it asks again, and so it is waited for.
+    pub(super) fn is_of_token(&self) -> bool {
+        self.reason.contains("SASL OAUTHBEARER token")
+    }
+
+    /// The broker that the reason begins with, as librdkafka writes it.
+    fn broker(&self) -> &str {
+        broker_of(&self.reason)
+    }
+}
+
+fn broker_of(reason: &str) -> &str {
+    reason.split_once(": ").map_or("", |(broker, _)| broker)
 }
 
 impl Logging {
@@ -80,6 +97,11 @@ impl Logging {
     pub(super) fn failed(&self, error: &KafkaError, reason: &str) {
         warn!(target: "kafka", "{error}: {reason}");
         let code = code_of(error);
+        let mut refusal = self.lock();
+        if code == Code::BrokerTransportFailure {
+            // A connection that breaks while the client is let in is reported as a refusal.
+            refusal.take_if(|refusal| refusal.broker() == broker_of(reason));
+        }
         if matches!(
             code,
             Code::Authentication
@@ -87,8 +109,8 @@ impl Logging {
                 | Code::SSL
                 | Code::GroupAuthorizationFailed
         ) {
-            let refusal = || Refusal { code, reason: reason.to_owned(), since: Instant::now() };
-            self.lock().get_or_insert_with(refusal);
+            refusal.take_if(|earlier| earlier.is_of_token());
+            refusal.get_or_insert_with(|| Refusal { code, reason: reason.to_owned(), since: Instant::now() });
         }
     }
 }
@@ -124,9 +146,9 @@ pub(super) fn bootstrap_if_lost<C: ClientContext>(
 }
 
 /// Has the client ask for the leaders of a topic's partitions, or of all. After it has forgotten all brokers it does not by itself.
-pub(super) fn ask_for_leaders<C: ClientContext>(client: &Client<C>, topic: Option<&str>) {
-    // The answer is for librdkafka, which takes it in.
-    drop(client.fetch_metadata(topic, LEADERS));
+/// Whether there was an answer, which librdkafka has taken in.
+pub(super) fn ask_for_leaders<C: ClientContext>(client: &Client<C>, topic: Option<&str>) -> bool {
+    client.fetch_metadata(topic, LEADERS).is_ok()
 }
 
 /// Writes a line of librdkafka's log to the log of the process.
@@ -161,6 +183,11 @@ pub(super) fn is_unknown(code: Code) -> bool {
     matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
 }
 
+/// Whether a message was refused because of another one that was sent with it, whose error says why.
+pub(super) fn is_of_another(code: Code) -> bool {
+    code == Code::InvalidDifferentRecord
+}
+
 /// Whether an error is there to stay until somebody does something about it; what may heal by itself is not.
 pub(super) fn is_permanent(code: Code) -> bool {
     matches!(
@@ -178,8 +205,11 @@ pub(super) fn is_permanent(code: Code) -> bool {
             | Code::UnknownPartition
             | Code::MessageSizeTooLarge
             | Code::InvalidMessageSize
+            | Code::MessageBatchTooLarge
+            | Code::InvalidArgument
             | Code::PolicyViolation
             | Code::InvalidRecord
+            | Code::InvalidDifferentRecord
             | Code::InvalidTimestamp
             | Code::OffsetMetadataTooLarge
             | Code::UnsupportedVersion
@@ -218,12 +248,18 @@ pub(super) fn remedy(code: Code) -> &'static str {
             "; raise max.message.bytes of the topic, keep the Kafka setting batch.size below it, or make records smaller in front of \
              the sink"
         }
+        Code::MessageBatchTooLarge => {
+            "; keep the Kafka setting batch.size below segment.bytes of the topic, or make records smaller in front of the sink"
+        }
         Code::InvalidTimestamp => {
             "; the topic takes no timestamp that is so far from now (message.timestamp.before.max.ms, message.timestamp.after.max.ms): \
              raise that, or set another timestamp, by write_by"
         }
         Code::OffsetMetadataTooLarge => "; offset.metadata.max.bytes of the brokers must be at least 4096",
-        Code::InvalidRecord => "; a compacted topic takes only records with a key",
+        Code::InvalidRecord => {
+            "; a compacted topic takes only records with a key, and every topic only timestamps that are not too far from now \
+             (message.timestamp.before.max.ms, message.timestamp.after.max.ms). The log has what the broker says"
+        }
         _ => "",
     }
 }

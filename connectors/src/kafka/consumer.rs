@@ -35,8 +35,9 @@ const TUNED: [(&str, &str); 5] = [
     // Otherwise a partition whose queue was full rests for a second.
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.error.backoff.ms", "100"),
-    ("fetch.wait.max.ms", "100"),
+    ("fetch.wait.max.ms", FETCH_WAIT),
 ];
+const FETCH_WAIT: &str = "100";
 /// Settings that the source relies on. An offset that is not there any more is an error, and never skipped.
 const OWN: [(&str, &str); 4] = [
     ("enable.auto.commit", "false"),
@@ -54,7 +55,7 @@ const SHORT_REQUEST: Duration = Duration::from_secs(2);
 const UNKNOWN_TOPIC: Duration = Duration::from_secs(10);
 /// For how long a question is asked again while no broker answers, and from when on that is logged.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
-/// How long a client is kept from its end at most by the thread that serves it.
+/// How long the thread that serves a client waits for events before it looks whether the client is still used.
 const SERVED: Duration = Duration::from_millis(200);
 
 /// Takes what librdkafka reports of a client as a whole, for as long as there is somebody who uses it: its log, its errors, its
@@ -63,7 +64,8 @@ fn serve(client: &Weak<BaseConsumer<Reading>>, brokers: &str) {
     while let Some(client) = client.upgrade() {
         bootstrap_if_lost(client.client(), &client.context().logging, brokers);
         let topics = client.context().without_leader();
-        topics.iter().for_each(|topic| ask_for_leaders(client.client(), Some(topic)));
+        // If there is no answer for one, there is none for the others; it has taken long enough, and is asked again next time.
+        topics.iter().all(|topic| ask_for_leaders(client.client(), Some(topic)));
         // Messages come from queues of their own: what this returns can only be an error, and it was logged.
         drop(client.poll(SERVED));
     }
@@ -80,8 +82,9 @@ impl Consumer {
     /// Makes the client; it connects by itself.
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
-        let fetch_wait = settings.number("fetch.wait.max.ms")?.map(Duration::from_millis);
-        let reading = Reading::new(fetch_wait.unwrap_or_default());
+        let fetch_wait = settings.number("fetch.wait.max.ms")?;
+        let fetch_wait = fetch_wait.unwrap_or_else(|| FETCH_WAIT.parse().unwrap_or_default());
+        let reading = Reading::new(Duration::from_millis(fetch_wait));
         let client = Arc::new(settings.client(&defaults, &OWN, reading)?);
         let (events, brokers) = (Arc::downgrade(&client), settings.brokers());
         let names = brokers.clone();
@@ -102,11 +105,15 @@ impl Consumer {
     /// An error if the brokers have not let the client in for so long.
     pub(super) fn check_is_let_in(&self, patience: Duration) -> Result<()> {
         match self.client.context().logging.refusal() {
-            Some(Refusal { code, reason, since }) if since.elapsed() > patience => Err(Error::environment(
-                format!("the brokers {} do not let the job in: {reason}{}", self.brokers, remedy(code)),
-            )),
+            Some(refusal) if !refusal.is_of_token() && refusal.since.elapsed() > patience => {
+                Err(Error::environment(self.describe(&refusal)))
+            }
             _ => Ok(()),
         }
+    }
+
+    fn describe(&self, Refusal { code, reason, .. }: &Refusal) -> String {
+        format!("the brokers {} do not let the job in: {reason}{}", self.brokers, remedy(*code))
     }
 
     /// The number of a topic's partitions; None if there is no such topic. Brokers that have just started know no topic for a
@@ -249,9 +256,13 @@ impl Consumer {
                 return Err(Error::job(format!("{}: {error}{}", failed(), remedy(code))));
             }
             if took > PATIENCE.0 {
-                return Err(
-                    Error::environment(format!("{} in {} s", failed(), took.as_secs())).caused_by(error)
-                );
+                let failed = format!("{} in {} s", failed(), took.as_secs());
+                let refusal = self.client.context().logging.refusal();
+                return Err(Error::environment(match refusal {
+                    Some(refusal) => format!("{failed}: {}", self.describe(&refusal)),
+                    None => format!("{failed}; check bootstrap.servers, and whether the brokers run"),
+                })
+                .caused_by(error));
             }
             if took > PATIENCE.1 {
                 let shown = format!("the brokers {} for {what}: {error}", self.brokers);
@@ -320,7 +331,7 @@ pub(super) struct Fetched {
     pub(super) is_waiting: bool,
     /// The offset behind the last message, if there is nothing more for now.
     pub(super) end: Option<i64>,
-    /// An error of the partition.
+    /// An error of the partition; what is behind it is for the next look.
     pub(super) error: Option<(Code, String)>,
 }
 
@@ -391,7 +402,11 @@ impl PartitionQueue {
                     fetched.messages += 1;
                 }
                 Code::PartitionEOF => fetched.end = Some(raw.offset),
-                code => drop(fetched.error.get_or_insert_with(|| (code, text(raw)))),
+                code => {
+                    // The next one is for the next call, so that none is overlooked.
+                    fetched.error = Some((code, text(raw)));
+                    break;
+                }
             }
         }
         fetched

@@ -19,7 +19,8 @@ use tidegate_protocol::{Error, Result};
 use tracing::warn;
 
 use super::client::{
-    DEFAULTS, Logging, STATISTICS, ask_for_leaders, bootstrap_if_lost, code_of, is_permanent, log, remedy,
+    DEFAULTS, Logging, STATISTICS, ask_for_leaders, bootstrap_if_lost, code_of, is_of_another, is_permanent,
+    log, remedy,
 };
 use super::outgoing::OutgoingMessage;
 use super::output::SENT;
@@ -36,6 +37,8 @@ const TUNED: [(&str, &str); 4] = [
     ("queue.buffering.max.kbytes", "32768"),
     ("message.max.bytes", "100000000"),
 ];
+/// Settings that the writer relies on: it counts the messages that are on their way.
+const OWN: [(&str, &str); 2] = [STATISTICS, ("delivery.report.only.error", "false")];
 /// Every message is sent until the brokers have it.
 const UNTIL_DELIVERED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("message.timeout.ms", "0")];
 /// After what time it is shown that a snapshot waits for the brokers.
@@ -65,9 +68,9 @@ struct Pending(AtomicU64);
 impl<F> DirectWriter<F> {
     pub(super) fn new(settings: &Settings, topic: String, format: F, must_arrive: bool) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
-        let own = if must_arrive { &UNTIL_DELIVERED[..] } else { &[] };
+        let of_guarantee = if must_arrive { &UNTIL_DELIVERED[..] } else { &[] };
         let outcomes = Outcomes { must_arrive, ..Outcomes::default() };
-        let producer = settings.client(&defaults, &[own, &[STATISTICS]].concat(), outcomes)?;
+        let producer = settings.client(&defaults, &[&OWN[..], of_guarantee].concat(), outcomes)?;
         Ok(Self {
             format,
             topic,
@@ -84,14 +87,14 @@ impl<F> DirectWriter<F> {
         let message = self.message.staged();
         let mut record = record(message.topic.unwrap_or(&self.topic), &message, self.pending.clone());
         self.pending.0.fetch_add(1, Ordering::AcqRel);
+        let mut full = None;
         loop {
             self.producer.context().check()?;
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), again)) => {
                     record = again;
-                    look_after(&self.producer, &self.brokers);
-                    self.producer.poll(Duration::from_millis(10));
+                    self.wait_for_room(full.get_or_insert_with(Full::new));
                 }
                 Err((error, _)) => {
                     self.pending.0.fetch_sub(1, Ordering::AcqRel);
@@ -103,6 +106,32 @@ impl<F> DirectWriter<F> {
                 }
             }
         }
+    }
+
+    /// Waits for a moment for librdkafka to have room for a message.
+    fn wait_for_room(&self, full: &mut Full) {
+        look_after(&self.producer, &self.brokers);
+        if full.asked.elapsed() >= SHOWN {
+            let shown = format!("the brokers, to take the messages for the topic {}", self.topic);
+            full.waiting.get_or_insert_with(|| Waiting::since(full.since, shown));
+            ask_for_leaders(self.producer.client(), None);
+            full.asked = Instant::now();
+        }
+        self.producer.poll(Duration::from_millis(10));
+    }
+}
+
+/// Since when librdkafka has no room for a message, and when the leaders of the topic were asked for last.
+struct Full {
+    since: Instant,
+    asked: Instant,
+    waiting: Option<Waiting>,
+}
+
+impl Full {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { since: now, asked: now, waiting: None }
     }
 }
 
@@ -169,7 +198,7 @@ struct Outcomes {
 #[derive(Default)]
 struct State {
     /// Why the first message was not taken that ends the job.
-    failure: Option<String>,
+    failure: Option<(Code, String)>,
     is_closed: bool,
     lost: u64,
     logged: Option<Instant>,
@@ -184,7 +213,8 @@ impl Outcomes {
         if !self.has_failed.load(Ordering::Acquire) {
             return Ok(());
         }
-        Err(Error::environment(self.lock().failure.clone().unwrap_or_default()))
+        let text = self.lock().failure.as_ref().map(|(_, text)| text.clone());
+        Err(Error::environment(text.unwrap_or_default()))
     }
 
     fn close(&self) {
@@ -231,7 +261,8 @@ impl Outcomes {
         if self.must_arrive || is_permanent(code) {
             let text =
                 || format!("a message was not taken by the topic {topic}: {code}{} ({what})", remedy(code));
-            state.failure.get_or_insert_with(text);
+            state.failure.take_if(|(earlier, _)| is_of_another(*earlier));
+            state.failure.get_or_insert_with(|| (code, text()));
             self.has_failed.store(true, Ordering::Release);
             return;
         }

@@ -70,6 +70,21 @@ impl OutgoingMessage {
         self.headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
     }
 
+    /// Says why no topic can take the message. Once it is staged it is too late: every try to publish it would fail.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(topic) = self.topic.as_deref().filter(|topic| !is_name_of_a_topic(topic)) {
+            return Err(format!(
+                "{topic:?} cannot be the name of a topic: that has 1 to 249 letters, digits, dots, underscores and hyphens"
+            ));
+        }
+        match self.partition {
+            Some(partition) if partition < 0 => {
+                Err(format!("{partition} cannot be the number of a partition"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn clear(&mut self, timestamp: Option<i64>) {
         (self.topic, self.partition, self.timestamp) = (None, None, timestamp);
         self.key.clear();
@@ -100,6 +115,12 @@ impl OutgoingMessage {
         file[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
         Ok(())
     }
+}
+
+/// The rule of Kafka's brokers.
+fn is_name_of_a_topic(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=249).contains(&name.len()) && name.bytes().all(is_allowed) && !matches!(name, "." | "..")
 }
 
 /// A message in a staged file.
@@ -181,6 +202,21 @@ mod tests {
             }
             drop(StagedMessage::parse(&bytes));
         }
+    }
+
+    #[test]
+    fn a_message_that_no_topic_can_take_is_refused_by_name() {
+        let mut message = OutgoingMessage::default();
+        message.set_topic(&"x".repeat(249));
+        assert_eq!(message.check(), Ok(()));
+        for topic in ["", "..", "a\0b", "a b", "ä", &"x".repeat(250)] {
+            message.set_topic(topic);
+            let error = message.check().unwrap_err();
+            assert!(error.starts_with(&format!("{topic:?} cannot be")), "{error}");
+        }
+        message.clear(None);
+        message.set_partition(-1);
+        assert_eq!(message.check(), Err("-1 cannot be the number of a partition".to_owned()));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl<'a> Output<'a> {
             _ => Err(Error::job(format!(
                 "the snapshot has output of epoch {} of attempt {}, and what is published under the transactional id {} comes from \
                  another run: epoch {} of attempt {}. Two jobs had copies of one checkpoint directory, or an older state of it was \
-                 put back. {}",
+                 put back. If the other job goes on, leave this one: nothing is missing without it. Else: {}",
                 self.epoch,
                 ours.attempt,
                 self.place.id,

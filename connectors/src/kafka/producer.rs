@@ -11,8 +11,9 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::util::IntoOpaque;
 use tidegate_protocol::Result;
+use tracing::debug;
 
-use super::client::{DEFAULTS, Logging, Refusal, code_of, log};
+use super::client::{DEFAULTS, Logging, Refusal, code_of, is_of_another, log};
 use super::marker::Marker;
 use super::outgoing::StagedMessage;
 use super::settings::Settings;
@@ -39,9 +40,11 @@ const INIT: Duration = Duration::from_secs(30);
 const OFTEN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
 /// How often later.
 const SELDOM: Duration = Duration::from_millis(500);
-/// How long brokers may take for one step of a transaction without any progress. A client that was asking when a coordinator went away may
+/// How long brokers may take for one step of a commit; for messages half of the transaction's timeout, if that is longer. A client that was asking when a coordinator went away may
 /// wait for it for as long as it is allowed to, though another broker has taken its place; a new client finds that at once.
 const STEP: Duration = Duration::from_secs(15);
+/// How long the end of a transaction may take that is given up for good.
+const ABORT: Duration = Duration::from_secs(5);
 
 /// A producer with a transactional id. After any error it is of no use any more: whether its transaction is committed is not
 /// known until another one has been made and the marker was read.
@@ -148,6 +151,23 @@ impl Producer {
         self.flush()?;
         let committed = self.client.commit_transaction(self.timeout.min(STEP));
         committed.or_else(|error| self.check().and(Err(error.into())))
+    }
+
+    /// Ends the transaction that is open, if there is one, so that readers need not wait for its timeout.
+    pub(super) fn abort(&self) {
+        let began = Instant::now();
+        // It waits until nothing is on its way, and what has become of the messages is taken here.
+        let aborted = loop {
+            let aborted = self.client.abort_transaction(OFTEN.1);
+            self.client.poll(Duration::ZERO);
+            match aborted {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && began.elapsed() < ABORT => {}
+                aborted => break aborted,
+            }
+        };
+        if let Err(error) = aborted {
+            debug!(target: "kafka", "the transaction of {} is not aborted: {error}", self.id);
+        }
     }
 
     /// Waits until the brokers have all messages. That of `rdkafka` sleeps for a tenth of a second if they have not yet.
@@ -263,6 +283,7 @@ impl ProducerContext for Deliveries {
         // What is purged was given up because of something else.
         if !matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
             let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+            first.take_if(|(_, earlier)| is_of_another(*earlier));
             first.get_or_insert((number as u64, code));
         }
     }

@@ -93,16 +93,20 @@ impl TopicPublisher {
                     }
                     return Ok(done);
                 }
-                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Final(error)) => {
+                    self.abandon();
+                    return Err(error);
+                }
                 Err(Failure::Temporary(code, text)) => (code, text),
             };
-            self.close();
             let took = began.elapsed();
             unknown_since = is_unknown(code).then(|| unknown_since.unwrap_or_else(Instant::now));
             let may_heal = unknown_since.is_some_and(|since| since.elapsed() < UNKNOWN);
             if is_permanent(code) && !may_heal {
+                self.abandon();
                 return Err(Error::environment(format!("{what}: {text}{}", remedy(code))));
             }
+            self.close();
             if took > PATIENCE {
                 let shown = format!("{what}: {text}");
                 waiting.get_or_insert_with(|| Waiting::since(began, "")).set(shown);
@@ -114,6 +118,14 @@ impl TopicPublisher {
             std::thread::sleep(pause);
             pause = (2 * pause).min(PAUSE.1);
         }
+    }
+
+    /// Gives a session up for good: nobody would end its open transaction before the brokers do, and readers would wait.
+    fn abandon(&mut self) {
+        if let Some(session) = &self.session {
+            session.producer.abort();
+        }
+        self.close();
     }
 
     /// Gives a session up: what its last transaction has become of, the next one finds.
@@ -165,16 +177,15 @@ impl TopicPublisher {
         published
     }
 
-    /// Writes the marker again if it is old: brokers forget it.
-    fn refresh(&mut self, epoch: Epoch) -> std::result::Result<(), Failure> {
+    /// Writes the marker again, as it is, if it is old: brokers forget it.
+    fn refresh(&mut self) -> std::result::Result<(), Failure> {
         let (id, topic) = (self.id.clone(), self.sink.topic.clone());
         let age = REFRESHED.min(self.sink.marker_retention / 4);
         let session = self.session(&id, &topic)?;
         match session.marker.clone() {
-            Some(found) if found.epoch < epoch && session.written.is_none_or(|at| at.elapsed() > age) => {
-                let marker = Marker { epoch, done: 0, messages: 0, crc32: 0, ..found };
-                session.begin(marker.clone())?;
-                session.commit(marker, &topic).map_err(|failed| session.failure(None, failed))
+            Some(found) if session.written.is_none_or(|at| at.elapsed() > age) => {
+                session.begin(found.clone())?;
+                session.commit(found, &topic).map_err(|failed| session.failure(None, failed))
             }
             _ => Ok(()),
         }
@@ -202,7 +213,8 @@ impl Expected {
         } else {
             Error::job(format!(
                 "{what} under the transactional id {id} by another run of the job: two run with copies of one checkpoint directory. \
-                 End one of them; or remove the file job-id from its directory, which makes it another job, and start it again"
+                 End one of them; or remove the file job-id from its directory, which makes it another job that repeats what came \
+                 after its snapshot, and start it again"
             ))
         }))
     }
@@ -230,7 +242,7 @@ impl Publisher for TopicPublisher {
         if outputs.is_empty() {
             // Only where there is a connection: what restores a snapshot has no use for a new one.
             return match self.session {
-                Some(_) => self.insist("writing the marker again", |this| this.refresh(epoch)),
+                Some(_) => self.insist("writing the marker again", Self::refresh),
                 None => Ok(()),
             };
         }
@@ -247,10 +259,10 @@ impl Session {
         let producer = Producer::new(settings, id)?;
         producer.init().map_err(|error| {
             match producer.refusal().filter(|refusal| refusal.code != Code::SSL) {
-                Some(refusal) => Failure::Temporary(
-                    refusal.code,
-                    format!("the brokers do not let the job in: {}", refusal.reason),
-                ),
+                Some(refusal) => {
+                    let code = if refusal.is_of_token() { code_of(&error) } else { refusal.code };
+                    Failure::Temporary(code, format!("the brokers do not let the job in: {}", refusal.reason))
+                }
                 None => temporary(id, "init_transactions", &error),
             }
         })?;

@@ -263,6 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_over_when_the_broker_is_away_and_a_missing_token_is_none() {
+        let reading = Reading::new(Duration::ZERO);
+        let fail = |code, reason: &str| {
+            reading.logging.failed(&KafkaError::Global(code), reason);
+            reading.logging.refusal().map(|refusal| (refusal.reason.clone(), refusal.is_of_token()))
+        };
+        let token = "Failed to acquire SASL OAUTHBEARER token: Could not connect";
+        assert_eq!(fail(Code::Authentication, token), Some((token.to_owned(), true)));
+        let refused = "sasl_ssl://a:1/1: SASL authentication error: wrong password";
+        assert_eq!(fail(Code::Authentication, refused), Some((refused.to_owned(), false)));
+        assert!(fail(Code::Authentication, token).is_some_and(|(reason, _)| reason == refused));
+        assert!(fail(Code::BrokerTransportFailure, "sasl_ssl://b:1/2: Disconnected").is_some());
+        assert_eq!(fail(Code::BrokerTransportFailure, "sasl_ssl://a:1/1: Disconnected"), None);
+    }
+
+    #[test]
     fn a_partition_is_silent_while_its_broker_is_away_or_does_not_answer() {
         let brokers = [
             broker(-1, "INIT", 0, -1),

@@ -18,8 +18,8 @@ use super::names::{PartitionName, TopicPosition};
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// After what time the brokers are asked again for a partition that they did not know.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How often a source that lives with deleted topics asks whether its own are there: librdkafka does not report that. It blocks for a
-/// moment, and for two seconds while no broker answers.
+/// How often it is asked whether topics are there: librdkafka does not report that. It blocks for a moment, and for two seconds while no
+/// broker answers. A source that lives with deleted topics always asks; another one while a partition has no broker that answers.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// How much of a malformed value is kept.
 const KEPT: usize = 4 << 10;
@@ -31,8 +31,9 @@ pub(super) struct TopicReader<F> {
     consumer: Rc<Consumer>,
     format: F,
     is_bounded: bool,
-    /// For a source where a partition whose topic is deleted has ended; otherwise the job ends.
-    deletions: Option<Deletions>,
+    /// Whether a partition whose topic is deleted has ended; otherwise the job ends.
+    may_go: bool,
+    deletions: Deletions,
     /// How many partitions each topic had when the client last asked, and when that was.
     counts: BTreeMap<String, (usize, Instant)>,
     /// Whether the brokers have insisted that there is no such topic, so that they have not just started.
@@ -40,12 +41,12 @@ pub(super) struct TopicReader<F> {
     checked: Option<Instant>,
 }
 
-/// Which topics the brokers did not list when they were asked last, and when that was. A broker that has just started may not know
+/// Which partitions the brokers did not list when they were asked last, and when that was. A broker that has just started may not know
 /// all of them: they count as deleted when they are not listed twice.
 struct Deletions {
     asked: Instant,
-    missing: BTreeSet<String>,
-    deleted: BTreeSet<String>,
+    missing: BTreeSet<(String, i32)>,
+    deleted: BTreeSet<(String, i32)>,
 }
 
 enum Partition {
@@ -65,10 +66,6 @@ struct OpenPartition {
     /// True if everything was polled that there was when librdkafka last looked.
     is_at_end: bool,
     has_ended: bool,
-    /// Since when the brokers do not know the topic.
-    unknown_since: Option<Instant>,
-    /// Whether that has lasted, so that the topic must have been deleted.
-    is_gone: bool,
     /// When the brokers are asked whether the position is there, which a fetch has put in doubt.
     doubt: Option<Instant>,
 }
@@ -80,11 +77,12 @@ impl<F: MessageFormat> TopicReader<F> {
             consumer: Rc::new(consumer),
             format,
             is_bounded,
-            deletions: may_go.then(|| Deletions {
+            may_go,
+            deletions: Deletions {
                 asked: Instant::now(),
                 missing: BTreeSet::new(),
                 deleted: BTreeSet::new(),
-            }),
+            },
             counts: BTreeMap::new(),
             are_brokers_ready: false,
             checked: None,
@@ -125,12 +123,12 @@ impl<F: MessageFormat> TopicReader<F> {
                 let count = self.consumer.partitions_now(name.topic).ok().flatten();
                 Ok(count.is_some_and(|count| count > name.number as usize).then_some(None))
             }
-            Some(TopicPosition::Offset(offset)) if !self.knows(name)? && self.deletions.is_some() => {
+            Some(TopicPosition::Offset(offset)) if !self.knows(name)? && self.may_go => {
                 warn!(target: "kafka", "the topic {} was deleted; the job had read {name} up to offset {offset}", name.topic);
                 Ok(None)
             }
             Some(TopicPosition::Offset(offset)) => Ok(Some(Some(offset))),
-            None if !self.knows(name)? && self.deletions.is_some() => {
+            None if !self.knows(name)? && self.may_go => {
                 warn!(target: "kafka", "the topic {} was deleted before {name} was read", name.topic);
                 Ok(None)
             }
@@ -139,20 +137,25 @@ impl<F: MessageFormat> TopicReader<F> {
     }
 
     fn look_for_deletions(&mut self) {
-        let Some(deletions) =
-            self.deletions.as_mut().filter(|deletions| deletions.asked.elapsed() > LOOK_EVERY)
-        else {
+        let deletions = &mut self.deletions;
+        if deletions.asked.elapsed() <= LOOK_EVERY {
             return;
-        };
+        }
         deletions.asked = Instant::now();
         let Ok(listed) = self.consumer.topics_now() else { return };
+        let is_missing =
+            |count: Option<usize>, number: i32| count.is_none_or(|count| count <= number as usize);
         let open = self.partitions.iter().filter_map(|partition| match partition {
-            Partition::Open(open) if !listed.contains_key(&open.topic) => Some(open.topic.clone()),
+            Partition::Open(open) if is_missing(listed.get(&open.topic).copied(), open.number) => {
+                Some((open.topic.clone(), open.number))
+            }
             _ => None,
         });
         let missing = open.collect();
         // The list leaves out what the job's user may not see; a question for one topic is answered with that.
-        let is_deleted = |topic: &&String| matches!(self.consumer.partitions_now(topic), Ok(None));
+        let is_deleted = |(topic, number): &&(String, i32)| {
+            self.consumer.partitions_now(topic).is_ok_and(|count| is_missing(count, *number))
+        };
         deletions.deleted = deletions.missing.intersection(&missing).filter(is_deleted).cloned().collect();
         deletions.missing = missing;
     }
@@ -190,8 +193,6 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
             end,
             is_at_end: false,
             has_ended: end.is_some_and(|end| first >= end),
-            unknown_since: None,
-            is_gone: false,
             doubt: None,
         }));
         Ok(())
@@ -204,14 +205,23 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
         budget: usize,
     ) -> Result<PartitionStatus> {
         self.check_is_let_in()?;
-        self.look_for_deletions();
+        if self.may_go {
+            self.look_for_deletions();
+        }
         let Partition::Open(open) = &mut self.partitions[partition] else {
             return Ok(PartitionStatus::Ended);
         };
         let polled = open.poll(&self.consumer, &mut self.format, out, budget);
-        let is_deleted = |all: &Deletions| open.is_gone || all.deleted.contains(&open.topic);
-        if matches!(polled, Ok(PartitionStatus::More)) || !self.deletions.as_ref().is_some_and(is_deleted) {
+        if !self.may_go && matches!(polled, Ok(PartitionStatus::Unavailable)) {
+            self.look_for_deletions();
+        }
+        let Partition::Open(open) = &self.partitions[partition] else { return polled };
+        let is_deleted = || self.deletions.deleted.contains(&(open.topic.clone(), open.number));
+        if matches!(polled, Ok(PartitionStatus::More)) || self.deletions.deleted.is_empty() || !is_deleted() {
             return polled;
+        }
+        if !self.may_go {
+            return Err(open.gone());
         }
         let (topic, next) = (&open.topic, open.next);
         warn!(target: "kafka", "the topic {topic} was deleted: {open} has ended, read up to offset {next}");
@@ -277,7 +287,7 @@ impl OpenPartition {
                 self.is_at_end = false;
                 PartitionStatus::Pending
             }
-            Fetched { messages: 0, end: None, .. } => self.nothing(consumer)?,
+            Fetched { messages: 0, end: None, .. } => self.nothing(consumer),
             Fetched { end, .. } => self.met(end, consumer),
         };
         if let Some((code, text)) = fetched.error {
@@ -293,7 +303,6 @@ impl OpenPartition {
     /// Messages were fetched, or the end was met.
     fn met(&mut self, end: Option<i64>, consumer: &Consumer) -> PartitionStatus {
         consumer.is_let_in();
-        self.unknown_since = None;
         let bound = self.end.unwrap_or(i64::MAX);
         // Behind the last message there may be markers of transactions, which are no messages.
         if let Some(offset) = end {
@@ -304,23 +313,19 @@ impl OpenPartition {
         if self.is_at_end { PartitionStatus::CaughtUp } else { PartitionStatus::More }
     }
 
-    fn nothing(&mut self, consumer: &Consumer) -> Result<PartitionStatus> {
-        if self.unknown_since.is_some_and(|since| since.elapsed() > UNKNOWN) {
-            self.ask_whether_it_is_gone(consumer)?;
-        }
-        Ok(match self.is_at_end {
+    fn nothing(&self, consumer: &Consumer) -> PartitionStatus {
+        match self.is_at_end {
             // There may be more than the end that was met before.
             _ if consumer.is_silent(&self.topic, self.number) => PartitionStatus::Unavailable,
             true => PartitionStatus::CaughtUp,
             false => PartitionStatus::Pending,
-        })
+        }
     }
 
     /// The client goes on trying where it can; what it cannot mend ends the job by name.
     fn failed(&mut self, code: Code, text: &str) -> Result<()> {
         match code {
             Code::AutoOffsetReset | Code::OffsetOutOfRange => self.doubt = Some(Instant::now()),
-            code if is_unknown(code) => drop(self.unknown_since.get_or_insert_with(Instant::now)),
             // What comes behind such messages would be read as if they had not been there.
             Code::BadMessage | Code::BadCompression | Code::NotImplemented => {
                 return Err(Error::environment(format!(
@@ -329,7 +334,8 @@ impl OpenPartition {
                     self.next
                 )));
             }
-            code if is_permanent(code) => {
+            // That the topic is not known may be for a moment only; `look_for_deletions` finds out.
+            code if is_permanent(code) && !is_unknown(code) => {
                 return Err(Error::environment(format!("{self} cannot be read: {text}{}", remedy(code))));
             }
             _ => {}
@@ -384,25 +390,11 @@ impl OpenPartition {
         Ok(())
     }
 
-    fn ask_whether_it_is_gone(&mut self, consumer: &Consumer) -> Result<()> {
-        let is_answered;
-        (self.is_gone, is_answered) = match consumer.partitions_now(&self.topic) {
-            Ok(Some(count)) => (count <= self.number as usize, true),
-            Ok(None) => (true, true),
-            Err(error) => {
-                warn!(target: "kafka", "{self}: {error}");
-                (false, false)
-            }
-        };
-        if self.is_gone {
-            return Err(Error::job(format!(
-                "{self} is not there any more: the topic was deleted, or the job's user may not see it. Create it again and \
-                 start with a new checkpoint directory, or give the right back"
-            )));
-        }
-        // If they have not answered, they are asked again.
-        self.unknown_since = (!is_answered).then(Instant::now);
-        Ok(())
+    fn gone(&self) -> Error {
+        Error::job(format!(
+            "{self} is not there any more: the topic was deleted, or the job's user may not see it. Create it again and start with \
+             a new checkpoint directory, or give the right back"
+        ))
     }
 }
 

@@ -25,14 +25,16 @@ const SECRETS: [&str; 9] = [
 ];
 
 /// Settings that the connector makes itself, and what to use instead.
-const OWN: [(&str, &str); 8] = [
+const OWN: [(&str, &str); 10] = [
     ("auto.offset.reset", "where reading starts is said in the job"),
+    ("delivery.report.only.error", "the sink counts what the brokers have taken"),
     ("enable.auto.commit", "positions are kept in snapshots"),
     ("enable.auto.offset.store", "positions are kept in snapshots"),
     ("enable.idempotence", "the sink needs it, and sets it"),
     ("enable.partition.eof", "the source needs it, and sets it"),
     ("offset.store.method", "positions are kept in snapshots"),
     ("transactional.id", "the sink makes its ids from those of the job, the sink and the slot"),
+    ("statistics.interval.ms", "the connector looks every second whether brokers answer"),
     (
         "log_level",
         "the log is that of the process: set the environment variable RUST_LOG, as RUST_LOG=kafka=debug",
@@ -146,11 +148,6 @@ impl FromIterator<KafkaSetting> for Settings {
 impl Settings {
     /// What clients are made with: `defaults`, then what the user has given, then `own`.
     pub(super) fn config(&self, defaults: &[(&str, &str)], own: &[(&str, &str)]) -> Result<ClientConfig> {
-        if !self.0.contains_key("bootstrap.servers") {
-            return Err(Error::job(
-                "the Kafka setting bootstrap.servers is missing: say where the brokers are, as HOST:PORT,HOST:PORT",
-            ));
-        }
         let mut config = ClientConfig::new();
         for (key, value) in defaults {
             config.set(*key, *value);
@@ -175,6 +172,7 @@ impl Settings {
         T: FromClientConfigAndContext<C>,
         C: ClientContext,
     {
+        self.check_brokers()?;
         T::from_config_and_context(&self.config(defaults, own)?, context).map_err(|error| self.refused(error))
     }
 
@@ -201,7 +199,18 @@ impl Settings {
     /// Refuses settings that librdkafka does not know, or whose value it does not take. Nothing is connected.
     pub(super) fn check(&self) -> Result<()> {
         let config = self.config(&[], &[])?;
-        config.create_native_config().map(drop).map_err(|error| self.refused(error))
+        config.create_native_config().map_err(|error| self.refused(error))?;
+        self.check_brokers()
+    }
+
+    /// An error if it is not said where the brokers are.
+    pub(super) fn check_brokers(&self) -> Result<()> {
+        if self.0.contains_key("bootstrap.servers") {
+            return Ok(());
+        }
+        Err(Error::job(
+            "the Kafka setting bootstrap.servers is missing: say where the brokers are, as HOST:PORT,HOST:PORT",
+        ))
     }
 
     /// An error of making a client, by the setting's name and without its value where that is a secret.
@@ -253,9 +262,12 @@ mod tests {
         let error = |texts: &[&str]| settings(texts).check().unwrap_err().to_string();
         let boot = "bootstrap.servers=a:1";
         assert!(error(&[]).contains("bootstrap.servers is missing"));
+        assert!(error(&["bootstrap.server=a:1"]).contains("bootstrap.server=a:1 is invalid"));
         assert!(error(&[boot, "linger.mss=5"]).contains("linger.mss"), "{}", error(&[boot, "linger.mss=5"]));
         assert!(error(&[boot, "linger.ms=soon"]).contains("linger.ms=soon"));
         assert!(setting("transactional.id=x").unwrap_err().contains("the sink makes its ids"));
+        // An at-least-once sink would wait for ever for what the brokers have.
+        assert!(setting("delivery.report.only.error=true").unwrap_err().contains("cannot be given"));
         assert!(setting("acks").unwrap_err().contains("is not KEY=VALUE"));
         settings(&[boot, "linger.ms=5", "linger.ms=7", "security.protocol=ssl"]).check().unwrap();
     }

@@ -57,7 +57,7 @@ pub(super) fn format<T, F: RecordFormat<T>>(
     topic: &str,
 ) -> Result<()> {
     message.clear(event_time);
-    format.write(record, message).map_err(|error| {
+    format.write(record, message).and_then(|()| message.check()).map_err(|error| {
         Error::job(format!(
             "a record of the type {} cannot be written as a message to the topic {topic}: {error}. Check such records in a try_map \
              in front of the sink: what it refuses goes where malformed records go",

@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("reading::lost_messages_end_the_job_by_name", lost_messages_end_the_job),
     ("reading::a_topic_that_is_missing_is_named", a_missing_topic_is_named),
     ("reading::a_topic_that_is_deleted_ends_the_job", a_topic_that_is_deleted),
+    ("reading::a_topic_that_is_deleted_ends_a_bounded_read", a_bounded_topic_that_is_deleted),
     ("reading::large_messages_and_all_codecs_are_read", large_messages_and_all_codecs),
 ];
 
@@ -125,7 +126,7 @@ fn every_kind_of_value_has_its_outcome(setting: &Setting) {
         (2, "the message has no value: it is a tombstone"),
         (3, "EOF while parsing a value at column 0"),
         (4, "EOF while parsing a value at column 5"),
-        (5, "not UTF-8 from byte 6 of the line on"),
+        (5, "not UTF-8 from byte 6 on"),
     ];
     let partition = format!("{topic}-0");
     assert_eq!(
@@ -448,6 +449,33 @@ fn a_topic_that_is_deleted(setting: &Setting) {
     setting.client.delete(&topic);
     let error = running.wait().unwrap_err().to_string();
     assert!(error.contains(&format!("the topic {topic} is not there any more")), "{error}");
+}
+
+fn a_bounded_topic_that_is_deleted(setting: &Setting) {
+    let topic = setting.topic(1);
+    let line = "x".repeat(10_000);
+    (0..100).for_each(|_| setting.client.write(&topic, 0, [&*line]));
+    // So that most of them are not fetched yet.
+    let few = [("fetch.message.max.bytes", "10000"), ("queued.max.messages.kbytes", "10")];
+    let source = setting.kafka_with(&few).topic(&topic).utf8();
+    let mut reader = source.reader().unwrap();
+    reader.open(&source.partitions().unwrap()[0], None).unwrap();
+    let (mut read, mut is_deleted, until) = (0, false, Instant::now() + Duration::from_secs(120));
+    let error = loop {
+        let mut polled = Polled::new();
+        match reader.poll(0, &mut polled, 1) {
+            Ok(PartitionStatus::Ended) => panic!("all {read} messages had been fetched"),
+            Ok(_) => read += polled.take().0.len(),
+            Err(error) => break error.to_string(),
+        }
+        if read > 0 && !is_deleted {
+            setting.client.delete(&topic);
+            is_deleted = true;
+        }
+        assert!(Instant::now() < until, "after {read} messages it waits for a topic that is gone");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    assert!(error.contains(&format!("partition 0 of the topic {topic} is not there any more")), "{error}");
 }
 
 fn large_messages_and_all_codecs(setting: &Setting) {

@@ -110,7 +110,7 @@ fn by_scram_and_tokens(_: &Setting) {
     let setting = &guarded.setting;
     let noted = format!("SCRAM-SHA-256=[password={PASSWORD}]");
     let note = ["--alter", "--add-config", &noted, "--entity-type", "users", "--entity-name", "job"];
-    setting.brokers.tool("kafka.admin.ConfigCommand", &note);
+    setting.brokers.tool("ConfigCommand", &note);
     std::fs::write(guarded.path("token"), "principal=job\n").unwrap();
     let (password, token) =
         (format!("file:{}", guarded.path("password")), format!("file:{}", guarded.path("token")));

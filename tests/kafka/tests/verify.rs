@@ -18,19 +18,22 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A cluster with two taskmanagers of two slots; it is stopped at the end.
-struct Cluster(TempDir);
+struct Cluster {
+    directory: TempDir,
+    tidegate: PathBuf,
+}
 
 impl Cluster {
     fn up() -> Self {
-        let cluster = Self(tempfile::tempdir().unwrap());
+        let cluster = Self { directory: tempfile::tempdir().unwrap(), tidegate: program("tidegate") };
         cluster.run(&["cluster", "up", "--detached", "--port", "0"]);
         cluster
     }
 
     /// The program with these arguments, in the directory of the cluster.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("tidegate"));
-        command.args(arguments).current_dir(&self.0).stdin(Stdio::null());
+        let mut command = Command::new(&self.tidegate);
+        command.args(arguments).current_dir(&self.directory).stdin(Stdio::null());
         command
     }
 

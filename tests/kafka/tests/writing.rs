@@ -1,6 +1,7 @@
 //! The documentation's table for what is written.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate::testing::{TestJob, VecSource};
 use tidegate::{Result, Watermarks};
@@ -16,6 +17,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("writing::the_event_time_is_the_timestamp_and_a_key_chooses_the_partition", event_time_and_key),
     ("writing::a_record_chooses_its_topic_and_partition", a_record_chooses_its_topic),
     ("writing::a_message_that_no_topic_takes_is_named", a_message_that_no_topic_takes),
+    ("writing::a_timestamp_too_far_from_now_is_named", a_timestamp_too_far_from_now),
+    ("writing::a_topic_that_cannot_be_is_refused_before_it_is_staged", an_impossible_topic),
     ("writing::a_topic_that_is_missing_is_named", a_missing_topic_is_named),
     ("writing::malformed_records_are_written_with_their_place", dead_letters),
     ("writing::a_large_epoch_is_published_in_several_transactions", a_large_epoch),
@@ -137,8 +140,9 @@ fn a_record_chooses_its_topic(setting: &Setting) {
 }
 
 fn a_message_that_no_topic_takes(setting: &Setting) {
-    let to = setting.topic_with(1, &[("max.message.bytes", "1000")]);
+    let to = setting.topic_with(2, &[("max.message.bytes", "1000")]);
     let fill = |text: &String, message: &mut OutgoingMessage| {
+        message.set_partition(i32::from(text == "large"));
         message.key().extend_from_slice(text.as_bytes());
         message.value().resize(if text == "large" { 5_000 } else { 10 }, b'x');
     };
@@ -147,6 +151,29 @@ fn a_message_that_no_topic_takes(setting: &Setting) {
         [&format!("for the topic {to} with the key \"large\""), "raise max.message.bytes of the topic"];
     assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     assert_eq!(setting.client.values(&to), [""; 0], "the epoch is there as a whole or not at all");
+    let blocked = setting.kafka().blocked(&[to.clone()]).unwrap();
+    assert!(blocked.is_empty(), "readers wait for a transaction that nobody goes on with: {blocked:?}");
+}
+
+fn a_timestamp_too_far_from_now(setting: &Setting) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    for texts in [&["now", "later"][..], &["now", "later", "later"]] {
+        let to = setting.topic(1);
+        let fill = move |text: &String, message: &mut OutgoingMessage| {
+            message.set_timestamp(if text == "now" { now } else { now + 86_400_000 });
+            message.key().extend_from_slice(text.as_bytes());
+        };
+        let error = write(setting, &to, texts, fill).unwrap_err().to_string();
+        // The brokers refuse the first one, too, because of what was sent with it.
+        let parts = [&format!("for the topic {to} with the key \"later\""), "message.timestamp.after.max.ms"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+fn an_impossible_topic(setting: &Setting) {
+    let to = setting.topic(1);
+    let error = write(setting, &to, &["a"], |_, message| message.set_topic("a\0b")).unwrap_err().to_string();
+    assert!(error.contains("\"a\\0b\" cannot be the name of a topic"), "{error}");
 }
 
 fn a_missing_topic_is_named(setting: &Setting) {

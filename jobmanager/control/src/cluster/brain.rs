@@ -182,7 +182,8 @@ impl Brain {
         // What is proposed here is not committed yet, and is not to be promised twice.
         let mut promised = 0;
         for id in jobs.map(|(id, _)| *id).collect::<Vec<_>>() {
-            let free = self.free().saturating_sub(self.claimed_by_others(id)).saturating_sub(promised);
+            let others = self.claimed_by_others(id) + self.awaited_by_others(id);
+            let free = self.free().saturating_sub(others).saturating_sub(promised);
             promised += self.with_job(id, out, |job, cx| job.look_at_parallelism(cx, free)).unwrap_or(0);
         }
     }
@@ -222,6 +223,18 @@ impl Brain {
             Some(facts.parallelism.saturating_sub(run.parallelism))
         });
         claimed.sum()
+    }
+
+    /// The slots that other jobs wait for, if this one runs: it does not take them away from those that have none.
+    fn awaited_by_others(&self, job: JobId) -> u32 {
+        if self.jobs.get(&job).is_none_or(Job::is_waiting) {
+            return 0;
+        }
+        let waits = |id: &JobId, other: &Job| *id != job && other.is_waiting();
+        let others = self.jobs.iter().filter(|(id, other)| waits(id, other));
+        let facts =
+            others.filter_map(|(id, _)| self.ledger.jobs.get(id)).filter(|facts| facts.ended.is_none());
+        facts.map(|facts| facts.parallelism).sum()
     }
 
     /// The slots of every taskmanager that jobs have taken.

@@ -37,7 +37,7 @@ impl Job {
         Ok(Answer::Done)
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(in crate::cluster) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting { .. })
     }
 
