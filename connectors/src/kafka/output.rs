@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::time::{Duration, SystemTime};
 
+use rdkafka::error::RDKafkaErrorCode as Code;
 use serde::{Deserialize, Serialize};
 use tidegate_connector_api::StagedOutput;
 use tidegate_protocol::{Attempt, Epoch, Error, ErrorContext, Result};
@@ -152,20 +153,25 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// A message for people: the one with a number, or if it is too large the largest one, because brokers refuse a batch of
-    /// messages as a whole.
-    pub(super) fn describe(&self, number: u64, is_too_large: bool) -> Option<String> {
-        let mut found: Option<(usize, String)> = None;
+    /// A message for people, that was refused: the one with a number. Where brokers refuse a batch for one of its messages and do not say
+    /// which, the one that is most likely to be meant.
+    pub(super) fn describe(&self, number: u64, code: Code) -> Option<String> {
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        let suspicion = |this: u64, message: &StagedMessage<'_>| match code {
+            code if is_too_large(code) => Some(message.bytes() as u64),
+            Code::InvalidTimestamp => Some(message.timestamp.unwrap_or(now).abs_diff(now)),
+            _ => (this == number).then_some(0),
+        };
+        let mut found: Option<(u64, String)> = None;
         let describe = |this: u64, message: &StagedMessage<'_>| {
-            let bytes = message.bytes();
-            if (is_too_large || this == number) && found.as_ref().is_none_or(|(most, _)| bytes > *most) {
-                let topic = message.topic.unwrap_or(&self.place.topic);
+            let Some(suspicion) = suspicion(this, message) else { return Ok(()) };
+            if found.as_ref().is_none_or(|(most, _)| suspicion > *most) {
+                let (topic, bytes) = (message.topic.unwrap_or(&self.place.topic), message.bytes());
                 let key = message.key.map(|key| format!(" with the key {:?}", String::from_utf8_lossy(key)));
                 let key = key.unwrap_or_default();
-                found = Some((
-                    bytes,
-                    format!("message {this} of the epoch for the topic {topic}{key}, {bytes} bytes"),
-                ));
+                let text = format!("message {this} of the epoch for the topic {topic}{key}, {bytes} bytes");
+                found = Some((suspicion, text));
             }
             Ok::<(), Error>(())
         };
@@ -192,6 +198,10 @@ impl<'a> Output<'a> {
         }
         Ok(())
     }
+}
+
+fn is_too_large(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize)
 }
 
 #[cfg(test)]

@@ -333,8 +333,7 @@ impl Session {
         match failed {
             Failed::Kafka(error) => temporary(&self.id, "the transaction", &error),
             Failed::Message { number, code } => {
-                let which =
-                    output.and_then(|output| output.describe(number, is_too_large(code))).unwrap_or_default();
+                let which = output.and_then(|output| output.describe(number, code)).unwrap_or_default();
                 Failure::Temporary(code, format!("{which}: {code}"))
             }
         }
@@ -357,10 +356,6 @@ fn temporary(id: &str, what: &str, error: &KafkaError) -> Failure {
         return Failure::Temporary(code, text);
     }
     Failure::Temporary(code, format!("{what} of {id}: {error}"))
-}
-
-fn is_too_large(code: Code) -> bool {
-    matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize)
 }
 
 #[cfg(test)]
