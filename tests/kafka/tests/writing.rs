@@ -151,7 +151,7 @@ fn a_message_that_no_topic_takes(setting: &Setting) {
         [&format!("for the topic {to} with the key \"large\""), "raise max.message.bytes of the topic"];
     assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     assert_eq!(setting.client.values(&to), [""; 0], "the epoch is there as a whole or not at all");
-    let blocked = setting.kafka().blocked(&[to.clone()]).unwrap();
+    let blocked = setting.kafka().blocked(std::slice::from_ref(&to)).unwrap();
     assert!(blocked.is_empty(), "readers wait for a transaction that nobody goes on with: {blocked:?}");
 }
 
