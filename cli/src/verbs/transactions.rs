@@ -38,7 +38,8 @@ pub(crate) fn list(options: &TransactionsListOptions, format: Format) -> Result<
     for BlockedPartition { topic, partition, last_stable_offset, high_watermark } in blocked {
         say(format_args!(
             "Readers of committed messages wait at offset {last_stable_offset} of partition {partition} of {topic}, which ends at \
-             {high_watermark}: a transaction is open. If it stays so and one of these ids has begun it, 'tidegate transactions abort ID' ends it; that of another program Kafka's kafka-transactions.sh."
+             {high_watermark}: a transaction is open. If it stays so and one of these ids has begun it, 'tidegate transactions \
+             abort ID' ends it; that of another program Kafka's kafka-transactions.sh."
         ));
     }
     Ok(())

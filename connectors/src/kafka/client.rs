@@ -43,7 +43,7 @@ pub(super) struct Logging {
     is_lost: AtomicBool,
 }
 
-/// Why brokers do not let a client in, or may not.
+/// Why brokers do not let a client in. A code that is not permanent is that of a client without a token to show.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) code: Code,
@@ -51,19 +51,7 @@ pub(super) struct Refusal {
     pub(super) since: Instant,
 }
 
-impl Refusal {
-    /// Whether there is no token to show to the brokers. Where it is to come from may be away as the brokers may be, and librdkafka does not
-    /// tell that from a refusal there: it asks again, and so it is waited for.
-    pub(super) fn is_of_token(&self) -> bool {
-        self.reason.contains("SASL OAUTHBEARER token")
-    }
-
-    /// The broker that the reason begins with, as librdkafka writes it.
-    fn broker(&self) -> &str {
-        broker_of(&self.reason)
-    }
-}
-
+/// The broker that librdkafka's reason for an error begins with.
 fn broker_of(reason: &str) -> &str {
     reason.split_once(": ").map_or("", |(broker, _)| broker)
 }
@@ -96,21 +84,25 @@ impl Logging {
 
     pub(super) fn failed(&self, error: &KafkaError, reason: &str) {
         warn!(target: "kafka", "{error}: {reason}");
-        let code = code_of(error);
         let mut refusal = self.lock();
-        if code == Code::BrokerTransportFailure {
-            // A connection that breaks while the client is let in is reported as a refusal.
-            refusal.take_if(|refusal| refusal.broker() == broker_of(reason));
-        }
-        if matches!(
-            code,
-            Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::SSL
-                | Code::GroupAuthorizationFailed
-        ) {
-            refusal.take_if(|earlier| earlier.is_of_token());
-            refusal.get_or_insert_with(|| Refusal { code, reason: reason.to_owned(), since: Instant::now() });
+        match code_of(error) {
+            Code::BrokerTransportFailure => {
+                // A connection that breaks while the client is let in is reported as a refusal.
+                refusal.take_if(|refusal| broker_of(&refusal.reason) == broker_of(reason));
+            }
+            code @ (Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::SSL
+            | Code::GroupAuthorizationFailed) => {
+                // Where tokens come from may be away as the brokers may be. librdkafka does not tell that from a refusal there: it asks again,
+                // and so it is waited for.
+                let has_no_token = reason.contains("SASL OAUTHBEARER token");
+                let code = if has_no_token { Code::BrokerTransportFailure } else { code };
+                refusal.take_if(|earlier| !is_permanent(earlier.code));
+                let now = Instant::now();
+                refusal.get_or_insert_with(|| Refusal { code, reason: reason.to_owned(), since: now });
+            }
+            _ => {}
         }
     }
 }

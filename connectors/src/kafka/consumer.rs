@@ -63,9 +63,12 @@ const SERVED: Duration = Duration::from_millis(200);
 fn serve(client: &Weak<BaseConsumer<Reading>>, brokers: &str) {
     while let Some(client) = client.upgrade() {
         bootstrap_if_lost(client.client(), &client.context().logging, brokers);
-        let topics = client.context().without_leader();
-        // If there is no answer for one, there is none for the others; it has taken long enough, and is asked again next time.
-        topics.iter().all(|topic| ask_for_leaders(client.client(), Some(topic)));
+        for topic in client.context().without_leader() {
+            if !ask_for_leaders(client.client(), Some(&topic)) {
+                // There is none for the others, either; it has taken long enough, and is asked again next time.
+                break;
+            }
+        }
         // Messages come from queues of their own: what this returns can only be an error, and it was logged.
         drop(client.poll(SERVED));
     }
@@ -82,8 +85,7 @@ impl Consumer {
     /// Makes the client; it connects by itself.
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
-        let fetch_wait = settings.number("fetch.wait.max.ms")?;
-        let fetch_wait = fetch_wait.unwrap_or_else(|| FETCH_WAIT.parse().unwrap_or_default());
+        let fetch_wait = settings.number_or("fetch.wait.max.ms", FETCH_WAIT)?;
         let reading = Reading::new(Duration::from_millis(fetch_wait));
         let client = Arc::new(settings.client(&defaults, &OWN, reading)?);
         let (events, brokers) = (Arc::downgrade(&client), settings.brokers());
@@ -105,7 +107,7 @@ impl Consumer {
     /// An error if the brokers have not let the client in for so long.
     pub(super) fn check_is_let_in(&self, patience: Duration) -> Result<()> {
         match self.client.context().logging.refusal() {
-            Some(refusal) if !refusal.is_of_token() && refusal.since.elapsed() > patience => {
+            Some(refusal) if is_permanent(refusal.code) && refusal.since.elapsed() > patience => {
                 Err(Error::environment(self.describe(&refusal)))
             }
             _ => Ok(()),

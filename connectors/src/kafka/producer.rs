@@ -40,8 +40,9 @@ const INIT: Duration = Duration::from_secs(30);
 const OFTEN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
 /// How often later.
 const SELDOM: Duration = Duration::from_millis(500);
-/// How long brokers may take for one step of a commit; for messages half of the transaction's timeout, if that is longer. A client that was asking when a coordinator went away may
-/// wait for it for as long as it is allowed to, though another broker has taken its place; a new client finds that at once.
+/// How long brokers may take for one step of a commit; for messages half of the transaction's timeout, if that is longer. A client that was
+/// asking when a coordinator went away may wait for it for as long as it is allowed to, though another broker has taken its place; a
+/// new client finds that at once.
 const STEP: Duration = Duration::from_secs(15);
 /// How long the end of a transaction may take that is given up for good.
 const ABORT: Duration = Duration::from_secs(5);
@@ -71,10 +72,9 @@ impl From<KafkaError> for Failed {
 impl Producer {
     /// Makes the client. It is of no use before [`Producer::init`].
     pub(super) fn new(settings: &Settings, id: &str) -> Result<Self> {
-        let timeout = settings.number("transaction.timeout.ms")?;
-        let timeout = timeout.unwrap_or_else(|| TRANSACTION_TIMEOUT.parse().unwrap_or(u64::MAX));
+        let timeout = settings.number_or("transaction.timeout.ms", TRANSACTION_TIMEOUT)?;
         // A message that waits for longer would be in a transaction that the broker has aborted.
-        let wait = settings.number("message.timeout.ms")?.unwrap_or(timeout).min(timeout).to_string();
+        let wait = settings.number_or("message.timeout.ms", &timeout.to_string())?.min(timeout).to_string();
         let defaults = [&DEFAULTS[..], &TUNED[..]].concat();
         let own = [("transactional.id", id), ("enable.idempotence", "true"), ("message.timeout.ms", &wait)];
         let client = settings.client(&defaults, &own, Deliveries::default())?;
@@ -91,15 +91,21 @@ impl Producer {
     /// By itself librdkafka asks twice a second, and the first answer after a kill is that the transaction is being aborted. Every
     /// call has it ask at once, and goes on where the one before has stopped.
     pub(super) fn init(&self) -> KafkaResult<()> {
+        self.until_done(self.timeout.min(INIT), |pause| self.client.init_transactions(pause))
+    }
+
+    /// Calls a step of librdkafka that goes on where its call before has stopped. In between, what has become of messages is taken: some steps
+    /// wait for that.
+    fn until_done(&self, patience: Duration, step: impl Fn(Duration) -> KafkaResult<()>) -> KafkaResult<()> {
         let began = Instant::now();
         loop {
             let pause = if began.elapsed() < OFTEN.0 { OFTEN.1 } else { SELDOM };
-            let initialized = self.client.init_transactions(pause);
+            let done = step(pause);
             self.client.poll(Duration::ZERO);
-            match initialized {
-                Err(KafkaError::Transaction(error))
-                    if error.is_retriable() && began.elapsed() < self.timeout.min(INIT) => {}
-                initialized => return initialized,
+            match done {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && began.elapsed() < patience => {
+                }
+                done => return done,
             }
         }
     }
@@ -155,17 +161,7 @@ impl Producer {
 
     /// Ends the transaction that is open, if there is one, so that readers need not wait for its timeout.
     pub(super) fn abort(&self) {
-        let began = Instant::now();
-        // It waits until nothing is on its way, and what has become of the messages is taken here.
-        let aborted = loop {
-            let aborted = self.client.abort_transaction(OFTEN.1);
-            self.client.poll(Duration::ZERO);
-            match aborted {
-                Err(KafkaError::Transaction(error)) if error.is_retriable() && began.elapsed() < ABORT => {}
-                aborted => break aborted,
-            }
-        };
-        if let Err(error) = aborted {
+        if let Err(error) = self.until_done(ABORT, |pause| self.client.abort_transaction(pause)) {
             debug!(target: "kafka", "the transaction of {} is not aborted: {error}", self.id);
         }
     }

@@ -259,10 +259,10 @@ impl Session {
         let producer = Producer::new(settings, id)?;
         producer.init().map_err(|error| {
             match producer.refusal().filter(|refusal| refusal.code != Code::SSL) {
-                Some(refusal) => {
-                    let code = if refusal.is_of_token() { code_of(&error) } else { refusal.code };
-                    Failure::Temporary(code, format!("the brokers do not let the job in: {}", refusal.reason))
-                }
+                Some(refusal) => Failure::Temporary(
+                    refusal.code,
+                    format!("the brokers do not let the job in: {}", refusal.reason),
+                ),
                 None => temporary(id, "init_transactions", &error),
             }
         })?;

@@ -208,6 +208,7 @@ mod tests {
     use rdkafka::error::RDKafkaErrorCode as Code;
     use serde_json::{Value, json};
 
+    use super::super::client::is_permanent;
     use super::*;
 
     fn broker(number: i32, state: &str, waits: i64, idle: i64) -> Value {
@@ -267,7 +268,7 @@ mod tests {
         let reading = Reading::new(Duration::ZERO);
         let fail = |code, reason: &str| {
             reading.logging.failed(&KafkaError::Global(code), reason);
-            reading.logging.refusal().map(|refusal| (refusal.reason.clone(), refusal.is_of_token()))
+            reading.logging.refusal().map(|refusal| (refusal.reason.clone(), !is_permanent(refusal.code)))
         };
         let token = "Failed to acquire SASL OAUTHBEARER token: Could not connect";
         assert_eq!(fail(Code::Authentication, token), Some((token.to_owned(), true)));

@@ -35,7 +35,7 @@ pub(super) struct TopicReader<F> {
     may_go: bool,
     deletions: Deletions,
     /// How many partitions each topic had when the client last asked, and when that was.
-    counts: BTreeMap<String, (usize, Instant)>,
+    counts: BTreeMap<String, (Option<usize>, Instant)>,
     /// Whether the brokers have insisted that there is no such topic, so that they have not just started.
     are_brokers_ready: bool,
     checked: Option<Instant>,
@@ -91,15 +91,14 @@ impl<F: MessageFormat> TopicReader<F> {
 
     /// Whether there is a partition; has the client know one that was added: by itself it asks twice a minute.
     fn knows(&mut self, name: PartitionName<'_>) -> Result<bool> {
-        let is_there = |count: usize| count > name.number as usize;
         if let Some((count, asked)) = self.counts.get(name.topic)
-            && (is_there(*count) || asked.elapsed() < ASK_AGAIN)
+            && (is_among(name.number, *count) || asked.elapsed() < ASK_AGAIN)
         {
-            return Ok(is_there(*count));
+            return Ok(is_among(name.number, *count));
         }
-        let count = self.count(name.topic)?.unwrap_or(0);
+        let count = self.count(name.topic)?;
         self.counts.insert(name.topic.to_owned(), (count, Instant::now()));
-        Ok(is_there(count))
+        Ok(is_among(name.number, count))
     }
 
     /// The number of a topic's partitions. That there is none counts at once when the brokers have insisted on that of another one: a job
@@ -121,7 +120,7 @@ impl<F: MessageFormat> TopicReader<F> {
             Some(TopicPosition::Deleted) => {
                 // If it is there, it is another one.
                 let count = self.consumer.partitions_now(name.topic).ok().flatten();
-                Ok(count.is_some_and(|count| count > name.number as usize).then_some(None))
+                Ok(is_among(name.number, count).then_some(None))
             }
             Some(TopicPosition::Offset(offset)) if !self.knows(name)? && self.may_go => {
                 warn!(target: "kafka", "the topic {} was deleted; the job had read {name} up to offset {offset}", name.topic);
@@ -143,10 +142,8 @@ impl<F: MessageFormat> TopicReader<F> {
         }
         deletions.asked = Instant::now();
         let Ok(listed) = self.consumer.topics_now() else { return };
-        let is_missing =
-            |count: Option<usize>, number: i32| count.is_none_or(|count| count <= number as usize);
         let open = self.partitions.iter().filter_map(|partition| match partition {
-            Partition::Open(open) if is_missing(listed.get(&open.topic).copied(), open.number) => {
+            Partition::Open(open) if !is_among(open.number, listed.get(&open.topic).copied()) => {
                 Some((open.topic.clone(), open.number))
             }
             _ => None,
@@ -154,7 +151,7 @@ impl<F: MessageFormat> TopicReader<F> {
         let missing = open.collect();
         // The list leaves out what the job's user may not see; a question for one topic is answered with that.
         let is_deleted = |(topic, number): &&(String, i32)| {
-            self.consumer.partitions_now(topic).is_ok_and(|count| is_missing(count, *number))
+            self.consumer.partitions_now(topic).is_ok_and(|count| !is_among(*number, count))
         };
         deletions.deleted = deletions.missing.intersection(&missing).filter(is_deleted).cloned().collect();
         deletions.missing = missing;
@@ -205,14 +202,11 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
         budget: usize,
     ) -> Result<PartitionStatus> {
         self.check_is_let_in()?;
-        if self.may_go {
-            self.look_for_deletions();
-        }
         let Partition::Open(open) = &mut self.partitions[partition] else {
             return Ok(PartitionStatus::Ended);
         };
         let polled = open.poll(&self.consumer, &mut self.format, out, budget);
-        if !self.may_go && matches!(polled, Ok(PartitionStatus::Unavailable)) {
+        if self.may_go || matches!(polled, Ok(PartitionStatus::Unavailable)) {
             self.look_for_deletions();
         }
         let Partition::Open(open) = &self.partitions[partition] else { return polled };
@@ -235,6 +229,11 @@ impl<F: MessageFormat> SourceReader<F::Item> for TopicReader<F> {
             Partition::Deleted => TopicPosition::Deleted.into(),
         }
     }
+}
+
+/// Whether a partition is one of so many; None if there is no such topic.
+fn is_among(number: i32, count: Option<usize>) -> bool {
+    count.is_some_and(|count| count > number as usize)
 }
 
 impl OpenPartition {

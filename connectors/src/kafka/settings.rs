@@ -189,11 +189,10 @@ impl Settings {
         self.0.get(key).map(KafkaSetting::resolve).transpose()
     }
 
-    /// A number that the user has set.
-    pub(super) fn number(&self, key: &str) -> Result<Option<u64>> {
-        let Some(value) = self.value(key)? else { return Ok(None) };
-        let no_number = || Error::job(format!("the Kafka setting {key}={value} is not a number"));
-        value.parse().map(Some).map_err(|_| no_number())
+    /// A number that the user has set, or the one that counts otherwise.
+    pub(super) fn number_or(&self, key: &str, default: &str) -> Result<u64> {
+        let value = self.value(key)?.unwrap_or_else(|| default.to_owned());
+        value.parse().map_err(|_| Error::job(format!("the Kafka setting {key}={value} is not a number")))
     }
 
     /// Refuses settings that librdkafka does not know, or whose value it does not take. Nothing is connected.
